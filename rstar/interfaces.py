@@ -1,0 +1,152 @@
+"""The four roles the search talks to, and the plain data they exchange.
+
+Search sees only these protocols, so a notebook passes three small objects and a cluster passes
+gRPC clients (``rstar.rpc``). The module refuses to know about models, processes or the wire.
+Every call is asynchronous: that is how many problems share one policy without a barrier between
+them. Cancelling the awaiting task cancels the call, all the way down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from rstar.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The paper's state: the question x and the partial trajectory s_1 .. s_i (section 3.2).
+
+    ``steps`` are raw step texts as the policy generated them, markers included: joined without a
+    separator they are the partial trajectory, byte for byte.
+    """
+
+    problem_id: str
+    question: str
+    steps: tuple[str, ...] = ()
+
+
+class Finish(StrEnum):
+    """Why the generation of a candidate ended."""
+
+    STOP = "stop"  # a stop marker was generated (it is the end of the text)
+    LENGTH = "length"  # max_new_tokens was reached first
+    EOS = "eos"  # the model ended the text without a stop marker
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the policy samples. ``temperature`` 0 is greedy; ``stop`` are the texts that end a candidate."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 2048
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One proposed continuation. ``tokens`` were generated for it; ``logprob`` is their sum in nats."""
+
+    text: str
+    tokens: int
+    logprob: float = 0.0
+    finish: Finish = Finish.STOP
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """n candidates of one state, and the digest of the checkpoint that wrote them."""
+
+    candidates: tuple[Candidate, ...]
+    model_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One score in [-1, 1] per candidate, in order, and the digest of the PPM that gave them."""
+
+    values: tuple[float, ...]
+    model_digest: str = ""
+
+
+class ExecutionStatus(StrEnum):
+    """What became of one program. Only INTERNAL may be retried elsewhere."""
+
+    OK = "ok"
+    EXCEPTION = "exception"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    OUTPUT_LIMIT = "output_limit"
+    CRASHED = "crashed"
+    REJECTED = "rejected"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionLimits:
+    """Limits of one program: wall seconds, MiB of address space, bytes of stdout, MiB of files."""
+
+    seconds: float = 5.0
+    memory_mib: int = 512
+    output_bytes: int = 65_536
+    file_mib: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """The result of one program. ``reason`` is one line for the model; empty when ``status`` is OK."""
+
+    status: ExecutionStatus
+    stdout: str = ""
+    reason: str = ""
+    milliseconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether an answer is right, and why (one line)."""
+
+    correct: bool
+    reason: str
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """The policy model: proposes the next step."""
+
+    async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
+        """Return n candidates; candidate k depends only on (state, sampling, seed, k)."""
+        ...
+
+
+@runtime_checkable
+class PreferenceModel(Protocol):
+    """The process preference model (PPM): scores a step by what it leads to."""
+
+    async def score(self, state: State, candidates: Sequence[str]) -> Scores:
+        """Score each candidate text as the next step of ``state``, in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs the program of each candidate: the code of ``steps`` and its own, in order."""
+
+    async def execute(
+        self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
+    ) -> list[Execution]:
+        """Run ``code(steps + (candidate,))`` for each candidate; programs never see each other."""
+        ...
+
+
+@runtime_checkable
+class Verifier(Protocol):
+    """Judges a final answer. Never raises and never hangs: either is a wrong answer with a reason."""
+
+    async def verify(self, problem: Problem, answer: str) -> Verdict:
+        r"""Judge ``answer``, the content of the last ``\boxed{}``, against ``problem``."""
+        ...

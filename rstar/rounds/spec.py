@@ -1,0 +1,278 @@
+"""The spec of an EvolutionRound: what a user writes, on a laptop and on a cluster alike.
+
+Every field has a description and a default from the paper where it names one (method: the table of
+rounds 1 to 4). Validation here is the only validation: it refuses unknown keys and impossible numbers
+with one sentence each, before any work starts. The CRD is generated from these models.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rstar.config import SearchConfig, Settings
+
+Uri = Annotated[str, Field(min_length=1, max_length=1024)]
+"""``store:PATH`` (inside the round's store), ``hf:ORG/NAME`` (a hub, where online), or a local path."""
+
+API_VERSION = "rstar.dev/v1alpha1"
+KIND = "EvolutionRound"
+
+
+class ProblemsSpec(Settings):
+    """A file or data set of problems."""
+
+    uri: Uri = Field(description="Where the problems are: store:PATH, a local path, or hf:ORG/NAME.")
+    format: Literal["jsonl", "gsm8k", "math", "countdown"] = Field(default="jsonl", description="Format of the rows.")
+    split: str = Field(default="train", description="Split of a hub data set; unused for files.")
+    limit: int | None = Field(default=None, ge=1, description="Use only the first problems; unset: all.")
+
+
+class RolloutSearch(SearchConfig):
+    """The search of the rollout stage."""
+
+    extra_rollouts: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(), description="More rollouts, in turn, for problems all of whose trajectories failed."
+    )
+
+
+class RolloutSpec(Settings):
+    """The rollout stage: search over the training problems."""
+
+    search: RolloutSearch | None = Field(
+        default=None, description="Search settings; unset: the paper's settings for this round's number."
+    )
+    shard_size: int = Field(
+        default=64, ge=1, le=100_000, description="Problems per shard; a restart goes on with the missing shards."
+    )
+    concurrency: int = Field(default=32, ge=1, le=10_000, description="Problems searched at once.")
+    prompt: Literal["trained", "bootstrap"] | None = Field(
+        default=None, description="Prompt of the policy; unset: bootstrap in round 1, trained afterwards."
+    )
+
+
+class PreferenceModelSpec(Settings):
+    """Whether and when the previous round's PPM guides the search."""
+
+    use: Literal["auto", "always", "never"] = Field(
+        default="auto", description="auto: from round 3 on, when the previous PPM reached minPairAccuracy."
+    )
+    min_pair_accuracy: float = Field(
+        default=0.6,
+        ge=0.5,
+        le=1.0,
+        description="Held-out pair accuracy that a PPM needs to guide the search under auto.",
+    )
+
+
+class SelectSpec(Settings):
+    """The select stage: trees to SFT examples and preference pairs (section 3.3)."""
+
+    trajectories_per_problem: int = Field(
+        default=2, ge=1, le=64, description="Correct trajectories kept per problem, by mean step Q."
+    )
+    min_correct_share_synthetic: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Synthetic problems with a smaller share of correct trajectories are dropped.",
+    )
+    positives: int = Field(default=2, ge=1, le=16, description="Positive steps per node for preference pairs.")
+    negatives: int = Field(default=2, ge=1, le=16, description="Negative steps per node for preference pairs.")
+    min_visits: int = Field(default=1, ge=1, description="Visits an inner child needs before its Q counts in a pair.")
+    min_margin: float = Field(
+        default=0.0, ge=0, le=2, description="Pairs whose Q differ by less are dropped (the release uses 0.5)."
+    )
+    min_edit_distance: int = Field(
+        default=0, ge=0, description="Pairs whose texts differ by fewer characters are dropped (the release uses 20)."
+    )
+    held_out_fraction: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of the problems whose pairs are held out to measure the PPM."
+    )
+
+
+class TrainingSpec(Settings):
+    """One training stage. The defaults are the paper's SFT settings."""
+
+    epochs: float = Field(
+        default=2.0, gt=0, le=1_000, description="Passes over the data; maxTrainTokens ends training earlier."
+    )
+    max_train_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens to train on: data are repeated or cut to reach it; replaces epochs when set.",
+    )
+    batch_size: int = Field(
+        default=128, ge=1, description="Examples (or pairs) per optimiser step, over all processes."
+    )
+    micro_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="Examples per forward pass of one process; unset: batchSize divided by the processes.",
+    )
+    learning_rate: float = Field(default=7e-6, gt=0, le=1, description="Peak learning rate; decays linearly to 0.")
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1, description="Share of the steps with rising learning rate.")
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="AdamW weight decay.")
+    max_length: int = Field(
+        default=4_096, ge=8, le=1_048_576, description="Longest example in tokens; longer ones are dropped and counted."
+    )
+    save_steps: int = Field(
+        default=200, ge=1, description="Optimiser steps between checkpoints a restart can go on from."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="Number format of training.")
+    fsdp: bool = Field(default=False, description="Shard parameters, gradients and optimiser state over the processes.")
+    nodes: int = Field(default=1, ge=1, le=1_024, description="Nodes that train together.")
+    processes_per_node: int = Field(default=1, ge=1, le=64, description="Processes (GPUs) per node.")
+
+
+class PreferenceTrainingSpec(TrainingSpec):
+    """Training of the PPM (equation 4). The defaults are the paper's."""
+
+    epochs: float = Field(default=1.0, gt=0, le=1_000, description="Passes over the pairs.")
+    batch_size: int = Field(default=512, ge=1, description="Pairs per optimiser step, over all processes.")
+    max_length: int = Field(
+        default=2_048,
+        ge=8,
+        le=1_048_576,
+        description="Longest sequence in tokens; longer pairs are dropped and counted.",
+    )
+    score_scale: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="Factor on the difference of the two scores before the sigmoid; tiny models learn faster with 4.",
+    )
+
+
+class EvaluationMethod(SearchConfig):
+    """One column of the evaluation table."""
+
+    name: str = Field(
+        min_length=1, max_length=40, pattern=r"^[A-Za-z0-9@._+-]+$", description="Name in tables and reports."
+    )
+
+
+class EvaluateSpec(Settings):
+    """The evaluate stage: the round's models on held-out problems."""
+
+    problems: ProblemsSpec | None = Field(
+        default=None, description="Held-out problems; unset: the stage reports nothing but the lineage."
+    )
+    methods: tuple[EvaluationMethod, ...] = Field(
+        default=(), description="Methods compared, in order; each uses this round's policy and PPM."
+    )
+    concurrency: int = Field(default=32, ge=1, le=10_000, description="Problems searched at once.")
+
+
+class ServiceSpec(Settings):
+    """Size of one service during this round."""
+
+    replicas: int = Field(default=1, ge=1, le=1_000, description="Processes (laptop) or pods (cluster).")
+    slots: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_024,
+        description="Executor: programs run at once per replica; model services: rows per forward pass; unset: the service decides.",
+    )
+
+
+class ServicesSpec(Settings):
+    """The services the round needs."""
+
+    policy: ServiceSpec = Field(default_factory=ServiceSpec, description="The policy servers.")
+    ppm: ServiceSpec = Field(default_factory=ServiceSpec, description="The PPM servers.")
+    executor: ServiceSpec = Field(default_factory=ServiceSpec, description="The code executors.")
+    search: ServiceSpec = Field(default_factory=ServiceSpec, description="The search coordinators.")
+
+
+class LifecycleSpec(Settings):
+    """Attempts and deadlines of every stage."""
+
+    max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts of one stage before the round fails.")
+    backoff_seconds: int = Field(
+        default=10, ge=0, le=86_400, description="Wait before the second attempt; doubles with every further one."
+    )
+    deadline_seconds: int = Field(default=604_800, ge=1, description="Longest time of one attempt of a stage.")
+
+
+class EvolutionRoundSpec(Settings):
+    """One round of self-evolution."""
+
+    round: int = Field(ge=1, le=1_000, description="Number of the round; 1 starts from the base model.")
+    previous_round: str | None = Field(
+        default=None,
+        max_length=40,
+        pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$",
+        description="Name of the round whose policy and PPM this one searches with; required from round 2 on.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of every random choice in the round.")
+    base_model: Uri = Field(
+        description="The model every round's SFT restarts from: store:PATH, a local path, or hf:ORG/NAME."
+    )
+    problems: ProblemsSpec = Field(description="The training problems.")
+    verifier: str = Field(default="math-verify", description="Verifier by name: math-verify, exact or countdown.")
+    rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="Stage 1: search.")
+    preference_model: PreferenceModelSpec = Field(
+        default_factory=PreferenceModelSpec, description="When the PPM guides the search."
+    )
+    select: SelectSpec = Field(default_factory=SelectSpec, description="Stage 2: trees to training data.")
+    train_policy: TrainingSpec = Field(default_factory=TrainingSpec, description="Stage 3: SFT.")
+    train_ppm: PreferenceTrainingSpec = Field(default_factory=PreferenceTrainingSpec, description="Stage 4: the PPM.")
+    evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec, description="Stage 5: evaluation.")
+    services: ServicesSpec = Field(default_factory=ServicesSpec, description="Sizes of the services.")
+    lifecycle: LifecycleSpec = Field(default_factory=LifecycleSpec, description="Attempts and deadlines.")
+    suspend: bool = Field(default=False, description="Release all compute and wait.")
+
+    @model_validator(mode="after")
+    def _chain(self) -> EvolutionRoundSpec:
+        if self.round == 1 and self.previous_round is not None:
+            raise ValueError("round 1 starts from the base model: remove previousRound or raise round")
+        if self.round > 1 and self.previous_round is None:
+            raise ValueError(f"round {self.round} needs previousRound: the name of round {self.round - 1}")
+        names = [method.name for method in self.evaluate.methods]
+        if len(set(names)) != len(names):
+            raise ValueError("evaluate.methods: every method needs its own name")
+        return self
+
+    @property
+    def search(self) -> RolloutSearch:
+        """The rollout stage's search settings: the user's, or the paper's for this round's number."""
+        return self.rollout.search or paper_search(self.round)
+
+
+class Metadata(Settings):
+    """What the resource is called."""
+
+    model_config = Settings.model_config | {"extra": "allow"}
+
+    name: str = Field(
+        max_length=40,
+        pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$",
+        description="Name of the round, at most 40 characters (pods append a suffix).",
+    )
+
+
+class EvolutionRound(Settings):
+    """The resource: what ``kubectl apply`` and ``rstar run`` read."""
+
+    api_version: Literal["rstar.dev/v1alpha1"]
+    kind: Literal["EvolutionRound"]
+    metadata: Metadata
+    spec: EvolutionRoundSpec
+
+    @property
+    def name(self) -> str:
+        """``metadata.name``."""
+        return self.metadata.name
+
+
+def paper_search(round_number: int) -> RolloutSearch:
+    """Return the paper's search settings of a round (section 3.4; method: the table of section 2)."""
+    if round_number == 1:
+        return RolloutSearch(rollouts=8, candidates=5, temperature=0.7, max_consecutive_errors=2)
+    if round_number == 2:
+        return RolloutSearch(rollouts=16, candidates=8)
+    if round_number == 3:
+        return RolloutSearch(rollouts=16, candidates=8, extra_rollouts=(16,))
+    return RolloutSearch(rollouts=16, candidates=16, trees=2, extra_rollouts=(64, 128))

@@ -1,0 +1,139 @@
+r"""The grammar of a trajectory: text <-> steps, program, output, answer (method: trajectories, section 3.1).
+
+    <code>
+    # Step 1: ...
+    python ...
+    <end_of_step>
+    ...
+    print(x)
+    <end_of_code>
+    <output>STDOUT<end_of_output>            inserted by the system after running the program
+    <answer>... \boxed{X}<end_of_answer>
+
+A trajectory is the plain concatenation of its step texts: nothing is stripped or joined with a
+separator, so what the policy wrote is what it is trained on. The module refuses to run programs
+and to judge answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+CODE: Final = "<code>"
+END_OF_STEP: Final = "<end_of_step>"
+END_OF_CODE: Final = "<end_of_code>"
+OUTPUT: Final = "<output>"
+END_OF_OUTPUT: Final = "<end_of_output>"
+ANSWER: Final = "<answer>"
+END_OF_ANSWER: Final = "<end_of_answer>"
+USER: Final = "<|user|>"
+ASSISTANT: Final = "<|assistant|>"
+
+MARKERS: Final = (CODE, END_OF_STEP, END_OF_CODE, OUTPUT, END_OF_OUTPUT, ANSWER, END_OF_ANSWER, USER, ASSISTANT)
+"""Added to the tokenizer as special tokens at SFT time."""
+
+STEP_STOPS: Final = (END_OF_STEP, END_OF_CODE, END_OF_ANSWER)
+"""What ends one step of a trained policy."""
+
+PROGRAM_STOPS: Final = (END_OF_CODE, END_OF_ANSWER)
+"""What ends a whole program, for sampling that does not stop at every step."""
+
+MAX_OUTPUT_CHARACTERS: Final = 1024
+
+_MARKER = re.compile("|".join(re.escape(m) for m in MARKERS))
+_INSERTED = re.compile(f"\n?{OUTPUT}.*?{END_OF_OUTPUT}\n?", re.DOTALL)
+_NOT_CODE = re.compile(f"{OUTPUT}.*?{END_OF_OUTPUT}|{ANSWER}.*", re.DOTALL)
+_FLOAT = re.compile(r"(?<![\w.])-?\d+\.\d{5,}(?:[eE][-+]?\d+)?(?![\w.])")
+
+
+def code_of(steps: Sequence[str]) -> str:
+    """Return the program of ``steps``: their texts in order, without markers, inserted outputs and answers."""
+    return "\n".join(_MARKER.sub("", _NOT_CODE.sub("", step)).strip("\n") for step in steps) + "\n"
+
+
+def ends_code(step: str) -> bool:
+    """Say whether ``step`` finishes the program."""
+    return step.rstrip().endswith(END_OF_CODE)
+
+
+def ends_answer(step: str) -> bool:
+    """Say whether ``step`` finishes the answer."""
+    return step.rstrip().endswith(END_OF_ANSWER)
+
+
+def split_steps(text: str) -> list[str]:
+    """Cut a trajectory into steps after each stop marker; ``"".join`` of the result is ``text``."""
+    pattern = "|".join(re.escape(m) for m in STEP_STOPS)
+    pieces = re.split(f"(?<=(?:{END_OF_STEP}))|(?<={END_OF_CODE})|(?<={END_OF_ANSWER})", text)
+    steps = [piece for piece in pieces if piece]
+    if len(steps) > 1 and not re.search(pattern, steps[-1]) and not steps[-1].strip():
+        steps[-2] += steps.pop()
+    return steps
+
+
+def written_by_policy(step: str) -> list[tuple[str, bool]]:
+    """Cut a step into (text, written by the policy) segments: inserted outputs are the system's words.
+
+    Only the policy's own words are trained on. Outputs are neutralised, so the cut is unambiguous.
+    """
+    segments: list[tuple[str, bool]] = []
+    position = 0
+    for match in _INSERTED.finditer(step):
+        segments += [(step[position : match.start()], True), (match.group(), False)]
+        position = match.end()
+    segments.append((step[position:], True))
+    return [(text, own) for text, own in segments if text]
+
+
+def neutralise(text: str) -> str:
+    """Break every marker inside foreign text (a question, a program's output), so it cannot pose as ours."""
+    return _MARKER.sub(lambda match: match.group().replace("<", "< ", 1), text)
+
+
+def display_output(stdout: str) -> str:
+    """Render ``stdout`` for the trajectory: long floats to 4 decimals, at most 1,024 characters, no markers.
+
+    Longer output keeps its first and last 512 characters.
+    """
+
+    def shorter(match: re.Match[str]) -> str:
+        rounded = str(round(float(match.group()), 4))
+        return rounded if len(rounded) < len(match.group()) else match.group()
+
+    text = neutralise(_FLOAT.sub(shorter, stdout.strip("\n")))
+    if len(text) <= MAX_OUTPUT_CHARACTERS:
+        return text
+    half = MAX_OUTPUT_CHARACTERS // 2
+    return f"{text[:half]}\n...\n{text[-half:]}"
+
+
+def output_block(stdout: str) -> str:
+    """Return what the system inserts after a finished program."""
+    return f"\n{OUTPUT}{display_output(stdout)}{END_OF_OUTPUT}\n"
+
+
+def answer_block(output: str) -> str:
+    r"""Return the answer step of a trajectory whose answer IS its program's output (``answer: output``)."""
+    return rf"{ANSWER}\boxed{{{display_output(output)}}}{END_OF_ANSWER}"
+
+
+def boxed(text: str) -> str | None:
+    r"""Return the content of the last ``\boxed{}`` with balanced braces, or None.
+
+    >>> boxed(r"so \boxed{\frac{1}{2}}.")
+    '\\frac{1}{2}'
+    """
+    start = text.rfind("\\boxed{")
+    while start >= 0:
+        depth = 0
+        for i in range(start + len("\\boxed"), len(text)):
+            if text[i] == "{":
+                depth += 1
+            elif text[i] == "}":
+                depth -= 1
+                if depth == 0:
+                    return text[start + len("\\boxed{") : i]
+        start = text.rfind("\\boxed{", 0, start)
+    return None
