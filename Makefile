@@ -1,0 +1,55 @@
+# make demo | make test | make bench | make check; see `make help`.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_WAIT_POLICY := passive
+# The demo's folder: delete it to start over.
+OUT ?= out/game24
+QUICK ?=
+
+.PHONY: help
+help:  ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rstar needs Python >= 3.11: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+.PHONY: setup
+setup: $(VENV)/.ready  ## Install everything into .venv
+
+.PHONY: demo
+demo: setup  ## Four rounds of self-evolution on the Game of 24 (QUICK=1: two short rounds)
+	$(BIN)/python examples/game24/demo.py --out $(OUT)$(if $(QUICK),-quick --quick)
+
+.PHONY: test
+test: setup  ## All tests that need no cluster
+	$(BIN)/python -m pytest
+
+.PHONY: check
+check: setup  ## Formatting, lint, types, layers, wire contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint proto
+
+.PHONY: bench
+bench: setup  ## Benchmarks, as tables
+	$(BIN)/python -m benchmarks.search
+
+.PHONY: proto
+proto: setup  ## Generate the stubs in rstar/v1 from proto/
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
+	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --mypy_out=. --mypy_grpc_out=. proto/rstar/v1/*.proto
+
+.PHONY: lock
+lock: setup  ## Compile requirements.lock anew
+	$(BIN)/uv pip compile --quiet --upgrade --universal --all-extras --no-header --no-annotate --no-emit-index-url \
+	  --no-emit-find-links pyproject.toml --output-file requirements.lock
