@@ -6,11 +6,11 @@ there would be nothing to rank by.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from rstar.expansion import SearchContext, expand
 from rstar.seeds import derive
+from rstar.together import together
 from rstar.tree import Node
 
 
@@ -22,8 +22,8 @@ async def beam(context: SearchContext, seed: int, on_level: Callable[[], None]) 
     width = config.beam_width
     level = 0
     while survivors and not context.spent():
-        grown = await asyncio.gather(
-            *(expand(context, node, config.candidates, derive(seed, level, k)) for k, node in enumerate(survivors))
+        grown = await together(
+            (expand(context, node, config.candidates, derive(seed, level, k)) for k, node in enumerate(survivors))
         )
         children = [child for siblings in grown for child in siblings if child.valid]
         children.sort(key=lambda child: child.score or 0.0, reverse=True)  # stable: earlier proposals first

@@ -88,9 +88,7 @@ def solution(
     return found
 
 
-def solvable(
-    nums: Sequence[Value], target: int, integers_only: bool = True, *, max_value: int | None = None
-) -> bool:
+def solvable(nums: Sequence[Value], target: int, integers_only: bool = True, *, max_value: int | None = None) -> bool:
     """Say whether ``nums`` can be combined into ``target`` (with values up to ``max_value`` where it is given)."""
     return bool(nums) and _reaches(tuple(sorted(nums)), target, integers_only, max_value)
 
@@ -114,7 +112,9 @@ def make_games(
     games: list[Numbers] = []
     for size, count in sorted(counts.items()):
         if (sets := comb(len(pool) + size - 1, size) if size > 0 else 0) > MOST_SETS:
-            raise ValueError(f"{sets:,} sets of {size} numbers are too many to draw from: give a narrower range of numbers")
+            raise ValueError(
+                f"{sets:,} sets of {size} numbers are too many to draw from: give a narrower range of numbers"
+            )
         order = list(combinations_with_replacement(pool, size)) if size > 0 else []
         Random(f"{seed}:{size}").shuffle(order)
         drawn: list[Numbers] = []

@@ -6,12 +6,12 @@ share tree nodes: N(s) then counts samples, and usage still counts every generat
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from rstar.expansion import SearchContext, apply_execution, fail, judge, malformed
 from rstar.interfaces import Candidate
 from rstar.seeds import derive
+from rstar.together import together
 from rstar.trajectory import PROGRAM_STOPS, boxed, ends_answer, ends_code, split_steps
 from rstar.tree import Node
 
@@ -31,8 +31,8 @@ async def sample(context: SearchContext, n: int, seed: int) -> Node:
     for candidate in proposal.candidates:
         leaf = _insert(context, root, candidate)
         leaves[id(leaf)] = (leaf, leaves.get(id(leaf), (leaf, 0))[1] + 1)
-    await asyncio.gather(
-        *(
+    await together(
+        (
             _finish(context, leaf, samples, derive(seed, "answer", k))
             for k, (leaf, samples) in enumerate(leaves.values())
         )

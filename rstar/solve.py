@@ -8,7 +8,6 @@ In training a verifier is given and judges every terminal; at inference there is
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -21,6 +20,7 @@ from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord, Usage
 from rstar.sampling import sample
 from rstar.seeds import derive
+from rstar.together import together
 from rstar.tree import Node, records
 
 OnProgress = Callable[[Usage, int, int], None]
@@ -72,7 +72,7 @@ async def solve(
             case "best_of_n" | "majority":
                 return await sample(context, config.rollouts, tree_seed)
 
-    roots = await asyncio.gather(*(grow(tree) for tree in range(config.trees)))
+    roots = await together(grow(tree) for tree in range(config.trees))
     report()
     rows, _ = records(list(roots))
     return SearchRecord(

@@ -45,6 +45,8 @@ MAX_OUTPUT_CHARACTERS: Final = 1024
 _MARKER = re.compile("|".join(re.escape(m) for m in MARKERS))
 _INSERTED = re.compile(f"\n?{OUTPUT}.*?{END_OF_OUTPUT}\n?", re.DOTALL)
 _NOT_CODE = re.compile(f"{OUTPUT}.*?{END_OF_OUTPUT}|{ANSWER}.*", re.DOTALL)
+# An escaped brace groups nothing; a double backslash is a line break and escapes nothing after it.
+_BRACE = re.compile(r"\\boxed\{|\\\\(?!boxed)|\\[{}]|[{}]")
 _FLOAT = re.compile(r"(?<![\w.])-?\d+\.\d{5,}(?:[eE][-+]?\d+)?(?![\w.])")
 
 
@@ -65,11 +67,11 @@ def ends_answer(step: str) -> bool:
 
 def split_steps(text: str) -> list[str]:
     """Cut a trajectory into steps after each stop marker; ``"".join`` of the result is ``text``."""
-    pattern = "|".join(re.escape(m) for m in STEP_STOPS)
     pieces = re.split(f"(?<=(?:{END_OF_STEP}))|(?<={END_OF_CODE})|(?<={END_OF_ANSWER})", text)
     steps = [piece for piece in pieces if piece]
-    if len(steps) > 1 and not re.search(pattern, steps[-1]) and not steps[-1].strip():
-        steps[-2] += steps.pop()
+    if len(steps) > 1 and not steps[-1].strip():
+        blank = steps.pop()
+        steps[-1] += blank
     return steps
 
 
@@ -93,9 +95,9 @@ def neutralise(text: str) -> str:
 
 
 def display_output(stdout: str) -> str:
-    """Render ``stdout`` for the trajectory: long floats to 4 decimals, at most 1,024 characters, no markers.
+    """Render ``stdout`` for the trajectory: long floats to 4 decimals, no markers, at most 1,024 of its characters.
 
-    Longer output keeps its first and last 512 characters.
+    Longer output keeps its first and last 512 characters, with a line of three dots between them.
     """
 
     def shorter(match: re.Match[str]) -> str:
@@ -120,20 +122,18 @@ def answer_block(output: str) -> str:
 
 
 def boxed(text: str) -> str | None:
-    r"""Return the content of the last ``\boxed{}`` with balanced braces, or None.
+    r"""Return the content of the last ``\boxed{}`` with balanced braces, or None; ``\{`` and ``\}`` do not count.
 
     >>> boxed(r"so \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
     """
-    start = text.rfind("\\boxed{")
-    while start >= 0:
-        depth = 0
-        for i in range(start + len("\\boxed"), len(text)):
-            if text[i] == "{":
-                depth += 1
-            elif text[i] == "}":
-                depth -= 1
-                if depth == 0:
-                    return text[start + len("\\boxed{") : i]
-        start = text.rfind("\\boxed{", 0, start)
-    return None
+    opened: list[re.Match[str]] = []
+    last: tuple[int, str] | None = None
+    for brace in _BRACE.finditer(text):
+        if brace.group() in ("{", "\\boxed{"):
+            opened.append(brace)
+        elif brace.group() == "}" and opened:
+            start = opened.pop()
+            if start.group() != "{" and (last is None or start.end() > last[0]):
+                last = start.end(), text[start.end() : brace.start()]
+    return last[1] if last else None

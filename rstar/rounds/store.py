@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 
+class StoreError(Exception):
+    """The store cannot do what it was asked: no room, no permission, or no server. The message is one sentence."""
+
+
 class Store(Protocol):
     """Named immutable-ish blobs. Implementations: ``folder_store.FolderStore``, ``s3_store.S3Store``."""
 

@@ -1,0 +1,85 @@
+"""The live view of a run: rounds, stages, services, and how far the stage at work is.
+
+Redrawn from the last snapshot; it refuses to keep a history (see ``lines``).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from rstar.cli.progress_text import duration, figures, share
+from rstar.local.results import Snapshot
+from rstar.rounds.status import RoundStatus, StageState
+
+SIGNS: Final[dict[StageState, tuple[str, str]]] = {
+    "waiting": ("·", "dim"),
+    "running": ("▶", "cyan"),
+    "retrying": ("↻", "yellow"),
+    "failed": ("✗", "red"),
+    "done": ("✓", "green"),
+}
+
+
+class LiveView:
+    """A ``Report`` and a context manager: the view is on the terminal in between."""
+
+    def __init__(self, names: list[str], stream: TextIO) -> None:
+        self._names = names
+        self._live = Live(console=Console(file=stream), refresh_per_second=4, transient=True)
+        self._stage: tuple[str, str | None] = ("", None)
+        self._since = time.monotonic()
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Draw the snapshot."""
+        status = snapshot.statuses[snapshot.current]
+        if (snapshot.current, status.stage) != self._stage:
+            self._stage, self._since = (snapshot.current, status.stage), time.monotonic()
+        self._live.update(Group(*self._rows(snapshot, status)))
+
+    def _rows(self, snapshot: Snapshot, status: RoundStatus) -> list[Any]:
+        table = Table.grid(padding=(0, 2))
+        for name in self._names:
+            table.add_row(Text(name, style="bold"), *stage_cells(snapshot.statuses.get(name)))
+        rows: list[Any] = [table, Text(status.message, style="dim")]
+        elapsed = time.monotonic() - self._since
+        done = share(status.progress)
+        if done is not None:
+            line = Table.grid(padding=(0, 1))
+            line.add_row(
+                ProgressBar(total=1.0, completed=done, width=30), figures(_with_eta(status.progress, done, elapsed))
+            )
+            rows.append(line)
+        if snapshot.services:
+            words = ", ".join(f"{s.ref.kind} {s.state}" for s in snapshot.services)
+            rows.append(Text(f"services: {words}", style="dim"))
+        rows.append(
+            Text(f"{duration(elapsed)} in this stage; Ctrl-C stops in order, the same command goes on", style="dim")
+        )
+        return rows
+
+
+def stage_cells(status: RoundStatus | None) -> list[Text]:
+    """Return one cell per stage: its sign and name."""
+    if status is None:
+        return [Text("waiting", style="dim")]
+    return [Text(f"{SIGNS[stage.state][0]} {stage.name}", style=SIGNS[stage.state][1]) for stage in status.stages]
+
+
+def _with_eta(progress: dict[str, Any], done: float, elapsed: float) -> dict[str, Any]:
+    if "eta_s" in progress or not 0 < done < 1:
+        return progress
+    return {**progress, "eta_s": elapsed * (1 - done) / done}

@@ -1,0 +1,67 @@
+"""The entry point ``rstar``: which commands there are, and how their errors are told.
+
+Starts fast: a command's libraries are imported when it runs. The module refuses to do any command's work.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as distribution_version
+
+import typer
+
+from rstar.cli.data_command import data
+from rstar.cli.errors import INTERRUPTED, CommandError
+from rstar.cli.evaluate_command import evaluate
+from rstar.cli.run_command import run_rounds_file
+from rstar.cli.serve_command import ServiceGroup
+from rstar.cli.solve_command import solve
+from rstar.cli.status_command import status
+
+app = typer.Typer(
+    name="rstar",
+    help="rStar-Math self-evolution: rounds of search, selection and training.",
+    epilog="Exit codes: 0 done, 1 it ran and failed, 2 bad input and nothing was started, 130 Ctrl-C, 143 SIGTERM.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run_rounds_file)
+app.command()(status)
+app.command()(solve)
+app.command()(evaluate)
+app.add_typer(data, name="data")
+app.add_typer(
+    typer.Typer(
+        cls=ServiceGroup,
+        no_args_is_help=True,
+        help="Serve a part of the platform over gRPC.\n\nExample: `rstar serve policy --model checkpoints/r4 --port 50051`",
+    ),
+    name="serve",
+)
+
+
+@app.command()
+def version() -> None:
+    """Print the version.
+
+    Example: `rstar version`
+    """
+    typer.echo(distribution_version("rstar"))
+
+
+def run() -> None:
+    """Run the command line and exit."""
+    try:
+        app()
+    except CommandError as error:
+        for line in str(error).splitlines():
+            print(f"rstar: {line}", file=sys.stderr)
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,106 @@
+"""Options that several commands share, and how their texts become settings.
+
+It refuses to start anything; a wrong text is a ``CommandError`` with one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rstar.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from rstar.config import SearchConfig
+    from rstar.interfaces import Verifier
+    from rstar.problem import Problem
+    from rstar.rounds.store import Store
+
+DEFAULT_STORE = "rstar-store"
+
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="RSTAR_STORE", help="The store: a folder or s3://BUCKET/PREFIX.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+PolicyModelOption = Annotated[
+    str | None, typer.Option(help="Policy checkpoint to serve here: a folder, store:PREFIX or hf:ORG/NAME.")
+]
+PpmModelOption = Annotated[
+    str | None, typer.Option(help="PPM checkpoint to serve here: a folder, store:PREFIX or hf:ORG/NAME.")
+]
+PolicyOption = Annotated[list[str] | None, typer.Option(help="Running policy server HOST:PORT; repeatable.")]
+PpmOption = Annotated[list[str] | None, typer.Option(help="Running PPM server HOST:PORT; repeatable.")]
+ExecutorOption = Annotated[
+    list[str] | None, typer.Option(help="Running executor HOST:PORT; repeatable; unset: one is started here.")
+]
+PromptOption = Annotated[str, typer.Option(help="Prompt of --policy-model: trained, or bootstrap (few-shot).")]
+
+
+def search_config(method: str, settings: Iterable[tuple[str, Any]], *, guided: bool) -> SearchConfig:
+    """Return the configuration of a method; ``settings`` are (key, text), ``guided`` makes a PPM guide by default."""
+    from pydantic import ValidationError
+
+    from rstar.config import SearchConfig
+    from rstar.rounds.sentences import sentences
+
+    values: dict[str, Any] = {"method": method.replace("-", "_"), "guidance": "ppm" if guided else "none"}
+    for key, value in settings:
+        head, _, rest = key.partition(".")
+        if rest:
+            values.setdefault(head, {})[rest] = value
+        else:
+            values[key] = value
+    try:
+        return SearchConfig.model_validate(values)
+    except ValidationError as error:
+        raise CommandError("\n".join(f"search settings: {s}" for s in sentences(error, SearchConfig))) from None
+
+
+def assignments(texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Split ``key=value`` texts."""
+    pairs = [text.partition("=") for text in texts]
+    for key, equals, value in pairs:
+        if not (key and equals and value):
+            raise CommandError(f"{key}{equals}{value!s}: write KEY=VALUE, for instance exploration=0.3")
+    return [(key.strip(), value.strip()) for key, _, value in pairs]
+
+
+def problems_of(uri: str, form: str, store: str, limit: int | None = None) -> list[Problem]:
+    """Read problems from a local path, ``store:PATH`` or ``hf:NAME``."""
+    from tempfile import TemporaryDirectory
+
+    from rstar.readers import read_hub, read_problems
+    from rstar.rounds.artifacts import fetch
+
+    try:
+        if uri.startswith("hf:"):
+            return read_hub(uri.removeprefix("hf:"), form, limit=limit)
+        with TemporaryDirectory() as cache:
+            opened = opened_store(store) if uri.startswith("store:") else None
+            return read_problems(Path(fetch(uri, opened, Path(cache))), form, limit=limit)
+    except (ValueError, OSError) as error:
+        raise CommandError(str(error)) from None
+
+
+def opened_store(uri: str) -> Store:
+    """Open the store. Raises ``CommandError`` with the store's own sentence."""
+    from rstar.rounds.store import StoreError
+    from rstar.rounds.stores import open_store
+
+    try:
+        return open_store(uri)
+    except (ValueError, StoreError) as error:
+        raise CommandError(str(error)) from None
+
+
+def verifier_named(name: str) -> Verifier:
+    """Return a verifier by name."""
+    from rstar.verify import verifier
+
+    try:
+        return verifier(name)
+    except ValueError as error:
+        raise CommandError(str(error)) from None

@@ -1,0 +1,111 @@
+"""``rstar solve``: one question, any search method, and the trajectory that was chosen.
+
+The search itself is ``rstar.solve``. The module refuses to judge an answer without a verifier.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rstar.cli.errors import CommandError
+from rstar.cli.options import (
+    DEFAULT_STORE,
+    ExecutorOption,
+    JsonOption,
+    PolicyModelOption,
+    PolicyOption,
+    PpmModelOption,
+    PpmOption,
+    PromptOption,
+    StoreOption,
+    assignments,
+    problems_of,
+    search_config,
+    verifier_named,
+)
+from rstar.cli.session import Models, wanted_services, with_models
+
+if TYPE_CHECKING:
+    from rstar.interfaces import Verdict
+    from rstar.problem import Problem
+    from rstar.record import SearchRecord
+
+
+def solve(
+    question: Annotated[str | None, typer.Argument(help="The question; or use --problem.", show_default=False)] = None,
+    problem: Annotated[
+        str | None, typer.Option(help="A problem of a file, as FILE:ID (FILE alone: its first).")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="Format of FILE: jsonl, gsm8k, math or countdown.")] = "jsonl",
+    policy_model: PolicyModelOption = None,
+    ppm_model: PpmModelOption = None,
+    policy: PolicyOption = None,
+    ppm: PpmOption = None,
+    executor: ExecutorOption = None,
+    prompt: PromptOption = "trained",
+    method: Annotated[str, typer.Option(help="mcts, beam, best-of-n, majority or greedy.")] = "mcts",
+    rollouts: Annotated[int, typer.Option(help="Descents of the search, or trajectories sampled.")] = 16,
+    candidates: Annotated[int, typer.Option(help="Candidate steps per expansion.")] = 8,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other search setting, KEY=VALUE; repeatable.")
+    ] = None,
+    verifier: Annotated[str, typer.Option(help="Judges the answer where the problem has one.")] = "math-verify",
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    store: StoreOption = DEFAULT_STORE,
+    json: JsonOption = False,
+) -> None:
+    """Solve one question and print the chosen trajectory, what its code printed, and what it cost.
+
+    Example: `rstar solve "What is 7 * 8?" --policy-model checkpoints/r4 --ppm-model checkpoints/ppm-r4`
+
+    Example: `rstar solve --problem held-out.jsonl:game-7 --format countdown --verifier countdown --policy localhost:50051 --method best-of-n --rollouts 32`
+    """
+    from rstar.solve import solve as search
+
+    wanted = wanted_services(policy_model, ppm_model, policy, ppm, executor, prompt)
+    pairs = [("rollouts", str(rollouts)), ("candidates", str(candidates)), *assignments(settings or ())]
+    config = search_config(method, pairs, guided=bool(ppm_model or ppm))
+    asked = _problem(question, problem, form, store)
+    judge = verifier_named(verifier)
+
+    async def work(models: Models) -> tuple[SearchRecord, Verdict | None]:
+        record = await search(
+            asked,
+            config,
+            policy=models.policy,
+            executor=models.executor,
+            ppm=models.ppm,
+            verifier=judge if config.stop_when_solved else None,
+            seed=seed,
+        )
+        chosen = record.nodes[record.chosen] if record.chosen >= 0 else None
+        if chosen is None or (asked.answer is None and not asked.data):
+            return record, None
+        return record, await judge.verify(asked, chosen.answer or "")
+
+    record, verdict = with_models(wanted, store, work)
+    from rstar.cli.trajectory_view import show, solution_json
+
+    if json:
+        typer.echo(solution_json(asked, record, verdict))
+    else:
+        show(asked, record, verdict)
+
+
+def _problem(question: str | None, problem: str | None, form: str, store: str) -> Problem:
+    from rstar.problem import Problem
+    from rstar.rounds.sentences import nearest
+
+    if (question is None) == (problem is None):
+        raise CommandError("give either a QUESTION or --problem FILE:ID")
+    if question is not None:
+        return Problem("question", question)
+    uri, colon, name = (problem or "").rpartition(":")
+    if not colon or uri in {"store", "hf"}:
+        return problems_of(problem or "", form, store)[0]
+    found = {item.id: item for item in problems_of(uri, form, store)}
+    if name not in found:
+        raise CommandError(f"{uri} has no problem {name!r}{nearest(name, found) if len(found) <= 20 else ''}")
+    return found[name]

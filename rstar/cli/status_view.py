@@ -1,0 +1,39 @@
+"""Statuses as tables for people. Pure; it refuses to look anything up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from rstar.cli.live_view import SIGNS
+from rstar.cli.progress_text import figures
+from rstar.rounds.status import RoundStatus
+
+
+def rounds_table(statuses: Mapping[str, RoundStatus], missing: Sequence[str] = ()) -> Table:
+    """Return one row per round; ``missing`` rounds have not begun."""
+    table = Table()
+    for column in ("round", "phase", "stages", "now"):
+        table.add_column(column)
+    for name, status in statuses.items():
+        stages = Text("  ").join(
+            Text(f"{SIGNS[stage.state][0]} {stage.name}", style=SIGNS[stage.state][1]) for stage in status.stages
+        )
+        now = "\n".join(text for text in (status.message, figures(status.progress)) if text)
+        table.add_row(name, status.phase, stages, now)
+    for name in missing:
+        table.add_row(name, "Waiting", "", "has not begun")
+    return table
+
+
+def conditions_table(status: RoundStatus) -> Table:
+    """Return the conditions of one round."""
+    table = Table()
+    for column in ("condition", "status", "reason", "message", "since"):
+        table.add_column(column)
+    for condition in status.conditions:
+        since = f"{condition.last_transition_time.astimezone():%Y-%m-%d %H:%M:%S}"
+        table.add_row(condition.type, condition.status, condition.reason, condition.message, since)
+    return table

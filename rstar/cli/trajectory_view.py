@@ -1,0 +1,75 @@
+"""A solution for people and for programs: the chosen trajectory, its output, its verdict, its cost.
+
+Pure rendering of a search record.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.syntax import Syntax
+from rich.text import Text
+
+from rstar.interfaces import Verdict
+from rstar.problem import Problem
+from rstar.record import SearchRecord
+from rstar.trajectory import code_of
+
+
+def solution_json(problem: Problem, record: SearchRecord, verdict: Verdict | None) -> str:
+    """Return the solution as one JSON object."""
+    node = record.nodes[record.chosen] if record.chosen >= 0 else None
+    usage = record.usage
+    content: dict[str, Any] = {
+        "problem": problem.id,
+        "question": problem.question,
+        "answer": node.answer if node else None,
+        "correct": verdict.correct if verdict else None,
+        "reason": verdict.reason if verdict else None,
+        "output": node.output if node else None,
+        "score": node.score if node else None,
+        "trajectory": record.steps(record.chosen) if node else [],
+        "trajectories": sum(1 for _ in record.terminals()),
+        "usage": {
+            "rollouts": usage.rollouts,
+            "nodes": usage.nodes,
+            "tokens": usage.tokens,
+            "executions": usage.executions,
+            "scored": usage.scored,
+        },
+        "policyDigest": record.policy_digest,
+        "ppmDigest": record.ppm_digest,
+    }
+    return json.dumps(content)
+
+
+def show(problem: Problem, record: SearchRecord, verdict: Verdict | None) -> None:
+    """Print the solution."""
+    console = Console()
+    console.print(Text(problem.question, style="bold"))
+    usage = record.usage
+    cost = f"{sum(1 for _ in record.terminals())} trajectories, {usage.nodes:,} nodes, {usage.tokens:,} generated tokens, {usage.executions:,} programs run"
+    if record.chosen < 0:
+        console.print("no trajectory came to an answer: try more --rollouts, or another --method", style="yellow")
+        console.print(cost, style="dim")
+        return
+    node = record.nodes[record.chosen]
+    program = Syntax(
+        code_of(record.steps(record.chosen)).strip("\n"), "python", background_color="default", word_wrap=True
+    )
+    console.print(Panel(Group(program), title="program", title_align="left"))
+    if node.output:
+        console.print(Panel(Text(node.output), title="its output", title_align="left"))
+    line = Text.assemble(("answer ", "dim"), (node.answer or "", "bold"))
+    if verdict is not None:
+        line.append(
+            f"   {'right' if verdict.correct else 'wrong'}: {verdict.reason}",
+            style="green" if verdict.correct else "red",
+        )
+    if node.score is not None:
+        line.append(f"   PPM score {node.score:+.3f}", style="dim")
+    console.print(line)
+    console.print(cost, style="dim")

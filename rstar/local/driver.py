@@ -1,0 +1,188 @@
+"""Runs rounds on this machine: look, plan, act, until all rounds are done.
+
+The planner decides (``rstar.rounds.plan``), the same one that the operator asks. This loop only looks at
+processes and carries out actions. It may be killed at any time: the next run goes on from the journal and
+the store. SIGINT or SIGTERM suspends the round: stages save what they have and end. It refuses to run
+beside another driver in the same store.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from rstar.local.commands import Commands
+from rstar.local.journal import Journal
+from rstar.local.lock import sole_driver
+from rstar.local.results import Report, RunResult, Snapshot
+from rstar.local.services import Services
+from rstar.local.stages import Stages, read_progress
+from rstar.rounds.actions import Action, EndStage, StartService, StartStage, StopService
+from rstar.rounds.observed import STAGES, Observed, PreviousRound
+from rstar.rounds.plan import Plan, plan
+from rstar.rounds.spec import EvolutionRound
+from rstar.rounds.status import RoundStatus
+from rstar.rounds.store import Store
+
+POLL_SECONDS: Final = 0.1
+
+
+def run_rounds(
+    rounds: Sequence[EvolutionRound], store: Store, work: Path, commands: Commands, report: Report = lambda _: None
+) -> RunResult:
+    """Run ``rounds``, in order of their numbers, until they are done, one fails or is suspended, or a signal comes.
+
+    ``work`` holds journals, logs and the lock. Raises ``DriverRunningError`` when another driver has it. Must run
+    in the main thread: children are tied to it, and signals arrive there.
+    """
+    with sole_driver(work), _Signals() as signals:
+        return _Run(rounds, store, work, commands, report, signals).all()
+
+
+def round_number(work: Path, name: str) -> int | None:
+    """Return the number of a round that an earlier run began, or None."""
+    return Journal(work / name).number
+
+
+class _Signals:
+    """Notes SIGINT and SIGTERM; the second one is impatient."""
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.impatient = False
+        self._came = threading.Event()
+        self._before: list[tuple[int, object]] = []
+
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before.append((number, signal.signal(number, self._note)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.impatient = self.first is not None
+        self.first = self.first or number
+        self._came.set()
+
+    def wait(self) -> None:
+        """Sleep until the next look, or until a signal comes."""
+        self._came.wait(POLL_SECONDS)
+        self._came.clear()
+
+
+class _Run:
+    """The state of one call of ``run_rounds``."""
+
+    def __init__(
+        self,
+        rounds: Sequence[EvolutionRound],
+        store: Store,
+        work: Path,
+        commands: Commands,
+        report: Callable[[Snapshot], None],
+        signals: _Signals,
+    ) -> None:
+        self._rounds = rounds
+        self._store = store
+        self._work = work
+        self._commands = commands
+        self._report = report
+        self._signals = signals
+        self._services = Services(commands, work / "services")
+        self._statuses: dict[str, RoundStatus] = {}
+
+    def all(self) -> RunResult:
+        stages: Stages | None = None
+        for item in self._rounds:
+            stages = self._stages(item)
+            with self._killing(stages):
+                self._one(item, stages, last=item is self._rounds[-1])
+            if self._statuses[item.name].phase != "Succeeded" or self._signals.first is not None:
+                break
+        return self._result(stages)
+
+    def _stages(self, item: EvolutionRound) -> Stages:
+        stages = Stages(item, self._store, Journal(self._work / item.name), self._commands)
+        stages.take_over(self._previous(item))
+        return stages
+
+    def _one(self, item: EvolutionRound, stages: Stages, *, last: bool) -> None:
+        """Drive one round to its end. Services of a finished round stay for the next one, whose plan may want them."""
+        previous = self._previous(item)
+        while True:
+            planned = self._look(item, stages, previous)
+            over = planned.status.phase != "Running"
+            going_on = planned.status.phase == "Succeeded" and not last and self._signals.first is None
+            if not going_on:
+                for action in planned.actions:
+                    self._act(action, stages)
+            idle = not planned.actions and not self._services.observe() and not any(a.live for a in stages.observe())
+            if over and (going_on or idle):
+                return
+            if self._signals.impatient:
+                stages.kill()
+                self._services.kill()
+            self._signals.wait()
+
+    def _look(self, item: EvolutionRound, stages: Stages, previous: PreviousRound) -> Plan:
+        before = self._statuses.get(item.name)
+        observed = Observed(
+            attempts=stages.observe(),
+            services=self._services.observe(),
+            previous=previous,
+            conditions=before.conditions if before else (),
+            progress=read_progress(stages.journal),
+            suspended=self._signals.first is not None,
+        )
+        planned = plan(item.spec, item.name, observed, datetime.now(UTC))
+        self._statuses[item.name] = planned.status
+        stages.journal.note(item.spec.round, planned.status)
+        self._report(Snapshot(dict(self._statuses), item.name, observed.services))
+        return planned
+
+    def _act(self, action: Action, stages: Stages) -> None:
+        if isinstance(action, StartService):
+            self._services.start(action.ref)
+        elif isinstance(action, StopService):
+            self._services.stop(action.ref)
+        elif isinstance(action, StartStage):
+            stages.start(action, self._services.addresses(action.search) if action.search else ())
+        elif isinstance(action, EndStage):
+            stages.end(action)
+
+    def _previous(self, item: EvolutionRound) -> PreviousRound:
+        name = item.spec.previous_round
+        if name is None:
+            return PreviousRound()
+        journal = Journal(self._work / name)
+        outputs = {a.stage: a.output for a in journal.attempts if a.done and a.output is not None}
+        if not outputs:
+            return PreviousRound()
+        return PreviousRound("succeeded" if len(outputs) == len(STAGES) else "failed", outputs)
+
+    def _result(self, stages: Stages | None) -> RunResult:
+        failed = [a for a in stages.journal.attempts if a.counts] if stages else []
+        log = stages.log(failed[-1]) if stages and failed and not self._all_done() else None
+        return RunResult(dict(self._statuses), self._signals.first, log)
+
+    def _all_done(self) -> bool:
+        return all(status.phase == "Succeeded" for status in self._statuses.values())
+
+    @contextmanager
+    def _killing(self, stages: Stages) -> Iterator[None]:
+        """Leave no process behind when the driver itself fails."""
+        try:
+            yield
+        except BaseException:
+            stages.kill()
+            self._services.kill()
+            raise

@@ -1,0 +1,133 @@
+"""What the driver remembers of a round across its own death: the attempts, and the last status.
+
+One JSON file per round, replaced atomically before and after anything that matters. The store, not the
+journal, says what is done: an attempt whose manifest is gone, or that was started for another spec or other
+inputs, is forgotten. The module refuses to decide what happens next (see ``rstar.rounds.plan``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rstar.local.children import Identity
+from rstar.rounds.observed import Attempt, AttemptState, EndReason, ManifestRef, Stage, StageOutput
+from rstar.rounds.spec import EvolutionRoundSpec
+from rstar.rounds.status import RoundStatus
+
+Inputs = Sequence[tuple[str, ManifestRef]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An attempt, what it was started for, and its process."""
+
+    attempt: Attempt
+    fingerprint: str
+    process: Identity | None = None
+
+
+def fingerprint(spec: EvolutionRoundSpec, inputs: Inputs) -> str:
+    """Digest of all that a stage's result may depend on; how it is run (services, lifecycle, suspend) is left out.
+
+    It is coarser than the stage's own input digest: a stage started again for nothing finds its manifest and ends at once.
+    """
+    wish = spec.model_dump(mode="json", by_alias=True, exclude={"services", "lifecycle", "suspend"})
+    given = {name: [ref.key, ref.digest] for name, ref in inputs}
+    return hashlib.sha256(json.dumps([wish, given], sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Journal:
+    """The journal of one round, in ``folder/journal.json``."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read what is there; a folder without a journal is a round that never ran."""
+        self.folder = folder
+        self._path = folder / "journal.json"
+        content: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self.number: int | None = content.get("round")
+        self.entries = [_entry(item) for item in content.get("attempts", [])]
+        self.status = RoundStatus.model_validate(content["status"]) if "status" in content else None
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The attempts alone."""
+        return tuple(entry.attempt for entry in self.entries)
+
+    def put(self, entry: Entry) -> None:
+        """Add or replace an attempt, and write."""
+        key = (entry.attempt.stage, entry.attempt.number)
+        self.entries = [e for e in self.entries if (e.attempt.stage, e.attempt.number) != key] + [entry]
+        self.write()
+
+    def change(self, attempt: Attempt, **changes: Any) -> None:
+        """Replace fields of an attempt, and write."""
+        entry = next(e for e in self.entries if e.attempt == attempt)
+        self.put(replace(entry, attempt=replace(attempt, **changes)))
+
+    def note(self, number: int, status: RoundStatus) -> None:
+        """Keep the status for ``rstar status``; written only when more than the progress changed."""
+        before = self.status
+        self.number, self.status = number, status
+        still = before is not None and before.model_copy(update={"progress": {}}) == status.model_copy(
+            update={"progress": {}}
+        )
+        if not still:
+            self.write()
+
+    def write(self) -> None:
+        """Replace the file atomically and durably."""
+        content = {
+            "round": self.number,
+            "attempts": [_plain(entry) for entry in self.entries],
+            "status": self.status.model_dump(mode="json", by_alias=True) if self.status else None,
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        with partial.open("w") as handle:
+            json.dump({key: value for key, value in content.items() if value is not None}, handle, indent=1)
+            handle.flush()
+            os.fsync(handle.fileno())
+        partial.replace(self._path)
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
+    attempt = entry.attempt
+    output = attempt.output
+    return {
+        "stage": attempt.stage.value,
+        "number": attempt.number,
+        "state": attempt.state.value,
+        "startedAt": attempt.started_at.isoformat(),
+        "finishedAt": attempt.finished_at.isoformat() if attempt.finished_at else None,
+        "exitCode": attempt.exit_code,
+        "reason": attempt.reason,
+        "ending": attempt.ending.value if attempt.ending else None,
+        "output": {"manifest": output.manifest.key, "digest": output.manifest.digest, "metrics": output.metrics}
+        if output
+        else None,
+        "fingerprint": entry.fingerprint,
+        "process": [entry.process.pid, entry.process.started] if entry.process else None,
+    }
+
+
+def _entry(item: dict[str, Any]) -> Entry:
+    output = item["output"]
+    attempt = Attempt(
+        stage=Stage(item["stage"]),
+        number=item["number"],
+        state=AttemptState(item["state"]),
+        started_at=datetime.fromisoformat(item["startedAt"]),
+        finished_at=datetime.fromisoformat(item["finishedAt"]) if item["finishedAt"] else None,
+        exit_code=item["exitCode"],
+        reason=item["reason"],
+        ending=EndReason(item["ending"]) if item["ending"] else None,
+        output=StageOutput(ManifestRef(output["manifest"], output["digest"]), output["metrics"]) if output else None,
+    )
+    return Entry(attempt, item["fingerprint"], Identity(*item["process"]) if item["process"] else None)

@@ -1,0 +1,128 @@
+"""The services that run on this machine: started, watched, replaced on the same port, drained.
+
+A service stays as long as plans want exactly it, across stages and rounds; its ``ServiceRef`` is its
+identity. The module refuses to decide which services there should be.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rstar.local.children import Child
+from rstar.local.commands import Commands
+from rstar.local.last_words import last_word
+from rstar.rounds.observed import Service, ServiceKind, ServiceRef, ServiceState
+
+GRACE_SECONDS: Final = 10.0
+"""A service is stopped when its callers are gone or going: what it still does nobody waits for."""
+
+
+@dataclass(slots=True)
+class _Running:
+    ref: ServiceRef
+    number: int
+    children: list[Child]
+    ready_files: list[Path]
+    since: datetime
+    ports: list[int]
+    failures: int = 0
+    state: ServiceState = "starting"
+    exit_code: int | None = None
+    reason: str = ""
+    addresses: list[str] = field(default_factory=list)
+
+
+class Services:
+    """All services of one driver. Logs and ready files are in ``folder``."""
+
+    def __init__(self, commands: Commands, folder: Path) -> None:
+        self._commands = commands
+        self._folder = folder
+        self._running: dict[ServiceRef, _Running] = {}
+        self._started = 0
+
+    def start(self, ref: ServiceRef) -> None:
+        """Start every replica of ``ref``; after a failure on the ports it had, for its clients know them."""
+        before = self._running.get(ref)
+        self._started += 1
+        running = _Running(
+            ref=ref,
+            number=self._started,
+            children=[],
+            ready_files=[],
+            since=datetime.now(UTC),
+            ports=before.ports if before else [0] * ref.replicas,
+            failures=before.failures if before else 0,
+        )
+        upstream: dict[ServiceKind, list[str]] = {used.kind: self.addresses(used) for used in ref.upstream}
+        for replica, port in enumerate(running.ports):
+            name = f"{ref.kind}-{running.number}-{replica}"
+            ready_file = self._folder / f"{name}.ready"
+            ready_file.parent.mkdir(parents=True, exist_ok=True)
+            ready_file.unlink(missing_ok=True)
+            launch = self._commands.service(ref, port, ready_file, upstream)
+            # A service has no state to save, and the next driver wants its memory at once: it dies with this one.
+            child = Child(
+                launch.command,
+                self._folder / f"{name}.log",
+                launch.environment,
+                grace=GRACE_SECONDS,
+                parent_death_signal=signal.SIGKILL,
+            )
+            running.children.append(child)
+            running.ready_files.append(ready_file)
+        self._running[ref] = running
+
+    def stop(self, ref: ServiceRef) -> None:
+        """Drain ``ref``; it is gone from ``observe`` when all its processes are."""
+        running = self._running[ref]
+        running.state = "stopping"
+        for child in running.children:
+            child.terminate()
+
+    def kill(self) -> None:
+        """Kill everything now."""
+        for running in self._running.values():
+            for child in running.children:
+                child.kill()
+                child.poll()
+
+    def addresses(self, ref: ServiceRef) -> list[str]:
+        """Return ``host:port`` of every replica of a ready service."""
+        return list(self._running[ref].addresses)
+
+    def logs(self, ref: ServiceRef) -> list[Path]:
+        """Return the log files of the service's processes."""
+        return [child.log for child in self._running[ref].children]
+
+    def observe(self) -> tuple[Service, ...]:
+        """Look at every process and return what the planner may know."""
+        for ref, running in list(self._running.items()):
+            self._look(running)
+            if running.state == "stopping" and all(child.poll() is not None for child in running.children):
+                del self._running[ref]
+        return tuple(
+            Service(r.ref, r.state, r.since, r.failures, r.exit_code, r.reason) for r in self._running.values()
+        )
+
+    def _look(self, running: _Running) -> None:
+        if running.state in {"stopping", "failed"}:
+            return
+        ended = [(child, code) for child in running.children if (code := child.poll()) is not None]
+        if ended:
+            child, code = ended[0]
+            running.state, running.since = "failed", datetime.now(UTC)
+            running.failures += 1
+            running.exit_code = code
+            running.reason = f"exit code {code}: {last_word(child.log)} (log: {child.log})"
+            for other in running.children:
+                other.kill()
+                other.poll()
+        elif running.state == "starting" and all(path.exists() for path in running.ready_files):
+            running.addresses = [path.read_text().strip() for path in running.ready_files]
+            running.ports = [int(address.rpartition(":")[2]) for address in running.addresses]
+            running.state, running.failures = "ready", 0

@@ -1,0 +1,193 @@
+"""The attempts of one round's stages: started, watched, written into the journal.
+
+An attempt is done when the store holds the manifest that its result names, byte for byte. The module
+refuses to decide when to start, end or repeat one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from rstar.local.children import Child, end_orphan
+from rstar.local.commands import Commands, StageFiles
+from rstar.local.journal import Entry, Journal, fingerprint
+from rstar.local.last_words import last_word
+from rstar.rounds.actions import EndStage, StartStage
+from rstar.rounds.observed import (
+    BAD_INPUT,
+    STAGES,
+    Attempt,
+    AttemptState,
+    EndReason,
+    ManifestRef,
+    Observed,
+    PreviousRound,
+    Stage,
+    StageOutput,
+)
+from rstar.rounds.plan import stage_inputs
+from rstar.rounds.spec import EvolutionRound
+from rstar.rounds.store import Store
+
+GRACE_SECONDS: Final = 60.0
+"""After SIGTERM a stage may finish its shard or its training checkpoint."""
+
+_END_OF_RUN: Final = "the run ended before the stage did"
+
+
+class Stages:
+    """Runs the stages of one round. Everything about them is in ``journal.folder``."""
+
+    def __init__(self, item: EvolutionRound, store: Store, journal: Journal, commands: Commands) -> None:
+        self.item = item
+        self.journal = journal
+        self._store = store
+        self._commands = commands
+        self._children: dict[tuple[Stage, int], Child] = {}
+
+    def take_over(self, previous: PreviousRound) -> None:
+        """Go on from an earlier run: end what it left running, keep what is done, forgive what failed.
+
+        What is done for another spec or other inputs, or is no longer in the store, is forgotten: the stage
+        runs again.
+        """
+        kept: list[Entry] = []
+        for stage in STAGES:
+            for entry in (e for e in self.journal.entries if e.attempt.stage is stage):
+                if entry.process is not None and entry.attempt.live:
+                    end_orphan(entry.process, GRACE_SECONDS)
+                seen = Observed(attempts=tuple(e.attempt for e in kept), previous=previous)
+                inputs = tuple(sorted(stage_inputs(self.item.spec, seen, stage).items()))
+                if entry.fingerprint == fingerprint(self.item.spec, inputs) and self._usable(entry.attempt):
+                    kept.append(replace(entry, attempt=_settled(entry.attempt), process=None))
+        self.journal.entries = kept
+        self.journal.number = self.item.spec.round
+        self.journal.write()
+        text = yaml.safe_dump(self.item.model_dump(mode="json", by_alias=True, exclude_unset=True), sort_keys=False)
+        (self.journal.folder / "round.yaml").write_text(text)
+
+    def start(self, action: StartStage, search: Sequence[str]) -> None:
+        """Start an attempt. The journal knows of it before the process exists."""
+        attempt = Attempt(action.stage, action.attempt, AttemptState.PENDING, datetime.now(UTC))
+        entry = Entry(attempt, fingerprint(self.item.spec, action.inputs))
+        self.journal.put(entry)
+        files = _files(self.journal, attempt)
+        files.result.parent.mkdir(parents=True, exist_ok=True)
+        files.result.unlink(missing_ok=True)
+        files.progress.unlink(missing_ok=True)
+        launch = self._commands.stage(self.item.spec, action, files, search)
+        child = Child(
+            launch.command,
+            self.log(attempt),
+            launch.environment,
+            grace=GRACE_SECONDS,
+            parent_death_signal=signal.SIGTERM,
+        )
+        self._children[action.stage, action.attempt] = child
+        self.journal.put(replace(entry, attempt=replace(attempt, state=AttemptState.RUNNING), process=child.identity))
+
+    def end(self, action: EndStage) -> None:
+        """Ask an attempt to end."""
+        attempt = next(a for a in self.journal.attempts if (a.stage, a.number) == (action.stage, action.attempt))
+        self.journal.change(attempt, ending=action.reason)
+        self._children[action.stage, action.attempt].terminate()
+
+    def kill(self) -> None:
+        """Kill everything now."""
+        for child in self._children.values():
+            child.kill()
+        self.observe()
+
+    def observe(self) -> tuple[Attempt, ...]:
+        """Look at the processes, write down what ended, and return all attempts."""
+        for attempt in self.journal.attempts:
+            child = self._children.get((attempt.stage, attempt.number))
+            if attempt.live and child is not None and (code := child.poll()) is not None:
+                self._finish(attempt, code)
+        return self.journal.attempts
+
+    def log(self, attempt: Attempt) -> Path:
+        """Return the log file of an attempt."""
+        return self.journal.folder / "logs" / f"{attempt.stage}-{attempt.number}.log"
+
+    def _finish(self, attempt: Attempt, code: int) -> None:
+        result = _read_object(_files(self.journal, attempt).result)
+        output = _output(result, self._store)
+        state, reason = AttemptState.FAILED, ""
+        if code == 0 and output is not None:
+            state = AttemptState.SUCCEEDED
+        elif code == 0:
+            reason, output = "it ended well but its result names no manifest in the store", None
+        else:
+            # A launcher (torchrun) hides the exit code of the program it runs: the result file still tells.
+            code = BAD_INPUT if result.get("exit_code") == BAD_INPUT else code
+            reason, output = str(result.get("error") or last_word(self.log(attempt)) or f"exit code {code}"), None
+        self.journal.change(
+            attempt, state=state, exit_code=code, reason=reason, output=output, finished_at=datetime.now(UTC)
+        )
+        del self._children[attempt.stage, attempt.number]
+
+    def _usable(self, attempt: Attempt) -> bool:
+        return attempt.output is None or _manifest(self._store, attempt.output.manifest) is not None
+
+
+def read_progress(journal: Journal) -> dict[str, Any]:
+    """Return what the live attempt of a round last reported; {} when there is none."""
+    live = next((a for a in journal.attempts if a.live), None)
+    return _read_object(_files(journal, live).progress) if live else {}
+
+
+def _files(journal: Journal, attempt: Attempt) -> StageFiles:
+    folder = journal.folder / "attempts" / f"{attempt.stage}-{attempt.number}"
+    return StageFiles(journal.folder / "round.yaml", folder / "result.json", folder / "progress.json")
+
+
+def _settled(attempt: Attempt) -> Attempt:
+    """Return an attempt of an earlier run as this one sees it: done, or over without counting."""
+    if attempt.done:
+        return attempt
+    finished = attempt.finished_at or datetime.now(UTC)
+    return replace(
+        attempt,
+        state=AttemptState.FAILED,
+        finished_at=finished,
+        reason=attempt.reason or _END_OF_RUN,
+        ending=EndReason.LOST,
+    )
+
+
+def _manifest(store: Store, ref: ManifestRef) -> bytes | None:
+    """Return the manifest's bytes, or None when the store has none or another one."""
+    try:
+        data = store.read(ref.key)
+    except KeyError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == ref.digest else None
+
+
+def _output(result: dict[str, Any], store: Store) -> StageOutput | None:
+    key, digest = result.get("manifest"), result.get("digest")
+    if not isinstance(key, str) or not isinstance(digest, str):
+        return None
+    ref = ManifestRef(key, digest)
+    data = _manifest(store, ref)
+    # The result file is short by contract; the manifest has all metrics.
+    return None if data is None else StageOutput(ref, json.loads(data).get("metrics", {}))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in ``path``; {} when there is none (yet)."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

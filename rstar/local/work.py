@@ -1,0 +1,51 @@
+"""Where a driver keeps its journals and logs, and how others look at them without disturbing it.
+
+In a folder store that is ``STORE/.rstar``; beside a bucket, ``.rstar/NAME`` in the current folder. The module
+refuses to change anything.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from pathlib import Path
+
+from rstar.local.journal import Journal
+from rstar.local.stages import read_progress
+from rstar.rounds.folder_store import FolderStore
+from rstar.rounds.status import RoundStatus
+from rstar.rounds.store import Store
+
+
+def work_folder(store: Store) -> Path:
+    """Return the work folder of a store."""
+    if isinstance(store, FolderStore):
+        return store.path(".rstar")
+    return Path(".rstar") / re.sub(r"[^A-Za-z0-9._-]+", "-", store.uri).strip("-")
+
+
+def driver_pid(work: Path) -> str | None:
+    """Return the pid of the driver that works there now, or None."""
+    try:
+        with (work / "lock").open() as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return handle.read().strip()
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def round_status(work: Path, name: str) -> RoundStatus | None:
+    """Return the last status of a round with its latest progress, or None when it never ran here."""
+    journal = Journal(work / name)
+    if journal.status is None:
+        return None
+    return journal.status.model_copy(update={"progress": read_progress(journal)})
+
+
+def round_names(work: Path) -> list[str]:
+    """Return the names of the rounds that ran here, by their numbers."""
+    journals = [Journal(path.parent) for path in work.glob("*/journal.json")]
+    return [journal.folder.name for journal in sorted(journals, key=lambda j: (j.number or 0, j.folder.name))]

@@ -1,0 +1,38 @@
+"""Problems from a data set of the Hugging Face hub, through the ``datasets`` library (loaded only here).
+
+Nothing is downloaded unless this is called. It refuses to guess a configuration or a split.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rstar.problem import Problem
+from rstar.readers.reading import check_format, gather
+
+
+def read_hub(name: str, split: str = "train", format: str = "jsonl", limit: int | None = None) -> list[Problem]:
+    """Read a data set's rows as one of the formats: ``read_hub("openai/gsm8k/main", "test", "gsm8k")``.
+
+    ``name`` is ORG/NAME, ORG/NAME/CONFIGURATION, or a local folder. Raises ``ValueError`` when ``datasets`` is not
+    installed, when the data set cannot be loaded (no network, unknown name or split), and for bad rows.
+    """
+    check_format(format)
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise ValueError(
+            f"hf:{name}: reading the hub needs the package datasets; install rstar[jobs], or give a file instead"
+        ) from None
+    path, configuration = name, None
+    if name.count("/") == 2 and not Path(name).exists():
+        path, _, configuration = name.rpartition("/")
+    try:
+        rows = load_dataset(path, configuration, split=split)
+    except Exception as error:  # whatever the hub, the network or the file system has to say
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"hf:{name}: cannot be loaded ({type(error).__name__}: {reason}); "
+            "check the name, the split and the network, or give a file instead"
+        ) from error
+    return gather(f"hf:{name}", ((f"hf:{name}:{i}", row) for i, row in enumerate(rows, 1)), format, limit)

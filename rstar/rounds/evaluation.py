@@ -1,0 +1,106 @@
+"""How well a method answers: accuracy with its interval, and always what it cost, side by side.
+
+The evaluate stage and ``rstar evaluate`` share this, so that their figures mean the same. Search runs without
+the verifier (as at inference); the answer it gives is judged afterwards, and so is every other answer it found
+(*any*: pass@N of the trajectories found). The module refuses to search and to print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import sqrt
+from typing import Any, Final
+
+from rstar.interfaces import Verifier
+from rstar.problem import Problem
+from rstar.record import SearchRecord
+
+Z_95: Final = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One problem under one method. ``any``: some trajectory was right. A search that failed is a wrong answer."""
+
+    problem_id: str
+    correct: bool
+    any: bool
+    tokens: int
+    nodes: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MethodSummary:
+    """One row of the table: shares of the problems with 95 % intervals, and means per problem."""
+
+    name: str
+    problems: int
+    accuracy: float
+    low: float
+    high: float
+    any: float
+    any_low: float
+    any_high: float
+    tokens: float
+    nodes: float
+    errors: int
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the row as a manifest's metrics keep it: shares to 4 decimals, means to 1."""
+        digits = {"tokens": 1, "nodes": 1}
+        return {k: round(v, digits.get(k, 4)) if isinstance(v, float) else v for k, v in asdict(self).items()}
+
+
+def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
+    """Return Wilson's score interval of a share (E. B. Wilson, 1927); (0, 1) when nothing was tried."""
+    if trials == 0:
+        return 0.0, 1.0
+    share = successes / trials
+    centre = share + z * z / (2 * trials)
+    spread = z * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+async def judge(problem: Problem, record: SearchRecord, verifier: Verifier) -> Outcome:
+    """Judge the chosen answer, and every other one until a right one is found; each distinct answer once."""
+    verdicts: dict[str, bool] = {}
+
+    async def right(answer: str) -> bool:
+        if answer not in verdicts:
+            verdicts[answer] = (await verifier.verify(problem, answer)).correct
+        return verdicts[answer]
+
+    answers = [record.nodes[position].answer for position in record.terminals()]
+    chosen = record.nodes[record.chosen].answer if record.chosen >= 0 else None
+    correct = chosen is not None and await right(chosen)
+    found = correct
+    for answer in answers:
+        if found:
+            break
+        found = answer is not None and await right(answer)
+    return Outcome(problem.id, correct, found, record.usage.tokens, record.usage.nodes, record.error)
+
+
+def summarise(name: str, outcomes: Sequence[Outcome]) -> MethodSummary:
+    """Return the row of one method."""
+    count = len(outcomes)
+    correct, found = sum(o.correct for o in outcomes), sum(o.any for o in outcomes)
+    low, high = wilson(correct, count)
+    any_low, any_high = wilson(found, count)
+    per_problem = 1 / count if count else 0.0
+    return MethodSummary(
+        name=name,
+        problems=count,
+        accuracy=correct * per_problem,
+        low=low,
+        high=high,
+        any=found * per_problem,
+        any_low=any_low,
+        any_high=any_high,
+        tokens=sum(o.tokens for o in outcomes) * per_problem,
+        nodes=sum(o.nodes for o in outcomes) * per_problem,
+        errors=sum(bool(o.error) for o in outcomes),
+    )

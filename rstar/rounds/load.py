@@ -1,0 +1,155 @@
+"""Reads a YAML file of EvolutionRounds and refuses it, with every fault at once, before any work starts.
+
+Each fault is one sentence: file, round, path in the document, what is wrong, how to mend it. Beyond the
+spec's own validation it checks what needs a look around: the chain of previous rounds, the verifier's
+name, the problem files line by line, the base model's folder. It refuses to mend or guess anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from rstar.readers import read_problems
+from rstar.rounds.artifacts import fetch
+from rstar.rounds.sentences import nearest, sentences
+from rstar.rounds.spec import EvolutionRound, ProblemsSpec
+from rstar.rounds.store import Store
+from rstar.verify import verifier_names
+
+NumberOf = Callable[[str], int | None]
+"""The number of a round that is already in the store, or None when it is not there."""
+
+
+class SpecError(ValueError):
+    """A file that cannot be run. ``faults`` are sentences; ``str`` is all of them, one per line."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def load_rounds(path: Path, store: Store | None = None, number_of: NumberOf = lambda _: None) -> list[EvolutionRound]:
+    """Return the rounds of ``path``, by number. Local paths in a spec are relative to the current folder.
+
+    ``store`` is where ``store:`` URIs and earlier rounds are looked up. Raises ``SpecError``.
+    """
+    rounds, faults = _parse(path)
+    for item in rounds:
+        faults += [f"{path}: round {item.name}: {fault}" for fault in _spec_faults(item)]
+    if not faults:
+        faults += [f"{path}: {fault}" for fault in _chain_faults(rounds, number_of)]
+        faults += [f"{path}: {fault}" for fault in _file_faults(rounds, store)]
+    if faults:
+        raise SpecError(faults)
+    return sorted(rounds, key=lambda item: item.spec.round)
+
+
+def parse_rounds(path: Path) -> list[EvolutionRound]:
+    """Return the rounds of ``path`` as they are written, each valid by itself. Raises ``SpecError``."""
+    rounds, faults = _parse(path)
+    if faults:
+        raise SpecError(faults)
+    return rounds
+
+
+def _parse(path: Path) -> tuple[list[EvolutionRound], list[str]]:
+    try:
+        documents = [d for d in yaml.safe_load_all(path.read_text(encoding="utf-8")) if d is not None]
+    except OSError as error:
+        return [], [f"{path}: cannot be read: {error.strerror}"]
+    except UnicodeDecodeError:
+        return [], [f"{path}: is not a text file in UTF-8"]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        return [], [f"{path}:{where} is not YAML: {getattr(error, 'problem', None) or error}"]
+    if not documents:
+        return [], [f"{path}: holds no EvolutionRound"]
+    rounds: list[EvolutionRound] = []
+    faults: list[str] = []
+    for number, document in enumerate(documents, 1):
+        try:
+            rounds.append(EvolutionRound.model_validate(document))
+        except ValidationError as error:
+            label = _label(document, number)
+            faults += [f"{path}: {label}: {sentence}" for sentence in sentences(error, EvolutionRound)]
+    return rounds, faults
+
+
+def _label(document: Any, number: int) -> str:
+    metadata = document.get("metadata") if isinstance(document, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return f"round {name}" if name else f"document {number}"
+
+
+def _spec_faults(item: EvolutionRound) -> Iterator[str]:
+    spec = item.spec
+    if spec.verifier not in verifier_names():
+        yield f"spec.verifier: unknown verifier {spec.verifier!r}{nearest(spec.verifier, verifier_names())}"
+    if spec.round == 1 and spec.preference_model.use == "always":
+        yield "spec.preferenceModel.use: always needs the PPM of a previous round, and round 1 has none; use auto or never"
+    if spec.evaluate.methods and spec.evaluate.problems is None:
+        yield "spec.evaluate.problems: missing; the methods need held-out problems"
+
+
+def _chain_faults(rounds: list[EvolutionRound], number_of: NumberOf) -> Iterator[str]:
+    counts = Counter(item.name for item in rounds)
+    yield from (
+        f"round {name}: metadata.name: {count} rounds have this name" for name, count in counts.items() if count > 1
+    )
+    numbers = {item.name: item.spec.round for item in rounds}
+    for item in rounds:
+        before = item.spec.previous_round
+        if before is None:
+            continue
+        where = f"round {item.name}: spec.previousRound"
+        number = numbers.get(before) or number_of(before)
+        if number is None:
+            others = [name for name in numbers if name != item.name]
+            hint = nearest(before, others) if others else "; run it first or add it to the file"
+            yield f"{where}: there is no round {before!r} in this file or the store{hint}"
+        elif number != item.spec.round - 1:
+            yield f"{where}: {before} is round {number}, but round {item.spec.round} follows round {item.spec.round - 1}"
+
+
+def _file_faults(rounds: list[EvolutionRound], store: Store | None) -> Iterator[str]:
+    checked: set[ProblemsSpec] = set()
+    for item in rounds:
+        spec = item.spec
+        if fault := _model_fault(spec.base_model, store):
+            yield f"round {item.name}: spec.baseModel: {fault}"
+        for where, problems in (("problems", spec.problems), ("evaluate.problems", spec.evaluate.problems)):
+            if problems is None or problems in checked:
+                continue
+            checked.add(problems)
+            for fault in _problems_faults(problems, store):
+                yield f"round {item.name}: spec.{where}: {fault}"
+
+
+def _model_fault(uri: str, store: Store | None) -> str:
+    if uri.startswith("hf:"):
+        return ""
+    if uri.startswith("store:"):
+        key = f"{uri.removeprefix('store:').rstrip('/')}/config.json"
+        return "" if store is None or store.exists(key) else f"the store holds no {key}; put the base model there first"
+    return "" if Path(uri, "config.json").is_file() else f"{uri} is no model folder: it has no config.json"
+
+
+def _problems_faults(problems: ProblemsSpec, store: Store | None) -> list[str]:
+    """Read the rows that would be used; one fault per bad row."""
+    if problems.uri.startswith("hf:") or (store is None and problems.uri.startswith("store:")):
+        return []
+    with TemporaryDirectory() as cache:
+        try:
+            path = Path(fetch(problems.uri, store, Path(cache)))
+            read_problems(path, problems.format, limit=problems.limit)
+        except (ValueError, OSError) as error:
+            return str(error).splitlines()
+    return []

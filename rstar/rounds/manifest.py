@@ -1,0 +1,94 @@
+"""The manifest: what a stage read, what it wrote, and what it measured, as one canonical JSON object.
+
+Content-addressed: its digest is the sha256 of its bytes, it names its inputs by their digests, and it holds
+no times, so that the same seed and the same inputs give the same digest. It is written last: a stage whose
+manifest is there is done. The module refuses to read or write a store (see ``stage``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rstar.rounds.checkpoint import combined_digest, file_digest
+from rstar.rounds.observed import ManifestRef, Stage
+
+MANIFEST = "manifest.json"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Output(BaseModel):
+    """One file of a stage. ``path`` is relative to the manifest's folder, ``size`` in bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    sha256: Sha256
+    size: int = Field(ge=0)
+
+
+class Manifest(BaseModel):
+    """What a finished stage leaves behind. ``sources`` are digests of what came from outside the store's stages."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: Stage
+    round: str
+    seed: int
+    code_version: str = Field(default_factory=lambda: version("rstar"))
+    spec_digest: Sha256
+    inputs: dict[str, ManifestRef] = Field(default_factory=dict)
+    sources: dict[str, str] = Field(default_factory=dict)
+    outputs: tuple[Output, ...] = ()
+    metrics: dict[str, Any] = Field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical form: sorted keys, outputs sorted by path, one line."""
+        data = self.model_dump(mode="json")
+        data["outputs"].sort(key=lambda output: output["path"])
+        return canonical(data)
+
+    def output(self, path: str) -> Output:
+        """Return the entry of one file. Raises ``ValueError`` when the stage did not write it."""
+        for output in self.outputs:
+            if output.path == path:
+                return output
+        raise ValueError(f"the manifest of {self.stage} of round {self.round} lists no file {path}")
+
+    def folder_digest(self, folder: str) -> str:
+        """Return ``checkpoint_digest`` of a folder of the outputs, from their digests alone ('' when it has no files)."""
+        prefix = f"{folder}/"
+        entries = [(o.path.removeprefix(prefix), o.sha256) for o in self.outputs if o.path.startswith(prefix)]
+        return combined_digest(entries) if entries else ""
+
+
+def read_manifest(data: bytes, name: str) -> Manifest:
+    """Parse a manifest. Raises ``ValueError``, one sentence that names ``name``."""
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise ValueError(f"{name} is not a manifest of this version: {where}: {first['msg']}") from None
+
+
+def canonical(data: Mapping[str, Any]) -> bytes:
+    """Return the one JSON text of plain data: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest_of(data: bytes) -> str:
+    """Return the sha256 of ``data`` in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def describe_file(path: Path, name: str) -> Output:
+    """Return the entry of a local file that is stored as ``name``."""
+    return Output(path=name, sha256=file_digest(path), size=path.stat().st_size)

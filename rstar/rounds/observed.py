@@ -1,0 +1,189 @@
+"""What a driver sees of a round: the plain data that ``plan`` decides on.
+
+The laptop driver fills it from child processes and a journal, the operator from the cluster's API;
+both in the same words, so that one planner serves both. The module refuses to decide anything and
+to know how the world was looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+from rstar.prompt import PromptStyle
+from rstar.rounds.status import Condition
+
+
+class Stage(StrEnum):
+    """The five stages, in the order in which they run."""
+
+    ROLLOUT = "rollout"
+    SELECT = "select"
+    TRAIN_POLICY = "train-policy"
+    TRAIN_PPM = "train-ppm"
+    EVALUATE = "evaluate"
+
+
+STAGES: Final = tuple(Stage)
+
+STAGE_INPUTS: Final[Mapping[Stage, Mapping[str, Stage]]] = {
+    Stage.ROLLOUT: {},
+    Stage.SELECT: {"rollout": Stage.ROLLOUT},
+    Stage.TRAIN_POLICY: {"select": Stage.SELECT},
+    Stage.TRAIN_PPM: {"select": Stage.SELECT, "policy": Stage.TRAIN_POLICY},
+    Stage.EVALUATE: {"policy": Stage.TRAIN_POLICY, "ppm": Stage.TRAIN_PPM},
+}
+"""What each stage reads of its own round, by input name. Rollout reads the previous round's models instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRef:
+    """A manifest in the store: its key, and the sha256 of its bytes in hex."""
+
+    key: str
+    digest: str
+
+    @property
+    def prefix(self) -> str:
+        """The folder of the stage's outputs in the store."""
+        return self.key.rpartition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutput:
+    """What a finished stage reported."""
+
+    manifest: ManifestRef
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+class AttemptState(StrEnum):
+    """Where one attempt of a stage is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class EndReason(StrEnum):
+    """Why an attempt was ended from outside. Only DEADLINE is the stage's own fault."""
+
+    DEADLINE = "deadline"
+    SUSPENDED = "suspended"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    """The driver, the node or the machine went away: set by observers, never by the planner."""
+
+
+BAD_INPUT: Final = 2
+"""Exit code of a stage or service that refuses its input: trying again cannot help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of a stage. ``number`` counts from 1; ``ending`` is set once it was told to end."""
+
+    stage: Stage
+    number: int
+    state: AttemptState
+    started_at: datetime
+    finished_at: datetime | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    output: StageOutput | None = None
+    ending: EndReason | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether it may still hold compute."""
+        return self.state in {AttemptState.PENDING, AttemptState.RUNNING}
+
+    @property
+    def done(self) -> bool:
+        """Whether it left a manifest. Success without one is a failure: only manifests count."""
+        return self.state is AttemptState.SUCCEEDED and self.output is not None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts against ``maxAttempts``: it failed, and nobody took its compute away."""
+        return not self.live and not self.done and self.ending in {None, EndReason.DEADLINE}
+
+
+class ServiceKind(StrEnum):
+    """The four services, in the order in which they are needed."""
+
+    POLICY = "policy"
+    PPM = "ppm"
+    EXECUTOR = "executor"
+    SEARCH = "search"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model: where it is, and the digest of the manifest that vouches for it ('' for a base model)."""
+
+    uri: str
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRef:
+    """Everything that makes two services the same one; the planner compares nothing else.
+
+    ``upstream`` are the services that a search coordinator calls: another policy is another coordinator.
+    """
+
+    kind: ServiceKind
+    model: ModelRef | None = None
+    prompt: PromptStyle | None = None
+    replicas: int = 1
+    slots: int | None = None
+    upstream: tuple[ServiceRef, ...] = ()
+
+
+ServiceState = Literal["starting", "ready", "stopping", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service as seen. ``failures`` in a row, the last one at ``since``; otherwise ``since`` is when it started."""
+
+    ref: ServiceRef
+    state: ServiceState
+    since: datetime
+    failures: int = 0
+    exit_code: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousRound:
+    """The round before: ``outputs`` are complete when ``state`` is succeeded."""
+
+    state: Literal["missing", "running", "failed", "succeeded"] = "missing"
+    outputs: Mapping[Stage, StageOutput] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that the planner may look at. ``conditions`` are those of the last status: they carry transition times."""
+
+    attempts: tuple[Attempt, ...] = ()
+    services: tuple[Service, ...] = ()
+    previous: PreviousRound = PreviousRound()
+    conditions: tuple[Condition, ...] = ()
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    suspended: bool = False
+    deleted: bool = False
+
+    def of(self, stage: Stage) -> tuple[Attempt, ...]:
+        """Return the attempts of ``stage``, in order."""
+        return tuple(sorted((a for a in self.attempts if a.stage is stage), key=lambda a: a.number))
+
+    def output(self, stage: Stage) -> StageOutput | None:
+        """Return what ``stage`` left behind, or None while it is not done."""
+        return next((a.output for a in self.of(stage) if a.done), None)

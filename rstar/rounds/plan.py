@@ -1,0 +1,187 @@
+"""The planner: from a spec and what is seen, to what to do now. One pure function, two drivers.
+
+``plan(spec, name, observed, now)`` decides the order of the stages, attempts and their backoff, deadlines,
+which services run when, suspension and the end. It looks at nothing but its arguments: the laptop driver
+(``rstar.local``) and the cluster's operator carry out the same actions. Applying a plan and planning again
+gives no actions; every path ends. The module refuses to do anything itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from rstar.rounds.actions import Action, EndStage, StartStage, StopService
+from rstar.rounds.guidance import Guidance, ppm_guidance
+from rstar.rounds.observed import (
+    BAD_INPUT,
+    STAGE_INPUTS,
+    STAGES,
+    Attempt,
+    EndReason,
+    ManifestRef,
+    Observed,
+    ServiceKind,
+    Stage,
+)
+from rstar.rounds.report import Outcome, report
+from rstar.rounds.spec import EvolutionRoundSpec
+from rstar.rounds.status import Phase, RoundStatus
+from rstar.rounds.wanted import backoff, reconcile, wanted_services
+
+PREVIOUS_ROUND_POLL: Final = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now, what to tell the user, and when to look again if nothing happens before."""
+
+    actions: tuple[Action, ...]
+    status: RoundStatus
+    requeue_after: timedelta | None = None
+
+
+def plan(spec: EvolutionRoundSpec, name: str, observed: Observed, now: datetime) -> Plan:
+    """Return what round ``name`` needs next. ``now`` is timezone-aware, as all times in ``observed`` are."""
+    known = spec.round == 1 or observed.previous.state == "succeeded"
+    guidance = ppm_guidance(spec, observed.previous) if known else None
+    outcome = _decide(spec, name, observed, guidance, now)
+    inputs = stage_inputs(spec, observed, Stage.ROLLOUT)
+    return Plan(outcome.actions, report(observed, outcome, guidance, inputs, now), outcome.requeue_after)
+
+
+def stage_inputs(spec: EvolutionRoundSpec, observed: Observed, stage: Stage) -> dict[str, ManifestRef]:
+    """Return the manifests that ``stage`` reads, by input name, as far as they exist."""
+    if stage is not Stage.ROLLOUT:
+        outputs = {name: observed.output(source) for name, source in STAGE_INPUTS[stage].items()}
+        return {name: output.manifest for name, output in outputs.items() if output is not None}
+    policy = observed.previous.outputs.get(Stage.TRAIN_POLICY)
+    ppm = ppm_guidance(spec, observed.previous).ppm
+    inputs = {"policy": policy.manifest if policy else None, "ppm": ppm}
+    return {name: ref for name, ref in inputs.items() if ref is not None}
+
+
+def _decide(
+    spec: EvolutionRoundSpec,
+    name: str,
+    observed: Observed,
+    guidance: Guidance | None,
+    now: datetime,
+) -> Outcome:
+    stage = next((stage for stage in STAGES if observed.output(stage) is None), None)
+    if observed.deleted:
+        return _release(observed, stage, EndReason.CANCELLED, "Deleted", "Deleted", "the round is being deleted")
+    if stage is None:
+        return _release(observed, stage, EndReason.CANCELLED, "Succeeded", "AllStagesDone", f"round {name} is complete")
+    if failure := _failure(spec, name, observed, guidance, stage):
+        return _release(observed, stage, EndReason.CANCELLED, "Failed", *failure)
+    if spec.suspend or observed.suspended:
+        message = "suspended: all compute is released, finished work is kept"
+        return _release(observed, stage, EndReason.SUSPENDED, "Suspended", "Suspended", message)
+    if stage is Stage.ROLLOUT and spec.round > 1 and observed.previous.state != "succeeded":
+        word = "does not exist yet" if observed.previous.state == "missing" else "is still running"
+        message = f"round {name} waits: its previous round {spec.previous_round} {word}"
+        return _release(
+            observed, stage, EndReason.CANCELLED, "Waiting", "PreviousRoundNotReady", message, PREVIOUS_ROUND_POLL
+        )
+    return _run(spec, observed, stage, stage_inputs(spec, observed, stage), now)
+
+
+def _release(
+    observed: Observed,
+    stage: Stage | None,
+    end: EndReason,
+    phase: Phase,
+    reason: str,
+    message: str,
+    requeue_after: timedelta | None = None,
+) -> Outcome:
+    """End and stop whatever still runs: the fixpoint of every phase but Running."""
+    ends = [EndStage(a.stage, a.number, end) for a in observed.attempts if a.live and a.ending is None]
+    stops = [StopService(service.ref) for service in observed.services if service.state != "stopping"]
+    return Outcome((*ends, *stops), phase, reason, message, stage, requeue_after)
+
+
+def _failure(
+    spec: EvolutionRoundSpec, name: str, observed: Observed, guidance: Guidance | None, stage: Stage
+) -> tuple[str, str] | None:
+    """Return (reason, message) when the round cannot go on. A service's failure is remembered by its condition."""
+    before = next((c for c in observed.conditions if c.type == "Failed" and c.status == "True"), None)
+    if before is not None and before.reason == "ServiceFailed":
+        return before.reason, before.message
+    faults = [attempt for attempt in observed.of(stage) if attempt.counts]
+    if faults and faults[-1].exit_code == BAD_INPUT:
+        return "BadInput", f"stage {stage} refuses its input: {faults[-1].reason}"
+    if len(faults) >= spec.lifecycle.max_attempts:
+        times = "once" if len(faults) == 1 else f"{len(faults)} times"
+        return "AttemptsExhausted", f"stage {stage} failed {times}: {_reason(faults[-1])}"
+    if stage is not Stage.ROLLOUT:
+        return None
+    if spec.round > 1 and observed.previous.state == "failed":
+        return "PreviousRoundFailed", f"round {name} cannot start: its previous round {spec.previous_round} failed"
+    if guidance is not None and guidance.error:
+        return guidance.reason, guidance.message
+    if spec.round > 1 and guidance is not None and Stage.TRAIN_POLICY not in observed.previous.outputs:
+        return "PreviousRoundIncomplete", f"the previous round {spec.previous_round} left no policy in the store"
+    return None
+
+
+def _reason(attempt: Attempt) -> str:
+    if attempt.reason:
+        return attempt.reason
+    if attempt.exit_code == 0:
+        return "it ended well but left no manifest"
+    if attempt.ending is EndReason.DEADLINE:
+        return "it ran past its deadline"
+    return f"exit code {attempt.exit_code}"
+
+
+def _run(
+    spec: EvolutionRoundSpec, observed: Observed, stage: Stage, inputs: Mapping[str, ManifestRef], now: datetime
+) -> Outcome:
+    """Bring up the services of ``stage`` and keep exactly one attempt of it going."""
+    wanted = wanted_services(spec, stage, inputs)
+    services = reconcile(wanted, observed.services, spec.lifecycle, now)
+    if services.failure:
+        return _release(observed, stage, EndReason.CANCELLED, "Failed", "ServiceFailed", services.failure)
+    live = [attempt for attempt in observed.attempts if attempt.live]
+    current = max((a for a in live if a.stage is stage), key=lambda a: a.number, default=None)
+    stale = tuple(
+        EndStage(a.stage, a.number, EndReason.CANCELLED) for a in live if a is not current and a.ending is None
+    )
+    if current is not None:
+        return _watch(spec, current, (*services.actions, *stale), services.wait, now)
+    actions: tuple[Action, ...] = (*services.actions, *stale)
+    if live:
+        return Outcome(actions, "Running", "EndingAttempt", "an earlier attempt is still ending", stage)
+    faults = [attempt for attempt in observed.of(stage) if attempt.counts]
+    if faults:
+        last = faults[-1]
+        retry_at = (last.finished_at or last.started_at) + backoff(spec.lifecycle, len(faults))
+        if retry_at > now:
+            message = f"stage {stage} is tried again at {retry_at:%H:%M:%S}: {_reason(last)}"
+            return Outcome(actions, "Running", "BackOff", message, stage, retry_at - now)
+    if not services.ready:
+        return Outcome(actions, "Running", "ServicesStarting", services.message, stage, services.wait)
+    number = max((attempt.number for attempt in observed.of(stage)), default=0) + 1
+    search = next((ref for ref in wanted if ref.kind is ServiceKind.SEARCH), None)
+    start = StartStage(stage, number, tuple(sorted(inputs.items())), search)
+    deadline = timedelta(seconds=spec.lifecycle.deadline_seconds)
+    return Outcome((*actions, start), "Running", "StageRunning", f"stage {stage} is running", stage, deadline)
+
+
+def _watch(
+    spec: EvolutionRoundSpec, current: Attempt, actions: tuple[Action, ...], wait: timedelta | None, now: datetime
+) -> Outcome:
+    stage = current.stage
+    if current.ending is not None:
+        return Outcome(actions, "Running", "EndingAttempt", f"stage {stage} is ending: {current.ending}", stage)
+    left = current.started_at + timedelta(seconds=spec.lifecycle.deadline_seconds) - now
+    if left <= timedelta():
+        message = f"stage {stage} ran past its deadline of {spec.lifecycle.deadline_seconds} s"
+        end = EndStage(stage, current.number, EndReason.DEADLINE)
+        return Outcome((*actions, end), "Running", "DeadlineExceeded", message, stage)
+    requeue = min(left, wait) if wait is not None else left
+    return Outcome(actions, "Running", "StageRunning", f"stage {stage} is running", stage, requeue)

@@ -1,0 +1,146 @@
+"""An S3 bucket (MinIO or another) as the store of a cluster run.
+
+Covered: put_object is atomic on the server; large files go in parts and appear when complete. Not covered:
+versions, locks and the life cycle of objects, which are the bucket's own settings. Retries of single requests
+are the client's (bounded); the module adds none.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from minio import Minio
+from minio.error import MinioException, S3Error
+from urllib3.exceptions import HTTPError
+
+from rstar.rounds.keys import TEMPORARY, check_key
+from rstar.rounds.store import StoreError
+
+_MISSING = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
+
+
+class S3Store:
+    """Objects are ``s3://bucket/prefix/<key>``."""
+
+    def __init__(self, client: Minio, bucket: str, prefix: str = "") -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
+
+    @classmethod
+    def from_environment(cls, uri: str, environment: Mapping[str, str] = os.environ) -> S3Store:
+        """Open ``s3://bucket/prefix`` with RSTAR_S3_ENDPOINT, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+
+        AWS_SESSION_TOKEN and AWS_REGION are used where set. Raises ``ValueError`` when the settings are wrong and
+        ``StoreError`` when the bucket cannot be reached.
+        """
+        parts = urlsplit(uri)
+        if parts.scheme != "s3" or not parts.netloc:
+            raise ValueError(f"{uri!r} is not s3://BUCKET/PREFIX")
+        endpoint = environment.get("RSTAR_S3_ENDPOINT", "")
+        server = urlsplit(endpoint)
+        if server.scheme not in {"http", "https"} or not server.netloc or server.path.strip("/"):
+            raise ValueError(f"{uri} needs RSTAR_S3_ENDPOINT=http(s)://HOST:PORT in the environment, not {endpoint!r}")
+        missing = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not environment.get(name)]
+        if missing:
+            raise ValueError(f"{uri} needs {' and '.join(missing)} in the environment")
+        client = Minio(
+            server.netloc,
+            access_key=environment["AWS_ACCESS_KEY_ID"],
+            secret_key=environment["AWS_SECRET_ACCESS_KEY"],
+            session_token=environment.get("AWS_SESSION_TOKEN") or None,
+            secure=server.scheme == "https",
+            region=environment.get("AWS_REGION") or None,
+        )
+        store = cls(client, parts.netloc, parts.path)
+        store._check_bucket(endpoint)
+        return store
+
+    def exists(self, key: str) -> bool:
+        """Say whether the object is there."""
+        try:
+            self._client.stat_object(self._bucket, self._name(key))
+        except (MinioException, HTTPError) as error:
+            if isinstance(error, S3Error) and error.code in _MISSING:
+                return False
+            raise self._failed("look at", key, error) from error
+        return True
+
+    def read(self, key: str) -> bytes:
+        """Return the object. Raises ``KeyError`` when it is not there."""
+        try:
+            response = self._client.get_object(self._bucket, self._name(key))
+            try:
+                return response.read()
+            finally:
+                response.close()
+                response.release_conn()
+        except (MinioException, HTTPError) as error:
+            if isinstance(error, S3Error) and error.code in _MISSING:
+                raise KeyError(key) from None
+            raise self._failed("read", key, error) from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store the object atomically. Raises ``StoreError`` when the server refuses or is away."""
+        try:
+            self._client.put_object(self._bucket, self._name(key), io.BytesIO(data), len(data))
+        except (MinioException, HTTPError) as error:
+            raise self._failed("write", key, error) from error
+
+    def upload(self, key: str, path: Path) -> None:
+        """Store a local file atomically. Raises ``StoreError`` when the server refuses or is away."""
+        try:
+            self._client.fput_object(self._bucket, self._name(key), str(path))
+        except (MinioException, HTTPError) as error:
+            raise self._failed("write", key, error) from error
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy the object to a local file, atomically. Raises ``KeyError`` when it is not there."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+        try:
+            self._client.fget_object(self._bucket, self._name(key), str(temporary))
+            temporary.replace(path)
+        except (MinioException, HTTPError) as error:
+            if isinstance(error, S3Error) and error.code in _MISSING:
+                raise KeyError(key) from None
+            raise self._failed("read", key, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that start with ``prefix``, sorted."""
+        try:
+            found = self._client.list_objects(self._bucket, prefix=self._prefix + prefix, recursive=True)
+            names = [item.object_name or "" for item in found]
+        except (MinioException, HTTPError) as error:
+            raise self._failed("list", prefix, error) from error
+        yield from sorted(name.removeprefix(self._prefix) for name in names)
+
+    def delete(self, key: str) -> None:
+        """Remove the object; nothing happens when it is not there."""
+        try:
+            self._client.remove_object(self._bucket, self._name(key))
+        except (MinioException, HTTPError) as error:
+            raise self._failed("delete", key, error) from error
+
+    def _name(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _check_bucket(self, endpoint: str) -> None:
+        try:
+            there = self._client.bucket_exists(self._bucket)
+        except (MinioException, HTTPError) as error:
+            raise self._failed("reach", f"bucket {self._bucket} at {endpoint}", error) from error
+        if not there:
+            raise StoreError(f"bucket {self._bucket} does not exist at {endpoint}: create it first")
+
+    def _failed(self, what: str, key: str, error: Exception) -> StoreError:
+        reason = f"{error.code}: {error.message}" if isinstance(error, S3Error) else str(error)
+        return StoreError(f"cannot {what} {key} in {self.uri}: {reason}")

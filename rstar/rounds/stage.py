@@ -1,0 +1,152 @@
+"""One stage on fixed inputs: where it writes, whether it is done, and how it ends.
+
+A stage's folder is named by the digest of all that its result depends on, so another spec or another input is
+another folder, and the same work is never done twice. It is done when its manifest is there and its files match,
+never because a process said so. The module refuses to do the stage's work.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rstar.rounds.checkpoint import file_digest, files_of
+from rstar.rounds.folder_store import FolderStore
+from rstar.rounds.manifest import MANIFEST, Manifest, Output, canonical, describe_file, digest_of, read_manifest
+from rstar.rounds.observed import ManifestRef, Stage
+from rstar.rounds.spec import EvolutionRoundSpec
+from rstar.rounds.store import Store
+
+_HOW_IT_RUNS = {"save_steps", "micro_batch_size", "fsdp", "nodes", "processes_per_node"}
+
+
+def stage_settings(spec: EvolutionRoundSpec, stage: Stage) -> dict[str, Any]:
+    """Return what the stage's result depends on in the spec; how it is run (concurrency, replicas) is left out."""
+
+    def plain(**settings: Any) -> dict[str, Any]:
+        return {"round": spec.round, **settings}
+
+    match stage:
+        case Stage.ROLLOUT:
+            search = spec.search.model_dump(mode="json")
+            rollout = spec.rollout
+            return plain(search=search, verifier=spec.verifier, shard_size=rollout.shard_size, prompt=rollout.prompt)
+        case Stage.SELECT:
+            return plain(**spec.select.model_dump(mode="json"))
+        case Stage.TRAIN_POLICY:
+            return plain(**spec.train_policy.model_dump(mode="json", exclude=_HOW_IT_RUNS))
+        case Stage.TRAIN_PPM:
+            return plain(**spec.train_ppm.model_dump(mode="json", exclude=_HOW_IT_RUNS))
+        case Stage.EVALUATE:
+            methods = [method.model_dump(mode="json") for method in spec.evaluate.methods]
+            return plain(methods=methods, verifier=spec.verifier)
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """A stage of a round with everything that decides its result.
+
+    ``inputs`` are manifests by input name; ``sources`` digests of what comes from outside (problems, base model).
+    """
+
+    store: Store
+    round: str
+    stage: Stage
+    seed: int
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, ManifestRef] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def prefix(self) -> str:
+        """The stage's folder in the store."""
+        given = {name: ref.digest for name, ref in self.inputs.items()}
+        wish = {"settings": dict(self.settings), "seed": self.seed, "inputs": given, "sources": dict(self.sources)}
+        return f"rounds/{self.round}/{self.stage}/{digest_of(canonical(wish))[:16]}"
+
+    def key(self, path: str) -> str:
+        """Return the key of a file of the stage."""
+        return f"{self.prefix}/{path}"
+
+    def finished(self) -> tuple[ManifestRef, Manifest] | None:
+        """Return the manifest if the stage is done: it is there and every file matches it."""
+        key = self.key(MANIFEST)
+        try:
+            data = self.store.read(key)
+            manifest = read_manifest(data, key)
+        except (KeyError, ValueError):
+            return None
+        if any(not matches(self.store, self.key(output.path), output) for output in manifest.outputs):
+            return None
+        return ManifestRef(key, digest_of(data)), manifest
+
+    def upload(self, path: Path, name: str) -> Output:
+        """Store a file of the stage and return its entry for the manifest."""
+        output = describe_file(path, name)
+        self.store.upload(self.key(name), path)
+        return output
+
+    def upload_folder(self, folder: Path, name: str) -> list[Output]:
+        """Store all files below ``folder`` under ``name/``."""
+        return [self.upload(path, f"{name}/{relative}") for relative, path in files_of(folder)]
+
+    def finish(self, outputs: Iterable[Output], metrics: Mapping[str, Any]) -> tuple[ManifestRef, Manifest]:
+        """Write the manifest: from now on the stage is done."""
+        manifest = Manifest(
+            stage=self.stage,
+            round=self.round,
+            seed=self.seed,
+            spec_digest=digest_of(canonical(self.settings)),
+            inputs=dict(self.inputs),
+            sources=dict(self.sources),
+            outputs=tuple(sorted(outputs, key=lambda output: output.path)),
+            metrics=dict(metrics),
+        )
+        data = manifest.to_bytes()
+        self.store.write(self.key(MANIFEST), data)
+        return ManifestRef(self.key(MANIFEST), digest_of(data)), manifest
+
+
+def load_input(store: Store, ref: ManifestRef, stage: Stage) -> Manifest:
+    """Read an input's manifest. Raises ``ValueError`` when it is missing, is another stage's, or has other bytes."""
+    try:
+        data = store.read(ref.key)
+    except KeyError:
+        raise ValueError(f"input {ref.key} is not in the store {store.uri}: run stage {stage} first") from None
+    if digest_of(data) != ref.digest:
+        raise ValueError(f"input {ref.key} has the digest {digest_of(data)}, not {ref.digest}: was it changed by hand?")
+    manifest = read_manifest(data, ref.key)
+    if manifest.stage is not stage:
+        raise ValueError(f"input {ref.key} is a manifest of stage {manifest.stage}, not of {stage}")
+    return manifest
+
+
+def download_output(store: Store, ref: ManifestRef, manifest: Manifest, name: str, target: Path) -> Path:
+    """Copy one file of an input to ``target``. Raises ``ValueError`` when it is missing or does not match its manifest."""
+    output = manifest.output(name)
+    key = f"{ref.prefix}/{name}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        store.download(key, target)
+    except KeyError:
+        raise ValueError(f"{key} is listed in {ref.key} but not in the store {store.uri}") from None
+    if file_digest(target) != output.sha256:
+        raise ValueError(f"{key} does not match its manifest {ref.key}: was it changed by hand?")
+    return target
+
+
+def matches(store: Store, key: str, output: Output) -> bool:
+    """Say whether the object is there with the size and the digest of its entry."""
+    if isinstance(store, FolderStore):
+        path = store.path(key)
+        return path.is_file() and path.stat().st_size == output.size and file_digest(path) == output.sha256
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "object"
+        try:
+            store.download(key, copy)
+        except KeyError:
+            return False
+        return file_digest(copy) == output.sha256

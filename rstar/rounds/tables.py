@@ -1,0 +1,166 @@
+"""Trees, SFT examples and preference pairs as Parquet tables with fixed schemas.
+
+DuckDB, pandas and ``datasets`` open them as they are. A trees table has one row per problem: the problem, the
+search's spending, and its nodes as a list of structs in which parents come first; a row is a ``Problem`` and its
+``SearchRecord`` without loss. The same rows give the same bytes. The module refuses to select anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rstar.problem import Problem
+from rstar.record import NodeRecord, SearchRecord, Usage
+from rstar.selection import PreferencePair, SftExample
+
+NODE = pa.struct(
+    [
+        ("parent", pa.int32()),
+        ("tree", pa.int32()),
+        ("text", pa.string()),
+        ("tokens", pa.int32()),
+        ("logprob", pa.float64()),
+        ("visits", pa.int32()),
+        ("value", pa.float64()),
+        ("score", pa.float64()),
+        ("valid", pa.bool_()),
+        ("reason", pa.string()),
+        ("terminal", pa.bool_()),
+        ("output", pa.string()),
+        ("answer", pa.string()),
+        ("correct", pa.bool_()),
+    ]
+)
+USAGE = pa.struct([(field.name, pa.int64()) for field in fields(Usage)])
+TREES = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("question", pa.string()),
+        ("reference", pa.string()),
+        ("data", pa.string()),
+        ("synthetic", pa.bool_()),
+        ("usage", USAGE),
+        ("chosen", pa.int32()),
+        ("policy_digest", pa.string()),
+        ("ppm_digest", pa.string()),
+        ("error", pa.string()),
+        ("nodes", pa.list_(NODE)),
+    ]
+)
+"""``reference`` is the problem's known answer and ``data`` its JSON object; ``chosen`` a position in ``nodes`` or -1."""
+
+SFT = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("question", pa.string()),
+        ("steps", pa.list_(pa.string())),
+        ("mean_q", pa.float64()),
+    ]
+)
+PAIRS = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("question", pa.string()),
+        ("chosen", pa.list_(pa.string())),
+        ("rejected", pa.list_(pa.string())),
+        ("margin", pa.float64()),
+        ("weight", pa.float64()),
+        ("final", pa.bool_()),
+        ("split", pa.string()),
+    ]
+)
+"""``split`` is train or heldout: by problem, so that no problem is in both."""
+
+_NODE_FIELDS = [field.name for field in fields(NodeRecord)]
+_USAGE_FIELDS = [field.name for field in fields(Usage)]
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write a table. Raises ``pyarrow.ArrowInvalid`` when a row does not fit the schema."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path, compression="zstd")
+
+
+def read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    """Read a table. Raises ``ValueError`` when it has another schema."""
+    table = pq.read_table(path)
+    if not table.schema.equals(schema):
+        raise ValueError(f"{path} is not the table it should be: it has the columns {', '.join(table.column_names)}")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def write_trees(path: Path, searched: Iterable[tuple[Problem, SearchRecord]]) -> None:
+    """Write one row per searched problem. Raises ``TypeError`` when a problem's data are not JSON."""
+    write_rows(path, [_tree_row(problem, record) for problem, record in searched], TREES)
+
+
+def read_trees(path: Path) -> list[tuple[Problem, SearchRecord]]:
+    """Read what ``write_trees`` wrote. Raises ``ValueError`` when it is another table."""
+    return [_searched(row) for row in read_rows(path, TREES)]
+
+
+def write_sft(path: Path, examples: Iterable[SftExample]) -> None:
+    """Write one row per trajectory to imitate."""
+    write_rows(path, [_plain(example) for example in examples], SFT)
+
+
+def read_sft(path: Path) -> list[SftExample]:
+    """Read what ``write_sft`` wrote. Raises ``ValueError`` when it is another table."""
+    return [SftExample(**{**row, "steps": tuple(row["steps"])}) for row in read_rows(path, SFT)]
+
+
+def write_pairs(path: Path, pairs: Iterable[tuple[PreferencePair, str]]) -> None:
+    """Write one row per (pair, split)."""
+    write_rows(path, [{**_plain(pair), "split": split} for pair, split in pairs], PAIRS)
+
+
+def read_pairs(path: Path, split: str) -> list[PreferencePair]:
+    """Read the pairs of one split. Raises ``ValueError`` when it is another table."""
+    chosen = [row for row in read_rows(path, PAIRS) if row.pop("split") == split]
+    return [
+        PreferencePair(**{**row, "chosen": tuple(row["chosen"]), "rejected": tuple(row["rejected"])}) for row in chosen
+    ]
+
+
+def _plain(item: SftExample | PreferencePair) -> dict[str, Any]:
+    return {field.name: getattr(item, field.name) for field in fields(item)}
+
+
+def _tree_row(problem: Problem, record: SearchRecord) -> dict[str, Any]:
+    return {
+        "problem_id": problem.id,
+        "question": problem.question,
+        "reference": problem.answer,
+        "data": json.dumps(dict(problem.data), sort_keys=True),
+        "synthetic": problem.synthetic,
+        "usage": {name: getattr(record.usage, name) for name in _USAGE_FIELDS},
+        "chosen": record.chosen,
+        "policy_digest": record.policy_digest,
+        "ppm_digest": record.ppm_digest,
+        "error": record.error,
+        "nodes": [{name: getattr(node, name) for name in _NODE_FIELDS} for node in record.nodes],
+    }
+
+
+def _searched(row: dict[str, Any]) -> tuple[Problem, SearchRecord]:
+    problem = Problem(
+        row["problem_id"], row["question"], row["reference"], json.loads(row["data"]), synthetic=row["synthetic"]
+    )
+    record = SearchRecord(
+        problem_id=problem.id,
+        nodes=tuple(NodeRecord(**node) for node in row["nodes"]),
+        usage=Usage(**row["usage"]),
+        chosen=row["chosen"],
+        policy_digest=row["policy_digest"],
+        ppm_digest=row["ppm_digest"],
+        error=row["error"],
+    )
+    return problem, record

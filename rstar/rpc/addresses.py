@@ -1,0 +1,48 @@
+"""Where servers are: ``HOST:PORT``, or ``dns:///HOST:PORT`` for a name with many addresses.
+
+A plain address is one server. A ``dns:///`` name, such as that of a headless Kubernetes Service, stands
+for every address behind it and is looked up again and again, so that new servers are seen and gone ones
+forgotten. The module refuses to connect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+_DNS: Final = "dns:///"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place to look for servers. ``many``: every address of the name is a server of its own."""
+
+    host: str
+    port: int
+    many: bool
+
+    def __str__(self) -> str:
+        return f"{_DNS if self.many else ''}{self.host}:{self.port}"
+
+
+def parse_target(text: str) -> Target:
+    """Read ``HOST:PORT`` or ``dns:///HOST:PORT``. Raises ``ValueError``, one sentence, for anything else."""
+    host, _, port = text.strip().removeprefix(_DNS).rpartition(":")
+    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise ValueError(f"{text!r} is not a server's address: write HOST:PORT or dns:///HOST:PORT")
+    return Target(host, int(port), text.strip().startswith(_DNS))
+
+
+async def look_up(target: Target) -> list[str]:
+    """Return the addresses behind ``target``, sorted. Raises ``OSError`` when the name does not resolve."""
+    if not target.many:
+        return [str(target)]
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(target.host.strip("[]"), target.port, type=socket.SOCK_STREAM)
+    return sorted({_address(family, str(place[0]), target.port) for family, _, _, _, place in found})
+
+
+def _address(family: int, host: str, port: int) -> str:
+    return f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"

@@ -1,0 +1,74 @@
+"""Which server gets a call: pure decisions over what is known of the servers.
+
+Executors take the call where the fewest are outstanding. Model servers keep every call of a problem
+on one server, for its prefix cache: rendezvous hashing (the highest random weight wins, so that a new
+server takes only its own share of the problems) with bounded load (a server far above the mean is
+passed over, after Mirrokni et al., "Consistent Hashing with Bounded Loads"). The module refuses to
+know what a connection is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Final, Protocol, TypeVar
+
+LOAD_BOUND: Final = 1.25
+"""A server takes a problem's call while it would then have at most this many times the mean load."""
+
+
+class Loaded(Protocol):
+    """What a decision looks at: a name that stays, and the calls outstanding."""
+
+    @property
+    def address(self) -> str:
+        """The server's address: its identity for the hash."""
+        ...
+
+    @property
+    def outstanding(self) -> int:
+        """Calls sent and not yet answered."""
+        ...
+
+
+B = TypeVar("B", bound=Loaded)
+
+Choice = Callable[[Sequence[B]], B]
+"""Chooses one of the servers that are ready (at least one)."""
+
+
+def least_outstanding(backends: Sequence[B], turn: int = 0) -> B:
+    """Return the backend with the fewest calls outstanding; among equals the first from position ``turn`` on."""
+    start = turn % len(backends)
+    best = backends[start]
+    for backend in (*backends[start + 1 :], *backends[:start]):
+        if backend.outstanding < best.outstanding:
+            best = backend
+    return best
+
+
+def rendezvous(key: str, backends: Sequence[B]) -> B:
+    """Return the backend of ``key`` by highest random weight, but one within the load bound.
+
+    A backend is within it when, this call included, it has at most ``ceil(LOAD_BOUND * mean)`` outstanding; so a
+    lone call always goes to the key's first choice.
+    """
+    if len(backends) == 1:
+        return backends[0]
+    total = sum(backend.outstanding for backend in backends) + 1
+    bound = max(1, math.ceil(LOAD_BOUND * total / len(backends)))
+    encoded = key.encode("utf-8", "surrogatepass")
+    within = [backend for backend in backends if backend.outstanding < bound]
+    # Never empty: not every backend can be above the mean.
+    return max(within, key=lambda backend: _weight(encoded, backend.address))
+
+
+def _weight(key: bytes, address: str) -> bytes:
+    return hashlib.blake2b(key, digest_size=8, person=b"rendezvous", salt=_salt(address)).digest()
+
+
+@lru_cache(maxsize=4_096)
+def _salt(address: str) -> bytes:
+    return hashlib.blake2b(address.encode(), digest_size=16).digest()

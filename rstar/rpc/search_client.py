@@ -1,0 +1,81 @@
+"""The search service over gRPC: one problem in, its progress and at last its record out."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, Sequence
+
+import grpc
+
+from rstar.config import SearchConfig
+from rstar.problem import Problem
+from rstar.record import SearchRecord
+from rstar.rpc.backends import READY_SECONDS, Backend, Pool
+from rstar.rpc.calls import ATTEMPTS, pause
+from rstar.rpc.clients import Client
+from rstar.rpc.dispatch import least_outstanding
+from rstar.rpc.errors import TRANSPORT_FAILURES, CallFailed, failure
+from rstar.rpc.search_codec import Progress, read_progress, read_result, solve_request
+from rstar.rpc.transport import MAX_CALL_SECONDS
+from rstar.v1 import search_pb2, search_pb2_grpc
+
+_Solve = grpc.aio.UnaryStreamMultiCallable[search_pb2.SolveRequest, search_pb2.SolveResponse]
+
+
+class SearchClient(Client[_Solve]):
+    """Solves problems on search coordinators; a problem goes where the fewest are outstanding."""
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        *,
+        call_seconds: float = MAX_CALL_SECONDS,
+        ready_seconds: float = READY_SECONDS,
+    ) -> None:
+        super().__init__(
+            Pool(
+                "search service",
+                "rstar.v1.SearchService",
+                targets,
+                lambda channel: search_pb2_grpc.SearchServiceStub(channel).Solve,
+                ready_seconds,
+            ),
+            ready_seconds,
+        )
+        self._call_seconds = call_seconds
+        self._turns = itertools.count()
+
+    async def solve(
+        self, problem: Problem, config: SearchConfig, verifier: str, seed: int
+    ) -> AsyncGenerator[Progress | SearchRecord, None]:
+        """Yield progress about twice a second and, last, the record. ``verifier`` is a name; empty: nothing is judged.
+
+        A search whose coordinator died starts anew on another: the seed makes it the same search. Closing the iterator or
+        cancelling its task ends the search. Raises ``CallFailed`` or one of its kinds.
+        """
+        request = solve_request(problem, config, verifier, seed)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._call_seconds
+        avoid: set[str] = set()
+        for attempt in range(1, ATTEMPTS + 1):
+            backend = await self._pool.pick(self._choose, avoid, max(deadline - loop.time(), 0))
+            events = backend.method(request, timeout=deadline - loop.time())
+            try:
+                async for event in events:
+                    if event.WhichOneof("event") == "result":
+                        yield read_result(problem.id, event.result)
+                        return
+                    yield read_progress(event.progress)
+                raise CallFailed(self._pool.service, backend.address, "the stream ended without a result")
+            except grpc.aio.AioRpcError as error:
+                if attempt == ATTEMPTS or error.code() not in TRANSPORT_FAILURES:
+                    raise failure(self._pool.service, backend.address, error) from error
+                avoid.add(backend.address)
+            finally:
+                events.cancel()
+                self._pool.release(backend)
+            await asyncio.sleep(pause(attempt))
+
+    def _choose(self, backends: Sequence[Backend[_Solve]]) -> Backend[_Solve]:
+        return least_outstanding(backends, next(self._turns))

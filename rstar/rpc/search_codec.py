@@ -1,0 +1,150 @@
+"""Wire messages of the search service to and from ``Problem``, ``Usage`` and ``SearchRecord``, without loss.
+
+As in ``rstar.rpc.codec``, only lone surrogates are changed (to U+FFFD).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from rstar.config import SearchConfig
+from rstar.problem import Problem
+from rstar.record import NodeRecord, SearchRecord, Usage
+from rstar.rpc.codec import wire_text
+from rstar.v1 import search_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a search is: what it spent, trajectories ended and, of these, verified as right."""
+
+    usage: Usage
+    trajectories: int
+    correct: int
+
+
+def solve_request(problem: Problem, config: SearchConfig, verifier: str, seed: int) -> search_pb2.SolveRequest:
+    """Encode a call of ``SearchService.Solve``. Raises ``TypeError`` when ``problem.data`` is not JSON."""
+    return search_pb2.SolveRequest(
+        problem=search_pb2.Problem(
+            id=wire_text(problem.id),
+            question=wire_text(problem.question),
+            answer=None if problem.answer is None else wire_text(problem.answer),
+            data_json=json.dumps(dict(problem.data)) if problem.data else "",
+            synthetic=problem.synthetic,
+        ),
+        # Only fields of SearchConfig itself: a round's settings derive from it and have more.
+        config_json=config.model_dump_json(by_alias=True, include=set(SearchConfig.model_fields)),
+        verifier=verifier,
+        seed=seed,
+    )
+
+
+def read_problem(message: search_pb2.Problem) -> Problem:
+    """Decode a problem. Raises ``ValueError``, one sentence, when its data are not a JSON object."""
+    try:
+        data = json.loads(message.data_json) if message.data_json else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"problem {message.id!r}: data_json is not JSON ({error}); send a JSON object or nothing"
+        ) from None
+    if not isinstance(data, dict):
+        raise ValueError(f"problem {message.id!r}: data_json is a {type(data).__name__}; send a JSON object or nothing")
+    answer = message.answer if message.HasField("answer") else None
+    return Problem(message.id, message.question, answer, data, message.synthetic)
+
+
+def usage_message(usage: Usage) -> search_pb2.Usage:
+    """Encode the spending of a search."""
+    return search_pb2.Usage(
+        rollouts=usage.rollouts,
+        nodes=usage.nodes,
+        generated_tokens=usage.tokens,
+        executions=usage.executions,
+        scored=usage.scored,
+    )
+
+
+def read_usage(message: search_pb2.Usage) -> Usage:
+    """Decode the spending of a search."""
+    return Usage(message.rollouts, message.nodes, message.generated_tokens, message.executions, message.scored)
+
+
+def progress_response(progress: Progress) -> search_pb2.SolveResponse:
+    """Encode one progress event."""
+    return search_pb2.SolveResponse(
+        progress=search_pb2.Progress(
+            usage=usage_message(progress.usage), trajectories=progress.trajectories, correct=progress.correct
+        )
+    )
+
+
+def read_progress(message: search_pb2.Progress) -> Progress:
+    """Decode one progress event."""
+    return Progress(read_usage(message.usage), message.trajectories, message.correct)
+
+
+def result_response(record: SearchRecord) -> search_pb2.SolveResponse:
+    """Encode a finished search."""
+    return search_pb2.SolveResponse(
+        result=search_pb2.SearchResult(
+            nodes=[_node_message(node) for node in record.nodes],
+            usage=usage_message(record.usage),
+            chosen=record.chosen,
+            policy_digest=record.policy_digest,
+            ppm_digest=record.ppm_digest,
+            error=wire_text(record.error),
+        )
+    )
+
+
+def read_result(problem_id: str, message: search_pb2.SearchResult) -> SearchRecord:
+    """Decode the finished search of ``problem_id``."""
+    return SearchRecord(
+        problem_id,
+        tuple([_read_node(node) for node in message.nodes]),
+        read_usage(message.usage),
+        message.chosen,
+        message.policy_digest,
+        message.ppm_digest,
+        message.error,
+    )
+
+
+def _node_message(node: NodeRecord) -> search_pb2.TreeNode:
+    return search_pb2.TreeNode(
+        parent=node.parent,
+        tree=node.tree,
+        text=wire_text(node.text),
+        tokens=node.tokens,
+        logprob=node.logprob,
+        visits=node.visits,
+        value=node.value,
+        score=node.score,
+        valid=node.valid,
+        reason=wire_text(node.reason),
+        terminal=node.terminal,
+        output=wire_text(node.output),
+        answer=None if node.answer is None else wire_text(node.answer),
+        correct=node.correct,
+    )
+
+
+def _read_node(wire: search_pb2.TreeNode) -> NodeRecord:
+    return NodeRecord(
+        parent=wire.parent,
+        tree=wire.tree,
+        text=wire.text,
+        tokens=wire.tokens,
+        logprob=wire.logprob,
+        visits=wire.visits,
+        value=wire.value,
+        score=wire.score if wire.HasField("score") else None,
+        valid=wire.valid,
+        reason=wire.reason,
+        terminal=wire.terminal,
+        output=wire.output,
+        answer=wire.answer if wire.HasField("answer") else None,
+        correct=wire.correct if wire.HasField("correct") else None,
+    )

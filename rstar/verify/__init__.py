@@ -1,0 +1,23 @@
+"""Judging final answers: verifiers, found by name.
+
+A verifier that hangs or raises is a wrong answer with that reason, never a crash. The package refuses to find the
+answer in a text (``rstar.trajectory.boxed`` does) and to repair one.
+
+=============== =====================================================================================
+math-verify     equal as mathematics (the default); needs ``Problem.answer``
+exact           the same text, white space aside; needs ``Problem.answer``
+countdown       reaches the target with every number used once; needs ``data`` with nums and target
+=============== =====================================================================================
+
+Another one is plugged in with ``@register("name")``, or by a distribution's entry point in the group
+``rstar.verifiers`` (a class or function without arguments that returns a ``Verifier``).
+"""
+
+from rstar.verify import countdown, exact, math
+from rstar.verify.registry import register, verifier, verifier_names
+
+__all__ = ["register", "verifier", "verifier_names"]
+
+register("exact")(exact.ExactVerifier)
+register("countdown")(countdown.CountdownVerifier)
+register("math-verify", deadline=None)(math.MathVerifier)

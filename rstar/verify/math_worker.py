@@ -1,0 +1,55 @@
+r"""The child process of ``verify.math``: compares one answer with its reference at a time.
+
+    python -m rstar.verify.math_worker SECONDS
+
+reads ``{"reference": ..., "answer": ...}`` per line and writes ``{"correct": ..., "reason": ...}``. It refuses to
+outlive its parent: it ends with its input, and ``SECONDS`` is an alarm that kills it inside a comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+
+MEMORY_BYTES = 2 << 30
+
+
+def compare(reference: str, answer: str) -> tuple[bool, str]:
+    """Return whether ``answer`` equals ``reference`` as mathematics, and why."""
+    from math_verify import parse, verify
+
+    # Both are wrapped alike: the library reads a bare text and a boxed one by different rules.
+    gold, given = (parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (reference, answer))
+    if not given:
+        return False, "the answer cannot be read as mathematics"
+    if verify(gold, given, timeout_seconds=None):
+        return True, "equal to the reference as mathematics"
+    return False, "not equal to the reference"
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    logging.disable()
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    # Whatever the library prints must not end up between the replies.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    compare("1", "1.0")  # loads the library before the first deadline starts
+    print("ready", file=replies)
+    for line in sys.stdin:
+        request = json.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
+        try:
+            correct, reason = compare(request["reference"], request["answer"])
+        except Exception as error:
+            correct, reason = False, f"the comparison failed: {type(error).__name__}"
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(json.dumps({"correct": correct, "reason": reason}), file=replies)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Iteration-level batching: requests join between two tokens, candidates leave as soon as they end.
+
+Each distinct prompt is run once (``_prefill``) and becomes one row of the cache; its candidates, of however many
+requests, fork that row when they first differ (``placement``). One call of ``step`` gives every candidate one token.
+The module is synchronous and single-threaded; it refuses to queue, to wait and to talk to clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from rstar_policy.candidates import CandidateTable, Job
+from rstar_policy.codec import Codec
+from rstar_policy.kv_arena import KvArena
+from rstar_policy.placement import Ints, place
+from rstar_policy.sampling import sample
+
+PREFILL_TOKENS: Final = 16_384
+"""Most prompt tokens, padding included, of one forward pass: bounds its memory."""
+
+
+class Decoder:
+    """Generates for all admitted jobs together. One thread owns it."""
+
+    def __init__(self, model: Any, codec: Codec) -> None:
+        """Take a causal language model in evaluation mode and its codec."""
+        self._model = model
+        self._codec = codec
+        self._arena = KvArena()
+        self._table = CandidateTable()
+        self._tokens: Ints = np.zeros(0, dtype=np.int64)
+
+    @torch.inference_mode()
+    def check(self) -> None:
+        """Compare two tokens of two texts with plain forward passes, before anything depends on it.
+
+        Raises ``ValueError`` for an architecture that keeps anything but full keys and values, or reads the mask otherwise.
+        """
+        texts = [tuple(range(3)), tuple(range(8))]
+        try:
+            steps = [self._prefill(texts), self._decode(np.array([1, 2]))]
+            plain = [
+                torch.stack(
+                    [self._model(torch.tensor([ids], device=self._model.device)).logits[0, -1] for ids in inputs]
+                )
+                for inputs in (texts, [(*texts[0], 1), (*texts[1], 2)])
+            ]
+        except (TypeError, AttributeError, RuntimeError, ValueError, IndexError, NotImplementedError) as error:
+            raise ValueError(f"{self._kind} cannot be driven with a plain key-value cache: {error}") from error
+        finally:
+            self.clear()
+        for ours, theirs in zip(steps, plain, strict=True):
+            # Half precision differs by per cents, a misunderstood cache by the size of the logits.
+            if not float((ours - theirs).abs().max()) <= 0.1 * float(theirs.abs().max()) + 1e-6:
+                raise ValueError(f"{self._kind} gives other logits with a plain key-value cache: use another engine")
+
+    @property
+    def _kind(self) -> str:
+        return f"architecture {self._model.config.model_type!r}"
+
+    @property
+    def candidates(self) -> int:
+        """Candidates being generated."""
+        return len(self._table)
+
+    @property
+    def rows(self) -> int:
+        """Distinct partial texts among them: what a forward pass costs."""
+        return self._arena.rows
+
+    @torch.inference_mode()
+    def admit(self, jobs: Sequence[Job]) -> list[Job]:
+        """Run the prompts of ``jobs`` and draw the first token of each candidate; return jobs already complete."""
+        by_prompt: dict[tuple[int, ...], list[Job]] = {}
+        for job in jobs:
+            by_prompt.setdefault(job.prompt, []).append(job)
+        complete = []
+        for prompts in _bounded(sorted(by_prompt, key=len)):
+            first_row, since = self._arena.rows, len(self._table)
+            logits = self._prefill(prompts)
+            for row, prompt in enumerate(prompts, start=first_row):
+                for job in by_prompt[prompt]:
+                    self._table.add(job, row)
+            complete += self._take(logits, first_row, since)
+        return complete
+
+    @torch.inference_mode()
+    def step(self) -> list[Job]:
+        """Give every candidate one more token; return the jobs that are complete."""
+        if not len(self._table):
+            return []
+        return self._take(self._decode(self._tokens), 0, 0)
+
+    def drop(self, jobs: Sequence[Job]) -> None:
+        """Forget the candidates of ``jobs``; their rows are given up with the next token."""
+        gone = {id(job) for job in jobs}
+        self._table.keep(np.array([id(job) not in gone for job in self._table.job], dtype=bool))
+        self._settle()
+
+    def clear(self) -> None:
+        """Forget everything, after a failure that may have left the cache half written."""
+        self._table = CandidateTable()
+        self._arena.clear()
+
+    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
+        """Run ``prompts``, give each a row, and return the logits after them, ``(prompts, vocabulary)``."""
+        lengths = np.array([len(prompt) for prompt in prompts])
+        width = int(lengths.max())
+        ids = np.zeros((len(prompts), width), dtype=np.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = prompt
+        columns = np.arange(width) - (width - lengths)[:, None]
+        device = self._model.device
+        cache = DynamicCache()
+        output = self._model(
+            input_ids=torch.from_numpy(ids).to(device),
+            attention_mask=None if lengths.min() == width else torch.from_numpy(columns >= 0).to(device),
+            position_ids=torch.from_numpy(columns.clip(min=0)).to(device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        keys, values = ([getattr(layer, name) for layer in cache.layers] for name in ("keys", "values"))
+        self._arena.append(keys, values, lengths)
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    def _decode(self, tokens: Ints) -> Tensor:
+        """Run one token per row, ``(rows,)``, and return the logits after it, ``(rows, vocabulary)``."""
+        cache, mask, positions = self._arena.next_token()
+        output = self._model(
+            input_ids=torch.from_numpy(tokens).to(self._model.device).unsqueeze(-1),
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        self._arena.advance()
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    def _take(self, logits: Tensor, first_row: int, since: int) -> list[Job]:
+        """Draw a token for each candidate from ``since`` on; row r has ``logits[r - first_row]``."""
+        table = self._table
+        device = logits.device
+
+        def on_device(column: Any) -> Tensor:
+            return torch.from_numpy(column).to(device)
+
+        drawn, logprobs = sample(
+            logits[on_device(table.row[since:] - first_row)],
+            on_device(table.temperature[since:]),
+            on_device(table.top_p[since:]),
+            on_device(table.next_uniforms(since)),
+        )
+        if not bool(torch.isfinite(logprobs).all()):
+            raise ArithmeticError("the model gave logits that are no numbers: its weights or its dtype are broken")
+        table.record(since, drawn.cpu().numpy(), logprobs.double().cpu().numpy(), self._codec)
+        complete = table.retire(self._codec)
+        self._settle()
+        return complete
+
+    def _settle(self) -> None:
+        """Give candidates that have come to differ rows of their own, and pack the rows."""
+        table = self._table
+        plan = place(table.row, table.last)
+        self._arena.rearrange(len(plan.tokens), plan.sources, plan.destinations)
+        table.row = plan.row
+        self._tokens = plan.tokens
+
+
+def _bounded(prompts: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    """Cut prompts sorted by length into batches of at most ``PREFILL_TOKENS``, or one prompt."""
+    batch: list[tuple[int, ...]] = []
+    for prompt in prompts:
+        if batch and (len(batch) + 1) * len(prompt) > PREFILL_TOKENS:
+            yield batch
+            batch = []
+        batch.append(prompt)
+    if batch:
+        yield batch

@@ -1,0 +1,53 @@
+"""The seam between the service and what generates: one protocol, and the check of what is asked of it.
+
+The service, its metrics and its tests see only ``Engine``; ``transformers_engine`` is one implementation.
+The module refuses to know any model library.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from rstar.interfaces import Proposal, Sampling, State
+
+
+class Engine(Protocol):
+    """Generates candidates for many concurrent callers. It is a ``rstar.interfaces.Policy`` with a name and an end."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the checkpoint; every proposal carries it."""
+        ...
+
+    async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
+        """Return n candidates; candidate k depends only on (state, sampling, seed, k).
+
+        Cancelling the awaiting task frees what the call holds. Raises ``ValueError`` with one sentence
+        for a request that can never be served, ``RuntimeError`` when the engine failed or is closed.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End all calls and free the model."""
+        ...
+
+
+def check_request(n: int, sampling: Sampling, seed: int, most: int) -> None:
+    """Raise ``ValueError`` unless the numbers make sense and ``n`` is at most ``most``."""
+    if n < 1:
+        raise ValueError(f"n is {n}: ask for at least 1 candidate")
+    if n > most:
+        raise ValueError(
+            f"n is {n} but this server decodes at most {most} rows at once: ask for fewer or raise --max-rows"
+        )
+    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
+        raise ValueError(f"sampling.temperature is {sampling.temperature}: give 0 (greedy) or a positive number")
+    if not 0 < sampling.top_p <= 1:
+        raise ValueError(f"sampling.top_p is {sampling.top_p}: give a number above 0 and at most 1")
+    if sampling.max_new_tokens < 1:
+        raise ValueError(f"sampling.max_new_tokens is {sampling.max_new_tokens}: give at least 1")
+    if "" in sampling.stop:
+        raise ValueError("sampling.stop contains an empty text, which would end every candidate at once: remove it")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {seed}: give a number from 0 to 2^64 - 1")

@@ -1,0 +1,20 @@
+"""What the policy service counts, in one place: Prometheus metrics.
+
+The module refuses to measure: the engine and the servicer report to it.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+BATCH_ROWS = Histogram(
+    "rstar_policy_batch_rows", "Rows of one decoding step.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+)
+TOKENS = Counter("rstar_policy_tokens", "Tokens generated for candidates.")
+QUEUED = Gauge("rstar_policy_queued_candidates", "Candidates that wait for free rows.")
+SECONDS = Histogram(
+    "rstar_policy_propose_seconds",
+    "Time from a call's arrival to its answer.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
+FAILED_BATCHES = Counter("rstar_policy_failed_batches", "Batches that ended with an error; their calls failed.")

@@ -1,0 +1,96 @@
+"""The PPM service's command line: load a checkpoint, warm up, serve.
+
+Heavy libraries are imported when the service starts, so that listing the commands stays fast. The module
+refuses to score and to know the wire format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Prompt(StrEnum):
+    """Style of the prompt, see ``rstar.prompt``."""
+
+    TRAINED = "trained"
+    BOOTSTRAP = "bootstrap"
+
+
+class Device(StrEnum):
+    """Where the model runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(StrEnum):
+    """What the model computes in; auto is the checkpoint's on a GPU and float32 on a CPU."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+def serve(
+    model: Annotated[str, typer.Option(help="Checkpoint: a local folder, hf:ORG/NAME, or store:PREFIX.")],
+    store: Annotated[str | None, typer.Option(help="Store of store: models: a folder or s3://BUCKET/PREFIX.")] = None,
+    cache: Annotated[Path, typer.Option(help="Folder for fetched checkpoints.")] = Path(".rstar/cache"),
+    prompt: Annotated[Prompt, typer.Option(help="Prompt the PPM was trained with.")] = (Prompt.TRAINED),
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; unset: torch decides.")] = None,
+    max_rows: Annotated[int, typer.Option(min=1, help="Most packed rows of one forward pass.")] = 256,
+    device: Annotated[Device, typer.Option(help="Where the model runs; auto takes a GPU if there is one.")] = (
+        Device.AUTO
+    ),
+    dtype: Annotated[
+        Precision, typer.Option(help="Precision of the model; auto: the checkpoint's, float32 on CPU.")
+    ] = (Precision.AUTO),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 0,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Port of Prometheus metrics; unset: none.")
+    ] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="File that gets HOST:PORT once the service serves.")] = None,
+) -> None:
+    """Serve a process preference model over gRPC."""
+    from rstar.interfaces import State
+    from rstar.rounds.model_folder import model_folder
+    from rstar.rpc import serving
+    from rstar_ppm.service import FULL_NAME, PreferenceModelService
+    from rstar_ppm.transformers_ppm import TransformersPreferenceModel
+
+    try:
+        ppm = TransformersPreferenceModel.load(
+            model_folder(model, store, cache),
+            prompt=prompt.value,
+            threads=threads,
+            max_rows=max_rows,
+            device=device.value,
+            dtype=dtype.value,
+        )
+    except (ValueError, OSError) as error:
+        typer.echo(f"ppm: {error}", err=True)
+        raise typer.Exit(2) from None
+
+    async def warm_up() -> None:
+        await ppm.score(State("", "1 + 1 = ?"), ["2"])
+
+    asyncio.run(
+        serving.serve(
+            "ppm",
+            PreferenceModelService(ppm).register,
+            [FULL_NAME],
+            host=host,
+            port=port,
+            metrics_port=metrics_port,
+            ready_file=ready_file,
+            warm_up=warm_up,
+            close=ppm.close,
+        )
+    )

@@ -1,0 +1,115 @@
+"""Many candidates of one prefix in one row: [prefix | candidate 1 | ... | candidate n], a tree as a sequence.
+
+Each candidate keeps the positions it would have right after the prefix, and sees the prefix and itself alone; so one
+forward pass scores all candidates and runs the prefix once, without a key-value cache. The module is pure: it
+refuses to know models and tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SHORT_ROW: Final = 256
+MASK_ELEMENTS: Final = 2**25
+"""Most elements of one attention mask (128 MiB in float32): it is quadratic in the packed length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Token ids of a prefix and of candidates after it; ``slots`` says which results they are."""
+
+    prefix: tuple[int, ...]
+    candidates: tuple[tuple[int, ...], ...]
+    slots: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.prefix) + sum(map(len, self.candidates))
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A batch of rows, padded at the end: ``ids``, ``positions`` and ``segment`` are ``(rows, columns)``.
+
+    ``segment``: 0 for the prefix, j for candidate j, -1 for padding. Result i is read at ``(row[i], column[i])``, its
+    last token, and belongs to slot ``slot[i]``.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    segment: Tensor
+    row: Tensor
+    column: Tensor
+    slot: tuple[int, ...]
+
+
+def rows_of(prefix: Sequence[int], candidates: Sequence[Sequence[int]], first_slot: int) -> Iterator[Row]:
+    """Cut one request into rows: as many candidates each as are not longer, together, than the prefix.
+
+    Beyond that, attention over the other candidates' tokens costs more than another pass over the prefix saves.
+    """
+    room = max(len(prefix), SHORT_ROW)
+    held: list[tuple[int, ...]] = []
+    slots: list[int] = []
+    for slot, candidate in enumerate(candidates, start=first_slot):
+        if held and sum(map(len, held)) + len(candidate) > room:
+            yield Row(tuple(prefix), tuple(held), tuple(slots))
+            held, slots = [], []
+        held.append(tuple(candidate))
+        slots.append(slot)
+    if held:
+        yield Row(tuple(prefix), tuple(held), tuple(slots))
+
+
+def batches(rows: Sequence[Row], max_rows: int) -> Iterator[list[Row]]:
+    """Group rows of like length, so that little is padding: at most ``max_rows`` and ``MASK_ELEMENTS`` per batch."""
+    batch: list[Row] = []
+    for row in sorted(rows, key=len):
+        if batch and (len(batch) == max_rows or (len(batch) + 1) * len(row) ** 2 > MASK_ELEMENTS):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def pack(rows: Sequence[Row]) -> Packed:
+    """Lay the rows out as tensors."""
+    shape = (len(rows), max(map(len, rows)))
+    ids, positions = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    segment = np.full(shape, -1, dtype=np.int64)
+    ends: list[tuple[int, int]] = []
+    for i, row in enumerate(rows):
+        start = len(row.prefix)
+        ids[i, :start], positions[i, :start], segment[i, :start] = row.prefix, np.arange(start), 0
+        for j, candidate in enumerate(row.candidates, start=1):
+            end = start + len(candidate)
+            ids[i, start:end], segment[i, start:end] = candidate, j
+            positions[i, start:end] = len(row.prefix) + np.arange(len(candidate))
+            # What ends an empty candidate is the prefix.
+            ends.append((i, end - 1 if candidate else len(row.prefix) - 1))
+            start = end
+    where = torch.tensor(ends)
+    slot = tuple(slot for row in rows for slot in row.slots)
+    return Packed(
+        torch.from_numpy(ids),
+        torch.from_numpy(positions),
+        torch.from_numpy(segment),
+        where[:, 0],
+        where[:, 1],
+        slot,
+    )
+
+
+def tree_mask(segment: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the additive attention mask ``(rows, 1, columns, columns)``: 0 where a query sees a key, else the lowest number."""
+    key, query = segment[:, None, :], segment[:, :, None]
+    columns = torch.arange(segment.shape[1], device=segment.device)
+    seen = ((key == 0) | (key == query)) & (key >= 0) & (columns[None, :] <= columns[:, None])
+    mask = torch.zeros(seen.shape, dtype=dtype, device=segment.device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min).unsqueeze(1)

@@ -1,0 +1,82 @@
+"""Scores of packed rows by one checkpoint: tanh of the scalar head at each candidate's last token.
+
+The head is read at every candidate's last token of a packed row, which needs the backbone and the head apart. An
+architecture for which that does not give the scores of the plain forward pass (checked once, when it is loaded) is
+scored one sequence at a time. The module is synchronous; it refuses to queue and to tokenise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import structlog
+import torch
+
+from rstar_ppm.packing import Row, pack, tree_mask
+
+DECIMALS: Final = 6
+"""Scores are rounded: the last bits depend on what else is in the batch, and must not decide between two steps."""
+
+
+class Scorer:
+    """Scores rows with a sequence-classification model of one label."""
+
+    def __init__(self, model: Any) -> None:
+        """Take a model in evaluation mode and find out how it can be scored."""
+        self._model = model
+        self._packed = self._can_pack()
+        if not self._packed:
+            structlog.get_logger().warning("packed_scoring_off", architecture=model.config.model_type)
+
+    @property
+    def packed(self) -> bool:
+        """Whether candidates of one prefix share a row."""
+        return self._packed
+
+    def score(self, rows: Sequence[Row]) -> dict[int, float]:
+        """Return slot to score in [-1, 1], rounded to ``DECIMALS``. Raises ``ArithmeticError`` for scores that are no numbers."""
+        raw = self._score_packed(rows) if self._packed else self._score_plain(rows)
+        if any(map(math.isnan, raw.values())):
+            raise ArithmeticError("the model gave scores that are no numbers: its weights or its dtype are broken")
+        return {slot: round(score, DECIMALS) for slot, score in raw.items()}
+
+    @torch.inference_mode()
+    def _score_packed(self, rows: Sequence[Row]) -> dict[int, float]:
+        packed = pack(rows)
+        device = self._model.device
+        backbone = getattr(self._model, self._model.base_model_prefix)
+        hidden = backbone(
+            input_ids=packed.ids.to(device),
+            attention_mask=tree_mask(packed.segment.to(device), self._model.dtype),
+            position_ids=packed.positions.to(device),
+            use_cache=False,
+        ).last_hidden_state
+        logits = self._model.score(hidden[packed.row.to(device), packed.column.to(device)])
+        scores = torch.tanh(logits[:, 0].float()).tolist()
+        return dict(zip(packed.slot, scores, strict=True))
+
+    @torch.inference_mode()
+    def _score_plain(self, rows: Sequence[Row]) -> dict[int, float]:
+        scores: dict[int, float] = {}
+        for row in rows:
+            for slot, candidate in zip(row.slots, row.candidates, strict=True):
+                ids = torch.tensor([[*row.prefix, *candidate]], device=self._model.device)
+                # Given explicitly: without it some architectures take a token equal to the padding for padding.
+                output = self._model(input_ids=ids, attention_mask=torch.ones_like(ids))
+                scores[slot] = float(torch.tanh(output.logits[0, 0].float()))
+        return scores
+
+    def _can_pack(self) -> bool:
+        rows = [
+            Row((1, 2, 3), ((4, 5), (6,), (4, 5, 7, 8)), (0, 1, 2)),
+            Row((1, 2, 3, 4, 5, 6, 7), ((2, 1),), (3,)),
+        ]
+        plain = self._score_plain(rows)
+        try:
+            packed = self._score_packed(rows)
+        except (TypeError, AttributeError, RuntimeError, ValueError, IndexError, NotImplementedError):
+            return False
+        tolerance = 1e-4 if self._model.dtype == torch.float32 else 5e-2
+        return all(abs(packed[slot] - plain[slot]) <= tolerance for slot in plain)

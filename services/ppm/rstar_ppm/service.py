@@ -1,0 +1,46 @@
+"""The wire side of the PPM: one gRPC method in front of a preference model.
+
+Bad requests end with INVALID_ARGUMENT and one sentence; a failure of the model with INTERNAL. The module refuses
+to score.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import grpc
+
+from rstar.interfaces import PreferenceModel
+from rstar.rpc.codec import read_score_request, score_response
+from rstar.rpc.serving import refuse
+from rstar.v1 import preference_pb2, preference_pb2_grpc
+from rstar_ppm import metrics
+
+FULL_NAME = preference_pb2.DESCRIPTOR.services_by_name["PreferenceModelService"].full_name
+
+
+class PreferenceModelService(preference_pb2_grpc.PreferenceModelServiceServicer):
+    """Serves one preference model."""
+
+    def __init__(self, model: PreferenceModel) -> None:
+        self._model = model
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add this service to ``server``."""
+        preference_pb2_grpc.add_PreferenceModelServiceServicer_to_server(self, server)
+
+    async def Score(  # noqa: N802 - gRPC names it
+        self, request: preference_pb2.ScoreRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> preference_pb2.ScoreResponse:
+        """Answer one call."""
+        began = time.perf_counter()
+        state, candidates = read_score_request(request)
+        try:
+            scores = await self._model.score(state, candidates)
+        except ValueError as error:
+            await refuse(context, str(error))
+        except RuntimeError as error:
+            await context.abort(grpc.StatusCode.INTERNAL, str(error))
+        metrics.SECONDS.observe(time.perf_counter() - began)
+        return score_response(scores)

@@ -1,0 +1,215 @@
+"""A PPM from a Hugging Face folder, shared by many concurrent callers.
+
+Callers queue up; one worker thread takes all that wait, packs each request's candidates after their prefix, and
+scores rows of like length together. An error fails the calls of its batch and nothing else. The score is
+tanh(logit) at the candidate's last token (paper, section 3.3), of the text ``render(question, steps) + candidate``, prefix and
+candidate encoded apart as in training (``rstar.rounds.encoding``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from rstar.interfaces import Scores, State
+from rstar.prompt import PromptStyle, render
+from rstar.rounds.checkpoint import checkpoint_digest
+from rstar.rounds.encoding import encode_continuation, encode_prompt
+from rstar.rounds.model_folder import torch_device
+from rstar_ppm import metrics
+from rstar_ppm.packing import Row, batches, rows_of
+from rstar_ppm.scorer import Scorer
+
+MAX_ROWS: Final = 256
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    state: State
+    candidates: tuple[str, ...]
+    answer: asyncio.Future[Scores]
+    loop: asyncio.AbstractEventLoop
+    slots: range = range(0)
+    error: Exception | None = None
+
+    def settle(self, result: Scores | Exception) -> None:
+        """Hand the result to the caller's event loop."""
+
+        def deliver() -> None:
+            if self.answer.done():
+                return
+            if isinstance(result, Scores):
+                self.answer.set_result(result)
+            else:
+                self.answer.set_exception(result)
+
+        try:
+            self.loop.call_soon_threadsafe(deliver)
+        except RuntimeError:
+            structlog.get_logger().info("caller_gone")  # its event loop has ended; nobody waits for the answer
+
+
+@dataclass(eq=False, slots=True)
+class _Round:
+    """The calls that are scored together; slot i of all their candidates belongs to ``owner[i]``."""
+
+    rows: list[Row] = field(default_factory=list)
+    owner: list[_Call] = field(default_factory=list)
+    scores: dict[int, float] = field(default_factory=dict)
+
+
+class TransformersPreferenceModel:
+    """A ``rstar.interfaces.PreferenceModel``; usable without any service.
+
+    >>> async with TransformersPreferenceModel.load("ppm-checkpoint") as ppm:      # doctest: +SKIP
+    ...     scores = await ppm.score(State("p", "1+1?"), ["<code>x = 2<end_of_step>"])
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, style: PromptStyle, digest: str, max_rows: int = MAX_ROWS) -> None:
+        """Start the worker. ``model`` is a sequence-classification model of one label, in evaluation mode."""
+        self._tokenizer = tokenizer
+        self._style = style
+        self._digest = digest
+        self._max_rows = max_rows
+        self._context = int(model.config.get_text_config().max_position_embeddings)
+        self._scorer = Scorer(model)
+        self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._closed = False
+        self._worker = threading.Thread(target=self._work, name="ppm-scorer", daemon=True)
+        self._worker.start()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        prompt: PromptStyle = "trained",
+        threads: int | None = None,
+        max_rows: int = MAX_ROWS,
+        device: str = "auto",
+        dtype: str = "auto",
+        digest: str | None = None,
+    ) -> Self:
+        """Load a Hugging Face folder (blocking). ``digest`` None computes the checkpoint's.
+
+        ``threads`` are torch's CPU threads (None: torch's default). Raises ``ValueError`` for a folder that holds no model
+        with one scalar head.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        target = torch_device(device)
+        # In half precision most CPUs are slower than in float32.
+        wanted = "float32" if dtype == "auto" and target.type == "cpu" else dtype
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            model: Any = AutoModelForSequenceClassification.from_pretrained(path, dtype=wanted)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no sequence classifier that transformers can load: {error}") from error
+        if model.config.num_labels != 1:
+            raise ValueError(f"{path} gives {model.config.num_labels} labels: a PPM has one score (num_labels=1)")
+        return cls(model.to(target).eval(), tokenizer, prompt, digest or checkpoint_digest(Path(path)), max_rows)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the checkpoint."""
+        return self._digest
+
+    async def score(self, state: State, candidates: Sequence[str]) -> Scores:
+        """Score each candidate as the next step of ``state``, in [-1, 1], to 6 decimals.
+
+        Raises ``ValueError`` with one sentence for a text longer than the context, ``RuntimeError`` when the model
+        failed or is closed.
+        """
+        if self._closed:
+            raise RuntimeError("the preference model is closed")
+        if not candidates:
+            return Scores((), self._digest)
+        loop = asyncio.get_running_loop()
+        call = _Call(state, tuple(candidates), loop.create_future(), loop)
+        self._inbox.put(call)
+        return await call.answer
+
+    async def close(self) -> None:
+        """End the worker; calls that wait fail with ``RuntimeError``. Closing twice is allowed."""
+        self._closed = True
+        self._inbox.put(None)
+        await asyncio.to_thread(self._worker.join)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _work(self) -> None:
+        """Score all that wait, again and again, until closed."""
+        while (calls := self._receive()) is not None:
+            metrics.QUEUED.set(sum(len(call.candidates) for call in calls))
+            self._score(calls)
+            metrics.QUEUED.set(0)
+
+    def _receive(self) -> list[_Call] | None:
+        """Wait for a call and take all there are; None: close."""
+        calls: list[_Call] = []
+        while True:
+            try:
+                call = self._inbox.get(block=not calls)
+            except queue.Empty:
+                return calls
+            if call is None:
+                for waiting in calls:
+                    waiting.settle(RuntimeError("the preference model was closed during the call"))
+                return None
+            calls.append(call)
+
+    def _score(self, calls: Sequence[_Call]) -> None:
+        together = _Round()
+        for call in calls:
+            if not call.answer.cancelled():
+                self._enter(call, together)
+        for batch in batches(together.rows, self._max_rows):
+            metrics.BATCH_ROWS.observe(len(batch))
+            try:
+                together.scores |= self._scorer.score(batch)
+            except Exception as error:
+                structlog.get_logger().exception("batch_failed", rows=len(batch))
+                metrics.FAILED_BATCHES.inc()
+                for slot in (slot for row in batch for slot in row.slots):
+                    together.owner[slot].error = RuntimeError(f"the batch failed: {type(error).__name__}: {error}")
+        for call in dict.fromkeys(together.owner):
+            if call.error is None:
+                metrics.SCORED.inc(len(call.slots))
+            call.settle(call.error or Scores(tuple(together.scores[slot] for slot in call.slots), self._digest))
+
+    def _enter(self, call: _Call, together: _Round) -> None:
+        """Encode ``call`` into rows, or answer it when it can never be scored."""
+        try:
+            prefix = encode_prompt(self._tokenizer, render(call.state.question, call.state.steps, self._style))
+            candidates = [encode_continuation(self._tokenizer, candidate) for candidate in call.candidates]
+        except Exception as error:
+            call.settle(RuntimeError(f"the tokenizer failed: {error}"))
+            return
+        longest = len(prefix) + max(map(len, candidates))
+        if longest > self._context:
+            call.settle(
+                ValueError(
+                    f"prefix and candidate have {longest} tokens and the model's context is {self._context}: "
+                    "shorten the question, the steps or the candidates"
+                )
+            )
+            return
+        call.slots = range(len(together.owner), len(together.owner) + len(candidates))
+        together.owner += [call] * len(candidates)
+        together.rows += rows_of(prefix, candidates, call.slots.start)

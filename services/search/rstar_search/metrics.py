@@ -1,0 +1,40 @@
+"""What an operator of the coordinator watches. The module refuses to count anything per problem: labels stay few."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from rstar.record import Usage
+
+ACTIVE: Final = Gauge("rstar_search_active", "Searches under way.")
+FINISHED: Final = Counter("rstar_search_finished", "Searches ended, by outcome.", ["outcome"])
+SECONDS: Final = Histogram(
+    "rstar_search_seconds",
+    "Duration of a finished search.",
+    buckets=(0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000),
+)
+_ROLLOUTS: Final = Counter("rstar_search_rollouts", "Rollouts done.")
+_NODES: Final = Counter("rstar_search_nodes", "Distinct candidate steps that entered a tree.")
+_TOKENS: Final = Counter(
+    "rstar_search_generated_tokens", "Tokens generated for searches, duplicates and failures included."
+)
+_EXECUTIONS: Final = Counter("rstar_search_executions", "Programs executed for searches.")
+
+
+class Meter:
+    """Adds what one search spends to the totals, as it spends it."""
+
+    def __init__(self) -> None:
+        self._counted = Usage()
+
+    def count(self, usage: Usage) -> None:
+        """Add what ``usage`` has more than the last time."""
+        last = self._counted
+        _ROLLOUTS.inc(usage.rollouts - last.rollouts)
+        _NODES.inc(usage.nodes - last.nodes)
+        _TOKENS.inc(usage.tokens - last.tokens)
+        _EXECUTIONS.inc(usage.executions - last.executions)
+        self._counted = replace(usage)

@@ -1,0 +1,69 @@
+"""Tiny random models made in the test: a byte-level tokenizer with the markers, Llama and Qwen2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+
+from rstar.trajectory import MARKERS
+
+EOS = "<|endoftext|>"
+
+
+def byte_tokenizer() -> Any:
+    """One token per byte, then the end of text, then the markers."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend, eos_token=EOS, pad_token=EOS
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": list(MARKERS)})
+    return tokenizer
+
+
+def tiny_config(kind: str, vocabulary: int, **more: Any) -> Any:
+    """Two layers, four heads (two for keys), 512 tokens of context, weights large enough for sharp logits."""
+    sizes: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.3,
+        **more,
+    }
+    return LlamaConfig(**sizes) if kind == "llama" else Qwen2Config(**sizes)
+
+
+def save_policy(kind: str, folder: Path) -> Path:
+    """Write a random policy and its tokenizer."""
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    model = AutoModelForCausalLM.from_config(tiny_config(kind, len(tokenizer), eos_token_id=tokenizer.eos_token_id))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_ppm(kind: str, folder: Path) -> Path:
+    """Write a random preference model and its tokenizer."""
+    torch.manual_seed(1)
+    tokenizer = byte_tokenizer()
+    config = tiny_config(kind, len(tokenizer), num_labels=1, pad_token_id=tokenizer.pad_token_id)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

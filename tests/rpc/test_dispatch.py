@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rstar.rpc.dispatch import LOAD_BOUND, least_outstanding, rendezvous
+
+
+@dataclass
+class Server:
+    address: str
+    outstanding: int = 0
+
+
+addresses = st.lists(st.from_regex(r"10\.\d\.\d\.\d:5005\d", fullmatch=True), min_size=1, max_size=8, unique=True)
+loads = st.lists(st.integers(0, 50), min_size=1, max_size=8)
+
+
+def servers(loads: list[int]) -> list[Server]:
+    return [Server(f"10.0.0.{i}:50051", load) for i, load in enumerate(loads)]
+
+
+@given(loads, st.integers(0, 100))
+def test_a_program_goes_where_the_fewest_are_outstanding(loads: list[int], turn: int) -> None:
+    assert least_outstanding(servers(loads), turn).outstanding == min(loads)
+
+
+@given(st.integers(1, 8))
+def test_idle_executors_take_turns(n: int) -> None:
+    idle = servers([0] * n)
+    assert {least_outstanding(idle, turn).address for turn in range(n)} == {server.address for server in idle}
+
+
+@given(st.text(), addresses)
+def test_a_problem_stays_on_its_server_whatever_the_order_they_are_listed_in(key: str, addresses: list[str]) -> None:
+    listed = [Server(address) for address in addresses]
+    assert rendezvous(key, listed).address == rendezvous(key, listed[::-1]).address
+
+
+@given(st.text(), addresses, st.data())
+def test_only_problems_of_a_lost_server_move(key: str, addresses: list[str], data: st.DataObject) -> None:
+    before = rendezvous(key, [Server(address) for address in addresses]).address
+    lost = data.draw(st.sampled_from(addresses))
+    rest = [Server(address) for address in addresses if address != lost]
+    if rest:
+        after = rendezvous(key, rest).address
+        assert before in {after, lost}
+
+
+@given(st.integers(1, 9), st.integers(0, 10_000))
+def test_a_new_server_takes_about_its_share_of_the_problems_and_no_other_moves(n: int, salt: int) -> None:
+    old = servers([0] * n)
+    new = Server("10.0.1.1:50051")
+    keys = [f"{salt}-{i}" for i in range(1_000)]
+    moved = [key for key in keys if rendezvous(key, old).address != rendezvous(key, [*old, new]).address]
+    assert all(rendezvous(key, [*old, new]) is new for key in moved)
+    share = 1 / (n + 1)
+    six_sigma = 6 * math.sqrt(share * (1 - share) / len(keys))
+    assert abs(len(moved) / len(keys) - share) < six_sigma
+
+
+@given(st.text(), loads)
+def test_no_server_is_given_a_call_beyond_the_load_bound(key: str, loads: list[int]) -> None:
+    chosen = rendezvous(key, servers(loads))
+    mean = (sum(loads) + 1) / len(loads)
+    assert chosen.outstanding + 1 <= max(1, math.ceil(LOAD_BOUND * mean))
+
+
+@given(st.text(), st.integers(2, 8))
+def test_a_call_spills_to_the_next_server_of_its_problem_and_comes_back(key: str, n: int) -> None:
+    idle = servers([0] * n)
+    first = rendezvous(key, idle)
+    rest = [server for server in idle if server is not first]
+    first.outstanding = 10
+    assert rendezvous(key, idle) is rendezvous(key, rest)
+    first.outstanding = 0
+    assert rendezvous(key, idle) is first

@@ -1,0 +1,141 @@
+"""The math verifier on all answers of MATH-500, and on what hangs, raises or crashes."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rstar.interfaces import Verdict
+from rstar.problem import Problem
+from rstar.verify.math import MathVerifier, different_bases
+from rstar.verify.worker import Worker
+
+ANSWERS = [
+    json.loads(line)["answer"]
+    for line in (Path(__file__).parent / "data" / "math500_answers.jsonl").read_text().splitlines()
+]
+
+
+@pytest.fixture(scope="module")
+def math() -> Iterator[MathVerifier]:
+    """One verifier for all tests here, each of which has an event loop of its own."""
+    verifier = MathVerifier(seconds=30, workers=2)
+    yield verifier
+    asyncio.run(verifier.close())
+
+
+async def judge(verifier: MathVerifier, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the pairs of reference and answer that are judged right."""
+    verdicts = await asyncio.gather(*(verifier.verify(Problem("p", "q", gold), answer) for gold, answer in pairs))
+    return [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.correct]
+
+
+async def test_all_500_answers_verify_against_themselves_and_as_mathematics(math: MathVerifier) -> None:
+    assert len(ANSWERS) == 500
+    literal = [(answer, answer) for answer in ANSWERS]
+    rewritten = [(answer, "\\displaystyle " + answer.replace("\\frac", "\\dfrac")) for answer in ANSWERS]
+    assert await judge(math, literal) == literal
+    assert await judge(math, rewritten) == rewritten
+
+
+async def test_no_answer_with_one_number_changed_or_the_sign_swapped_verifies(math: MathVerifier) -> None:
+    changed = [(a, re.sub(r"\d+", lambda m: str(int(m.group()) + 1), a, count=1)) for a in ANSWERS]
+    swapped = [(a, a[1:] if a.startswith("-") else f"-{a}") for a in ANSWERS if a != "0" and "text{" not in a]
+    perturbed = [(a, b) for a, b in changed + swapped if a != b]
+    assert len(perturbed) > 960
+    assert await judge(math, perturbed) == []
+
+
+async def test_another_form_of_the_same_value_is_right(math: MathVerifier) -> None:
+    pairs = [
+        (r"\frac{1}{2}", "0.5"),
+        ("1,-2", "-2, 1"),
+        (r"10,\!080", "10080"),
+        ("6+9i", "9i + 6"),
+        ("x=5", "5"),
+        (r"\text{Evelyn}", "Evelyn"),
+        ("8", "8.0"),
+    ]
+    assert await judge(math, pairs) == pairs
+
+
+async def test_numbers_in_another_base_an_open_end_and_a_rough_decimal_are_wrong(math: MathVerifier) -> None:
+    assert await judge(math, [("52_8", "52_9"), ("(3,4]", "(3,4)"), (r"\frac{1}{3}", "0.333"), ("4", "")]) == []
+    assert different_bases("4210_{5}", "4210_6")
+    assert not different_bases("4210_{5}", "4210_5")
+    assert not different_bases("4210_5", "560")
+
+
+async def test_a_hang_is_a_wrong_answer_and_the_next_one_is_judged_again() -> None:
+    verifier = MathVerifier(seconds=2, workers=1)
+    try:
+        hung = await verifier.verify(Problem("p", "q", "24"), "9^{9^{9^{9}}}")
+        assert hung == Verdict(False, "the comparison did not finish within 2 s")
+        assert (await verifier.verify(Problem("p", "q", "24"), "24.0")).correct
+    finally:
+        await verifier.close()
+
+
+async def test_long_broken_and_missing_texts_are_wrong_with_a_reason(math: MathVerifier) -> None:
+    hostile = ["x" * 2_001, "\ud800", "\x00", "}" * 50, "\\boxed{" * 50, "\\", "\n", "\\frac{1}{" * 100]
+    for answer in hostile:
+        verdict = await math.verify(Problem("p", "q", "24"), answer)
+        assert not verdict.correct
+        assert verdict.reason
+    assert await math.verify(Problem("p", "q", None), "24") == Verdict(False, "the problem has no reference answer")
+
+
+def test_one_verifier_serves_several_event_loops_and_starts_again_after_close() -> None:
+    verifier = MathVerifier(seconds=30, workers=1)
+    for _ in range(2):
+        assert asyncio.run(verifier.verify(Problem("p", "q", "24"), "24.0")).correct
+    asyncio.run(verifier.close())
+    assert asyncio.run(verifier.verify(Problem("p", "q", "24"), "24.0")).correct
+    asyncio.run(verifier.close())
+
+
+def test_a_worker_that_dies_is_an_end_of_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dies.py").write_text("print('ready', flush=True)\ninput()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = Worker("dies")
+    with pytest.raises(EOFError):
+        worker.ask({}, 30)
+    with pytest.raises(EOFError):
+        Worker("no_such_module").ask({}, 30)
+
+
+SCRIPT = """
+import asyncio, os, sys
+from rstar.problem import Problem
+from rstar.verify import verifier
+verdict = asyncio.run(verifier("math-verify").verify(Problem("p", "q", "24"), "24.0"))
+children = [pid for task in os.listdir("/proc/self/task") for pid in open(f"/proc/self/task/{task}/children").read().split()]
+print(verdict.correct, *children, flush=True)
+if "abrupt" in sys.argv:
+    os._exit(1)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for children in /proc")
+@pytest.mark.parametrize("how", ["orderly", "abrupt"])
+def test_a_script_without_a_guard_can_verify_and_leaves_no_process_behind(tmp_path: Path, how: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    # The child holds no pipe of ours, so this returns although it might still run.
+    done = subprocess.run([sys.executable, script, how], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    correct, child = done.stdout.split()
+    assert correct == "True"
+    status = Path(f"/proc/{child}/stat")
+    for _ in range(600):
+        try:
+            if status.read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        subprocess.run(["sleep", "0.05"], check=True)
+    pytest.fail(f"process {child} outlived its parent")
