@@ -42,6 +42,7 @@ check: setup  ## Formatting, lint, types, layers, wire contract
 .PHONY: bench
 bench: setup  ## Benchmarks, as tables
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.generation
 
 .PHONY: proto
 proto: setup  ## Generate the stubs in rstar/v1 from proto/

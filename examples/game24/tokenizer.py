@@ -52,7 +52,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens([AddedToken(marker, normalized=False) for marker in ("<pad>", "<eos>", *MARKERS)])
     texts = [*phrases(), *(f"{value}, " for value in range(MAX_VALUE + 1))]
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in texts])
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         eos_token="<eos>",

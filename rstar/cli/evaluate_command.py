@@ -86,7 +86,10 @@ def evaluate(
     judge = verifier_named(verifier)
 
     async def work(models: Models) -> list[MethodSummary]:
-        return await _compare(models, configs, asked, judge, seed, concurrency)
+        try:
+            return await _compare(models, configs, asked, judge, seed, concurrency)
+        finally:
+            await judge.close()
 
     summaries = [summary.metrics() for summary in with_models(wanted, store, work)]
     if json:
@@ -94,11 +97,10 @@ def evaluate(
 
         typer.echo(encoder.dumps({"problems": len(asked), "methods": summaries}))
         return
-    from rich.console import Console
-
+    from rstar.cli.console import wide_console
     from rstar.cli.tables import methods_table
 
-    Console().print(methods_table(summaries, f"{len(asked)} problems of {problems}"))
+    wide_console().print(methods_table(summaries, f"{len(asked)} problems of {problems}"))
 
 
 def _config(text: str, shared: list[tuple[str, str]], *, guided: bool) -> SearchConfig:

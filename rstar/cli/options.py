@@ -15,9 +15,9 @@ from rstar.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from rstar.config import SearchConfig
-    from rstar.interfaces import Verifier
     from rstar.problem import Problem
     from rstar.rounds.store import Store
+    from rstar.verify.guard import Guarded
 
 DEFAULT_STORE = "rstar-store"
 
@@ -96,8 +96,8 @@ def opened_store(uri: str) -> Store:
         raise CommandError(str(error)) from None
 
 
-def verifier_named(name: str) -> Verifier:
-    """Return a verifier by name."""
+def verifier_named(name: str) -> Guarded:
+    """Return a verifier by name; its user closes it."""
     from rstar.verify import verifier
 
     try:

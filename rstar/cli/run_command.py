@@ -43,6 +43,7 @@ def run_rounds_file(
     from rstar.local.lock import DriverRunningError
     from rstar.local.work import work_folder
     from rstar.rounds.load import SpecError, load_rounds
+    from rstar.rounds.store import StoreError
 
     opened = opened_store(store)
     work = work_folder(opened)
@@ -50,6 +51,8 @@ def run_rounds_file(
         rounds = load_rounds(file, opened, lambda name: round_number(work, name))
     except SpecError as error:
         raise CommandError(str(error)) from None
+    except StoreError as error:
+        raise CommandError(str(error), FAILED) from None
     location = store if "://" in store else str(Path(store).absolute())
     with ExitStack() as view:
         report = _report(view, [item.name for item in rounds], watch=watch, quiet=quiet, lines_to_stderr=json)
@@ -57,12 +60,14 @@ def run_rounds_file(
             result = run_rounds(rounds, opened, work.absolute(), PlatformCommands(location), report)
         except DriverRunningError as error:
             raise CommandError(str(error), FAILED) from None
+        except StoreError as error:
+            raise CommandError(f"{error}\nrun the same command to go on", FAILED) from None
     if json:
         typer.echo(result_json(result.statuses))
     elif table := result_table(result.statuses):
-        from rich.console import Console
+        from rstar.cli.console import wide_console
 
-        Console().print(table)
+        wide_console().print(table)
     _finish(result, store)
 
 

@@ -24,21 +24,29 @@ class ServiceGroup(TyperGroup):
         return sorted(_installed())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Load one service's command; None when there is no such service."""
-        entry = _installed().get(cmd_name)
-        if entry is None:
-            return None
+        """Load one service's command; None when it is not installed, or what it needs is not."""
         try:
-            function = entry.load()
+            return _load(cmd_name)
+        except (KeyError, ImportError):
+            return None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Say what is missing when a service is asked for that cannot be loaded."""
+        try:
+            _load(args[0])
+        except KeyError:
+            pass
         except ImportError as error:
-            if ctx.invoked_subcommand is None and ctx.args == []:
-                return None
-            raise CommandError(f"the {cmd_name} service cannot be loaded: {error}; install rstar[{cmd_name}]") from None
-        app = typer.Typer(add_completion=False)
-        app.command(name=cmd_name)(function)
-        command = typer.main.get_command(app)
-        command.name = cmd_name
-        return command
+            raise CommandError(f"the {args[0]} service cannot be loaded: {error}; install rstar[{args[0]}]") from None
+        return super().resolve_command(ctx, args)
+
+
+def _load(name: str) -> Any:
+    app = typer.Typer(add_completion=False)
+    app.command(name=name)(_installed()[name].load())
+    command = typer.main.get_command(app)
+    command.name = name
+    return command
 
 
 def _installed() -> dict[str, EntryPoint]:

@@ -83,7 +83,10 @@ def solve(
         chosen = record.nodes[record.chosen] if record.chosen >= 0 else None
         if chosen is None or (asked.answer is None and not asked.data):
             return record, None
-        return record, await judge.verify(asked, chosen.answer or "")
+        try:
+            return record, await judge.verify(asked, chosen.answer or "")
+        finally:
+            await judge.close()
 
     record, verdict = with_models(wanted, store, work)
     from rstar.cli.trajectory_view import show, solution_json

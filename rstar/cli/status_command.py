@@ -28,8 +28,7 @@ def status(
 
     Examples: `rstar status`, `rstar status r2 --store runs/tiny`, `rstar status rounds.yaml --json`
     """
-    from rich.console import Console
-
+    from rstar.cli.console import wide_console
     from rstar.cli.status_view import conditions_table, rounds_table
     from rstar.cli.tables import result_json, result_table
     from rstar.local.work import driver_pid, round_names, round_status, work_folder
@@ -40,7 +39,7 @@ def status(
     if json:
         typer.echo(result_json(found))
         return
-    console = Console()
+    console = wide_console()
     console.print(rounds_table(found, missing=[name for name in names if name not in found]))
     if len(names) == 1 and found:
         console.print(conditions_table(found[names[0]]))

@@ -32,7 +32,7 @@ def conditions_table(status: RoundStatus) -> Table:
     """Return the conditions of one round."""
     table = Table()
     for column in ("condition", "status", "reason", "message", "since"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column != "message", overflow="fold")
     for condition in status.conditions:
         since = f"{condition.last_transition_time.astimezone():%Y-%m-%d %H:%M:%S}"
         table.add_row(condition.type, condition.status, condition.reason, condition.message, since)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.text import Text
 
+from rstar.cli.console import wide_console
 from rstar.interfaces import Verdict
 from rstar.problem import Problem
 from rstar.record import SearchRecord
@@ -48,7 +49,7 @@ def solution_json(problem: Problem, record: SearchRecord, verdict: Verdict | Non
 
 def show(problem: Problem, record: SearchRecord, verdict: Verdict | None) -> None:
     """Print the solution."""
-    console = Console()
+    console = wide_console()
     console.print(Text(problem.question, style="bold"))
     usage = record.usage
     cost = f"{sum(1 for _ in record.terminals())} trajectories, {usage.nodes:,} nodes, {usage.tokens:,} generated tokens, {usage.executions:,} programs run"

@@ -97,6 +97,9 @@ def _spec_faults(item: EvolutionRound) -> Iterator[str]:
         yield "spec.preferenceModel.use: always needs the PPM of a previous round, and round 1 has none; use auto or never"
     if spec.evaluate.methods and spec.evaluate.problems is None:
         yield "spec.evaluate.problems: missing; the methods need held-out problems"
+    for number, method in enumerate(spec.evaluate.methods):
+        if method.method in {"beam", "best_of_n"} and method.guidance != "ppm":
+            yield f"spec.evaluate.methods[{number}].guidance: must be ppm, for {method.method} chooses by the PPM"
 
 
 def _chain_faults(rounds: list[EvolutionRound], number_of: NumberOf) -> Iterator[str]:

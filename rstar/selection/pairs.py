@@ -21,6 +21,7 @@ class PairRules:
 
     positives: int = 2
     negatives: int = 2
+    final_trajectories: int = 2
     min_visits: int = 1
     min_margin: float = 0.0
     min_edit_distance: int = 0
@@ -76,8 +77,8 @@ def preference_pairs(problem: Problem, record: SearchRecord, rules: PairRules | 
         pairs += _pairs(problem, record, best, worst[: rules.negatives], q, rules, final=False)
 
     q = {i: mean_q(record, i) for i in terminals}
-    best = sorted(right, key=lambda i: -q[i])[: rules.positives]
-    worst = sorted(wrong, key=lambda i: q[i])[: rules.negatives]
+    best = sorted(right, key=lambda i: -q[i])[: rules.final_trajectories]
+    worst = sorted(wrong, key=lambda i: q[i])[: rules.final_trajectories]
     return pairs + _pairs(problem, record, best, worst, q, rules, final=True)
 
 

@@ -57,7 +57,9 @@ def service(arguments: argparse.Namespace) -> None:
         print("no memory left", file=sys.stderr)
         sys.exit(1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    arguments.ready_file.write_text(f"127.0.0.1:{os.getpid()}")
+    partial = arguments.ready_file.with_suffix(".partial")
+    partial.write_text(f"127.0.0.1:{os.getpid()}")
+    partial.replace(arguments.ready_file)
     while True:
         time.sleep(0.05)
 

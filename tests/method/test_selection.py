@@ -59,6 +59,11 @@ def test_step_pairs_share_a_prefix_and_the_final_rule_pairs_whole_trajectories()
     }
 
 
+def test_the_final_answer_rule_takes_as_many_trajectories_as_asked() -> None:
+    assert sum(p.final for p in preference_pairs(PROBLEM, RECORD, PairRules(final_trajectories=1))) == 1
+    assert not any(p.final for p in preference_pairs(PROBLEM, RECORD, PairRules(final_trajectories=0)))
+
+
 def test_the_pairs_of_one_node_weigh_one_together() -> None:
     pairs = preference_pairs(PROBLEM, RECORD)
     assert sum(p.weight for p in pairs if not p.final) == pytest.approx(1)

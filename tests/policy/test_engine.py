@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from rstar_policy.codec import Codec
 from rstar_policy.transformers_engine import TransformersPolicy
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, MambaConfig, MambaForCausalLM
 
 from rstar.interfaces import Candidate, Finish, Policy, Sampling, State
 from rstar.prompt import render
 from rstar.rounds.checkpoint import checkpoint_digest
 from rstar.rounds.encoding import encode_prompt
 from rstar.trajectory import END_OF_STEP, STEP_STOPS
+from tests.policy.tiny import byte_tokenizer, decoding_steps, until
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=40, stop=STEP_STOPS)
 STATE = State("p", "What is 1 + 1?", ("<code>\nx = 1\n<end_of_step>",))
@@ -185,13 +187,15 @@ async def test_a_cancelled_call_gives_its_rows_back(checkpoint: Path) -> None:
         endless = Sampling(0.0, 1.0, 400, ())
         holding = asyncio.ensure_future(policy.propose(State("p", "hold"), 8, endless, 0))
         waiting = asyncio.ensure_future(policy.propose(State("p", "wait"), 8, endless, 0))
-        await asyncio.sleep(0.05)
+        before = decoding_steps()
+        await until(lambda: policy.candidates > 0)
         for call in (holding, waiting):
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
         await policy.propose(STATE, 8, Sampling(1.0, 1.0, 2), 0)
         assert policy.candidates == 0
+        assert decoding_steps() - before < 390  # neither of the two was decoded to its end
 
 
 async def test_a_failing_batch_fails_its_calls_and_no_others(policy: TransformersPolicy) -> None:
@@ -219,3 +223,10 @@ async def test_closing_ends_the_calls_that_wait(checkpoint: Path) -> None:
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"config\.json"):
         TransformersPolicy.load(tmp_path)
+
+
+def test_an_architecture_without_a_plain_cache_is_refused() -> None:
+    model: Any = MambaForCausalLM(MambaConfig(vocab_size=32, hidden_size=16, state_size=4, num_hidden_layers=2))
+    tokenizer = byte_tokenizer()
+    with pytest.raises(ValueError, match="'mamba'"):
+        TransformersPolicy(model, Codec(tokenizer, "trained", [tokenizer.eos_token_id]), 512, "digest")

@@ -11,6 +11,7 @@ from rstar_policy.codec import Codec
 from rstar_policy.placement import place
 from rstar_policy.sampling import BLOCK, invert, nucleus, sample, uniforms
 from rstar_policy.stopping import cut, stop_rule, stopped_in_text
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from rstar.interfaces import Finish
 from rstar.rounds.encoding import encode_pair
@@ -52,7 +53,7 @@ def test_a_token_without_mass_is_never_drawn(masses: list[float], uniform: float
 
 def test_the_nucleus_keeps_the_most_likely_token_however_small() -> None:
     kept = nucleus(torch.tensor([[0.4, 0.35, 0.25]]), torch.tensor([0.01]))
-    assert kept.tolist() == pytest.approx([[0.4, 0.0, 0.0]])
+    assert kept[0].tolist() == pytest.approx([0.4, 0.0, 0.0])
 
 
 def test_uniforms_depend_on_seed_candidate_and_block_alone() -> None:
@@ -104,9 +105,9 @@ def test_text_survives_the_tokenizer_byte_for_byte() -> None:
 def test_bytes_that_are_no_utf8_never_fail(data: bytes) -> None:
     tokenizer = byte_tokenizer()
     codec = Codec(tokenizer, "trained", [tokenizer.eos_token_id])
-    alphabet = tokenizer.convert_ids_to_tokens(range(256))
-    assert len(alphabet) == 256
-    assert codec.decode(list(data)).encode()
+    letters = bytes_to_unicode()  # type: ignore[no-untyped-call]
+    ids = tokenizer.convert_tokens_to_ids([letters[byte] for byte in data])
+    assert codec.decode(ids) == data.decode(errors="replace")
 
 
 def test_a_prompt_gets_bos_once_and_a_continuation_none() -> None:

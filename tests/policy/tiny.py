@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from prometheus_client import REGISTRY
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -53,7 +56,8 @@ def save_policy(kind: str, folder: Path) -> Path:
     """Write a random policy and its tokenizer."""
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
-    model = AutoModelForCausalLM.from_config(tiny_config(kind, len(tokenizer), eos_token_id=tokenizer.eos_token_id))
+    config = tiny_config(kind, len(tokenizer), eos_token_id=tokenizer.eos_token_id)
+    model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -64,6 +68,21 @@ def save_ppm(kind: str, folder: Path) -> Path:
     torch.manual_seed(1)
     tokenizer = byte_tokenizer()
     config = tiny_config(kind, len(tokenizer), num_labels=1, pad_token_id=tokenizer.pad_token_id)
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    model: Any = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def decoding_steps() -> float:
+    """Forward passes of decoding that this process has run."""
+    return REGISTRY.get_sample_value("rstar_policy_batch_rows_count") or 0.0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition that another thread brings about holds."""
+    async with asyncio.timeout(30):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.001)

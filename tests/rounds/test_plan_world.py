@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,14 +121,14 @@ class World:
         others = tuple(s for s in self.observed.services if s.ref != ref)
         self.observed = replace(self.observed, services=(*others, service) if service else others)
 
-    def replace_attempt(self, stage: Stage, number: int, **changes: object) -> None:
+    def replace_attempt(self, stage: Stage, number: int, **changes: Any) -> None:
         attempts = tuple(
             replace(a, **changes) if (a.stage, a.number) == (stage, number) else a for a in self.observed.attempts
         )
         self.observed = replace(self.observed, attempts=attempts)
 
     def happen(self, fate: str, which: int) -> None:
-        """One event of the outside world; a fate that finds nothing to do is a quiet moment."""
+        """One event of the outside world; a fate that finds no attempt meets the services."""
         live = [a for a in self.observed.attempts if a.live]
         services = self.observed.services
         if fate == "tick":
@@ -136,7 +137,7 @@ class World:
             self.now += timedelta(seconds=400 * (1 + which))
         elif fate.startswith("attempt") and live:
             self.finish(live[which % len(live)], fate)
-        elif fate.startswith("service") and services:
+        elif services:
             service = services[which % len(services)]
             if service.state == "stopping":
                 self.replace_service(service.ref, None)
@@ -147,14 +148,23 @@ class World:
                 self.replace_service(service.ref, replace(service, state="ready", failures=0))
 
     def finish(self, attempt: Attempt, fate: str) -> None:
-        done = {
+        fates: dict[str, dict[str, Any]] = {
             "attempt-done": {"state": AttemptState.SUCCEEDED, "exit_code": 0, "output": output(attempt.stage)},
             "attempt-hollow": {"state": AttemptState.SUCCEEDED, "exit_code": 0},
             "attempt-failed": {"state": AttemptState.FAILED, "exit_code": 1, "reason": "boom"},
             "attempt-refused": {"state": AttemptState.FAILED, "exit_code": 2, "reason": "bad input"},
             "attempt-lost": {"state": AttemptState.FAILED, "ending": attempt.ending or EndReason.LOST},
-        }[fate]
-        self.replace_attempt(attempt.stage, attempt.number, finished_at=self.now, **done)
+        }
+        self.replace_attempt(attempt.stage, attempt.number, finished_at=self.now, **fates[fate])
+
+    def live_through(self, kind_turns: int, events: list[tuple[str, int]]) -> None:
+        """Reach some state: first a while of good luck, then whatever comes."""
+        for _ in range(kind_turns):
+            self.turn()
+            self.kindly()
+        for fate, which in events:
+            self.turn()
+            self.happen(fate, which)
 
     def kindly(self) -> None:
         """What happens to everything that waits, if fate is kind: attempts end, services come and go."""
@@ -167,10 +177,23 @@ class World:
 
 
 FATES = st.sampled_from(
-    ["tick", "jump", "attempt-done", "attempt-done", "attempt-failed", "attempt-hollow", "attempt-lost"]
-    + ["attempt-refused", "service-ready", "service-ready", "service-ready", "service-failed"]
+    [
+        "tick",
+        "jump",
+        "attempt-done",
+        "attempt-done",
+        "attempt-failed",
+        "attempt-hollow",
+        "attempt-lost",
+        "attempt-refused",
+        "service-ready",
+        "service-ready",
+        "service-ready",
+        "service-failed",
+    ]
 )
 EVENTS = st.lists(st.tuples(FATES, st.integers(0, 5)), max_size=60)
+KIND_TURNS = st.integers(0, 25)
 SPECS = st.builds(
     spec,
     st.integers(1, 4),
@@ -181,14 +204,12 @@ SPECS = st.builds(
 
 
 @settings(max_examples=150, deadline=None)
-@given(SPECS, st.floats(0.5, 1.0), EVENTS)
+@given(SPECS, st.floats(0.5, 1.0), KIND_TURNS, EVENTS)
 def test_from_any_reachable_state_the_round_reaches_an_end(
-    round_spec: EvolutionRoundSpec, accuracy: float, events: list[tuple[str, int]]
+    round_spec: EvolutionRoundSpec, accuracy: float, kind_turns: int, events: list[tuple[str, int]]
 ) -> None:
     world = World(round_spec, previous(accuracy))
-    for fate, which in events:
-        world.turn()
-        world.happen(fate, which)
+    world.live_through(kind_turns, events)
     for _ in range(300):
         if world.turn().status.phase in ENDED and not world.observed.services:
             break
@@ -202,14 +223,13 @@ def test_from_any_reachable_state_the_round_reaches_an_end(
 
 
 @settings(max_examples=100, deadline=None)
-@given(SPECS, EVENTS, st.booleans())
+@given(SPECS, KIND_TURNS, EVENTS, st.booleans())
 def test_suspending_releases_everything_and_is_a_fixpoint_until_resumed(
-    round_spec: EvolutionRoundSpec, events: list[tuple[str, int]], deleted: bool
+    round_spec: EvolutionRoundSpec, kind_turns: int, events: list[tuple[str, int]], deleted: bool
 ) -> None:
     world = World(round_spec, previous())
-    for fate, which in events:
-        world.turn()
-        world.happen(fate, which)
+    world.live_through(kind_turns, events)
+    world.turn()
     faults = {stage: sum(a.counts for a in world.observed.of(stage)) for stage in STAGES}
     world.observed = replace(world.observed, suspended=not deleted, deleted=deleted)
     for _ in range(4):

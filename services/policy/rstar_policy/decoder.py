@@ -97,6 +97,7 @@ class Decoder:
             return []
         return self._take(self._decode(self._tokens), 0, 0)
 
+    @torch.inference_mode()
     def drop(self, jobs: Sequence[Job]) -> None:
         """Forget the candidates of ``jobs``; their rows are given up with the next token."""
         gone = {id(job) for job in jobs}

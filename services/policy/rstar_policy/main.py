@@ -54,11 +54,14 @@ def serve(
         Precision, typer.Option(help="Precision of the model; auto: the checkpoint's, float32 on CPU.")
     ] = (Precision.AUTO),
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes any free one.")] = 50_051,
     metrics_port: Annotated[
-        int | None, typer.Option(min=1, max=65_535, help="Port of Prometheus metrics; unset: none.")
+        int | None, typer.Option(min=0, max=65_535, help="Port of the Prometheus metrics; unset: none.")
     ] = None,
-    ready_file: Annotated[Path | None, typer.Option(help="File that gets HOST:PORT once the service serves.")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="File that gets host:port once the service is ready.")] = None,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, help="How long calls under way may still take after SIGTERM.")
+    ] = 30.0,
 ) -> None:
     """Serve a policy model over gRPC."""
     from rstar.interfaces import Sampling, State
@@ -91,6 +94,7 @@ def serve(
             host=host,
             port=port,
             metrics_port=metrics_port,
+            drain_seconds=drain_seconds,
             ready_file=ready_file,
             warm_up=warm_up,
             close=engine.close,

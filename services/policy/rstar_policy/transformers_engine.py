@@ -12,6 +12,7 @@ import asyncio
 import queue
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -220,12 +221,13 @@ class TransformersPolicy:
             call.settle(Proposal(candidates, self._digest))
 
     def _forget(self, call: _Call) -> None:
-        if call.job is not None and self._running.pop(id(call.job), None) is not None:
-            self._decoder.drop([call.job])
+        job = call.job
+        if job is not None and self._running.pop(id(job), None) is not None:
+            self._guarded(lambda: self._decoder.drop([job]))
         elif call in self._waiting:
             self._waiting.remove(call)
 
-    def _guarded(self, work: Any) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
         """Run one piece of work; its failure fails the calls in the batch, never the worker."""
         try:
             work()

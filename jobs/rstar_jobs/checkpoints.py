@@ -1,0 +1,67 @@
+"""Models in and out of training: a Hugging Face folder is read, and a plain one is stored.
+
+What is stored, transformers and vLLM load without this project. The module refuses to train.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+from transformers import AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from rstar.rounds.manifest import Manifest
+from rstar.rounds.observed import ManifestRef
+from rstar.rounds.stage import StageRun
+from rstar_jobs.models import CHECKPOINT
+from rstar_jobs.processes import is_leader
+from rstar_jobs.program import BadInputError
+from rstar_jobs.resume import ResumeStore
+from rstar_jobs.training import Trained
+
+
+def load(auto_class: Any, place: Path | str, **options: Any) -> tuple[Any, Any]:
+    """Return a model in float32 (the optimiser's precision) and its tokenizer, which can pad.
+
+    Raises ``BadInputError`` when the folder or the hub's name holds no such model.
+    """
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        model = auto_class.from_pretrained(place, dtype=torch.float32, **options)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BadInputError(f"{place} is no model that transformers can load for this stage: {reason}") from error
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise BadInputError(f"the tokenizer of {place} has neither a pad nor an end-of-text token: give it one")
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def longest(model: Any, max_length: int) -> int:
+    """Return the most tokens of one sequence: the spec's limit, or the model's where that is less."""
+    return min(max_length, int(model.config.get_text_config().max_position_embeddings))
+
+
+def finish(
+    stage: StageRun, resume: ResumeStore, trained: Trained, tokenizer: Any, metrics: Mapping[str, Any]
+) -> tuple[ManifestRef, Manifest] | None:
+    """Store the model, write the manifest and forget the resumable state; None on processes that do not lead."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if not is_leader():
+        return None
+    with tempfile.TemporaryDirectory(prefix="rstar-checkpoint-") as folder:
+        trained.model.save_pretrained(folder, state_dict=trained.state)
+        tokenizer.save_pretrained(folder)
+        outputs = stage.upload_folder(Path(folder), CHECKPOINT)
+    structlog.get_logger().info("trained", **{**trained.metrics, **metrics})
+    done = stage.finish(outputs, {**trained.metrics, **metrics})
+    resume.clear()
+    return done

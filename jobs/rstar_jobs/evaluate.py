@@ -1,0 +1,126 @@
+"""Stage 5: the round's models on held-out problems, one row per method and problem.
+
+The search gets no verifier, as at inference; the answers are judged here, afterwards. A problem without an
+answer, or whose search failed, counts as wrong. Accuracy and generated tokens are always reported together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+
+from rstar.problem import Problem
+from rstar.rounds.evaluation import Outcome, judge, summarise
+from rstar.rounds.manifest import Manifest, Output
+from rstar.rounds.observed import ManifestRef, Stage
+from rstar.rounds.sentences import nearest
+from rstar.rounds.spec import EvaluationMethod, EvolutionRoundSpec
+from rstar.rounds.stage import StageRun, stage_settings
+from rstar.rounds.tables import write_rows
+from rstar.seeds import derive
+from rstar.verify import verifier, verifier_names
+from rstar_jobs.meter import Meter
+from rstar_jobs.problems import load_problems, problems_digest
+from rstar_jobs.program import BadInputError, Invocation, run
+from rstar_jobs.searches import Phase, Shard, search_shards, shards_of
+from rstar_jobs.shards import StoredShards
+
+SHARD_SIZE = 64
+
+RESULTS = pa.schema(
+    [
+        ("method", pa.string()),
+        ("problem_id", pa.string()),
+        ("correct", pa.bool_()),
+        ("any", pa.bool_()),
+        ("tokens", pa.int64()),
+        ("nodes", pa.int64()),
+        ("error", pa.string()),
+    ]
+)
+"""``correct``: the chosen answer is right; ``any``: some trajectory is; ``tokens`` were generated for the problem."""
+
+
+def evaluation_shards(spec: EvolutionRoundSpec, problems: list[Problem]) -> list[Shard]:
+    """Return the work: every method on every problem. All methods share a problem's seed."""
+
+    def shard(method: EvaluationMethod, number: int, part: tuple[Problem, ...]) -> Shard:
+        def phases(problem: Problem) -> list[Phase]:
+            return [Phase(method, derive(spec.seed, "evaluate", problem.id))]
+
+        return Shard(f"{method.name}/{number:05d}", part, phases)
+
+    parts = list(shards_of(problems, SHARD_SIZE))
+    return [shard(method, number, part) for method in spec.evaluate.methods for number, part in enumerate(parts)]
+
+
+def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
+    """Search with every method, judge, and write the table."""
+    spec = invocation.round.spec
+    inputs = {name: invocation.need(name) for name in ("policy", "ppm") if name in invocation.inputs}
+    for name in ("policy", *inputs):
+        invocation.load(name)
+    for method in spec.evaluate.methods:
+        if method.guidance == "ppm" and "ppm" not in inputs:
+            raise BadInputError(f"evaluate.methods {method.name}: guidance is ppm, but there is no input ppm")
+    if spec.verifier not in verifier_names():
+        raise BadInputError(
+            f"spec.verifier: unknown verifier {spec.verifier!r}{nearest(spec.verifier, verifier_names())}"
+        )
+    wanted = spec.evaluate.problems if spec.evaluate.methods else None
+    problems = [] if wanted is None else load_problems(wanted, invocation)
+    stage = StageRun(
+        invocation.store,
+        invocation.round.name,
+        Stage.EVALUATE,
+        spec.seed,
+        stage_settings(spec, Stage.EVALUATE),
+        inputs,
+        {"problems": problems_digest(problems)} if problems else {},
+    )
+    if done := stage.finished():
+        return done
+    if not problems:
+        return stage.finish([], {})
+    if not invocation.search:
+        raise BadInputError("the evaluation needs a search coordinator: give --search HOST:PORT")
+    stored = StoredShards(stage, "trees")
+    shards = evaluation_shards(spec, problems)
+    missing = [shard for shard in shards if shard.name not in stored]
+    total, left = (sum(len(shard.problems) for shard in some) for some in (shards, missing))
+    meter = Meter(invocation.progress, total, total - left)
+    asyncio.run(search_shards(invocation.search, missing, spec.evaluate.concurrency, stored.put, meter))
+
+    outputs, outcomes = asyncio.run(_judge_all(stored, shards, spec.verifier))
+    rows = [{"method": name, **asdict(outcome)} for name, found in outcomes.items() for outcome in found]
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "results.parquet"
+        write_rows(table, rows, RESULTS)
+        outputs.append(stage.upload(table, table.name))
+    methods = {name: summarise(name, found).metrics() for name, found in outcomes.items()}
+    return stage.finish(outputs, {"problems": len(problems), "methods": methods})
+
+
+async def _judge_all(
+    stored: StoredShards, shards: list[Shard], verifier_name: str
+) -> tuple[list[Output], dict[str, list[Outcome]]]:
+    outputs: list[Output] = []
+    outcomes: dict[str, list[Outcome]] = {}
+    referee = verifier(verifier_name)
+    try:
+        for shard, (output, searched) in zip(shards, stored.read([s.name for s in shards]), strict=True):
+            outputs.append(output)
+            found = [judge(problem, record, referee) for problem, record in searched]
+            outcomes.setdefault(shard.name.partition("/")[0], []).extend(await asyncio.gather(*found))
+    finally:
+        await referee.close()
+    return outputs, outcomes
+
+
+if __name__ == "__main__":
+    sys.exit(run(Stage.EVALUATE, work))

@@ -1,0 +1,34 @@
+"""The markers of the grammar as special tokens of a model that does not know them yet (method: section 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tokenizers import AddedToken
+
+from rstar.trajectory import MARKERS
+
+
+def add_markers(model: Any, tokenizer: Any) -> int:
+    """Add the missing markers to the tokenizer and give each the mean of the old embedding rows; return how many.
+
+    A row of its own per marker, in the input and (where untied) the output embeddings; padding rows that the model
+    already has are used first.
+    """
+    known = tokenizer.get_vocab()
+    missing = [marker for marker in MARKERS if marker not in known]
+    if not missing:
+        return 0
+    old = len(tokenizer)
+    tokenizer.add_tokens(
+        [AddedToken(marker, normalized=False, special=True) for marker in missing], special_tokens=True
+    )
+    new = [tokenizer.convert_tokens_to_ids(marker) for marker in missing]
+    if max(new) >= model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    embeddings = {id(layer): layer for layer in (model.get_input_embeddings(), model.get_output_embeddings()) if layer}
+    with torch.no_grad():
+        for layer in embeddings.values():
+            layer.weight[new] = layer.weight[:old].mean(dim=0)
+    return len(missing)

@@ -1,0 +1,137 @@
+"""Stage 2: from trees to training data (section 3.3): SFT trajectories, preference pairs, difficulty."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from rstar.problem import Problem
+from rstar.record import SearchRecord
+from rstar.rounds.manifest import Manifest
+from rstar.rounds.observed import ManifestRef, Stage
+from rstar.rounds.spec import SelectSpec
+from rstar.rounds.stage import StageRun, stage_settings
+from rstar.rounds.tables import read_trees, write_pairs, write_rows, write_sft
+from rstar.seeds import derive
+from rstar.selection import (
+    Difficulty,
+    PairRules,
+    PreferencePair,
+    SftExample,
+    correct_share,
+    difficulty,
+    preference_pairs,
+    sft_examples,
+)
+from rstar_jobs.program import Invocation, run
+
+DIFFICULTY = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("difficulty", pa.string()),
+        ("correct_share", pa.float64()),
+        ("trajectories", pa.int32()),
+    ]
+)
+
+
+def split_of(problem_id: str, held_out_fraction: float) -> str:
+    """Return train or heldout: by the problem's id alone, so that a problem stays where it is in every round."""
+    return "heldout" if derive(0, "split", problem_id) < held_out_fraction * 2**63 else "train"
+
+
+class Selection:
+    """Training data of all problems, taken one searched problem at a time."""
+
+    def __init__(self, spec: SelectSpec) -> None:
+        self._spec = spec
+        self._rules = PairRules(
+            spec.positives, spec.negatives, spec.min_visits, spec.min_margin, spec.min_edit_distance
+        )
+        self.sft: list[SftExample] = []
+        self.pairs: list[tuple[PreferencePair, str]] = []
+        self.difficulty: list[dict[str, Any]] = []
+
+    def add(self, problem: Problem, record: SearchRecord) -> None:
+        """Select from one problem. One whose search failed says nothing about its difficulty, and is left out."""
+        if record.error and not any(True for _ in record.terminals()):
+            return
+        spec = self._spec
+        self.sft += sft_examples(
+            problem,
+            record,
+            keep=spec.trajectories_per_problem,
+            min_correct_share_synthetic=spec.min_correct_share_synthetic,
+        )
+        split = split_of(problem.id, spec.held_out_fraction)
+        self.pairs += [(pair, split) for pair in preference_pairs(problem, record, self._rules)]
+        self.difficulty.append(
+            {
+                "problem_id": problem.id,
+                "difficulty": str(difficulty(record)),
+                "correct_share": correct_share(record),
+                "trajectories": sum(1 for _ in record.terminals()),
+            }
+        )
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the stage's metrics."""
+        levels = Counter(row["difficulty"] for row in self.difficulty)
+        splits = Counter((split, pair.final) for pair, split in self.pairs)
+        return {
+            "problems": len(self.difficulty),
+            "coverage": round(1 - levels[str(Difficulty.HARD)] / max(len(self.difficulty), 1), 6),
+            **{str(level): levels[str(level)] for level in Difficulty},
+            "sft_examples": len(self.sft),
+            "sft_problems": len({example.problem_id for example in self.sft}),
+            "pairs_train": splits["train", False] + splits["train", True],
+            "pairs_heldout": splits["heldout", False] + splits["heldout", True],
+            "pairs_final": splits["train", True] + splits["heldout", True],
+        }
+
+
+def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
+    """Select from every shard of the rollout and store the tables."""
+    spec = invocation.round.spec
+    manifest = invocation.load("rollout")
+    stage = StageRun(
+        invocation.store,
+        invocation.round.name,
+        Stage.SELECT,
+        spec.seed,
+        stage_settings(spec, Stage.SELECT),
+        {"rollout": invocation.need("rollout")},
+    )
+    if done := stage.finished():
+        return done
+    selection = Selection(spec.select)
+    shards = [output.path for output in manifest.outputs]
+    for number, searched in enumerate(_read(invocation, manifest, shards)):
+        for problem, record in searched:
+            selection.add(problem, record)
+        invocation.progress.report(number + 1, len(shards), last=number + 1 == len(shards))
+    with tempfile.TemporaryDirectory() as folder:
+        sft, pairs, levels = (Path(folder) / f"{name}.parquet" for name in ("sft", "pairs", "difficulty"))
+        write_sft(sft, selection.sft)
+        write_pairs(pairs, selection.pairs)
+        write_rows(levels, selection.difficulty, DIFFICULTY)
+        outputs = [stage.upload(path, path.name) for path in (sft, pairs, levels)]
+    return stage.finish(outputs, selection.metrics())
+
+
+def _read(
+    invocation: Invocation, manifest: Manifest, shards: list[str]
+) -> Iterator[list[tuple[Problem, SearchRecord]]]:
+    for path in shards:
+        with tempfile.TemporaryDirectory() as folder:
+            yield read_trees(invocation.download("rollout", manifest, path, Path(folder) / "shard.parquet"))
+
+
+if __name__ == "__main__":
+    sys.exit(run(Stage.SELECT, work))

@@ -1,0 +1,199 @@
+"""One training run: the Trainer of transformers with our data order, our store and our way to end.
+
+Covered: torchrun on one or many nodes, FSDP, mixed precision, a restart from the last checkpoint with the same data
+order, SIGTERM (save, then end). Not covered: data loading by workers and streaming; selected data fit in memory.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import TrainerControl, TrainerState
+
+from rstar.rounds.spec import TrainingSpec
+from rstar_jobs.order import training_order
+from rstar_jobs.processes import micro_batch_size, process_count
+from rstar_jobs.program import TerminatedError
+from rstar_jobs.progress import Progress
+from rstar_jobs.resume import ResumeStore
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Encoded examples and their lengths in tokens; ``collator`` makes a batch of some of them."""
+
+    examples: Sequence[Any]
+    lengths: Sequence[int]
+    collator: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came of it. ``state`` is the whole model's on process 0 and may be empty elsewhere."""
+
+    model: Any
+    state: dict[str, torch.Tensor]
+    metrics: dict[str, Any]
+
+
+def train(
+    trainer_class: type[Trainer],
+    model: Any,
+    data: TrainingData,
+    spec: TrainingSpec,
+    *,
+    seed: int,
+    resume: ResumeStore,
+    progress: Progress,
+) -> Trained:
+    """Train ``model`` in place. Raises ``TerminatedError`` after SIGTERM, with a checkpoint in ``resume``."""
+    world = process_count()
+    order = training_order(data.lengths, spec.batch_size, spec.epochs, spec.max_train_tokens, seed)
+    with tempfile.TemporaryDirectory(prefix="rstar-train-") as work:
+        arguments = _arguments(spec, Path(work), micro_batch_size(spec, world), world, seed, len(order))
+        watch = _Watch(resume, progress, _tokens_by_step([data.lengths[i] for i in order], spec.batch_size))
+        trainer = trainer_class(
+            model=model,
+            args=arguments,
+            train_dataset=[data.examples[i] for i in order],
+            data_collator=data.collator,
+            callbacks=[watch],
+        )
+        start = resume.load(Path(work))
+        if start is not None:
+            structlog.get_logger().info("training goes on", checkpoint=start.name)
+        trainer.remove_callback(PrinterCallback)
+        handler = signal.signal(signal.SIGTERM, watch.ask_to_end)
+        try:
+            outcome = trainer.train(resume_from_checkpoint=None if start is None else str(start))
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        if watch.ended_early:
+            raise TerminatedError(f"ended by SIGTERM after step {trainer.state.global_step}; its checkpoint is stored")
+    metrics = {
+        "examples": len(data.examples),
+        "trained_examples": len(order),
+        "epochs": round(len(order) / len(data.examples), 3),
+        "steps": trainer.state.global_step,
+        "train_tokens": sum(data.lengths[i] for i in order),
+        "loss": round(outcome.training_loss, 5),
+    }
+    return Trained(trainer.model, trainer.accelerator.get_state_dict(trainer.model), metrics)
+
+
+def _arguments(spec: TrainingSpec, work: Path, micro: int, world: int, seed: int, examples: int) -> TrainingArguments:
+    steps = math.ceil(examples / spec.batch_size)
+    return TrainingArguments(
+        output_dir=str(work),
+        num_train_epochs=1,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=spec.batch_size // (micro * world),
+        learning_rate=spec.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=spec.warmup_ratio,
+        weight_decay=spec.weight_decay,
+        train_sampling_strategy="sequential",
+        seed=seed % 2**32,
+        bf16=spec.precision == "bfloat16",
+        fsdp=True if spec.fsdp and world > 1 else None,  # type: ignore[arg-type]
+        use_cpu=not torch.cuda.is_available(),
+        use_cache=True,
+        save_strategy="steps",
+        save_steps=spec.save_steps,
+        save_total_limit=1,
+        logging_strategy="steps",
+        logging_steps=max(1, steps // 50),
+        logging_nan_inf_filter=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def _tokens_by_step(lengths: Sequence[int], batch_size: int) -> list[int]:
+    """Return how many tokens were trained on after step 0, 1, 2, ..."""
+    totals = [0, *accumulate(lengths)]
+    return [totals[min(i, len(lengths))] for i in range(0, len(lengths) + batch_size, batch_size)]
+
+
+class _Watch(TrainerCallback):
+    """Keeps checkpoints, reports, and ends the run after SIGTERM, on all processes at the same step."""
+
+    def __init__(self, resume: ResumeStore, progress: Progress, tokens: Sequence[int]) -> None:
+        self._resume = resume
+        self._progress = progress
+        self._tokens = tokens
+        self._first, self._started = 0, time.monotonic()
+        self._loss: float | None = None
+        self._asked = False
+        self.ended_early = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Remember where this attempt starts."""
+        self._first, self._started = state.global_step, time.monotonic()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Remember the loss."""
+        self._loss = (logs or {}).get("loss", self._loss)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Report, and save and stop when some process was asked to end."""
+        self._report(state)
+        if self._agreed(args) and state.global_step < state.max_steps:
+            self.ended_early = True
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Store the checkpoint."""
+        if state.is_world_process_zero and (self.ended_early or state.global_step < state.max_steps):
+            self._resume.save(Path(args.output_dir or "") / f"checkpoint-{state.global_step}", state.global_step)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Report the end."""
+        self._report(state, last=True)
+
+    def ask_to_end(self, *_: object) -> None:
+        """End at the next step (a signal handler)."""
+        self._asked = True
+
+    def _agreed(self, args: TrainingArguments) -> bool:
+        if args.world_size == 1:
+            return self._asked
+        asked = torch.tensor(int(self._asked), device=args.device)
+        torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
+        return bool(asked.item())
+
+    def _report(self, state: TrainerState, *, last: bool = False) -> None:
+        step, seconds = state.global_step, max(time.monotonic() - self._started, 1e-9)
+        figures: dict[str, float] = {"tokens": self._tokens[step]}
+        if step > self._first:
+            figures["tokens_per_s"] = (self._tokens[step] - self._tokens[self._first]) / seconds
+            figures["eta_s"] = seconds / (step - self._first) * (state.max_steps - step)
+        if self._loss is not None:
+            figures["loss"] = self._loss
+        self._progress.report(step, state.max_steps, last=last, **figures)

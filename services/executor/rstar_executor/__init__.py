@@ -1,0 +1,1 @@
+"""The code executor: runs candidate programs, each in a process of its own forked from a warm interpreter."""

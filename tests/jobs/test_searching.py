@@ -1,0 +1,275 @@
+"""Rollout, select and evaluate as processes against a real coordinator with a scripted policy and executor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from rstar_search.servicer import SearchServicer
+
+from rstar.interfaces import Proposal, Sampling, State
+from rstar.record import SearchRecord
+from rstar.rounds.observed import ManifestRef
+from rstar.rounds.tables import read_pairs, read_sft, read_trees
+from tests.jobs.world import World
+from tests.rpc.servicers import running
+from tests.scripted import DigitPolicy, SumExecutor
+
+SEARCH = {"rollouts": 8, "candidates": 4}
+
+
+class Gate:
+    """A policy whose answers for some problems wait until the gate is open, and which fails for others."""
+
+    def __init__(self, behind: Sequence[str] = (), failing: Sequence[str] = ()) -> None:
+        self.open = asyncio.Event()
+        self.asked: set[str] = set()
+        self._policy = DigitPolicy()
+        self._behind, self._failing = behind, failing
+
+    async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
+        """Answer as ``DigitPolicy`` does."""
+        self.asked.add(state.problem_id)
+        if state.problem_id in self._failing:
+            raise RuntimeError("the model is broken")
+        if state.problem_id in self._behind:
+            await self.open.wait()
+        return await self._policy.propose(state, n, sampling, seed)
+
+
+class Running:
+    """A stage program under way."""
+
+    def __init__(self, world: World, process: asyncio.subprocess.Process) -> None:
+        self.world, self.process = world, process
+
+    async def ended(self) -> tuple[int, dict[str, Any]]:
+        """Its exit code and result."""
+        _, errors = await asyncio.wait_for(self.process.communicate(), 60)
+        assert self.world.result.exists(), errors.decode()
+        return self.process.returncode or 0, self.world.outcome()
+
+    async def until(self, pattern: str) -> None:
+        """Wait until the store has a key that ends so."""
+        while not any(key.endswith(pattern) for key in self.world.store.list("")):
+            assert self.process.returncode is None
+            await asyncio.sleep(0.02)
+
+
+async def start(world: World, stage: str, inputs: dict[str, ManifestRef], *more: str) -> Running:
+    world.result.unlink(missing_ok=True)
+    command = [sys.executable, "-m", f"rstar_jobs.{stage}", *world.arguments(inputs, *more)]
+    return Running(world, await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE))
+
+
+async def run(world: World, stage: str, inputs: dict[str, ManifestRef], *more: str) -> tuple[int, dict[str, Any]]:
+    return await (await start(world, stage, inputs, *more)).ended()
+
+
+@asynccontextmanager
+async def coordinator(policy: Gate | None = None) -> AsyncIterator[str]:
+    async with running(SearchServicer(policy or Gate(), SumExecutor())) as server:
+        yield server.address
+
+
+def world(folder: Path, problems: int = 6, **changes: Any) -> World:
+    folder.mkdir(exist_ok=True)
+    rollout = {"search": SEARCH, "shardSize": 2, "concurrency": 3}
+    made = World(folder, **{"rollout": rollout, "baseModel": "hf:none/needed", **changes})
+    rows = [{"id": f"p{i}", "question": "which digits add up?", "answer": str(12 + i)} for i in range(problems)]
+    made.problems.write_text("\n".join(map(json.dumps, rows)))
+    return made
+
+
+def records(made: World) -> dict[str, SearchRecord]:
+    prefix = made.ref().prefix
+    keys = [key for key in made.store.list(f"{prefix}/trees/") if key.endswith(".parquet")]
+    return {problem.id: record for key in keys for problem, record in read_trees(made.store.path(key))}
+
+
+async def test_every_problem_is_searched_and_the_same_seed_gives_the_same_manifest(tmp_path: Path) -> None:
+    refs = []
+    async with coordinator() as address:
+        for name in ("a", "b"):
+            made = world(tmp_path / name, problems=5)
+            code, result = await run(made, "rollout", {}, "--search", address)
+            assert code == 0
+            refs.append(made.ref())
+    assert refs[0] == refs[1]
+    found = records(made)
+    assert sorted(found) == [f"p{i}" for i in range(5)]
+    assert [Path(key).name for key in made.store.list(f"{made.ref().prefix}/trees/")] == [
+        "00000.parquet",
+        "00001.parquet",
+        "00002.parquet",
+    ]
+    metrics = result["metrics"]
+    assert metrics["solved"] == sum(record.solved for record in found.values())
+    assert metrics["coverage"] == metrics["solved"] / 5
+    assert metrics["tokens"] == sum(record.usage.tokens for record in found.values()) > 0
+    progress = json.loads(made.progress.read_text())
+    assert (progress["done"], progress["total"], progress["tokens"]) == (5, 5, metrics["tokens"])
+
+
+async def test_after_sigkill_only_the_missing_shards_are_searched_again(tmp_path: Path) -> None:
+    whole, killed = world(tmp_path / "whole"), world(tmp_path / "killed")
+    gate = Gate(behind=["p3"])
+    async with coordinator(gate) as address:
+        first = await start(killed, "rollout", {}, "--search", address)
+        await first.until("trees/00000.parquet")
+        first.process.kill()
+        await first.process.wait()
+        assert not killed.result.exists()
+        gate.open.set()
+        gate.asked.clear()
+        assert (await run(killed, "rollout", {}, "--search", address))[0] == 0
+        assert not {"p0", "p1"} & gate.asked
+        assert {"p2", "p3"} <= gate.asked
+        await run(whole, "rollout", {}, "--search", address)
+    assert killed.ref() == whole.ref()
+
+
+async def test_sigterm_finishes_the_shards_under_way_and_begins_no_other(tmp_path: Path) -> None:
+    made = world(tmp_path, rollout={"search": SEARCH, "shardSize": 2, "concurrency": 2})
+    gate = Gate(behind=["p3"])
+    async with coordinator(gate) as address:
+        program = await start(made, "rollout", {}, "--search", address)
+        await program.until("trees/00000.parquet")
+        while "p3" not in gate.asked:
+            await asyncio.sleep(0.01)
+        program.process.terminate()
+        await asyncio.sleep(0.3)  # the signal must arrive before the gate opens
+        gate.open.set()
+        code, result = await program.ended()
+    assert (code, result["exit_code"]) == (143, 143)
+    stored = [Path(key).name for key in made.store.list("") if "trees" in key]
+    assert stored[:2] == ["00000.parquet", "00001.parquet"]
+    assert not any(key.endswith("manifest.json") for key in made.store.list(""))
+
+
+async def test_a_problem_that_fails_stops_no_other(tmp_path: Path) -> None:
+    made = world(tmp_path)
+    async with coordinator(Gate(failing=["p2"])) as address:
+        code, result = await run(made, "rollout", {}, "--search", address)
+    assert (code, result["metrics"]["failed"]) == (0, 1)
+    found = records(made)
+    assert "the model is broken" in found["p2"].error
+    assert all(not record.error for name, record in found.items() if name != "p2")
+
+
+async def test_when_most_of_a_shard_fails_the_stage_fails_and_does_not_store_it(tmp_path: Path) -> None:
+    made = world(tmp_path)
+    async with coordinator(Gate(failing=["p2", "p3"])) as address:
+        code, result = await run(made, "rollout", {}, "--search", address)
+    assert code == 1
+    assert "2 of 2 problems of shard 00001 failed" in result["error"]
+    assert "the model is broken" in result["error"]
+    assert not any(key.endswith("00001.parquet") for key in made.store.list(""))
+
+
+async def test_unsolved_problems_are_searched_again_with_more_rollouts_and_another_seed(tmp_path: Path) -> None:
+    made = world(tmp_path, rollout={"search": {**SEARCH, "extraRollouts": [5, 6]}, "shardSize": 2})
+    rows = [{"id": "easy", "question": "?", "answer": "18"}, {"id": "never", "question": "?", "answer": "99"}]
+    made.problems.write_text("\n".join(map(json.dumps, rows)))
+    async with coordinator() as address:
+        assert (await run(made, "rollout", {}, "--search", address))[0] == 0
+    found = records(made)
+    assert found["never"].usage.rollouts == 8 + 5 + 6
+    assert {node.tree for node in found["never"].nodes} == {0, 1, 2}
+    roots = [i for i, node in enumerate(found["never"].nodes) if node.parent == -1]
+    assert len(roots) == 3
+    assert all(node.parent < i for i, node in enumerate(found["never"].nodes))
+
+
+async def test_the_search_may_refuse_the_work_and_that_is_bad_input(tmp_path: Path) -> None:
+    made = world(tmp_path, verifier="exakt")
+    async with coordinator() as address:
+        code, result = await run(made, "rollout", {}, "--search", address)
+    assert code == 2
+    assert "exakt" in result["error"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines", "complaint"),
+    [
+        ({}, None, "give --search HOST:PORT"),
+        ({}, '{"question": "q", "answer": "1"}\n{oops', "problems.jsonl:2"),
+        ({"rollout": {"search": {"method": "beam"}}}, None, "beam ranks steps by the PPM"),
+        ({"round": 2, "previousRound": "r0"}, None, "the input policy is missing"),
+    ],
+)
+async def test_bad_input_is_refused_before_any_work(
+    tmp_path: Path, changes: dict[str, Any], lines: str | None, complaint: str
+) -> None:
+    made = world(tmp_path, **changes)
+    if lines is not None:
+        made.problems.write_text(lines)
+    code, result = await run(made, "rollout", {})
+    assert (code, result["exit_code"]) == (2, 2)
+    assert complaint in result["error"]
+    assert list(made.store.list("")) == []
+
+
+async def test_trees_become_training_data(tmp_path: Path) -> None:
+    made = world(tmp_path, problems=12, select={"heldOutFraction": 0.5})
+    async with coordinator() as address:
+        await run(made, "rollout", {}, "--search", address)
+    rollout, found = made.ref(), records(made)
+    code, result = await run(made, "select", {"rollout": rollout})
+    assert code == 0
+    prefix = made.store.path(made.ref().prefix)
+    sft = read_sft(prefix / "sft.parquet")
+    train, held_out = read_pairs(prefix / "pairs.parquet", "train"), read_pairs(prefix / "pairs.parquet", "heldout")
+    levels = pq.read_table(prefix / "difficulty.parquet").to_pylist()
+    metrics = result["metrics"]
+    assert metrics["sft_examples"] == len(sft) > 0
+    assert {example.problem_id for example in sft} == {name for name, record in found.items() if record.solved}
+    assert (metrics["pairs_train"], metrics["pairs_heldout"]) == (len(train), len(held_out))
+    assert train
+    assert held_out
+    assert not {pair.problem_id for pair in train} & {pair.problem_id for pair in held_out}
+    assert metrics["easy"] + metrics["medium"] + metrics["hard"] == len(levels) == 12
+    made.store.write(f"{rollout.prefix}/trees/00000.parquet", b"changed")
+    made.document["spec"]["seed"] = 4
+    code, result = await run(made, "select", {"rollout": rollout})
+    assert code == 2
+    assert "does not match its manifest" in result["error"]
+
+
+async def test_methods_are_compared_on_held_out_problems_without_a_verifier_in_the_search(tmp_path: Path) -> None:
+    made = world(tmp_path, problems=5)
+    made.document["spec"]["evaluate"] = {
+        "problems": {"uri": str(made.problems)},
+        "methods": [{"name": "greedy", "method": "greedy"}, {"name": "maj@4", "method": "majority", "rollouts": 4}],
+        "concurrency": 2,
+    }
+    policy = made.trained("train-policy")
+    async with coordinator() as address:
+        code, result = await run(made, "evaluate", {"policy": policy}, "--search", address)
+    assert code == 0
+    methods = result["metrics"]["methods"]
+    assert list(methods) == ["greedy", "maj@4"]
+    rows = pq.read_table(made.store.path(f"{made.ref().prefix}/results.parquet")).to_pylist()
+    assert len(rows) == 10
+    for name, line in methods.items():
+        some = [row for row in rows if row["method"] == name]
+        assert line["accuracy"] == pytest.approx(sum(row["correct"] for row in some) / 5)
+        assert line["low"] <= line["accuracy"] <= line["high"]
+        assert line["tokens"] == pytest.approx(sum(row["tokens"] for row in some) / 5)
+    made.document["spec"]["evaluate"]["methods"][0]["guidance"] = "ppm"
+    code, result = await run(made, "evaluate", {"policy": policy}, "--search", address)
+    assert code == 2
+    assert "evaluate.methods greedy: guidance is ppm, but there is no input ppm" in result["error"]
+
+
+async def test_an_evaluation_without_problems_reports_nothing(tmp_path: Path) -> None:
+    made = world(tmp_path)
+    code, result = await run(made, "evaluate", {"policy": made.trained("train-policy")})
+    assert (code, result["metrics"]) == (0, {})

@@ -1,0 +1,151 @@
+"""The pure parts of training: what carries loss, equation 4, the data order, markers, batches, resumable state."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rstar_jobs.batches import ExampleCollator, PairCollator
+from rstar_jobs.encoded import NO_LOSS, EncodedPair, encode_example, encode_preference
+from rstar_jobs.markers import add_markers
+from rstar_jobs.order import training_order
+from rstar_jobs.preference import pairwise_loss
+from rstar_jobs.resume import ResumeStore
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rstar.prompt import render, render_prompt
+from rstar.rounds.folder_store import FolderStore
+from rstar.rounds.observed import Stage
+from rstar.rounds.stage import StageRun
+from rstar.selection import PreferencePair, SftExample
+from rstar.trajectory import MARKERS
+from tests.jobs.world import make_base, trajectory
+
+
+def test_loss_is_on_what_the_policy_wrote_and_on_the_end_of_text(tmp_path: Path) -> None:
+    make_base(tmp_path, markers=True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    example = SftExample("p", "What is 2 + 2?", trajectory(2, 4), 1.0)
+    encoded = encode_example(tokenizer, example)
+    trained = [token for token in encoded.labels if token != NO_LOSS]
+    masked = [token for token, label in zip(encoded.ids, encoded.labels, strict=True) if label == NO_LOSS]
+    assert tokenizer.decode(encoded.ids) == render(example.question, example.steps) + "<eos>"
+    written = "".join(example.steps).replace("\n<output>4<end_of_output>\n", "")
+    assert tokenizer.decode(trained) == written + "<eos>"
+    assert tokenizer.decode(masked) == render_prompt(example.question) + "\n<output>4<end_of_output>\n"
+
+
+def test_both_sides_of_a_pair_are_the_texts_the_ppm_will_score(tmp_path: Path) -> None:
+    make_base(tmp_path, markers=True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    pair = PreferencePair("p", "q?", ("a<end_of_step>", "b"), ("a<end_of_step>", "c"), 1.0, 0.25, final=False)
+    encoded = encode_preference(tokenizer, pair)
+    assert tokenizer.decode(encoded.chosen) == render("q?", pair.chosen)
+    assert tokenizer.decode(encoded.rejected) == render("q?", pair.rejected)
+
+
+def test_equation_4_by_hand() -> None:
+    positives, negatives = [0.5, 0.1], [-0.2, 0.3]
+    pairs = [(p, n) for p in range(2) for n in range(2)]
+    by_hand = -sum(math.log(1 / (1 + math.exp(-(positives[p] - negatives[n])))) for p, n in pairs) / (2 * 2)
+    loss = pairwise_loss(
+        torch.tensor([*positives, *negatives]),
+        torch.tensor([p for p, _ in pairs]),
+        torch.tensor([2 + n for _, n in pairs]),
+        torch.full((4,), 0.25),
+        scale=1.0,
+    )
+    assert loss.item() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_every_node_counts_once_however_many_pairs_it_has() -> None:
+    scores = torch.tensor([0.9, -0.9, 0.0, 0.4])
+    single = pairwise_loss(scores, torch.tensor([0]), torch.tensor([1]), torch.ones(1), 4.0)
+    other = pairwise_loss(scores, torch.tensor([2]), torch.tensor([3]), torch.ones(1), 4.0)
+    both = pairwise_loss(scores, torch.tensor([0, 0, 2]), torch.tensor([1, 1, 3]), torch.tensor([0.5, 0.5, 1.0]), 4.0)
+    assert both.item() == pytest.approx((single.item() + other.item()) / 2)
+
+
+def test_sequences_that_pairs_share_are_in_a_batch_once() -> None:
+    a, b, c = [1, 2, 3], [1, 2], [4]
+    batch = PairCollator(0)([EncodedPair(a, b, 0.5, final=False), EncodedPair(a, c, 0.5, final=False)])
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [1, 2, 0], [4, 0, 0]]
+    assert batch["attention_mask"].sum(dim=1).tolist() == [3, 2, 1]
+    assert (batch["chosen"].tolist(), batch["rejected"].tolist()) == ([0, 0], [1, 2])
+
+
+def test_padding_carries_no_attention_and_no_loss(tmp_path: Path) -> None:
+    make_base(tmp_path, markers=True)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    short = encode_example(tokenizer, SftExample("p", "a", ("x",), 1.0))
+    long = encode_example(tokenizer, SftExample("p", "abc", ("xyz",), 1.0))
+    batch = ExampleCollator(7)([short, long])
+    added = len(long.ids) - len(short.ids)
+    assert batch["labels"][0, -added:].tolist() == [NO_LOSS] * added
+    assert batch["attention_mask"][0].sum().item() == len(short.ids)
+
+
+LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=60)
+
+
+@given(LENGTHS, st.integers(1, 7), st.integers(1, 3), st.integers(0, 5))
+def test_every_pass_trains_on_every_example_once(lengths: list[int], batch: int, epochs: int, seed: int) -> None:
+    order = training_order(lengths, batch, epochs, None, seed)
+    assert sorted(order) == sorted(list(range(len(lengths))) * epochs)
+    assert order == training_order(lengths, batch, epochs, None, seed)
+
+
+@given(LENGTHS, st.integers(1, 7), st.integers(1, 400))
+def test_a_token_budget_is_reached_and_not_passed_by_more_than_an_example(
+    lengths: list[int], batch: int, budget: int
+) -> None:
+    order = training_order(lengths, batch, 1.0, budget, 0)
+    tokens = sum(lengths[i] for i in order)
+    assert budget <= tokens < budget + max(lengths)
+    counts = [order.count(i) for i in range(len(lengths))]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_batches_hold_examples_of_like_length_in_shuffled_order() -> None:
+    lengths = [(7 * i) % 101 for i in range(1000)]
+    order = training_order(lengths, 10, 1.0, None, 0)
+    batches = [[lengths[i] for i in order[k : k + 10]] for k in range(0, 1000, 10)]
+    assert all(max(batch) - min(batch) <= 5 for batch in batches)
+    assert [batch[0] for batch in batches] != sorted(batch[0] for batch in batches)
+
+
+@pytest.mark.parametrize("sizes", [{}, {"vocab_size": 300}, {"tie_word_embeddings": True}])
+def test_missing_markers_get_the_mean_of_the_old_rows(tmp_path: Path, sizes: dict[str, int]) -> None:
+    make_base(tmp_path, **sizes)
+    tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path)
+    old = len(tokenizer)
+    means = [layer.weight[:old].mean(0) for layer in (model.get_input_embeddings(), model.get_output_embeddings())]
+    assert add_markers(model, tokenizer) == len(MARKERS)
+    ids = tokenizer.convert_tokens_to_ids(list(MARKERS))
+    for layer, mean in zip((model.get_input_embeddings(), model.get_output_embeddings()), means, strict=True):
+        assert torch.allclose(layer.weight[ids], mean.expand(len(ids), -1))
+    assert tokenizer.decode(tokenizer.encode("a<end_of_step>b", add_special_tokens=False)) == "a<end_of_step>b"
+    assert add_markers(model, tokenizer) == 0
+
+
+def test_a_checkpoint_that_is_not_whole_is_never_gone_on_from(tmp_path: Path) -> None:
+    stage = StageRun(FolderStore(tmp_path / "store"), "r1", Stage.TRAIN_POLICY, 0, {})
+    resume = ResumeStore(stage)
+    assert resume.load(tmp_path / "0") is None
+    made = tmp_path / "made"
+    made.mkdir()
+    for step in (3, 6):
+        (made / "weights").write_text(f"step {step}")
+        resume.save(made, step)
+    loaded = resume.load(tmp_path / "1")
+    assert loaded is not None
+    assert (loaded.name, (loaded / "weights").read_text()) == ("checkpoint-6", "step 6")
+    assert not any("/resume/3/" in key for key in stage.store.list(""))
+    stage.store.write(stage.key("resume/6/weights"), b"torn")
+    assert resume.load(tmp_path / "2") is None
+    resume.clear()
+    assert list(stage.store.list("")) == []
