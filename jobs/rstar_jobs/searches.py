@@ -13,7 +13,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -80,6 +80,7 @@ class _Work:
 
     def stop(self) -> None:
         """Begin no further shard."""
+        structlog.get_logger().info("ending after the shards under way")
         self._stopping.set()
 
     async def run(self, shards: Iterable[Shard], concurrency: int) -> None:
@@ -135,9 +136,7 @@ class _Work:
         except CallFailed as error:
             opened.failures.append(error)
             structlog.get_logger().warning("search failed", problem=problem.id, error=str(error))
-            nodes, usage = (found.nodes, found.usage) if found else ((), None)
-            failed = SearchRecord(problem.id, nodes, error=str(error))
-            return failed if usage is None else merge(failed, SearchRecord(problem.id, (), usage))
+            return replace(found or SearchRecord(problem.id, ()), error=str(error))
         if found is None:
             raise RuntimeError(f"problem {problem.id}: the search ended without a record")
         return found

@@ -52,7 +52,12 @@ class Selection:
     def __init__(self, spec: SelectSpec) -> None:
         self._spec = spec
         self._rules = PairRules(
-            spec.positives, spec.negatives, spec.min_visits, spec.min_margin, spec.min_edit_distance
+            positives=spec.positives,
+            negatives=spec.negatives,
+            final_trajectories=spec.final_trajectories,
+            min_visits=spec.min_visits,
+            min_margin=spec.min_margin,
+            min_edit_distance=spec.min_edit_distance,
         )
         self.sft: list[SftExample] = []
         self.pairs: list[tuple[PreferencePair, str]] = []

@@ -100,10 +100,11 @@ def _train(
     )
     after, after_inner = pair_accuracy(trained.model, measured, collator, batch)
     metrics = {
-        PAIR_ACCURACY: after,
-        "pair_accuracy_non_final": after_inner,
-        "pair_accuracy_before": before,
-        "pair_accuracy_non_final_before": before_inner,
+        # Search asks the PPM about inner steps; whole trajectories are easier to tell apart and would flatter it.
+        PAIR_ACCURACY: after_inner,
+        "pair_accuracy_with_final": after,
+        "pair_accuracy_before": before_inner,
+        "pair_accuracy_with_final_before": before,
         "pairs_held_out": len(measured),
         "pairs_held_out_non_final": sum(not pair.final for pair in measured),
         "dropped_too_long": len(pairs) - len(kept) + len(held_out) - len(measured),

@@ -14,7 +14,7 @@ from rstar.rounds.observed import ManifestRef, PreviousRound, Stage
 from rstar.rounds.spec import EvolutionRoundSpec
 
 PAIR_ACCURACY: Final = "pair_accuracy"
-"""Key of the held-out pair accuracy in the metrics of train-ppm."""
+"""Key of the held-out pair accuracy in the metrics of train-ppm: of step pairs, the final-answer rule's left out."""
 
 FIRST_GUIDED_ROUND: Final = 3
 

@@ -29,7 +29,7 @@ class Gate:
     """A policy whose answers for some problems wait until the gate is open, and which fails for others."""
 
     def __init__(self, behind: Sequence[str] = (), failing: Sequence[str] = ()) -> None:
-        self.open = asyncio.Event()
+        self.open, self.waiting = asyncio.Event(), asyncio.Event()
         self.asked: set[str] = set()
         self._policy = DigitPolicy()
         self._behind, self._failing = behind, failing
@@ -40,6 +40,7 @@ class Gate:
         if state.problem_id in self._failing:
             raise RuntimeError("the model is broken")
         if state.problem_id in self._behind:
+            self.waiting.set()
             await self.open.wait()
         return await self._policy.propose(state, n, sampling, seed)
 
@@ -55,6 +56,12 @@ class Running:
         _, errors = await asyncio.wait_for(self.process.communicate(), 60)
         assert self.world.result.exists(), errors.decode()
         return self.process.returncode or 0, self.world.outcome()
+
+    async def says(self, words: str) -> None:
+        """Wait until it logs so."""
+        assert self.process.stderr is not None
+        while words not in (line := (await self.process.stderr.readline()).decode()):
+            assert line, "it ended without saying so"
 
     async def until(self, pattern: str) -> None:
         """Wait until the store has a key that ends so."""
@@ -138,20 +145,18 @@ async def test_after_sigkill_only_the_missing_shards_are_searched_again(tmp_path
 
 async def test_sigterm_finishes_the_shards_under_way_and_begins_no_other(tmp_path: Path) -> None:
     made = world(tmp_path, rollout={"search": SEARCH, "shardSize": 2, "concurrency": 2})
-    gate = Gate(behind=["p3"])
+    gate = Gate(behind=["p2", "p3"])
     async with coordinator(gate) as address:
         program = await start(made, "rollout", {}, "--search", address)
         await program.until("trees/00000.parquet")
-        while "p3" not in gate.asked:
-            await asyncio.sleep(0.01)
+        await gate.waiting.wait()
         program.process.terminate()
-        await asyncio.sleep(0.3)  # the signal must arrive before the gate opens
+        await program.says("ending after the shards under way")
         gate.open.set()
         code, result = await program.ended()
     assert (code, result["exit_code"]) == (143, 143)
-    stored = [Path(key).name for key in made.store.list("") if "trees" in key]
-    assert stored[:2] == ["00000.parquet", "00001.parquet"]
-    assert not any(key.endswith("manifest.json") for key in made.store.list(""))
+    assert [Path(key).name for key in made.store.list("")] == ["00000.parquet", "00001.parquet"]
+    assert not {"p4", "p5"} & gate.asked
 
 
 async def test_a_problem_that_fails_stops_no_other(tmp_path: Path) -> None:

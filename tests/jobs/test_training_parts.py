@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -119,9 +120,10 @@ def test_batches_hold_examples_of_like_length_in_shuffled_order() -> None:
 
 
 @pytest.mark.parametrize("sizes", [{}, {"vocab_size": 300}, {"tie_word_embeddings": True}])
-def test_missing_markers_get_the_mean_of_the_old_rows(tmp_path: Path, sizes: dict[str, int]) -> None:
+def test_missing_markers_get_the_mean_of_the_old_rows(tmp_path: Path, sizes: dict[str, Any]) -> None:
     make_base(tmp_path, **sizes)
-    tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
     old = len(tokenizer)
     means = [layer.weight[:old].mean(0) for layer in (model.get_input_embeddings(), model.get_output_embeddings())]
     assert add_markers(model, tokenizer) == len(MARKERS)

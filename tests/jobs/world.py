@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import sys
+import tempfile
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ SPAWN.set_forkserver_preload(["rstar_jobs.training", "rstar_jobs.preference", "r
 
 def _program(stage: str, arguments: list[str]) -> None:
     os.environ |= FAST
+    tempfile.tempdir = str(Path(arguments[arguments.index("--result") + 1]).parent)  # a killed one cannot clean up
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     module = importlib.import_module(f"rstar_jobs.{stage}")
@@ -123,7 +125,9 @@ def make_base(folder: Path, *, markers: bool = False, **sizes: Any) -> None:
     backend = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>")
+    tokenizer: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>"
+    )
     if markers:
         tokenizer.add_tokens(list(MARKERS), special_tokens=True)
     torch.manual_seed(0)

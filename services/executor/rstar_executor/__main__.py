@@ -1,7 +1,8 @@
-"""``python -m rstar_executor``."""
+"""Start the service with ``python -m rstar_executor``."""
 
 import typer
 
 from rstar_executor.main import serve
 
-typer.run(serve)
+if __name__ == "__main__":
+    typer.run(serve)

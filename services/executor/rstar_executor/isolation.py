@@ -12,7 +12,8 @@ sum. Run the service as a user that owns nothing, in a container that has memory
 Standard library only: this runs inside the zygotes. It refuses to decide what a limit should be.
 """
 
-# ruff: noqa: PTH - pathlib is not loaded: it would weigh on every fork.
+# pathlib is not loaded: it would weigh on every fork.
+# ruff: noqa: PTH123
 
 from __future__ import annotations
 

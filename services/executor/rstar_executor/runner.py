@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import contextlib
 import mmap
 import os
 import random
-import signal
 import sys
 import types
 from typing import NoReturn
@@ -37,7 +37,6 @@ def run(source: str, note: mmap.mmap) -> NoReturn:
         note[0] = RUNNING
         # The module reseeds itself from the system after every fork.
         random.seed(0)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         ended, reason = _ending(source)
         try:
             stdout.flush()
@@ -81,12 +80,10 @@ def _shut_down(_: str) -> None:
     """Do what the interpreter does at its end, which ``os._exit`` skips: threads, exit handlers, buffers."""
     threading = sys.modules.get("threading")
     if threading is not None:
-        threading._shutdown()  # type: ignore[attr-defined]
+        threading._shutdown()
     atexit._run_exitfuncs()
-    try:
+    with contextlib.suppress(AttributeError, ValueError):  # replaced by something else, or closed
         sys.stdout.flush()
-    except (AttributeError, ValueError):  # replaced by something else, or closed
-        pass
 
 
 def _describe(error: BaseException) -> str:

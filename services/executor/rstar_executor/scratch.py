@@ -4,10 +4,12 @@ Standard library only: this runs inside the zygotes. It refuses to follow what a
 what they point to. It relies on nothing of the program running any more.
 """
 
-# ruff: noqa: PTH - pathlib is not loaded: it would weigh on every fork.
+# pathlib is not loaded: it would weigh on every fork.
+# ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH114, PTH118, PTH208
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -29,10 +31,8 @@ class Scratch:
         except OSError:
             pass
         aside = f"{self.path}-{time.monotonic_ns()}"
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.rename(self.path, aside)
-        except FileNotFoundError:
-            pass
         os.mkdir(self.path)
         remove(aside)
 

@@ -10,10 +10,12 @@ session is still found and killed. Standard library only, and as little of it as
 tables of whatever is loaded. It refuses to trust a child: results are read when nothing of it runs any more.
 """
 
-# ruff: noqa: PTH - pathlib is not loaded: it would weigh on every fork.
+# pathlib is not loaded: it would weigh on every fork.
+# ruff: noqa: PTH123
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import mmap
@@ -39,7 +41,7 @@ _CHUNK = 65_536
 _FROM_NOTE = {runner.OK: OK, runner.EXCEPTION: EXCEPTION, runner.MEMORY: MEMORY}
 
 
-class Interrupted(Exception):
+class InterruptedBatchError(Exception):
     """The other side ended the batch; ``gone`` when it closed the socket."""
 
     def __init__(self, gone: bool) -> None:
@@ -75,7 +77,7 @@ class Zygote:
             try:
                 for source in batch["programs"]:
                     write_frame(self.control, self.execute(source, limits))
-            except Interrupted as interruption:
+            except InterruptedBatchError as interruption:
                 if interruption.gone:
                     return
             write_frame(self.control, b"")
@@ -133,7 +135,7 @@ class Zygote:
                     if descriptor == handle:
                         ended = True
                     elif descriptor == self.control:
-                        raise Interrupted(gone=read_frame(self.control) is None)
+                        raise InterruptedBatchError(gone=read_frame(self.control) is None)
                     elif chunk := _read(descriptor):
                         size[descriptor] += len(chunk)
                         if descriptor == out:
@@ -155,11 +157,9 @@ class Zygote:
     def _end(self, pid: int) -> int:
         """Kill the child, its group and every descendant; return its wait status when none is left."""
         os.kill(pid, signal.SIGKILL)
-        try:
-            # Before the child is reaped: until then nobody else can have its group's number.
+        # Before the child is reaped: until then nobody else can have its group's number.
+        with contextlib.suppress(ProcessLookupError):  # it had not made its session yet
             os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:  # it had not made its session yet
-            pass
         status = os.waitpid(pid, 0)[1]
         while True:
             try:
@@ -203,6 +203,7 @@ class Zygote:
         except ValueError:
             name = f"signal {number}"
         return CRASHED, f"killed by {name}".encode()
+
 
 def _read(descriptor: int) -> bytes:
     try:
@@ -256,8 +257,6 @@ def main() -> None:
     gc.disable()
     gc.freeze()
     write_frame(zygote.control, b"ready")
-    try:
+    with contextlib.suppress(BrokenPipeError):
         zygote.serve()
-    except BrokenPipeError:
-        pass
     remove(directory)

@@ -1,0 +1,178 @@
+"""The reference of the EvolutionRound resource, written from the models that validate it.
+
+``docs/spec.md`` is this text, and a test compares the two, so the reference cannot be out of date:
+
+    python -m rstar.rounds.reference > docs/spec.md
+
+The module refuses to explain more than the fields' own descriptions say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from rstar.config import ExecutionSettings, SearchConfig, Settings
+from rstar.rounds.spec import (
+    API_VERSION,
+    KIND,
+    EvaluateSpec,
+    EvaluationMethod,
+    EvolutionRoundSpec,
+    LifecycleSpec,
+    Metadata,
+    PreferenceModelSpec,
+    PreferenceTrainingSpec,
+    ProblemsSpec,
+    RolloutSearch,
+    RolloutSpec,
+    SelectSpec,
+    ServiceSpec,
+    ServicesSpec,
+    TrainingSpec,
+    paper_search,
+)
+
+SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
+    ("metadata", Metadata),
+    ("spec", EvolutionRoundSpec),
+    ("problems", ProblemsSpec),
+    ("rollout", RolloutSpec),
+    ("rollout.search", RolloutSearch),
+    ("search settings", SearchConfig),
+    ("execution", ExecutionSettings),
+    ("preferenceModel", PreferenceModelSpec),
+    ("select", SelectSpec),
+    ("trainPolicy", TrainingSpec),
+    ("trainPpm", PreferenceTrainingSpec),
+    ("evaluate", EvaluateSpec),
+    ("evaluate.methods[]", EvaluationMethod),
+    ("services", ServicesSpec),
+    ("size of a service", ServiceSpec),
+    ("lifecycle", LifecycleSpec),
+)
+"""Every object a user may write, under the heading it has here. One that inherits lists only what it adds or changes."""
+
+PAPER_ROUNDS: Final = (1, 2, 3, 4)
+_WORDS: Final = {int: "integer", float: "number", str: "text", bool: "true or false"}
+_HEADER: Final = f"""# Every key of an EvolutionRound
+
+Generated from the models in [`rstar/rounds/spec.py`](../rstar/rounds/spec.py) and [`rstar/config.py`](../rstar/config.py) by
+`python -m rstar.rounds.reference`; a test keeps it current.
+
+A file holds one or many documents with `apiVersion: {API_VERSION}`, `kind: {KIND}`, `metadata` and `spec`. Unknown keys are
+refused. What is left out has the default below.
+"""
+
+
+def spec_reference() -> str:
+    """Return the reference as Markdown."""
+    return "\n".join([_HEADER, *(line for title, model in SECTIONS for line in _section(title, model))])
+
+
+def _section(title: str, model: type[Settings]) -> Iterator[str]:
+    yield f"## {title}\n"
+    yield f"{(model.__doc__ or '').partition(chr(10))[0]}\n"
+    parent = _heading_of(model.__mro__[1])
+    if parent is not None:
+        yield f"All keys of {_link(parent)}, and these, added or with another default:\n"
+    own = model.__annotations__ if parent is not None else model.model_fields
+    fields = {name: field for name, field in model.model_fields.items() if name in own}
+    yield from _table(("key", "value", "default", "meaning"), map(_row, fields.values()))
+    if model is RolloutSearch:
+        yield from _paper_table()
+
+
+def _row(field: FieldInfo) -> tuple[str, str, str, str]:
+    value = _value(field.annotation, field.metadata)
+    return f"`{field.alias}`", value, _default(field), field.description or ""
+
+
+def _paper_table() -> Iterator[str]:
+    """Yield what ``rollout.search`` is by the round's number when it is left out."""
+    searches = {number: paper_search(number) for number in PAPER_ROUNDS}
+    names = [
+        name for name in RolloutSearch.model_fields if len({getattr(search, name) for search in searches.values()}) > 1
+    ]
+    yield "Left out, `rollout.search` is what the paper names for the round (4: also for later rounds); the rest is the default:\n"
+    keys = [f"`{RolloutSearch.model_fields[name].alias}`" for name in names]
+    rows = ((str(number), *(_shown(getattr(search, name)) for name in names)) for number, search in searches.items())
+    yield from _table(("round", *keys), rows)
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    head = list(header)
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    yield from (f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+    yield ""
+
+
+def _value(annotation: Any, metadata: Iterable[Any]) -> str:
+    """Return what may be written: a type and its bounds, the allowed words, or a link to another section."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        inner, *more = arguments
+        return _value(inner, [*getattr(more[0], "metadata", more), *metadata])
+    if origin in {Union, UnionType}:
+        [inner] = [argument for argument in arguments if argument is not NoneType]
+        return _value(inner, metadata)
+    if origin is Literal:
+        return " or ".join(f"`{argument}`" for argument in arguments)
+    if origin is tuple:
+        return f"list; each: {_value(arguments[0], ())}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return _link(_heading_of(annotation) or annotation.__name__)
+    return ", ".join([_WORDS[annotation], *_bounds(metadata)])
+
+
+def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    for item in metadata:
+        for name, word in words.items():
+            if (limit := getattr(item, name, None)) is not None:
+                yield f"{word} {_number(limit)}"
+        if (length := getattr(item, "max_length", None)) is not None:
+            yield f"at most {length} characters"
+        if (pattern := getattr(item, "pattern", None)) is not None:
+            yield f"of the form `{pattern}`"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return "its defaults" if field.default_factory is not None else _shown(field.default)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{_number(value) if isinstance(value, int | float) else value}`"
+
+
+def _number(value: float) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "2^63" if value == 2**63 else str(value)
+
+
+def _heading_of(model: type) -> str | None:
+    return next((title for title, listed in SECTIONS if listed is model), None)
+
+
+def _link(title: str) -> str:
+    anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+    return f"[{title}](#{anchor})"
+
+
+if __name__ == "__main__":
+    print(spec_reference(), end="")

@@ -1,0 +1,28 @@
+"""What the executor counts, in one place: Prometheus metrics.
+
+The module refuses to measure: the pool, the executor and the servicer report to it.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from rstar.interfaces import ExecutionStatus
+
+BUSY = Gauge("rstar_executor_busy_slots", "Slots that run a batch.")
+QUEUED = Gauge("rstar_executor_queued_batches", "Batches that wait for a slot.")
+ZYGOTES = Counter("rstar_executor_zygotes_started", "Zygotes started, by kind.", ["kind"])
+CACHE_HITS = Counter("rstar_executor_cache_hits", "Programs answered from the cache.")
+SECONDS = Histogram(
+    "rstar_executor_program_seconds",
+    "Time from a program's fork to the last trace of it.",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+CALL_SECONDS = Histogram(
+    "rstar_executor_execute_seconds",
+    "Time from a call's arrival to its answer.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
+
+_PROGRAMS = Counter("rstar_executor_programs", "Programs answered, by status.", ["status"])
+PROGRAMS = {status: _PROGRAMS.labels(status.value) for status in ExecutionStatus}

@@ -1,0 +1,45 @@
+"""The wire side of the executor: one gRPC method in front of a ``LocalExecutor``.
+
+Bad requests end with INVALID_ARGUMENT and one sentence, an overload with RESOURCE_EXHAUSTED; what a program does is
+never an error of the call. A call that is cancelled or past its deadline takes its programs with it. The module refuses
+to run anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import grpc
+
+from rstar.rpc.codec import execute_response, read_execute_request
+from rstar.rpc.serving import refuse
+from rstar.v1 import executor_pb2, executor_pb2_grpc
+from rstar_executor import metrics
+from rstar_executor.local import LocalExecutor
+from rstar_executor.pool import OverloadedError
+
+FULL_NAME: Final = executor_pb2.DESCRIPTOR.services_by_name["ExecutorService"].full_name
+
+
+class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
+    """Serves one executor."""
+
+    def __init__(self, executor: LocalExecutor) -> None:
+        self._executor = executor
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add this service to ``server``."""
+        executor_pb2_grpc.add_ExecutorServiceServicer_to_server(self, server)
+
+    async def Execute(  # noqa: N802 - gRPC names it
+        self, request: executor_pb2.ExecuteRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> executor_pb2.ExecuteResponse:
+        """Answer one call."""
+        with metrics.CALL_SECONDS.time():
+            try:
+                executions = await self._executor.execute(*read_execute_request(request))
+            except ValueError as error:
+                await refuse(context, str(error))
+            except OverloadedError as error:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            return execute_response(executions)
