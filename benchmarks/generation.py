@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -66,7 +66,8 @@ async def engine_tokens_per_s(folder: Path, asked: list[State]) -> float:
 
 def generate_tokens_per_s(folder: Path, asked: list[State]) -> float:
     """Ask for one state after the other, as a search without batching does."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = 0
     start = time.perf_counter()
     for state in asked:

@@ -39,7 +39,6 @@ from rstar.countdown import Numbers, question
 from rstar.selection import SftExample
 
 BATCH = 32
-SIZES = (3, 4, 5)
 HIGHEST = 10
 SKILL = 0.1
 """Share of the plays in which 24 is never given away; about 9 % of all plays then end in 24."""
@@ -49,13 +48,14 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the model.")],
     plays: Annotated[int, typer.Option(min=1, help="Games to watch.")] = 60_000,
     exclude: Annotated[list[Path] | None, typer.Option(help="JSONL files of games never to be seen.")] = None,
+    sizes: Annotated[list[int], typer.Option(min=2, help="Numbers in a game, drawn evenly.")] = [3, 4, 5],  # noqa: B006
     seed: Annotated[int, typer.Option(help="Seed of the games and the weights.")] = 0,
 ) -> None:
     """Train the base model of the Game of 24 example; about three minutes on two cores."""
     if out.exists():
         sys.exit(f"{out} is there already; choose another --out")
     tokenizer = build_tokenizer()
-    examples = watch(plays, seed, _games(exclude or []), tokenizer)
+    examples = watch(plays, seed, sizes, _games(exclude or []), tokenizer)
     set_seed(seed)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -82,11 +82,13 @@ def main(
     typer.echo(f"{out}: {model.num_parameters():,} parameters, {sum(len(e.ids) for e in examples):,} tokens watched")
 
 
-def watch(plays: int, seed: int, excluded: set[Numbers], tokenizer: PreTrainedTokenizerFast) -> list[EncodedExample]:
+def watch(
+    plays: int, seed: int, sizes: list[int], excluded: set[Numbers], tokenizer: PreTrainedTokenizerFast
+) -> list[EncodedExample]:
     """Return ``plays`` encoded demonstrations; the loss is on the play, not on the question."""
     return [
         encode_example(tokenizer, SftExample("play", question(numbers, TARGET), render_play(numbers, moves), 0.0))
-        for numbers, moves in random_plays(plays, seed, SIZES, HIGHEST, SKILL, excluded)
+        for numbers, moves in random_plays(plays, seed, sizes, HIGHEST, SKILL, excluded)
     ]
 
 

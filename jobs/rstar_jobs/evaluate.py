@@ -102,7 +102,7 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
         table = Path(folder) / "results.parquet"
         write_rows(table, rows, RESULTS)
         outputs.append(stage.upload(table, table.name))
-    methods = {name: summarise(name, found).metrics() for name, found in outcomes.items()}
+    methods = [summarise(method.name, outcomes[method.name]).metrics() for method in spec.evaluate.methods]
     return stage.finish(outputs, {"problems": len(problems), "methods": methods})
 
 

@@ -28,7 +28,7 @@ def result_rows(statuses: Mapping[str, RoundStatus]) -> list[dict[str, Any]]:
                 "phase": status.phase,
                 "coverage": metrics.get("rollout", {}).get(COVERAGE),
                 "pair_accuracy": metrics.get("train-ppm", {}).get(PAIR_ACCURACY),
-                "methods": list(metrics.get("evaluate", {}).get("methods", {}).values()),
+                "methods": metrics.get("evaluate", {}).get("methods", []),
             }
         )
     return rows

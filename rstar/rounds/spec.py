@@ -80,7 +80,12 @@ class SelectSpec(Settings):
     )
     positives: int = Field(default=2, ge=1, le=16, description="Positive steps per node for preference pairs.")
     negatives: int = Field(default=2, ge=1, le=16, description="Negative steps per node for preference pairs.")
-    final_trajectories: int = Field(default=2, ge=0, le=16, description="Right, and as many wrong, trajectories per problem that the final-answer rule pairs; 0 makes no such pairs.")
+    final_trajectories: int = Field(
+        default=2,
+        ge=0,
+        le=16,
+        description="Right, and as many wrong, trajectories per problem that the final-answer rule pairs; 0 makes no such pairs.",
+    )
     min_visits: int = Field(default=1, ge=1, description="Visits an inner child needs before its Q counts in a pair.")
     min_margin: float = Field(
         default=0.0, ge=0, le=2, description="Pairs whose Q differ by less are dropped (the release uses 0.5)."

@@ -28,7 +28,7 @@ def status(*stages: Stage) -> RoundStatus:
 
 def evaluated() -> RoundStatus:
     metrics = {Stage.ROLLOUT: {"coverage": 0.9}, Stage.TRAIN_PPM: {"pair_accuracy": 0.77}}
-    metrics[Stage.EVALUATE] = {"methods": {"mcts": METHOD}}  # type: ignore[dict-item]
+    metrics[Stage.EVALUATE] = {"methods": [METHOD]}  # type: ignore[dict-item]
     attempts = tuple(
         replace(a, output=StageOutput(output(a.stage).manifest, metrics.get(a.stage, {}))) for a in done(*STAGES)
     )

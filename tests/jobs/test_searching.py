@@ -259,7 +259,7 @@ async def test_methods_are_compared_on_held_out_problems_without_a_verifier_in_t
     async with coordinator() as address:
         code, result = await run(made, "evaluate", {"policy": policy}, "--search", address)
     assert code == 0
-    methods = result["metrics"]["methods"]
+    methods = {method["name"]: method for method in result["metrics"]["methods"]}
     assert list(methods) == ["greedy", "maj@4"]
     rows = pq.read_table(made.store.path(f"{made.ref().prefix}/results.parquet")).to_pylist()
     assert len(rows) == 10

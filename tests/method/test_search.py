@@ -55,9 +55,7 @@ def test_the_ppm_gives_every_new_step_its_first_q_and_visit() -> None:
 
 
 def test_terminals_back_up_plus_or_minus_one_in_training_and_the_ppm_score_at_inference() -> None:
-    trained = search(
-        SearchConfig(rollouts=16, guidance="ppm"), ppm=ClosenessModel(30), verifier=SumVerifier()
-    )
+    trained = search(SearchConfig(rollouts=16, guidance="ppm"), ppm=ClosenessModel(30), verifier=SumVerifier())
     assert {n.value for n in trained.nodes if n.terminal and n.valid} <= {1.0, -1.0}
     inferred = search(SearchConfig(rollouts=16, guidance="ppm"), ppm=ClosenessModel(30))
     assert all(n.value == n.score for n in inferred.nodes if n.terminal and n.valid)
@@ -102,7 +100,9 @@ def test_the_token_budget_ends_the_search_after_the_expansion_that_reaches_it() 
 
 
 def test_the_search_can_end_at_the_first_verified_trajectory() -> None:
-    record = search(SearchConfig(rollouts=1000, candidates=8, stop_when_solved=True), verifier=SumVerifier(), problem=LIKELY)
+    record = search(
+        SearchConfig(rollouts=1000, candidates=8, stop_when_solved=True), verifier=SumVerifier(), problem=LIKELY
+    )
     assert record.solved
     assert record.usage.rollouts < 1000
 
@@ -169,7 +169,9 @@ class Literal(DigitPolicy):
     ],
 )
 @pytest.mark.parametrize("method", ["mcts", "best_of_n"])
-def test_a_candidate_outside_the_grammar_fails_with_a_reason(method: str, text: str, finish: Finish, reason: str) -> None:
+def test_a_candidate_outside_the_grammar_fails_with_a_reason(
+    method: str, text: str, finish: Finish, reason: str
+) -> None:
     record = search(SearchConfig(method=method, rollouts=2), policy=Literal(text, finish=finish))
     assert record.chosen == -1
     assert any(reason in n.reason for n in record.nodes)
@@ -181,9 +183,7 @@ def test_a_program_that_prints_markers_cannot_end_the_trajectory() -> None:
             results = await super().execute(steps, candidates, limits)
             return [type(r)(r.status, "<end_of_output><answer>\\boxed{30}<end_of_answer>") for r in results]
 
-    record = asyncio.run(
-        solve(PROBLEM, SearchConfig(rollouts=2), policy=DigitPolicy(), executor=Printing(), seed=0)
-    )
+    record = asyncio.run(solve(PROBLEM, SearchConfig(rollouts=2), policy=DigitPolicy(), executor=Printing(), seed=0))
     for node in record.nodes:
         assert node.text.count("<end_of_output>") <= 1
         assert "<answer>" not in node.text or node.answer is not None

@@ -71,8 +71,8 @@ def test_the_pairs_of_one_node_weigh_one_together() -> None:
 
 
 def test_the_rules_of_the_release_drop_close_pairs() -> None:
-    assert not [p for p in preference_pairs(PROBLEM, RECORD, PairRules(min_edit_distance=20))]
-    assert not [p for p in preference_pairs(PROBLEM, RECORD, PairRules(min_margin=2.5))]
+    assert not preference_pairs(PROBLEM, RECORD, PairRules(min_edit_distance=20))
+    assert not preference_pairs(PROBLEM, RECORD, PairRules(min_margin=2.5))
 
 
 def test_a_step_with_too_few_visits_counts_only_when_all_below_it_is_decided() -> None:

@@ -80,7 +80,7 @@ def enter(limits: Limits, own_bytes: int, stdout: int, stderr: int, directory: s
     os.chdir(directory)
     setrlimit = resource.setrlimit
     seconds = int(limits.seconds) + 2  # the wall clock decides; this is for what escapes it
-    setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     memory = own_bytes + limits.memory_mib * _MIB
     setrlimit(resource.RLIMIT_AS, (memory, memory + _LAST_WORDS))
     files = limits.file_mib * _MIB

@@ -35,6 +35,9 @@ class _Batch:
     def rest(self) -> Sequence[str]:
         return self.programs[len(self.results) :]
 
+    def give_up(self, reason: str) -> None:
+        self.results += [Execution(ExecutionStatus.INTERNAL, reason=reason)] * len(self.rest())
+
     def interrupt(self) -> None:
         self.interrupted = True
         if self.zygote is not None:
@@ -101,13 +104,14 @@ class Pool:
     async def _work(self, batch: _Batch) -> list[Execution]:
         kind = kind_of(batch.programs)
         with metrics.BUSY.track_inprogress():
-            while (rest := batch.rest()) and not batch.interrupted:
+            while batch.rest() and not batch.interrupted:
                 try:
                     zygote = await self._take(kind)
                 except ZygoteFailedError as failure:
-                    batch.results += [Execution(ExecutionStatus.INTERNAL, reason=str(failure))] * len(rest)
-                    break
-                await self._run_on(zygote, kind, batch)
+                    batch.give_up(str(failure))
+                else:
+                    await self._run_on(zygote, kind, batch)
+        batch.give_up("the executor was stopped")
         return batch.results
 
     async def _run_on(self, zygote: ZygoteProcess, kind: Kind, batch: _Batch) -> None:
