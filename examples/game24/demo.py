@@ -58,7 +58,7 @@ def main(
         step(
             "what the base model can do alone",
             *(RSTAR, "evaluate", "--policy-model", str(base), "--problems", str(data / "held-out.jsonl")),
-            *("--format", "countdown", "--verifier", "countdown", "--method", "greedy", "--concurrency", "96"),
+            *("--format", "countdown", "--verifier", "countdown", "--method", "greedy", "--concurrency", "64"),
             *("--method", "majority:rollouts=16", "--set", "maxDepth=5", "--set", "maxNewTokens=32"),
             *("--set", "answer=output", "--json"),
             save=out / "base.json",

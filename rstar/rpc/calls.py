@@ -19,6 +19,7 @@ from rstar.rpc.errors import TRANSPORT_FAILURES, failure
 ATTEMPTS: Final = 4
 _FIRST_PAUSE: Final = 0.1
 _GROWTH: Final = 3.0
+_LONGEST_PAUSE: Final = 3.0
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -41,21 +42,27 @@ async def call(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     left = seconds
-    for attempt in range(1, ATTEMPTS + 1):
+    failures = overloads = 0
+    while True:
         backend = await pool.pick(choose, avoid, left)
         try:
             return await backend.method(request, timeout=deadline - loop.time()), backend.address
         except grpc.aio.AioRpcError as error:
-            if attempt == ATTEMPTS or error.code() not in TRANSPORT_FAILURES:
+            overloaded = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            overloads, failures = overloads + overloaded, failures + (not overloaded)
+            wait = pause(overloads if overloaded else failures)
+            left = deadline - loop.time() - wait
+            if error.code() not in TRANSPORT_FAILURES or failures == ATTEMPTS or left <= 0:
                 raise failure(pool.service, backend.address, error) from error
             avoid = {*avoid, backend.address}
         finally:
             pool.release(backend)
-        await asyncio.sleep(min(pause(attempt), max(deadline - loop.time(), 0)))
-        left = max(deadline - loop.time(), 0)
-    raise AssertionError("the last attempt returns or raises")
+        await asyncio.sleep(wait)
 
 
 def pause(attempt: int) -> float:
-    """Return how many seconds to wait after failed attempt ``attempt`` (from 1): growing, and spread so that clients do not come back together."""
-    return _FIRST_PAUSE * _GROWTH ** (attempt - 1) * random.uniform(0.5, 1.0)
+    """Return how many seconds to wait after failed attempt ``attempt`` (from 1), at most ``_LONGEST_PAUSE``.
+
+    Growing, and spread so that clients do not come back together.
+    """
+    return min(_LONGEST_PAUSE, _FIRST_PAUSE * _GROWTH ** (attempt - 1)) * random.uniform(0.5, 1.0)

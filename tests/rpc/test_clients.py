@@ -83,6 +83,17 @@ async def test_a_transport_failure_is_tried_again(code: grpc.StatusCode) -> None
         assert servicer.calls.started == 3
 
 
+async def test_a_full_queue_is_waited_for_and_only_the_deadline_ends_the_wait() -> None:
+    servicer = ScriptedPolicy(fails(grpc.StatusCode.RESOURCE_EXHAUSTED, times=ATTEMPTS + 1))
+    async with running(servicer) as server, PolicyClient([server.address]) as policy:
+        await policy.propose(STATE, 1, Sampling(), 0)
+        assert servicer.calls.started == ATTEMPTS + 2
+    servicer = ScriptedPolicy(fails(grpc.StatusCode.RESOURCE_EXHAUSTED))
+    async with running(servicer) as server, PolicyClient([server.address], call_seconds=0.5) as policy:
+        with pytest.raises(ServiceUnavailable, match="RESOURCE_EXHAUSTED: scripted"):
+            await policy.propose(STATE, 1, Sampling(), 0)
+
+
 async def test_tries_are_bounded_and_the_error_names_the_service_its_address_and_the_reason() -> None:
     servicer = ScriptedPolicy(fails(grpc.StatusCode.UNAVAILABLE))
     async with running(servicer) as server, PolicyClient([server.address]) as policy:
