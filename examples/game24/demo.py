@@ -23,7 +23,7 @@ from rich.table import Table
 
 HERE = Path(__file__).parent
 RSTAR = str(Path(sysconfig.get_path("scripts")) / "rstar")
-FULL = {"train": "3:20,4:280,5:800", "validation": "4:50,5:50", "held-out": "4:100,5:100", "plays": 60_000}
+FULL = {"train": "3:20,4:260,5:620", "validation": "4:50,5:50", "held-out": "4:100,5:100", "plays": 60_000}
 QUICK = {"train": "3:20,4:60,5:40", "validation": "4:10,5:10", "held-out": "4:20,5:20", "plays": 12_000}
 METHODS = (
     ("policy alone", "greedy", "accuracy"),
@@ -58,7 +58,7 @@ def main(
         step(
             "what the base model can do alone",
             *(RSTAR, "evaluate", "--policy-model", str(base), "--problems", str(data / "held-out.jsonl")),
-            *("--format", "countdown", "--verifier", "countdown", "--method", "greedy", "--concurrency", "64"),
+            *("--format", "countdown", "--verifier", "countdown", "--method", "greedy", "--concurrency", "128"),
             *("--method", "majority:rollouts=16", "--set", "maxDepth=5", "--set", "maxNewTokens=32"),
             *("--set", "answer=output", "--json"),
             save=out / "base.json",

@@ -1,6 +1,6 @@
 """Iteration-level batching: requests join between two tokens, candidates leave as soon as they end.
 
-Each distinct prompt is run once (``_prefill``) and becomes one row of the cache; its candidates, of however many
+Each distinct prompt is run once, what is known of it left out (``_prefill``), and becomes one row of the cache; its candidates, of however many
 requests, fork that row when they first differ (``placement``). One call of ``step`` gives every candidate one token.
 The module is synchronous and single-threaded; it refuses to queue, to wait and to talk to clients.
 """
@@ -19,10 +19,14 @@ from rstar_policy.candidates import CandidateTable, Job
 from rstar_policy.codec import Codec
 from rstar_policy.kv_arena import KvArena
 from rstar_policy.placement import Ints, place
+from rstar_policy.prefix_cache import Known, PrefixCache, stacked
 from rstar_policy.sampling import sample
 
 PREFILL_TOKENS: Final = 16_384
 """Most prompt tokens, padding included, of one forward pass: bounds its memory."""
+
+PREFIX_BYTES: Final = 256 << 20
+"""Memory for the keys and values of earlier prompts."""
 
 
 class Decoder:
@@ -33,6 +37,7 @@ class Decoder:
         self._model = model
         self._codec = codec
         self._arena = KvArena()
+        self._prefixes = PrefixCache(PREFIX_BYTES)
         self._table = CandidateTable()
         self._tokens: Ints = np.zeros(0, dtype=np.int64)
 
@@ -110,27 +115,53 @@ class Decoder:
         self._arena.clear()
 
     def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
-        """Run ``prompts``, give each a row, and return the logits after them, ``(prompts, vocabulary)``."""
+        """Run what is not yet known of ``prompts``, give each a row, and return the logits after them, ``(prompts, vocabulary)``.
+
+        A row is laid out as padding, known prefix, padding, new tokens: the mask and the positions see to the gap.
+        """
+        known = [self._prefixes.longest(prompt) for prompt in prompts]
         lengths = np.array([len(prompt) for prompt in prompts])
-        width = int(lengths.max())
+        past = np.array([prefix.length for prefix in known])
+        new = lengths - past
+        before, width = int(past.max()), int(new.max())
         ids = np.zeros((len(prompts), width), dtype=np.int64)
         for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = prompt
-        columns = np.arange(width) - (width - lengths)[:, None]
+            ids[row, width - new[row] :] = prompt[past[row] :]
+        columns = np.arange(width) - (width - new)[:, None]
+        seen = np.concatenate([np.arange(before) >= (before - past)[:, None], columns >= 0], axis=1)
         device = self._model.device
-        cache = DynamicCache()
         output = self._model(
             input_ids=torch.from_numpy(ids).to(device),
-            attention_mask=None if lengths.min() == width else torch.from_numpy(columns >= 0).to(device),
-            position_ids=torch.from_numpy(columns.clip(min=0)).to(device),
-            past_key_values=cache,
+            attention_mask=None if seen.all() else torch.from_numpy(seen).to(device),
+            position_ids=torch.from_numpy((columns + past[:, None]).clip(min=0)).to(device),
+            past_key_values=self._cache_of(known, before),
             use_cache=True,
             logits_to_keep=1,
         )
-        keys, values = ([getattr(layer, name) for layer in cache.layers] for name in ("keys", "values"))
+        layers = output.past_key_values.layers
+        closed = None if before == 0 else torch.from_numpy(_without_gap(past, new)).to(device)
+        keys, values = (
+            [getattr(layer, name) if closed is None else _gathered(getattr(layer, name), closed) for layer in layers]
+            for name in ("keys", "values")
+        )
+        for row, prompt in enumerate(prompts):
+            if past[row] < len(prompt) - 1:
+                length = len(prompt)
+                self._prefixes.put(
+                    prompt, tuple(k[row, :, -length:] for k in keys), tuple(v[row, :, -length:] for v in values)
+                )
         self._arena.append(keys, values, lengths)
         logits: Tensor = output.logits[:, -1]
         return logits
+
+    def _cache_of(self, known: list[Known], width: int) -> DynamicCache:
+        """Return a cache that holds the known prefixes, left-padded to ``width`` columns."""
+        cache = DynamicCache()
+        some = next((prefix for prefix in known if prefix.length), None)
+        if some is not None:
+            for layer, like in enumerate(some.keys):
+                cache.update(*stacked(known, layer, width, like), layer)
+        return cache
 
     def _decode(self, tokens: Ints) -> Tensor:
         """Run one token per row, ``(rows,)``, and return the logits after it, ``(rows, vocabulary)``."""
@@ -174,6 +205,25 @@ class Decoder:
         self._arena.rearrange(len(plan.tokens), plan.sources, plan.destinations)
         table.row = plan.row
         self._tokens = plan.tokens
+
+
+def _without_gap(past: Ints, new: Ints) -> Ints:
+    """Return, per row, the columns of prefix and new tokens in order and right-aligned, ``(rows, columns)``.
+
+    Columns left of a row's first token are 0: the caller masks them.
+    """
+    before, width = int(past.max()), int(new.max())
+    from_end = np.arange(before + width)[::-1]
+    new_column = before + width - 1 - from_end
+    past_column = before - 1 - (from_end - new[:, None])
+    inside = from_end < (past + new)[:, None]
+    return np.where(from_end < new[:, None], new_column, np.where(inside, past_column, 0))
+
+
+def _gathered(tensor: Tensor, columns: Tensor) -> Tensor:
+    """Return ``tensor (rows, heads, columns, width)`` with each row's columns rearranged."""
+    rows = torch.arange(len(tensor), device=tensor.device).unsqueeze(-1)
+    return tensor.transpose(1, 2)[rows, columns].transpose(1, 2)
 
 
 def _bounded(prompts: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:

@@ -1,0 +1,132 @@
+"""What the documents promise must be there: links, names in the code, commands, options, settings, programs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer
+import yaml
+
+from rstar.cli.main import app
+from rstar.config import SearchConfig
+from rstar.rounds.spec import EvolutionRound
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("docs", "services", "jobs", "examples", "charts", "operators", "tests")
+PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
+LINK = re.compile(r"(?<!!)\[([^\]]*(?:\[\])?[^\]]*)\]\(([^)\s]+)\)")
+COMMAND = re.compile(r"(?:^\s*\$?\s*|`)(rstar(?: .*?)?)(?:`|$)", re.MULTILINE)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def without_code(text: str) -> str:
+    """Leave out blocks of code, and code in a line unless it is the text of a link."""
+    prose = re.sub(r"^(```.*?^```|    .*?)$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"\[?`[^`\n]*`", lambda code: code.group() if code.group().startswith("[") else "", prose)
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for text, target in LINK.findall(without_code(page.read_text())):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"[{text}]({target})"
+        if anchor:
+            assert anchor in anchors(file), f"[{text}]({target})"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_link_to_code_names_what_is_in_that_file(page: Path) -> None:
+    for text, target in LINK.findall(without_code(page.read_text())):
+        identifier = re.fullmatch(r"`(\w+)`", text)
+        if identifier and target.endswith(".py"):
+            defined = rf"^\s*(?:(?:async )?def|class) {identifier[1]}\b"
+            assert re.search(defined, (page.parent / target).resolve().read_text(), re.MULTILINE), f"[{text}]({target})"
+
+
+@cache
+def root() -> click.Command:
+    return typer.main.get_command(app)
+
+
+def resolved(words: list[str]) -> tuple[click.Command, list[str]]:
+    """Follow the subcommands that ``words`` name; return the last one and what is left."""
+    command: Any = root()
+    while hasattr(command, "get_command") and words and not words[0].startswith("-"):
+        context = click.Context(command)
+        found = command.get_command(context, words[0])
+        assert found is not None, f"there is no command {words[0]}, only {', '.join(command.list_commands(context))}"
+        command, words = found, words[1:]
+    return command, words
+
+
+def commands_in(page: Path) -> list[str]:
+    text = page.read_text().replace("\\\n", " ")
+    return [found.strip() for found in COMMAND.findall(text) if not found.startswith("rstar:")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_command_shown_exists_with_its_options(page: Path) -> None:
+    for text in commands_in(page):
+        words = [word for word in shlex.split(text, comments=True)[1:] if not word.isupper()]  # NAME: yours
+        command, rest = resolved(words)
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        used = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+        assert used <= known | {"-h", "--help"}, f"{text}: {used - known}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_search_setting_in_a_command_is_one(page: Path) -> None:
+    keys = {field.alias for field in SearchConfig.model_fields.values()}
+    for text in commands_in(page):
+        for setting in re.findall(r"--set (\w+)=", text):
+            assert setting in keys
+        for settings in re.findall(r"--method [\w-]+:(\S+)", text):
+            assert {pair.partition("=")[0] for pair in settings.split(",") if pair[0].islower()} <= keys
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_round_shown_is_valid(page: Path) -> None:
+    for language, text in FENCE.findall(page.read_text()):
+        if language == "yaml" and "kind: EvolutionRound" in text:
+            for document in yaml.safe_load_all(text):
+                EvolutionRound.model_validate(document)
+
+
+def shown_programs() -> list[tuple[str, str]]:
+    """Return the complete Python programs of the documents, each with the output shown behind it."""
+    blocks = [block for page in PAGES for block in FENCE.findall(page.read_text())]
+    return [(code, output) for (kind, code), (after, output) in pairwise(blocks) if (kind, after) == ("python", "text")]
+
+
+@pytest.mark.parametrize(("program", "output"), shown_programs())
+def test_a_program_prints_what_is_shown(program: str, output: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.returncode) == (output, 0), done.stderr
+
+
+def test_the_documents_hold_programs_and_commands_to_check() -> None:
+    assert len(shown_programs()) >= 2
+    assert sum(len(commands_in(page)) for page in PAGES) >= 20
