@@ -26,7 +26,7 @@ class ExecutionSettings(Settings):
     output_bytes: int = Field(
         default=65_536, ge=256, le=16_777_216, description="Bytes of standard output kept before the program is ended."
     )
-    file_mib: int = Field(default=16, ge=0, le=4_096, description="Size limit of one file a program writes, in MiB.")
+    file_mib: int = Field(default=16, ge=1, le=4_096, description="Size limit of one file a program writes, in MiB.")
 
 
 Method = Literal["mcts", "beam", "best_of_n", "majority", "greedy"]

@@ -6,7 +6,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from rstar.rounds.folder_store import FolderStore
-from rstar.rounds.s3_store import S3Store
 from rstar.rounds.store import Store
 
 
@@ -16,6 +15,8 @@ def open_store(uri: str) -> Store:
     Raises ``ValueError`` when the URI or the environment is wrong, ``StoreError`` when a bucket cannot be reached.
     """
     if uri.startswith("s3://"):
+        from rstar.rounds.s3_store import S3Store  # minio takes a quarter of a second to load
+
         return S3Store.from_environment(uri)
     if uri.startswith("file://"):
         parts = urlsplit(uri)

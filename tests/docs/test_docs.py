@@ -113,6 +113,19 @@ def test_every_round_shown_is_valid(page: Path) -> None:
                 EvolutionRound.model_validate(document)
 
 
+@pytest.mark.parametrize("service", ["policy", "ppm", "executor", "search"])
+def test_the_page_of_the_services_names_every_metric_and_every_flag(service: str) -> None:
+    page = (ROOT / "docs/services.md").read_text()
+    code = (ROOT / f"services/{service}/rstar_{service}/metrics.py").read_text()
+    metrics = re.findall(r"(Counter|Gauge|Histogram)\(\s*\"(\w+)\"", code)
+    assert metrics
+    for kind, metric in metrics:
+        assert re.search(rf"`{metric}{'_total' if kind == 'Counter' else ''}[`{{]", page), metric
+    command, _ = resolved(["serve", service])
+    for parameter in command.params:
+        assert any(f"`{option}" in page for option in parameter.opts), parameter.opts
+
+
 def shown_programs() -> list[tuple[str, str]]:
     """Return the complete Python programs of the documents, each with the output shown behind it."""
     blocks = [block for page in PAGES for block in FENCE.findall(page.read_text())]
