@@ -11,6 +11,7 @@ from rstar_policy.codec import Codec
 from rstar_policy.placement import place
 from rstar_policy.sampling import BLOCK, invert, nucleus, sample, uniforms
 from rstar_policy.stopping import cut, stop_rule, stopped_in_text
+from rstar_policy.transformers_engine import GATHER_STEPS, gathered
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from rstar.interfaces import Finish
@@ -125,3 +126,11 @@ def test_a_prompt_gets_bos_once_and_a_continuation_none() -> None:
     assert prefix[0] == bos
     assert bos not in continuation
     assert encode_pair(tokenizer, f"{EOS}a", "b")[0] == prefix
+
+
+def test_new_requests_are_admitted_with_company_or_after_a_few_tokens() -> None:
+    assert gathered(waiting=0, running=0, steps_waited=0)
+    assert gathered(waiting=8, running=0, steps_waited=0)
+    assert gathered(waiting=25, running=100, steps_waited=0)
+    assert not gathered(waiting=8, running=100, steps_waited=GATHER_STEPS - 1)
+    assert gathered(waiting=8, running=100, steps_waited=GATHER_STEPS)

@@ -1,7 +1,9 @@
 """What is known of a prompt is not run again, and nothing of it shows in the answers."""
 
+import asyncio
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -42,8 +44,6 @@ def test_the_least_recently_used_prompts_go_first_when_the_budget_is_full() -> N
 
 
 def test_the_gap_between_prefix_and_new_tokens_is_closed() -> None:
-    import numpy as np
-
     # Two rows: prefixes of 3 and 1, new tokens 1 and 2; columns 0-2 are the prefix's, 3-4 the new ones'.
     columns = torch.from_numpy(_without_gap(np.array([3, 1]), np.array([1, 2])))
     laid_out = torch.tensor([[10, 11, 12, -1, 13], [-1, -1, 20, 21, 22]]).reshape(2, 1, 5, 1)
@@ -62,8 +62,6 @@ async def test_a_warm_engine_answers_like_a_fresh_one(kind: str, tmp_path: Path)
     for state in asked:
         async with TransformersPolicy.load(folder, threads=1) as policy:
             fresh.append(await policy.propose(state, 3, sampling, 7))
-    import asyncio
-
     async with TransformersPolicy.load(folder, threads=1) as policy:
         one_by_one = [await policy.propose(state, 3, sampling, 7) for state in asked]
         together = await asyncio.gather(*(policy.propose(state, 3, sampling, 7) for state in asked))

@@ -31,6 +31,10 @@ from rstar_policy.engine import check_request
 from rstar_policy.loading import load_model
 
 MAX_ROWS: Final = 1_024
+GATHER_STEPS: Final = 3
+"""Most tokens that a new request waits for others to be admitted with it."""
+GATHERED_SHARE: Final = 4
+"""A quarter of the running candidates is company enough."""
 
 
 @dataclass(eq=False, slots=True)
@@ -68,6 +72,14 @@ class _Cancel:
 
 
 _Message = _Call | _Cancel | None
+
+
+def gathered(waiting: int, running: int, steps_waited: int) -> bool:
+    """Say whether ``waiting`` candidates are admitted now, beside ``running`` ones, after so many steps.
+
+    Running new prompts costs a forward pass whatever their number, so a few wait a few tokens for company.
+    """
+    return waiting * GATHERED_SHARE >= running or steps_waited >= GATHER_STEPS
 
 
 class TransformersPolicy:
@@ -153,8 +165,13 @@ class TransformersPolicy:
 
     def _work(self) -> None:
         """Run until closed: take what has arrived, admit what fits, give everybody one token."""
+        steps_waited = 0
         while self._receive():
-            self._guarded(self._admit)
+            if gathered(sum(call.n for call in self._waiting), self._decoder.candidates, steps_waited):
+                self._guarded(self._admit)
+                steps_waited = 0
+            else:
+                steps_waited += 1
             metrics.QUEUED.set(sum(call.n for call in self._waiting))
             if self._decoder.candidates:
                 metrics.BATCH_ROWS.observe(self._decoder.rows)
