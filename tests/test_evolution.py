@@ -65,12 +65,36 @@ def evolved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     store, rounds = folder / "store", folder / "rounds.yaml"
     rounds.write_text(small_rounds())
     subprocess.run(
-        [RSTAR, "data", "make", "game24", "--out", str(store / "data"), "--train", "3:24", "--validation", "3:4", "--held-out", "3:8"],
+        [
+            RSTAR,
+            "data",
+            "make",
+            "game24",
+            "--out",
+            str(store / "data"),
+            "--train",
+            "3:24",
+            "--validation",
+            "3:4",
+            "--held-out",
+            "3:8",
+        ],
         check=True,
         stdout=subprocess.DEVNULL,
     )
     subprocess.run(
-        [sys.executable, str(GAME24 / "pretrain.py"), "--out", str(store / "models/base"), "--plays", "8000", "--sizes", "3", "--exclude", str(store / "data/held-out.jsonl")],
+        [
+            sys.executable,
+            str(GAME24 / "pretrain.py"),
+            "--out",
+            str(store / "models/base"),
+            "--plays",
+            "8000",
+            "--sizes",
+            "3",
+            "--exclude",
+            str(store / "data/held-out.jsonl"),
+        ],
         check=True,
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,

@@ -23,7 +23,7 @@ from rich.table import Table
 
 HERE = Path(__file__).parent
 RSTAR = str(Path(sysconfig.get_path("scripts")) / "rstar")
-FULL = {"train": "3:20,4:260,5:620", "validation": "4:50,5:50", "held-out": "4:100,5:100", "plays": 60_000}
+FULL = {"train": "3:20,4:160,5:320", "validation": "4:50,5:50", "held-out": "4:100,5:100", "plays": 50_000}
 QUICK = {"train": "3:20,4:60,5:40", "validation": "4:10,5:10", "held-out": "4:20,5:20", "plays": 12_000}
 METHODS = (
     ("policy alone", "greedy", "accuracy"),
