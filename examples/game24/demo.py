@@ -23,15 +23,17 @@ from rich.table import Table
 
 HERE = Path(__file__).parent
 RSTAR = str(Path(sysconfig.get_path("scripts")) / "rstar")
-FULL = {"train": "3:20,4:160,5:320", "validation": "4:50,5:50", "held-out": "4:100,5:100", "plays": 50_000}
-QUICK = {"train": "3:20,4:60,5:40", "validation": "4:10,5:10", "held-out": "4:20,5:20", "plays": 12_000}
+FULL = {"train": "3:20,4:160,5:320", "validation": "4:50,5:50", "held-out": "4:100,5:100"}
+FULL_PLAYS = ("--plays", "50000")
+QUICK = {"train": "3:30,4:90", "validation": "3:5,4:15", "held-out": "3:10,4:30"}
+QUICK_PLAYS = ("--plays", "20000", "--sizes", "3", "--sizes", "4")
 METHODS = (
     ("policy alone", "greedy", "accuracy"),
     ("any of 16 samples", "best-of-16", "any"),
     ("best of 16 by PPM", "best-of-16", "accuracy"),
     ("MCTS + PPM", "mcts+ppm", "accuracy"),
 )
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def main(
@@ -42,17 +44,17 @@ def main(
 ) -> None:
     """Run four rounds of self-evolution on the Game of 24 and show what each has learnt."""
     start = time.monotonic()
-    size = QUICK if quick else FULL
+    games, plays = (QUICK, QUICK_PLAYS) if quick else (FULL, FULL_PLAYS)
     rounds = HERE / ("quick.yaml" if quick else "rounds.yaml")
     store, data, base = out / "store", out / "store/data", out / "store/models/base"
-    counts = [word for part in ("train", "validation", "held-out") for word in (f"--{part}", str(size[part]))]
+    counts = [word for part, count in games.items() for word in (f"--{part}", count)]
     if not (data / "held-out.jsonl").exists():
         step("the games, disjoint by their numbers", RSTAR, "data", "make", "game24", "--out", str(data), *counts)
     if not (base / "config.json").exists():
         excluded = [word for part in ("validation", "held-out") for word in ("--exclude", str(data / f"{part}.jsonl"))]
         step(
             "a base model that knows the rules and little else",
-            *(sys.executable, str(HERE / "pretrain.py"), "--out", str(base), "--plays", str(size["plays"]), *excluded),
+            *(sys.executable, str(HERE / "pretrain.py"), "--out", str(base), *plays, *excluded),
         )
     if not (out / "base.json").exists():
         step(
