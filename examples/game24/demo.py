@@ -10,6 +10,7 @@ puts their figures side by side.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -119,21 +120,21 @@ def share(value: float | None) -> str:
 def hints(store: Path, status: dict[str, Any]) -> None:
     """Say what to try next, with this run's own paths."""
     last = status["rounds"][-1]["round"]
-    folders = {
-        stage: next(iter(sorted(store.glob(f"rounds/{last}/{stage}/*/checkpoint"))), None)
-        for stage in ("train-policy", "train-ppm")
-    }
+
+    def made(stage: str, name: str) -> str:
+        return str(next(iter(sorted(store.glob(f"rounds/{last}/{stage}/*/{name}"))), f"({stage} left none)"))
+
+    rstar, python = (os.path.relpath(program) for program in (RSTAR, sys.executable))
+    tries = (
+        f"{rstar} solve 'Make 24 from 3, 8, 8, 9, using each number once and + - * /.' --set answer=output \\\n"
+        f"    --policy-model {made('train-policy', 'checkpoint')} --ppm-model {made('train-ppm', 'checkpoint')} \\\n"
+        "    --set candidates=2 --set widening=2 --set exploration=0.3 --set maxNewTokens=32 --set tokenBudget=1000",
+        f"{rstar} status --store {store}",
+        f"{python} -c \"import pandas; print(pandas.read_parquet('{made('select', 'pairs.parquet')}'))\"",
+    )
     console.print("\nTry next:")
-    console.print(
-        f"  rstar solve 'Make 24 from 3, 8, 8, 9, using each number once and + - * /.' \\\n"
-        f"    --policy-model {folders['train-policy']} --ppm-model {folders['train-ppm']} \\\n"
-        f"    --set answer=output --set maxNewTokens=32 --set candidates=2 --set widening=2 --set exploration=0.3",
-        highlight=False,
-    )
-    console.print(f"  rstar status --store {store}", highlight=False)
-    console.print(
-        f"  duckdb -c \"select * from '{store}/rounds/{last}/select/*/pairs.parquet' limit 5\"", highlight=False
-    )
+    for line in tries:
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ class TrainingSpec(Settings):
     """One training stage. The defaults are the paper's SFT settings."""
 
     epochs: float = Field(
-        default=2.0, gt=0, le=1_000, description="Passes over the data; maxTrainTokens ends training earlier."
+        default=2.0, gt=0, le=1_000, description="Passes over the data; unused when maxTrainTokens is set."
     )
     max_train_tokens: int | None = Field(
         default=None,
@@ -217,7 +217,9 @@ class EvolutionRoundSpec(Settings):
         description="The model every round's SFT restarts from: store:PATH, a local path, or hf:ORG/NAME."
     )
     problems: ProblemsSpec = Field(description="The training problems.")
-    verifier: str = Field(default="math-verify", description="Verifier by name: math-verify, exact or countdown.")
+    verifier: str = Field(
+        default="math-verify", description="Verifier by name: math-verify, exact, countdown or a plug-in's."
+    )
     rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="Stage 1: search.")
     preference_model: PreferenceModelSpec = Field(
         default_factory=PreferenceModelSpec, description="When the PPM guides the search."
