@@ -101,7 +101,7 @@ def evolved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     )
     first = run(store, rounds)
     deadline = time.monotonic() + 120
-    while not list(store.glob("rounds/quick-r1/rollout/*/*.parquet")) and first.poll() is None:
+    while not list(store.glob("rounds/quick-r1/rollout/*/trees/*.parquet")) and first.poll() is None:
         assert time.monotonic() < deadline, "no shard was stored"
         time.sleep(0.1)
     first.send_signal(signal.SIGKILL)
