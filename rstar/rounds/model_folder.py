@@ -6,13 +6,19 @@ The module refuses to load models.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rstar.rounds.artifacts import fetch
 from rstar.rounds.stores import open_store
 
 if TYPE_CHECKING:
     import torch
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+"""Where a model runs; auto takes a GPU if there is one."""
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+"""What a model computes in; auto is the checkpoint's on a GPU and float32 on a CPU."""
 
 
 def model_folder(uri: str, store: str | None, cache: Path) -> Path:

@@ -7,50 +7,28 @@ refuses to score and to know the wire format.
 from __future__ import annotations
 
 import asyncio
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Prompt(StrEnum):
-    """Style of the prompt, see ``rstar.prompt``."""
-
-    TRAINED = "trained"
-    BOOTSTRAP = "bootstrap"
-
-
-class Device(StrEnum):
-    """Where the model runs."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class Precision(StrEnum):
-    """What the model computes in; auto is the checkpoint's on a GPU and float32 on a CPU."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
+from rstar.prompt import PromptStyle
+from rstar.rounds.model_folder import DeviceName, Precision, model_folder
 
 
 def serve(
     model: Annotated[str, typer.Option(help="Checkpoint: a local folder, hf:ORG/NAME, or store:PREFIX.")],
     store: Annotated[str | None, typer.Option(help="Store of store: models: a folder or s3://BUCKET/PREFIX.")] = None,
     cache: Annotated[Path, typer.Option(help="Folder for fetched checkpoints.")] = Path(".rstar/cache"),
-    prompt: Annotated[Prompt, typer.Option(help="Prompt the PPM was trained with.")] = (Prompt.TRAINED),
+    prompt: Annotated[PromptStyle, typer.Option(help="Prompt the PPM was trained with.")] = "trained",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; unset: torch decides.")] = None,
     max_rows: Annotated[int, typer.Option(min=1, help="Most packed rows of one forward pass.")] = 256,
-    device: Annotated[Device, typer.Option(help="Where the model runs; auto takes a GPU if there is one.")] = (
-        Device.AUTO
-    ),
+    device: Annotated[
+        DeviceName, typer.Option(help="Where the model runs; auto takes a GPU if there is one.")
+    ] = "auto",
     dtype: Annotated[
         Precision, typer.Option(help="Precision of the model; auto: the checkpoint's, float32 on CPU.")
-    ] = (Precision.AUTO),
+    ] = "auto",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes any free one.")] = 50_052,
     metrics_port: Annotated[
@@ -63,7 +41,6 @@ def serve(
 ) -> None:
     """Serve a process preference model over gRPC."""
     from rstar.interfaces import State
-    from rstar.rounds.model_folder import model_folder
     from rstar.rpc import serving
     from rstar_ppm.service import FULL_NAME, PreferenceModelService
     from rstar_ppm.transformers_ppm import TransformersPreferenceModel
@@ -71,11 +48,11 @@ def serve(
     try:
         ppm = TransformersPreferenceModel.load(
             model_folder(model, store, cache),
-            prompt=prompt.value,
+            prompt=prompt,
             threads=threads,
             max_rows=max_rows,
-            device=device.value,
-            dtype=dtype.value,
+            device=device,
+            dtype=dtype,
         )
     except (ValueError, OSError) as error:
         typer.echo(f"ppm: {error}", err=True)
