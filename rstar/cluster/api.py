@@ -1,0 +1,203 @@
+"""A thin client of the Kubernetes API: plain dictionaries in and out, errors in one sentence.
+
+Connection, credentials and TLS are the ``kubernetes`` package's. Bodies stay plain because what the platform
+reads and writes are mostly custom objects, and because a model that renames keys is one more thing to be wrong.
+Every request has a time limit; nothing is retried here, as those who call look again anyway. The module
+refuses to know what the objects mean and to watch them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from kubernetes import config
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from rstar.cluster.names import GROUP, PLURAL, VERSION
+
+REQUEST_SECONDS: Final = 30.0
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of namespaced object: the start of its path (``/apis/GROUP/VERSION``) and its plural."""
+
+    api: str
+    plural: str
+
+    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
+        """Return the path of one object, or of all in a namespace ('' for all namespaces)."""
+        place = f"{self.api}/namespaces/{namespace}" if namespace else self.api
+        return "/".join(part for part in (place, self.plural, name, subresource) if part)
+
+
+ROUNDS: Final = Kind(f"/apis/{GROUP}/{VERSION}", PLURAL)
+PYTORCH_JOBS: Final = Kind("/apis/kubeflow.org/v1", "pytorchjobs")
+DEPLOYMENTS: Final = Kind("/apis/apps/v1", "deployments")
+SERVICES: Final = Kind("/api/v1", "services")
+CONFIG_MAPS: Final = Kind("/api/v1", "configmaps")
+PODS: Final = Kind("/api/v1", "pods")
+EVENTS: Final = Kind("/api/v1", "events")
+AUTOSCALERS: Final = Kind("/apis/autoscaling/v2", "horizontalpodautoscalers")
+JOBS: Final = Kind("/apis/batch/v1", "jobs")
+
+
+class ClusterError(Exception):
+    """The cluster cannot do what it was asked; the message is one sentence. ``code``: HTTP status, 0 when unreachable."""
+
+    def __init__(self, message: str, code: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+
+
+class NotFoundError(ClusterError):
+    """There is no such object, or no such kind."""
+
+
+class AlreadyExistsError(ClusterError):
+    """An object of this name is there."""
+
+
+class ConflictError(ClusterError):
+    """The object is not the one that was looked at: it has changed since, or is another of the same name."""
+
+
+class Cluster:
+    """One cluster, as one user. Safe to share between threads."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    @classmethod
+    def connect(
+        cls, kubeconfig: Path | None = None, context: str | None = None, *, user_agent: str = "rstar"
+    ) -> Cluster:
+        """Connect by ``kubeconfig``, or in-cluster by the pod's service account, or by the user's own kubeconfig.
+
+        Raises ``ClusterError`` when none of them is there or it cannot be read.
+        """
+        configuration = Configuration()
+        try:
+            if kubeconfig is None and context is None:
+                try:
+                    config.load_incluster_config(client_configuration=configuration)
+                except config.ConfigException:
+                    config.load_kube_config(client_configuration=configuration)
+            else:
+                path = str(kubeconfig) if kubeconfig else None
+                config.load_kube_config(path, context=context, client_configuration=configuration)
+        except (config.ConfigException, OSError) as error:
+            raise ClusterError(f"no cluster to talk to: {error}; set KUBECONFIG or --kubeconfig") from None
+        # Failed connections are told at once: the caller looks again by its own rules.
+        configuration.retries = 0
+        client = ApiClient(configuration)
+        client.user_agent = user_agent
+        return cls(client)
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        """Return an object as it is now, or None when it is not there."""
+        try:
+            return self._request("GET", kind.path(namespace, name))
+        except NotFoundError:
+            return None
+
+    def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Json]:
+        """Return the objects that ``selector`` matches by label. The items carry no kind."""
+        query = {"labelSelector": selector} if selector else {}
+        items: list[Json] = self._request("GET", kind.path(namespace), query=query)["items"]
+        return items
+
+    def create(self, kind: Kind, namespace: str, body: Json) -> Json:
+        """Create an object. Raises ``AlreadyExistsError``."""
+        return self._request("POST", kind.path(namespace), body=body)
+
+    def delete(self, kind: Kind, namespace: str, name: str, *, uid: str, foreground: bool = False) -> None:
+        """Delete the very object of ``uid``; nothing happens when it is gone. Raises ``ConflictError`` for another one.
+
+        ``foreground``: it stays visible, being deleted, until all that it owns is gone.
+        """
+        body = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Foreground" if foreground else "Background",
+        }
+        try:
+            self._request("DELETE", kind.path(namespace, name), body=body)
+        except NotFoundError:
+            return
+
+    def patch(self, kind: Kind, namespace: str, name: str, body: Json) -> Json:
+        """Merge ``body`` into an object (RFC 7386)."""
+        return self._request("PATCH", kind.path(namespace, name), body=body)
+
+    def replace_status(self, kind: Kind, namespace: str, body: Json) -> Json:
+        """Replace the status of the object that ``body`` is. Raises ``ConflictError`` when it has changed since."""
+        return self._request("PUT", kind.path(namespace, body["metadata"]["name"], "status"), body=body)
+
+    def log(self, namespace: str, pod: str, *, follow: bool = False, tail: int | None = None) -> Iterator[bytes]:
+        """Yield a pod's log as it comes; ``follow``: until the pod ends."""
+        query = {"follow": "true"} if follow else {}
+        if tail is not None:
+            query["tailLines"] = str(tail)
+        timeout = (REQUEST_SECONDS, None) if follow else REQUEST_SECONDS
+        response = self._send("GET", PODS.path(namespace, pod, "log"), query=query, timeout=timeout)
+        try:
+            yield from response.stream(amt=None)
+        finally:
+            response.release_conn()
+
+    def _request(self, method: str, path: str, *, body: Json | None = None, query: Mapping[str, str] = {}) -> Json:
+        response = self._send(method, path, body=body, query=query)
+        answer: Json = json.loads(response.data)
+        return answer
+
+    def _send(
+        self, method: str, path: str, *, body: Json | None = None, query: Mapping[str, str] = {}, timeout: Any = None
+    ) -> Any:
+        headers = {"Accept": "application/json", "User-Agent": self._client.user_agent}
+        if body is not None:
+            headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        try:
+            return self._client.call_api(
+                path,
+                method,
+                query_params=list(query.items()),
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _preload_content=False,
+                _request_timeout=timeout or REQUEST_SECONDS,
+            )
+        except ApiException as error:
+            raise _told(method, path, error) from None
+        except (HTTPError, OSError) as error:
+            raise ClusterError(f"the cluster does not answer: {error}") from None
+
+
+def _told(method: str, path: str, error: ApiException) -> ClusterError:
+    """Return the API server's refusal as an error of ours, in its own words."""
+    message, reason = "", ""
+    try:
+        status = json.loads(error.body or "")
+        message, reason = status.get("message", ""), status.get("reason", "")
+    except (ValueError, AttributeError):
+        pass
+    text = message or f"{method} {path}: {error.status} {error.reason}"
+    if error.status == 404:
+        return NotFoundError(text, 404, reason)
+    if reason == "AlreadyExists":
+        return AlreadyExistsError(text, 409, reason)
+    if error.status == 409:
+        return ConflictError(text, 409, reason)
+    return ClusterError(text, error.status or 0, reason)

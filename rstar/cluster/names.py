@@ -1,0 +1,109 @@
+"""What the platform's objects on a cluster are called: group, labels, names, ports.
+
+The operator writes these names, the command line reads them, charts and network policies select by them. A
+child's name follows from what it is, so that two operators, or one that was killed, make the same object and
+never a second one. The module refuses to talk to a cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any, Final
+
+from rstar.rounds.observed import ManifestRef, ModelRef, ServiceKind, ServiceRef, Stage
+
+GROUP: Final = "rstar.dev"
+VERSION: Final = "v1alpha1"
+PLURAL: Final = "evolutionrounds"
+
+PART_OF: Final = "app.kubernetes.io/part-of"
+COMPONENT: Final = "app.kubernetes.io/component"
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+OPERATOR: Final = "rstar-operator"
+ROUND: Final = f"{GROUP}/round"
+STAGE: Final = f"{GROUP}/stage"
+ATTEMPT: Final = f"{GROUP}/attempt"
+
+SERVICE_REF: Final = f"{GROUP}/service"
+"""Annotation of a round's Deployment: its ``ServiceRef`` as JSON."""
+
+JOB_NAME: Final = "training.kubeflow.org/job-name"
+"""Label that the training operator puts on the pods of a PyTorchJob."""
+
+GRPC_PORTS: Final = {
+    ServiceKind.POLICY: 50_051,
+    ServiceKind.PPM: 50_052,
+    ServiceKind.EXECUTOR: 50_053,
+    ServiceKind.SEARCH: 50_054,
+}
+METRICS_PORT: Final = 9_090
+
+EXECUTOR_SERVICE: Final = "rstar-executor"
+"""The chart's Deployment and headless Service of executors, in the tenant's namespace."""
+
+PROGRESS_KEY: Final = "progress.json"
+
+DIGEST_DIGITS: Final = 10
+
+
+def labels(round_name: str, component: str) -> dict[str, str]:
+    """Return the labels of everything that the operator makes for a round."""
+    return {PART_OF: "rstar", COMPONENT: component, MANAGED_BY: OPERATOR, ROUND: round_name}
+
+
+def attempt_labels(round_name: str, stage: Stage, attempt: int) -> dict[str, str]:
+    """Return the labels of one attempt of a stage."""
+    return {**labels(round_name, "stage"), STAGE: stage.value, ATTEMPT: str(attempt)}
+
+
+def attempt_name(round_name: str, stage: Stage, attempt: int) -> str:
+    """Return the name of an attempt's PyTorchJob, and of the ConfigMap with its progress."""
+    return f"{round_name}-{stage}-{attempt}"
+
+
+def cleanup_name(round_name: str) -> str:
+    """Return the name of the Job that deletes a round's artefacts."""
+    return f"{round_name}-cleanup"
+
+
+def service_name(round_name: str, ref: ServiceRef) -> str:
+    """Return the name of a round's Deployment and Service: another model, size or upstream is another name."""
+    digest = hashlib.sha256(encode_service(ref).encode()).hexdigest()[:DIGEST_DIGITS]
+    return f"{round_name}-{ref.kind}-{digest}"
+
+
+def service_target(name: str, namespace: str, kind: ServiceKind) -> str:
+    """Return the gRPC target of a headless Service: every pod behind it is a server of its own."""
+    return f"dns:///{name}.{namespace}.svc:{GRPC_PORTS[kind]}"
+
+
+def encode_service(ref: ServiceRef) -> str:
+    """Return the one JSON text of a service."""
+    return json.dumps(asdict(ref), sort_keys=True, separators=(",", ":"))
+
+
+def decode_service(text: str) -> ServiceRef:
+    """Return the service that ``encode_service`` wrote. Raises ``ValueError`` when it is none."""
+    try:
+        return _service(json.loads(text))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{text!r} is not a service: {error}") from None
+
+
+def _service(data: dict[str, Any]) -> ServiceRef:
+    model = data["model"]
+    return ServiceRef(
+        kind=ServiceKind(data["kind"]),
+        model=ModelRef(**model) if model is not None else None,
+        prompt=data["prompt"],
+        replicas=data["replicas"],
+        slots=data["slots"],
+        upstream=tuple(_service(item) for item in data["upstream"]),
+    )
+
+
+def manifest_argument(name: str, ref: ManifestRef) -> str:
+    """Return ``NAME=KEY@DIGEST``, as stage programs take an input."""
+    return f"{name}={ref.key}@{ref.digest}"
