@@ -18,7 +18,7 @@ from typing import Any
 
 from rstar.local.children import Identity
 from rstar.rounds.observed import Attempt, AttemptState, EndReason, ManifestRef, Stage, StageOutput
-from rstar.rounds.spec import EvolutionRoundSpec
+from rstar.rounds.spec import MUTABLE, EvolutionRoundSpec
 from rstar.rounds.status import RoundStatus
 
 Inputs = Sequence[tuple[str, ManifestRef]]
@@ -34,11 +34,11 @@ class Entry:
 
 
 def fingerprint(spec: EvolutionRoundSpec, inputs: Inputs) -> str:
-    """Digest of all that a stage's result may depend on; how it is run (services, lifecycle, suspend) is left out.
+    """Digest of all that a stage's result may depend on; what a user may change on the way is left out.
 
     It is coarser than the stage's own input digest: a stage started again for nothing finds its manifest and ends at once.
     """
-    wish = spec.model_dump(mode="json", by_alias=True, exclude={"services", "lifecycle", "suspend"})
+    wish = spec.model_dump(mode="json", by_alias=True, exclude=set(MUTABLE))
     given = {name: [ref.key, ref.digest] for name, ref in inputs}
     return hashlib.sha256(json.dumps([wish, given], sort_keys=True).encode()).hexdigest()[:16]
 

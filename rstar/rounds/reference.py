@@ -18,9 +18,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from rstar.config import ExecutionSettings, SearchConfig, Settings
+from rstar.rounds.cluster_spec import ClusterSpec, PodResources, ResourcesSpec, Toleration
+from rstar.rounds.services_spec import Autoscaling, ServiceSpec, ServicesSpec
 from rstar.rounds.spec import (
     API_VERSION,
     KIND,
+    MUTABLE,
     EvaluateSpec,
     EvaluationMethod,
     EvolutionRoundSpec,
@@ -32,8 +35,6 @@ from rstar.rounds.spec import (
     RolloutSearch,
     RolloutSpec,
     SelectSpec,
-    ServiceSpec,
-    ServicesSpec,
     TrainingSpec,
     paper_search,
 )
@@ -54,19 +55,26 @@ SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("evaluate.methods[]", EvaluationMethod),
     ("services", ServicesSpec),
     ("size of a service", ServiceSpec),
+    ("autoscaling", Autoscaling),
     ("lifecycle", LifecycleSpec),
+    ("cluster", ClusterSpec),
+    ("cluster.tolerations[]", Toleration),
+    ("cluster.resources", ResourcesSpec),
+    ("resources of a pod", PodResources),
 )
 """Every object a user may write, under the heading it has here. One that inherits lists only what it adds or changes."""
 
 PAPER_ROUNDS: Final = (1, 2, 3, 4)
 _WORDS: Final = {int: "integer", float: "number", str: "text", bool: "true or false"}
+_MUTABLE_KEYS: Final = ", ".join(f"`{name}`" for name in EvolutionRoundSpec.model_fields if name in MUTABLE)
 _HEADER: Final = f"""# Every key of an EvolutionRound
 
-Generated from the models in [`rstar/rounds/spec.py`](../rstar/rounds/spec.py) and [`rstar/config.py`](../rstar/config.py) by
-`python -m rstar.rounds.reference`; a test keeps it current.
+Generated from the models in [`rstar/rounds/spec.py`](../rstar/rounds/spec.py), the two that it is put together from
+([`services_spec.py`](../rstar/rounds/services_spec.py), [`cluster_spec.py`](../rstar/rounds/cluster_spec.py)) and
+[`rstar/config.py`](../rstar/config.py) by `python -m rstar.rounds.reference`; a test keeps it current.
 
 A file holds one or many documents with `apiVersion: {API_VERSION}`, `kind: {KIND}`, `metadata` and `spec`. Unknown keys are
-refused. What is left out has the default below.
+refused. What is left out has the default below. On a cluster only {_MUTABLE_KEYS} may change after creation.
 """
 
 
@@ -125,20 +133,22 @@ def _value(annotation: Any, metadata: Iterable[Any]) -> str:
     if origin is Literal:
         return " or ".join(f"`{argument}`" for argument in arguments)
     if origin is tuple:
-        return f"list; each: {_value(arguments[0], ())}"
+        return ", ".join([f"list; each: {_value(arguments[0], ())}", *_bounds(metadata, "entries")])
+    if origin is dict:
+        return ", ".join(["map of text to text", *_bounds(metadata, "entries")])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _link(_heading_of(annotation) or annotation.__name__)
     return ", ".join([_WORDS[annotation], *_bounds(metadata)])
 
 
-def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
+def _bounds(metadata: Iterable[Any], unit: str = "characters") -> Iterator[str]:
     words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
     for item in metadata:
         for name, word in words.items():
             if (limit := getattr(item, name, None)) is not None:
                 yield f"{word} {_number(limit)}"
         if (length := getattr(item, "max_length", None)) is not None:
-            yield f"at most {length} characters"
+            yield f"at most {length} {unit}"
         if (pattern := getattr(item, "pattern", None)) is not None:
             yield f"of the form `{pattern}`"
 
@@ -146,6 +156,8 @@ def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
+    if field.default_factory is dict:
+        return "empty"
     return "its defaults" if field.default_factory is not None else _shown(field.default)
 
 

@@ -58,7 +58,7 @@ def _say(detail: ErrorDetails, model: type[BaseModel]) -> str:
         limit = next(context[key] for key in ("ge", "gt", "le", "lt") if key in context)
         return f"must be {bounds[kind]} {limit:g}, not {given!r}"
     if kind == "string_pattern_mismatch":
-        return f"{given!r} does not have the form {context['pattern']} (small letters, digits and '-' for names)"
+        return f"{given!r} does not have the form {context['pattern']}; {_description(model, location)}"
     if kind == "value_error":
         return str(context["error"])
     message = detail["msg"].replace("Input should be", "must be").replace("String should", "must")

@@ -7,17 +7,25 @@ with one sentence each, before any work starts. The CRD is generated from these 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from rstar.config import SearchConfig, Settings
+from rstar.rounds.cluster_spec import ClusterSpec
+from rstar.rounds.services_spec import ServicesSpec
 
 Uri = Annotated[str, Field(min_length=1, max_length=1024)]
 """``store:PATH`` (inside the round's store), ``hf:ORG/NAME`` (a hub, where online), or a local path."""
 
+RoundName = Annotated[str, Field(max_length=34, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+"""With the longest suffix of a pod, ``-train-policy-100-worker-1023``, it is 63 characters: the most that a Service takes."""
+
 API_VERSION = "rstar.dev/v1alpha1"
 KIND = "EvolutionRound"
+
+MUTABLE: Final = frozenset({"services", "lifecycle", "suspend", "cancel", "cluster"})
+"""Fields of the spec that may change while the round runs, because no result depends on them."""
 
 
 class ProblemsSpec(Settings):
@@ -25,15 +33,17 @@ class ProblemsSpec(Settings):
 
     uri: Uri = Field(description="Where the problems are: store:PATH, a local path, or hf:ORG/NAME.")
     format: Literal["jsonl", "gsm8k", "math", "countdown"] = Field(default="jsonl", description="Format of the rows.")
-    split: str = Field(default="train", description="Split of a hub data set; unused for files.")
+    split: str = Field(default="train", max_length=100, description="Split of a hub data set; unused for files.")
     limit: int | None = Field(default=None, ge=1, description="Use only the first problems; unset: all.")
 
 
 class RolloutSearch(SearchConfig):
     """The search of the rollout stage."""
 
-    extra_rollouts: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        default=(), description="More rollouts, in turn, for problems all of whose trajectories failed."
+    extra_rollouts: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = Field(
+        default=(),
+        max_length=16,
+        description="More rollouts, in turn, for problems all of whose trajectories failed.",
     )
 
 
@@ -166,30 +176,9 @@ class EvaluateSpec(Settings):
         default=None, description="Held-out problems; unset: the stage reports nothing but the lineage."
     )
     methods: tuple[EvaluationMethod, ...] = Field(
-        default=(), description="Methods compared, in order; each uses this round's policy and PPM."
+        default=(), max_length=32, description="Methods compared, in order; each uses this round's policy and PPM."
     )
     concurrency: int = Field(default=32, ge=1, le=10_000, description="Problems searched at once.")
-
-
-class ServiceSpec(Settings):
-    """Size of one service during this round."""
-
-    replicas: int = Field(default=1, ge=1, le=1_000, description="Processes (laptop) or pods (cluster).")
-    slots: int | None = Field(
-        default=None,
-        ge=1,
-        le=1_024,
-        description="Executor: programs run at once per replica; model services: rows per forward pass; unset: the service decides.",
-    )
-
-
-class ServicesSpec(Settings):
-    """The services the round needs."""
-
-    policy: ServiceSpec = Field(default_factory=ServiceSpec, description="The policy servers.")
-    ppm: ServiceSpec = Field(default_factory=ServiceSpec, description="The PPM servers.")
-    executor: ServiceSpec = Field(default_factory=ServiceSpec, description="The code executors.")
-    search: ServiceSpec = Field(default_factory=ServiceSpec, description="The search coordinators.")
 
 
 class LifecycleSpec(Settings):
@@ -199,17 +188,29 @@ class LifecycleSpec(Settings):
     backoff_seconds: int = Field(
         default=10, ge=0, le=86_400, description="Wait before the second attempt; doubles with every further one."
     )
-    deadline_seconds: int = Field(default=604_800, ge=1, description="Longest time of one attempt of a stage.")
+    deadline_seconds: int = Field(
+        default=604_800, ge=1, le=31_536_000, description="Longest time of one attempt of a stage."
+    )
+    pending_seconds: int = Field(
+        default=86_400,
+        ge=1,
+        le=31_536_000,
+        description="Longest time an attempt may wait for its pods to run (cluster only); time in an admission queue does not count.",
+    )
+    ttl_seconds: int = Field(
+        default=86_400,
+        ge=0,
+        le=31_536_000,
+        description="How long the pods and logs of a finished attempt are kept (cluster only).",
+    )
 
 
 class EvolutionRoundSpec(Settings):
     """One round of self-evolution."""
 
     round: int = Field(ge=1, le=1_000, description="Number of the round; 1 starts from the base model.")
-    previous_round: str | None = Field(
+    previous_round: RoundName | None = Field(
         default=None,
-        max_length=40,
-        pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$",
         description="Name of the round whose policy and PPM this one searches with; required from round 2 on.",
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of every random choice in the round.")
@@ -218,7 +219,10 @@ class EvolutionRoundSpec(Settings):
     )
     problems: ProblemsSpec = Field(description="The training problems.")
     verifier: str = Field(
-        default="math-verify", description="Verifier by name: math-verify, exact, countdown or a plug-in's."
+        default="math-verify",
+        min_length=1,
+        max_length=100,
+        description="Verifier by name: math-verify, exact, countdown or a plug-in's.",
     )
     rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="Stage 1: search.")
     preference_model: PreferenceModelSpec = Field(
@@ -230,7 +234,11 @@ class EvolutionRoundSpec(Settings):
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec, description="Stage 5: evaluation.")
     services: ServicesSpec = Field(default_factory=ServicesSpec, description="Sizes of the services.")
     lifecycle: LifecycleSpec = Field(default_factory=LifecycleSpec, description="Attempts and deadlines.")
-    suspend: bool = Field(default=False, description="Release all compute and wait.")
+    suspend: bool = Field(default=False, description="Release all compute and wait; false again: go on.")
+    cancel: bool = Field(
+        default=False, description="End the round for good; finished work is kept. This cannot be undone."
+    )
+    cluster: ClusterSpec = Field(default_factory=ClusterSpec, description="How the round runs on a cluster.")
 
     @model_validator(mode="after")
     def _chain(self) -> EvolutionRoundSpec:
@@ -254,10 +262,8 @@ class Metadata(Settings):
 
     model_config = Settings.model_config | {"extra": "allow"}
 
-    name: str = Field(
-        max_length=40,
-        pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$",
-        description="Name of the round, at most 40 characters (pods append a suffix).",
+    name: RoundName = Field(
+        description="Name of the round: small letters, digits and '-', at most 34 characters (pods append a suffix)."
     )
 
 

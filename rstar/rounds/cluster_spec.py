@@ -1,0 +1,133 @@
+"""What a round asks of a cluster: storage, queue, placement, and what each pod may use.
+
+The laptop ignores all of it, and no digest contains it: a round may move to another kind of machine half-way.
+The module refuses to check what only the cluster knows, such as whether a priority class is there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from rstar.config import Settings
+
+_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_DNS_NAME = rf"{_DNS_LABEL}(\.{_DNS_LABEL})*"
+
+
+def _text(value: Any) -> Any:
+    """YAML reads ``cpu: 2`` as a number, and Kubernetes means the quantity."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_INT_OR_STRING = {"x-kubernetes-int-or-string": True}
+Cpu = Annotated[
+    str,
+    BeforeValidator(_text),
+    Field(max_length=20, pattern=r"^([1-9][0-9]*(m|\.[0-9]{1,3})?|0\.[0-9]{1,3})$", json_schema_extra=_INT_OR_STRING),
+]
+"""Cores: ``2``, ``0.5`` or ``500m``."""
+Bytes = Annotated[
+    str,
+    BeforeValidator(_text),
+    Field(
+        max_length=20,
+        pattern=r"^[1-9][0-9]*(\.[0-9]{1,3})?([KMGTP]i|[kMGTP])?$",
+        json_schema_extra=_INT_OR_STRING,
+    ),
+]
+"""Memory or disk: ``2Gi``, ``512Mi``. Kubernetes' ``m`` (thousandths of a byte) is always a slip and refused."""
+LabelKey = Annotated[str, Field(max_length=317, pattern=rf"^({_DNS_NAME}/)?{_LABEL}$")]
+LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^({_LABEL})?$")]
+QueueName = Annotated[str, Field(max_length=63, pattern=rf"^{_LABEL}$")]
+ObjectName = Annotated[str, Field(max_length=253, pattern=rf"^{_DNS_NAME}$")]
+
+
+class Toleration(Settings):
+    """A taint of nodes that the round's pods accept."""
+
+    key: LabelKey | None = Field(default=None, description="Key of the taint; unset, with operator Exists: any.")
+    operator: Literal["Equal", "Exists"] = Field(
+        default="Equal", description="Equal: key and value match; Exists: the key matches."
+    )
+    value: LabelValue | None = Field(default=None, description="Value of the taint; unset with operator Exists.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Effect of the taint; unset: any."
+    )
+    toleration_seconds: int | None = Field(
+        default=None, ge=0, le=31_536_000, description="How long a NoExecute taint is accepted; unset: for ever."
+    )
+
+    @model_validator(mode="after")
+    def _as_kubernetes(self) -> Toleration:
+        if self.key is None and self.operator != "Exists":
+            raise ValueError("a toleration without key needs operator: Exists")
+        if self.operator == "Exists" and self.value:
+            raise ValueError("a toleration with operator Exists has no value: remove value")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds needs effect: NoExecute")
+        return self
+
+
+class PodResources(Settings):
+    """What one pod asks for, and may use at most."""
+
+    cpu: Cpu = Field(default="1", description="Cores, such as 2 or 500m.")
+    memory: Bytes = Field(default="2Gi", description="Memory, such as 16Gi.")
+    gpus: int = Field(default=0, ge=0, le=64, description="GPUs; 0: none.")
+    gpu_resource: str = Field(
+        default="nvidia.com/gpu",
+        max_length=317,
+        pattern=rf"^{_DNS_NAME}/{_LABEL}$",
+        description="Name of the GPUs as the nodes offer them.",
+    )
+
+
+class ResourcesSpec(Settings):
+    """Resources of the pods, by service and by stage."""
+
+    policy: PodResources = Field(default_factory=PodResources, description="One policy server.")
+    ppm: PodResources = Field(default_factory=PodResources, description="One PPM server.")
+    search: PodResources = Field(default_factory=PodResources, description="One search coordinator.")
+    rollout: PodResources = Field(default_factory=PodResources, description="The program of the rollout stage.")
+    select: PodResources = Field(default_factory=PodResources, description="The program of the select stage.")
+    train_policy: PodResources = Field(
+        default_factory=PodResources, description="One node of SFT; all processes of the node share it."
+    )
+    train_ppm: PodResources = Field(
+        default_factory=PodResources, description="One node of PPM training; all processes of the node share it."
+    )
+    evaluate: PodResources = Field(default_factory=PodResources, description="The program of the evaluate stage.")
+
+
+class ClusterSpec(Settings):
+    """How the round runs on a cluster; a laptop ignores it."""
+
+    storage_secret: ObjectName = Field(
+        default="rstar-storage", description="Secret of the namespace that names the object store and its keys."
+    )
+    queue: QueueName | None = Field(
+        default=None,
+        description="Admission queue: stages are created suspended with the label kueue.x-k8s.io/queue-name; unset: none.",
+    )
+    priority_class: ObjectName | None = Field(
+        default=None, description="PriorityClass of the round's pods; unset: the cluster's default."
+    )
+    runtime_class: ObjectName | None = Field(
+        default=None, description="RuntimeClass of the round's pods, such as nvidia; unset: the cluster's default."
+    )
+    node_selector: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, max_length=32, description="Labels that a node must have to run the round's pods."
+    )
+    tolerations: tuple[Toleration, ...] = Field(
+        default=(), max_length=32, description="Taints of nodes that the round's pods accept."
+    )
+    deletion_policy: Literal["Keep", "DeleteArtifacts"] = Field(
+        default="Keep", description="What becomes of the round's files in the object store when the round is deleted."
+    )
+    cache_size: Bytes = Field(
+        default="20Gi", description="Disk of each pod for models and data fetched from the object store."
+    )
+    resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="What the pods ask for.")
