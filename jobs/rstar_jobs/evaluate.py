@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rstar.problem import Problem
+from rstar.record import SearchRecord
 from rstar.rounds.evaluation import Outcome, judge, summarise
 from rstar.rounds.manifest import Manifest, Output
 from rstar.rounds.observed import ManifestRef, Stage
@@ -91,12 +92,7 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
         raise BadInputError("the evaluation needs a search coordinator: give --search HOST:PORT")
     stored = StoredShards(stage, "trees")
     shards = evaluation_shards(spec, problems)
-    missing = [shard for shard in shards if shard.name not in stored]
-    total, left = (sum(len(shard.problems) for shard in some) for some in (shards, missing))
-    meter = Meter(invocation.progress, total, total - left)
-    asyncio.run(search_shards(invocation.search, missing, spec.evaluate.concurrency, stored.put, meter))
-
-    outputs, outcomes = asyncio.run(_judge_all(stored, shards, spec.verifier))
+    outputs, outcomes = asyncio.run(_search_and_judge(invocation, stored, shards))
     rows = [{"method": name, **asdict(outcome)} for name, found in outcomes.items() for outcome in found]
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "results.parquet"
@@ -106,19 +102,39 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     return stage.finish(outputs, {"problems": len(problems), "methods": methods})
 
 
-async def _judge_all(
-    stored: StoredShards, shards: list[Shard], verifier_name: str
+async def _search_and_judge(
+    invocation: Invocation, stored: StoredShards, shards: list[Shard]
 ) -> tuple[list[Output], dict[str, list[Outcome]]]:
+    """Return the entries of the shards for the manifest, and the outcomes by method, in the order of the problems."""
+    spec = invocation.round.spec
+    missing = [shard for shard in shards if shard.name not in stored]
     outputs: list[Output] = []
-    outcomes: dict[str, list[Outcome]] = {}
-    referee = verifier(verifier_name)
-    try:
-        for shard, (output, searched) in zip(shards, stored.read([s.name for s in shards]), strict=True):
+    judged: dict[str, list[Outcome]] = {}
+    referee = verifier(spec.verifier)
+
+    async def judge_stored(names: list[str]) -> None:
+        for name, (output, searched) in zip(names, stored.read(names), strict=True):
             outputs.append(output)
-            found = [judge(problem, record, referee) for problem, record in searched]
-            outcomes.setdefault(shard.name.partition("/")[0], []).extend(await asyncio.gather(*found))
+            found = (judge(problem, record, referee) for problem, record in searched)
+            judged[name] = list(await asyncio.gather(*found))
+
+    async def right(problem: Problem, record: SearchRecord) -> bool:
+        answer = record.nodes[record.chosen].answer if record.chosen >= 0 else None
+        return answer is not None and (await referee.verify(problem, answer)).correct
+
+    try:
+        # What earlier attempts left counts in the progress from the start.
+        await judge_stored([shard.name for shard in shards if shard.name in stored])
+        before = [outcome for found in judged.values() for outcome in found]
+        total = sum(len(shard.problems) for shard in shards)
+        meter = Meter(invocation.progress, total, len(before), sum(outcome.correct for outcome in before), "correct")
+        await search_shards(invocation.search, missing, spec.evaluate.concurrency, stored.put, meter, right)
+        await judge_stored([shard.name for shard in missing])
     finally:
         await referee.close()
+    outcomes: dict[str, list[Outcome]] = {}
+    for shard in shards:
+        outcomes.setdefault(shard.name.partition("/")[0], []).extend(judged[shard.name])
     return outputs, outcomes
 
 

@@ -8,6 +8,7 @@ The result file is also a pod's termination message: at most 4,096 bytes. The mo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import traceback
@@ -29,7 +30,7 @@ from rstar.rounds.stage import download_output, load_input
 from rstar.rounds.store import Store, StoreError
 from rstar.rounds.stores import open_store
 from rstar.rpc.logs import configure_logs
-from rstar_jobs.progress import Progress
+from rstar_jobs.progress import Progress, open_destination
 
 RESULT_BYTES: Final = 4_096
 TERMINATED: Final = 143
@@ -93,9 +94,19 @@ def run(stage: Stage, work: Work, arguments: Sequence[str] | None = None) -> int
     options = _parser(stage).parse_args(arguments)
     leader = os.environ.get("RANK", "0") == "0"
     configure_logs(f"stage-{stage}")
+    try:
+        progress = Progress(open_destination(options.progress) if leader else None, stage)
+    except ValueError as error:
+        return _fail(options.result, leader, BAD_INPUT, str(error))
+    code = _run(stage, work, options, leader, progress)
+    progress.close()
+    return code
+
+
+def _run(stage: Stage, work: Work, options: argparse.Namespace, leader: bool, progress: Progress) -> int:
     started = datetime.now(UTC)
     try:
-        invocation = _invocation(options, stage, Progress(options.progress if leader else None, stage))
+        invocation = _invocation(options, stage, progress)
         done = work(invocation)
     except TerminatedError as error:
         return _fail(options.result, leader, TERMINATED, str(error))
@@ -128,14 +139,19 @@ def result_bytes(ref: ManifestRef, metrics: Mapping[str, Any]) -> bytes:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a small file so that a reader sees the old or the new one; a mounted single file is written in place."""
+    """Replace a small file so that a reader sees the old or the new one.
+
+    Where its folder takes no other file, as that of a pod's termination message, it is written in place.
+    """
     temporary = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        # Also of a file that is not there, where the file system is read-only.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         path.write_bytes(data)
 
 
@@ -145,7 +161,12 @@ def _parser(stage: Stage) -> argparse.ArgumentParser:
     parser.add_argument("--store", required=True, metavar="URI", help="a folder or s3://BUCKET/PREFIX")
     parser.add_argument("--input", action="append", default=[], metavar="NAME=KEY@DIGEST", help="repeatable")
     parser.add_argument("--result", required=True, type=Path, metavar="FILE", help="gets the manifest's key and digest")
-    parser.add_argument("--progress", required=True, type=Path, metavar="FILE", help="replaced about once a second")
+    parser.add_argument(
+        "--progress",
+        required=True,
+        metavar="FILE|configmap:NAME",
+        help="a file, replaced about once a second, or a ConfigMap of the pod's namespace",
+    )
     parser.add_argument("--search", default="", metavar="HOST:PORT[,...]", help="search coordinators")
     parser.add_argument("--cache", type=Path, default=Path(".rstar/cache"), metavar="FOLDER", help="fetched artefacts")
     return parser

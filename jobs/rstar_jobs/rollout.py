@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,15 +107,20 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
         for number, part in enumerate(shards_of(problems, spec.rollout.shard_size))
     ]
     missing = [shard for shard in shards if shard.name not in stored]
-    left = sum(len(shard.problems) for shard in missing)
-    meter = Meter(invocation.progress, len(problems), len(problems) - left)
-    asyncio.run(search_shards(invocation.search, missing, spec.rollout.concurrency, stored.put, meter))
     outputs: list[Output] = []
     tally = Tally()
-    for output, searched in stored.read([shard.name for shard in shards]):
-        outputs.append(output)
-        for _, record in searched:
-            tally.add(record)
+
+    def take(names: Sequence[str]) -> None:
+        for output, searched in stored.read(names):
+            outputs.append(output)
+            for _, record in searched:
+                tally.add(record)
+
+    # What earlier attempts left counts in the progress from the start.
+    take([shard.name for shard in shards if shard.name in stored])
+    meter = Meter(invocation.progress, len(problems), tally.problems, tally.solved, "solved")
+    asyncio.run(search_shards(invocation.search, missing, spec.rollout.concurrency, stored.put, meter))
+    take([shard.name for shard in missing])
     return stage.finish(outputs, tally.metrics())
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -51,6 +51,14 @@ class Shard:
 
 Store = Callable[[Shard, list[SearchRecord]], None]
 
+Right = Callable[[Problem, SearchRecord], Awaitable[bool]]
+"""Whether a finished search counts as right in the progress."""
+
+
+async def solved(problem: Problem, record: SearchRecord) -> bool:
+    """Say whether the search was told that a trajectory is right."""
+    return record.solved
+
 
 def shards_of(problems: Sequence[Problem], size: int) -> Iterator[tuple[Problem, ...]]:
     """Cut the problems into shards of ``size``, in order."""
@@ -58,7 +66,7 @@ def shards_of(problems: Sequence[Problem], size: int) -> Iterator[tuple[Problem,
 
 
 async def search_shards(
-    targets: Sequence[str], shards: Iterable[Shard], concurrency: int, store: Store, meter: Meter
+    targets: Sequence[str], shards: Iterable[Shard], concurrency: int, store: Store, meter: Meter, right: Right = solved
 ) -> None:
     """Search every problem of ``shards`` and call ``store`` (in a thread) for each shard when its last one is done.
 
@@ -66,16 +74,17 @@ async def search_shards(
     no coordinator can be reached or most of a shard failed.
     """
     async with SearchClient(targets) as client:
-        work = _Work(client, store, meter)
+        work = _Work(client, store, meter, right)
         with _on_sigterm(work.stop):
             await work.run(shards, concurrency)
 
 
 class _Work:
-    def __init__(self, client: SearchClient, store: Store, meter: Meter) -> None:
+    def __init__(self, client: SearchClient, store: Store, meter: Meter, right: Right) -> None:
         self._client = client
         self._store = store
         self._meter = meter
+        self._right = right
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -112,8 +121,9 @@ class _Work:
 
     async def _worker(self, queue: Iterator[tuple[_Open, int]]) -> None:
         for opened, place in queue:
-            record = await self._search(opened, opened.shard.problems[place])
-            self._meter.finished(record)
+            problem = opened.shard.problems[place]
+            record = await self._search(opened, problem)
+            self._meter.finished(record, right=await self._right(problem, record))
             opened.records[place] = record
             records = [record for record in opened.records if record is not None]
             if len(records) == len(opened.records):

@@ -192,8 +192,8 @@ class _Watch(TrainerCallback):
         step, seconds = state.global_step, max(time.monotonic() - self._started, 1e-9)
         figures: dict[str, float] = {"tokens": self._tokens[step]}
         if step > self._first:
-            figures["tokens_per_s"] = (self._tokens[step] - self._tokens[self._first]) / seconds
-            figures["eta_s"] = seconds / (step - self._first) * (state.max_steps - step)
+            figures["tokens_per_second"] = (self._tokens[step] - self._tokens[self._first]) / seconds
+            figures["eta_seconds"] = seconds / (step - self._first) * (state.max_steps - step)
         if self._loss is not None:
             figures["loss"] = self._loss
         self._progress.report(step, state.max_steps, last=last, **figures)

@@ -80,6 +80,6 @@ def stage_cells(status: RoundStatus | None) -> list[Text]:
 
 
 def _with_eta(progress: dict[str, Any], done: float, elapsed: float) -> dict[str, Any]:
-    if "eta_s" in progress or not 0 < done < 1:
+    if "eta_seconds" in progress or not 0 < done < 1:
         return progress
-    return {**progress, "eta_s": elapsed * (1 - done) / done}
+    return {**progress, "eta_seconds": elapsed * (1 - done) / done}

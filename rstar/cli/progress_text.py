@@ -10,12 +10,13 @@ from typing import Any
 
 _FIGURES = (
     ("solved", "{:,.0f} solved"),
+    ("correct", "{:,.0f} correct"),
     ("coverage", "coverage {:.1%}"),
     ("loss", "loss {:.4f}"),
     ("accuracy", "accuracy {:.3f}"),
     ("tokens", "{:,.0f} tokens"),
-    ("tokens_per_s", "{:,.0f} tokens/s"),
-    ("nodes_per_s", "{:,.0f} nodes/s"),
+    ("tokens_per_second", "{:,.0f} tokens/s"),
+    ("nodes_per_second", "{:,.0f} nodes/s"),
 )
 
 
@@ -25,8 +26,8 @@ def figures(progress: Mapping[str, Any]) -> str:
     if _number(progress.get("total")):
         words.append(f"{progress.get('done', 0):,.0f}/{progress['total']:,.0f}")
     words += [form.format(progress[key]) for key, form in _FIGURES if _number(progress.get(key))]
-    if _number(progress.get("eta_s")):
-        words.append(f"{duration(progress['eta_s'])} left")
+    if _number(progress.get("eta_seconds")):
+        words.append(f"{duration(progress['eta_seconds'])} left")
     return ", ".join(words)
 
 

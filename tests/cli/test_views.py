@@ -56,7 +56,14 @@ def test_lines_tell_each_event_once() -> None:
 
 def test_the_live_view_draws_every_round_and_the_progress() -> None:
     stream = io.StringIO()
-    progress = {"done": 30, "total": 100, "solved": 12, "tokens_per_s": 1500.0, "nodes_per_s": 210.0, "loss": 0.5}
+    progress = {
+        "done": 30,
+        "total": 100,
+        "solved": 12,
+        "tokens_per_second": 1500.0,
+        "nodes_per_second": 210.0,
+        "loss": 0.5,
+    }
     running = status(Stage.ROLLOUT).model_copy(update={"progress": progress})
     with LiveView(["r1", "r2"], stream) as view:
         view(Snapshot({"r1": running}, "r1", ()))
@@ -90,5 +97,5 @@ def test_a_status_shows_stages_reasons_and_rounds_to_come() -> None:
 
 def test_figures_leave_out_what_nobody_reported() -> None:
     assert figures({}) == ""
-    assert figures({"done": 1, "total": 2, "eta_s": 61, "loss": None}) == "1/2, 1:01 left"
+    assert figures({"done": 1, "total": 2, "eta_seconds": 61, "loss": None}) == "1/2, 1:01 left"
     assert duration(3723) == "1:02:03"
