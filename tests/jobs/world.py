@@ -6,6 +6,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import tempfile
 from multiprocessing.process import BaseProcess
@@ -15,11 +16,13 @@ from typing import Any
 import yaml
 from rstar_jobs.program import run
 
+from rstar.problem import Problem
+from rstar.record import NodeRecord, SearchRecord
 from rstar.rounds.folder_store import FolderStore
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.stage import StageRun, stage_settings
-from rstar.rounds.tables import write_pairs, write_sft
+from rstar.rounds.tables import write_pairs, write_sft, write_trees
 from rstar.selection import PreferencePair, SftExample
 from rstar.trajectory import MARKERS
 
@@ -91,6 +94,15 @@ class World:
         process.join(120)
         return process.exitcode, self.outcome()
 
+    def process(
+        self, stage: str, inputs: dict[str, ManifestRef], *more: str, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a stage to its end by its command line."""
+        self.result.unlink(missing_ok=True)
+        command = [sys.executable, "-m", f"rstar_jobs.{stage}", *self.arguments(inputs, *more)]
+        environment = {**os.environ, **FAST, **environment}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
     def outcome(self) -> dict[str, Any]:
         """The result file's content."""
         content: dict[str, Any] = json.loads(self.result.read_text())
@@ -105,6 +117,12 @@ class World:
         """Store a finished training stage whose checkpoint nobody will load."""
         run = StageRun(self.store, "r1", Stage(stage), 3, stage_settings(self.round.spec, Stage(stage)))
         return run.finish([], {})[0]
+
+    def rolled_out(self) -> ManifestRef:
+        """Store a finished rollout of one problem."""
+        stage = StageRun(self.store, "r1", Stage.ROLLOUT, 3, stage_settings(self.round.spec, Stage.ROLLOUT))
+        write_trees(self.folder / "shard.parquet", [(Problem("p0", "?"), SearchRecord("p0", (NodeRecord(-1),)))])
+        return stage.finish([stage.upload(self.folder / "shard.parquet", "trees/00000.parquet")], {})[0]
 
     def selected(self, examples: list[SftExample], pairs: list[tuple[PreferencePair, str]]) -> ManifestRef:
         """Store a finished select stage with these tables."""

@@ -1,0 +1,151 @@
+"""Progress in a ConfigMap: an HTTP server stands in for an API server that works, fails or never answers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rstar_jobs.progress import Progress, open_destination
+from structlog.testing import capture_logs
+
+from rstar.cluster.progress import ConfigMapProgress
+from tests.jobs.world import World
+
+PATH = "/api/v1/namespaces/lab/configmaps/r1-rollout-1"
+
+
+class Api:
+    """What reached the server, and how it answers: an HTTP status, or 0 for never."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.patches: list[tuple[str, str, dict[str, Any]]] = []
+        self.over = threading.Event()
+        self.arrived = threading.Event()
+
+
+@contextmanager
+def api_server(folder: Path, monkeypatch: pytest.MonkeyPatch, status: int = 200) -> Iterator[Api]:
+    api = Api(status)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PATCH(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            api.patches.append((self.path, self.headers["Content-Type"], body))
+            api.arrived.set()
+            if not api.status:
+                api.over.wait()
+                return
+            answer = b"{}"
+            self.send_response(api.status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    _use(monkeypatch, folder, server.server_address[1])
+    try:
+        yield api
+    finally:
+        api.over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _use(monkeypatch: pytest.MonkeyPatch, folder: Path, port: int) -> None:
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    }
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(document))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    monkeypatch.setenv("POD_NAMESPACE", "lab")
+
+
+def test_the_newest_report_is_merged_into_the_configmap_and_the_last_one_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with api_server(tmp_path, monkeypatch) as api:
+        progress = Progress(ConfigMapProgress("r1-rollout-1", period=3600), "rollout")
+        progress.report(1, 9, last=True, solved=1)
+        api.arrived.wait()
+        for done in range(2, 10):
+            progress.report(done, 9, last=True, solved=done, loss=float("nan"))
+        progress.close()
+    assert len(api.patches) == 2
+    path, kind, body = api.patches[-1]
+    assert (path, kind) == (PATH, "application/merge-patch+json")
+    assert json.loads(body["data"]["progress.json"]) == {"stage": "rollout", "done": 9, "total": 9, "solved": 9}
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_refusals_are_logged_once_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    with capture_logs() as logs, api_server(tmp_path, monkeypatch, status) as api:
+        destination = ConfigMapProgress("r1-rollout-1", period=0)
+        for text in ("1", "2", "3"):
+            api.arrived.clear()
+            destination.write(text)
+            api.arrived.wait()
+        destination.close()
+    assert [body["data"]["progress.json"] for _, _, body in api.patches] == ["1", "2", "3"]
+    assert [line["configmap"] for line in logs if line["log_level"] == "warning"] == ["r1-rollout-1"]
+
+
+def test_a_server_that_never_answers_holds_up_neither_a_report_nor_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with api_server(tmp_path, monkeypatch, 0) as api:
+        destination = ConfigMapProgress("r1-rollout-1", closing=0.01)
+        destination.write("1")
+        api.arrived.wait()
+        destination.write("2")
+        destination.close()
+        assert not api.over.is_set()
+
+
+@pytest.mark.parametrize("setting", ["nobody listens", "no cluster at all"])
+def test_a_stage_succeeds_without_an_api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    _use(monkeypatch, tmp_path, 1)
+    if setting == "no cluster at all":
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    made = World(tmp_path)
+    done = made.process("select", {"rollout": made.rolled_out()}, "--progress", "configmap:r1-select-1")
+    assert done.returncode == 0, done.stderr
+    assert made.outcome()["manifest"]
+    assert done.stderr.count("progress is not reported") == 1
+
+
+def test_only_the_process_that_leads_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with api_server(tmp_path, monkeypatch) as api:
+        for rank, patches in (("1", 0), ("0", 1)):
+            (tmp_path / rank).mkdir()
+            made = World(tmp_path / rank)
+            more = ("--progress", "configmap:r1-rollout-1")
+            done = made.process("select", {"rollout": made.rolled_out()}, *more, RANK=rank)
+            assert done.returncode == 0, done.stderr
+            assert len(api.patches) == patches
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a/b", "-a", "a" * 254])
+def test_a_name_that_no_configmap_can_have_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="names no ConfigMap"):
+        open_destination(f"configmap:{name}")
