@@ -25,6 +25,8 @@ REQUEST_SECONDS: Final = 30.0
 
 Json = dict[str, Any]
 
+_DRY_RUN: Final = {"dryRun": "All"}
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -116,9 +118,9 @@ class Cluster:
         items: list[Json] = self._request("GET", kind.path(namespace), query=query)["items"]
         return items
 
-    def create(self, kind: Kind, namespace: str, body: Json) -> Json:
-        """Create an object. Raises ``AlreadyExistsError``."""
-        return self._request("POST", kind.path(namespace), body=body)
+    def create(self, kind: Kind, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
+        """Create an object; ``dry_run``: only say whether it could be. Raises ``AlreadyExistsError``."""
+        return self._request("POST", kind.path(namespace), body=body, query=_DRY_RUN if dry_run else {})
 
     def delete(self, kind: Kind, namespace: str, name: str, *, uid: str, foreground: bool = False) -> None:
         """Delete the very object of ``uid``; nothing happens when it is gone. Raises ``ConflictError`` for another one.
@@ -136,23 +138,37 @@ class Cluster:
         except NotFoundError:
             return
 
-    def patch(self, kind: Kind, namespace: str, name: str, body: Json) -> Json:
-        """Merge ``body`` into an object (RFC 7386)."""
-        return self._request("PATCH", kind.path(namespace, name), body=body)
+    def patch(self, kind: Kind, namespace: str, name: str, body: Json, *, dry_run: bool = False) -> Json:
+        """Merge ``body`` into an object (RFC 7386); ``dry_run``: only say whether it could be."""
+        return self._request("PATCH", kind.path(namespace, name), body=body, query=_DRY_RUN if dry_run else {})
 
     def replace_status(self, kind: Kind, namespace: str, body: Json) -> Json:
         """Replace the status of the object that ``body`` is. Raises ``ConflictError`` when it has changed since."""
         return self._request("PUT", kind.path(namespace, body["metadata"]["name"], "status"), body=body)
 
-    def log(self, namespace: str, pod: str, *, follow: bool = False, tail: int | None = None) -> Iterator[bytes]:
-        """Yield a pod's log as it comes; ``follow``: until the pod ends."""
-        query = {"follow": "true"} if follow else {}
-        if tail is not None:
-            query["tailLines"] = str(tail)
+    def log(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str = "",
+        follow: bool = False,
+        tail: int | None = None,
+        since: str = "",
+        timestamps: bool = False,
+    ) -> Iterator[bytes]:
+        """Yield a container's log as it comes; ``follow``: until it ends. ``since``: an RFC 3339 time, in whole seconds."""
+        query = {"container": container, "sinceTime": since}
+        query |= {"follow": "true"} if follow else {}
+        query |= {"timestamps": "true"} if timestamps else {}
+        query |= {"tailLines": str(tail)} if tail is not None else {}
+        given = {key: value for key, value in query.items() if value}
         timeout = (REQUEST_SECONDS, None) if follow else REQUEST_SECONDS
-        response = self._send("GET", PODS.path(namespace, pod, "log"), query=query, timeout=timeout)
+        response = self._send("GET", PODS.path(namespace, pod, "log"), query=given, timeout=timeout)
         try:
             yield from response.stream(amt=None)
+        except (HTTPError, OSError) as error:
+            raise ClusterError(f"the log of pod {pod} broke off: {error}") from None
         finally:
             response.release_conn()
 
