@@ -6,9 +6,9 @@ The module refuses to check what only the cluster knows, such as whether a prior
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from rstar.config import Settings
 
@@ -22,21 +22,17 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-_INT_OR_STRING = {"x-kubernetes-int-or-string": True}
+_INT_OR_STRING: Final[dict[str, JsonValue]] = {"x-kubernetes-int-or-string": True}
 Cpu = Annotated[
     str,
-    BeforeValidator(_text),
     Field(max_length=20, pattern=r"^([1-9][0-9]*(m|\.[0-9]{1,3})?|0\.[0-9]{1,3})$", json_schema_extra=_INT_OR_STRING),
+    BeforeValidator(_text),
 ]
 """Cores: ``2``, ``0.5`` or ``500m``."""
 Bytes = Annotated[
     str,
+    Field(max_length=20, pattern=r"^[1-9][0-9]*(\.[0-9]{1,3})?([KMGTP]i|[kMGTP])?$", json_schema_extra=_INT_OR_STRING),
     BeforeValidator(_text),
-    Field(
-        max_length=20,
-        pattern=r"^[1-9][0-9]*(\.[0-9]{1,3})?([KMGTP]i|[kMGTP])?$",
-        json_schema_extra=_INT_OR_STRING,
-    ),
 ]
 """Memory or disk: ``2Gi``, ``512Mi``. Kubernetes' ``m`` (thousandths of a byte) is always a slip and refused."""
 LabelKey = Annotated[str, Field(max_length=317, pattern=rf"^({_DNS_NAME}/)?{_LABEL}$")]

@@ -18,8 +18,10 @@ from rstar.rounds.services_spec import ServicesSpec
 Uri = Annotated[str, Field(min_length=1, max_length=1024)]
 """``store:PATH`` (inside the round's store), ``hf:ORG/NAME`` (a hub, where online), or a local path."""
 
-RoundName = Annotated[str, Field(max_length=34, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+NAME_LENGTH: Final = 34
 """With the longest suffix of a pod, ``-train-policy-100-worker-1023``, it is 63 characters: the most that a Service takes."""
+NAME_PATTERN: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+RoundName = Annotated[str, Field(max_length=NAME_LENGTH, pattern=NAME_PATTERN)]
 
 API_VERSION = "rstar.dev/v1alpha1"
 KIND = "EvolutionRound"
@@ -31,7 +33,7 @@ MUTABLE: Final = frozenset({"services", "lifecycle", "suspend", "cancel", "clust
 class ProblemsSpec(Settings):
     """A file or data set of problems."""
 
-    uri: Uri = Field(description="Where the problems are: store:PATH, a local path, or hf:ORG/NAME.")
+    uri: Uri = Field(description="Where the problems are: store:PATH, hf:ORG/NAME, or, on a laptop, a local path.")
     format: Literal["jsonl", "gsm8k", "math", "countdown"] = Field(default="jsonl", description="Format of the rows.")
     split: str = Field(default="train", max_length=100, description="Split of a hub data set; unused for files.")
     limit: int | None = Field(default=None, ge=1, description="Use only the first problems; unset: all.")
@@ -215,7 +217,7 @@ class EvolutionRoundSpec(Settings):
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of every random choice in the round.")
     base_model: Uri = Field(
-        description="The model every round's SFT restarts from: store:PATH, a local path, or hf:ORG/NAME."
+        description="The model every round's SFT restarts from: store:PATH, hf:ORG/NAME, or, on a laptop, a local path."
     )
     problems: ProblemsSpec = Field(description="The training problems.")
     verifier: str = Field(
@@ -238,7 +240,7 @@ class EvolutionRoundSpec(Settings):
     cancel: bool = Field(
         default=False, description="End the round for good; finished work is kept. This cannot be undone."
     )
-    cluster: ClusterSpec = Field(default_factory=ClusterSpec, description="How the round runs on a cluster.")
+    cluster: ClusterSpec = Field(default_factory=ClusterSpec, description="Storage, queue, placement and resources.")
 
     @model_validator(mode="after")
     def _chain(self) -> EvolutionRoundSpec:

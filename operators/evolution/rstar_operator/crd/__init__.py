@@ -1,0 +1,1 @@
+"""The CustomResourceDefinition of EvolutionRound, generated from the models that the laptop validates by."""

@@ -1,0 +1,153 @@
+"""What the API server refuses beyond types and bounds, as CEL rules with a sentence each.
+
+They say what ``rstar.rounds.spec`` and ``rstar.rounds.load`` say of one round by itself, and what holds on a cluster
+only: a resource does not change what its finished work came from, and nobody there sees a user's disk. What needs a
+look around (is the previous round the one before, is the verifier installed) is the operator's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rstar.rounds.spec import MUTABLE, NAME_LENGTH, NAME_PATTERN, EvolutionRoundSpec
+
+_UPLOAD: Final = "use store:PATH or hf:ORG/NAME; `rstar submit` uploads local files"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A CEL expression that must hold, and what the user reads when it does not.
+
+    ``message`` is text, or CEL that gives the text when ``computed``. ``at`` is the field that the error names.
+    """
+
+    rule: str
+    message: str
+    at: str = ""
+    computed: bool = False
+    reason: str = "FieldValueInvalid"
+
+    def plain(self) -> dict[str, Any]:
+        """Return the rule as the CRD has it."""
+        found = {
+            "rule": self.rule,
+            "messageExpression" if self.computed else "message": self.message,
+            "reason": self.reason,
+        }
+        return found | ({"fieldPath": self.at} if self.at else {})
+
+
+def _unchanged(name: str) -> Rule:
+    """Return the rule that a field of the spec stays; one that may be absent must not come or go either."""
+    field = EvolutionRoundSpec.model_fields[name]
+    key = field.alias or name
+    optional = not field.is_required() and field.get_default(call_default_factory=True) is None
+    same = f"self.{key} == oldSelf.{key}"
+    if optional:
+        same = f"has(self.{key}) == has(oldSelf.{key}) && (!has(self.{key}) || {same})"
+    if key == "evaluate":  # as a map by name, two lists in another order are equal
+        same += " && self.evaluate.methods.map(m, m.name) == oldSelf.evaluate.methods.map(m, m.name)"
+    return Rule(
+        same, f"spec.{key} cannot change after creation: create a new round", f".{key}", reason="FieldValueForbidden"
+    )
+
+
+def _on_the_cluster(field: str, path: str) -> Rule:
+    """Return the rule that a URI is one that pods can read."""
+    return Rule(
+        f"self.{field}.startsWith('store:') || self.{field}.startsWith('hf:')",
+        f"'{path} is ' + self.{field} + ', which pods cannot read: {_UPLOAD}'",
+        f".{field}",
+        computed=True,
+    )
+
+
+ROOT_RULES: Final = (
+    Rule(
+        f"size(self.metadata.name) <= {NAME_LENGTH}",
+        f"metadata.name must have at most {NAME_LENGTH} characters, for pods append a suffix: shorten it",
+    ),
+    Rule(
+        f"self.metadata.name.matches('{NAME_PATTERN}')",
+        "metadata.name must begin with a small letter and have small letters, digits and '-' only",
+    ),
+    Rule(
+        "!has(self.spec.previousRound) || self.spec.previousRound != self.metadata.name",
+        "spec.previousRound must not be the round's own name: name the round before it",
+        ".spec.previousRound",
+    ),
+)
+
+RULES: Final[dict[str, tuple[Rule, ...]]] = {
+    "EvolutionRoundSpec": (
+        Rule(
+            "self.round > 1 || !has(self.previousRound)",
+            "round 1 starts from the base model: remove previousRound or raise round",
+            ".previousRound",
+        ),
+        Rule(
+            "self.round == 1 || has(self.previousRound)",
+            "'round ' + string(self.round) + ' needs previousRound: the name of round ' + string(self.round - 1)",
+            ".previousRound",
+            computed=True,
+        ),
+        Rule(
+            "self.round > 1 || self.preferenceModel.use != 'always'",
+            "always needs the PPM of a previous round, and round 1 has none: use auto or never",
+            ".preferenceModel.use",
+        ),
+        Rule("!oldSelf.cancel || self.cancel", "spec.cancel cannot be undone: create a new round", ".cancel"),
+        _on_the_cluster("baseModel", "spec.baseModel"),
+        *(_unchanged(name) for name in EvolutionRoundSpec.model_fields if name not in MUTABLE),
+    ),
+    "ProblemsSpec": (_on_the_cluster("uri", "uri"),),
+    "EvaluateSpec": (
+        Rule(
+            "size(self.methods) == 0 || has(self.problems)",
+            "the methods need held-out problems: add evaluate.problems or remove the methods",
+            ".problems",
+        ),
+    ),
+    "EvaluationMethod": (
+        Rule(
+            "!(self.method in ['beam', 'best_of_n']) || self.guidance == 'ppm'",
+            "'guidance must be ppm, for ' + self.method + ' chooses by the PPM'",
+            ".guidance",
+            computed=True,
+        ),
+    ),
+    "Autoscaling": (
+        Rule(
+            "self.minReplicas <= self.maxReplicas",
+            "'minReplicas (' + string(self.minReplicas) + ') must be at most maxReplicas (' + string(self.maxReplicas) + ')'",
+            computed=True,
+        ),
+    ),
+    "ServiceSpec": (
+        Rule(
+            "!has(self.replicas) || !has(self.autoscaling)",
+            "replicas and autoscaling exclude each other: remove one of them",
+        ),
+    ),
+    "Toleration": (
+        Rule("has(self.key) || self.operator == 'Exists'", "a toleration without key needs operator: Exists"),
+        Rule(
+            "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+            "a toleration with operator Exists has no value: remove value",
+        ),
+        Rule(
+            "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'",
+            "tolerationSeconds needs effect: NoExecute",
+        ),
+    ),
+}
+"""Rules by the name of the model they are about."""
+
+LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "Condition": ("type",),
+    "StageStatus": ("name",),
+    "AttemptStatus": ("stage", "number"),
+    "EvaluationMethod": ("name",),
+}
+"""Lists whose entries are told apart by keys, by the name of the entry's model; the API server refuses duplicates."""
