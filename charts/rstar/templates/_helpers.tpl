@@ -1,0 +1,99 @@
+{{/* Labels of every object. */}}
+{{- define "rstar.labels" -}}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+app.kubernetes.io/part-of: rstar
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end }}
+
+{{/* Metadata of an object of one component. Takes root, component. */}}
+{{- define "rstar.metadata" -}}
+name: rstar-{{ .component }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "rstar.labels" .root | nindent 2 }}
+  app.kubernetes.io/name: rstar-{{ .component }}
+  app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* Labels by which a component's pods are selected: name and instance keep out what the operator makes. Takes root, component. */}}
+{{- define "rstar.selector" -}}
+app.kubernetes.io/name: rstar-{{ .component }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/part-of: rstar
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* Reference of an image. Takes root, image (a key of .Values.images). */}}
+{{- define "rstar.image" -}}
+{{- $images := .root.Values.images -}}
+{{- $image := index $images .image -}}
+{{- with $images.registry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{ $image.repository }}:{{ $image.tag | default $images.tag | default .root.Chart.AppVersion }}
+{{- end }}
+
+{{/* Name of the Secret with the object store's address and keys. */}}
+{{- define "rstar.storage-secret" -}}
+{{ .Values.storage.existingSecret | default "rstar-storage" }}
+{{- end }}
+
+{{/* Start of every pod's spec. Takes root, and node: the values runtimeClassName, nodeSelector, ... of the component. */}}
+{{- define "rstar.pod" -}}
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  seccompProfile: {type: RuntimeDefault}
+{{- with .root.Values.images.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .node.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .node.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .node.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .node.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .node.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Replicas keep off each other's nodes where that is possible. Takes root, component. */}}
+{{- define "rstar.spread" -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "rstar.selector" . | nindent 8 }}
+{{- end }}
+
+{{/* What every container may do: nothing. */}}
+{{- define "rstar.container-security" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* What the templates of rstar-namespace take, as YAML. */}}
+{{- define "rstar.namespace" -}}
+namespace: {{ .Release.Namespace }}
+labels: {{ include "rstar.labels" . | toJson }}
+policies: {{ toJson .Values.networkPolicies }}
+{{- end }}

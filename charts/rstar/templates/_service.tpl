@@ -1,0 +1,61 @@
+{{/*
+What the four gRPC services have in common: a headless Service, so that clients see and watch every pod, and a budget for
+node drains. Takes root, component, port.
+*/}}
+{{- define "rstar.service" -}}
+apiVersion: v1
+kind: Service
+metadata:
+  {{- include "rstar.metadata" . | nindent 2 }}
+spec:
+  clusterIP: None
+  selector:
+    {{- include "rstar.selector" . | nindent 4 }}
+  ports:
+    - {name: grpc, port: {{ .port }}, targetPort: grpc, protocol: TCP, appProtocol: kubernetes.io/h2c}
+    - {name: metrics, port: 9090, targetPort: metrics, protocol: TCP}
+{{- end }}
+
+{{- define "rstar.budget" -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "rstar.metadata" . | nindent 2 }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels:
+      {{- include "rstar.selector" . | nindent 6 }}
+{{- end }}
+
+{{/*
+Ports and probes of a gRPC server. Nobody else's health is part of its own. Takes port, startupSeconds: how long it
+may take until it serves.
+*/}}
+{{- define "rstar.serving" -}}
+ports:
+  - {name: grpc, containerPort: {{ .port }}, protocol: TCP}
+  - {name: metrics, containerPort: 9090, protocol: TCP}
+startupProbe:
+  grpc: {port: {{ .port }}}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: {{ div (add .startupSeconds 1) 2 }}
+readinessProbe:
+  grpc: {port: {{ .port }}}
+  periodSeconds: 5
+  timeoutSeconds: 5
+livenessProbe:
+  grpc: {port: {{ .port }}}
+  periodSeconds: 20
+  timeoutSeconds: 10
+  failureThreshold: 6
+# Clients that find servers by DNS look again every 5 s.
+lifecycle: {preStop: {sleep: {seconds: 6}}}
+{{- end }}
+
+{{/* The pod's own address, which servers listen on. */}}
+{{- define "rstar.pod-ip" -}}
+- name: POD_IP
+  valueFrom: {fieldRef: {fieldPath: status.podIP}}
+{{- end }}

@@ -1,0 +1,12 @@
+{{/* The operator's configuration file. */}}
+{{- define "rstar.operator.config" -}}
+images:
+  {{- range $image := list "policy" "ppm" "search" "jobs" }}
+  {{ $image }}: {{ include "rstar.image" (dict "root" $ "image" $image) | quote }}
+  {{- end }}
+imagePullPolicy: {{ .Values.images.pullPolicy }}
+imagePullSecrets: {{ toJson .Values.images.pullSecrets }}
+executor: {{ .Values.operator.executor | quote }}
+stageServiceAccount: rstar-stage
+workers: {{ .Values.operator.workers }}
+{{- end }}

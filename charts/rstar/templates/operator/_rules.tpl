@@ -1,0 +1,45 @@
+{{/* All that the operator may do in a namespace with rounds. Secrets are not among it. */}}
+{{- define "rstar.operator.rules" -}}
+- apiGroups: [rstar.dev]
+  resources: [evolutionrounds]
+  # patch: only the finalizer, only where the user asked for the deletion of artefacts
+  verbs: [get, list, watch, patch]
+- apiGroups: [rstar.dev]
+  resources: [evolutionrounds/status]
+  verbs: [get, update, patch]
+- apiGroups: [rstar.dev]
+  resources: [evolutionrounds/finalizers]
+  verbs: [update]
+- apiGroups: [kubeflow.org]
+  resources: [pytorchjobs]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [""]
+  resources: [services, configmaps]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
+
+{{/* The namespaces that the operator serves, as a YAML list; empty for the whole cluster. */}}
+{{- define "rstar.operator.namespaces" -}}
+{{- if eq .Values.operator.scope "namespaces" -}}
+{{ toJson .Values.operator.namespaces }}
+{{- else if eq .Values.operator.scope "namespace" -}}
+{{ toJson (list .Release.Namespace) }}
+{{- else -}}
+[]
+{{- end -}}
+{{- end }}
