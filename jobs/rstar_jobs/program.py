@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -94,6 +95,7 @@ def run(stage: Stage, work: Work, arguments: Sequence[str] | None = None) -> int
     options = _parser(stage).parse_args(arguments)
     leader = os.environ.get("RANK", "0") == "0"
     configure_logs(f"stage-{stage}")
+    _end_at_once_on_sigterm(options.result, leader)
     try:
         progress = Progress(open_destination(options.progress) if leader else None, stage)
     except ValueError as error:
@@ -207,6 +209,21 @@ def _fail(result: Path, leader: bool, code: int, reason: str) -> int:
     if leader:
         write_atomically(result, canonical({"error": reason[:2_000], "exit_code": code}))
     return code
+
+
+def _end_at_once_on_sigterm(result: Path, leader: bool) -> None:
+    """Tell of SIGTERM and end, wherever the work does not itself end in order.
+
+    All writes are atomic and all work is gone on with. A container's first process would otherwise ignore it.
+    """
+
+    def end(*_: object) -> None:
+        try:
+            _fail(result, leader, TERMINATED, "ended by SIGTERM; what was finished is stored")
+        finally:
+            os._exit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _sentence(error: Exception) -> str:

@@ -183,8 +183,10 @@ class _Open:
 @contextmanager
 def _on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGTERM)
     loop.add_signal_handler(signal.SIGTERM, stop)
     try:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)

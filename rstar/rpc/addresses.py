@@ -41,8 +41,9 @@ async def look_up(target: Target) -> list[str]:
         return [str(target)]
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(target.host.strip("[]"), target.port, type=socket.SOCK_STREAM)
-    return sorted({_address(family, str(place[0]), target.port) for family, _, _, _, place in found})
+    return sorted({join_address(str(place[0]), target.port) for *_, place in found})
 
 
-def _address(family: int, host: str, port: int) -> str:
-    return f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
+def join_address(host: str, port: int) -> str:
+    """Return ``HOST:PORT``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -21,6 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
+from rstar.rpc.addresses import join_address
 from rstar.rpc.logs import configure_logs
 from rstar.rpc.transport import SERVER_OPTIONS
 
@@ -56,12 +57,13 @@ async def serve(
     stopping = _stop_on_signals()
     _withdraw(ready_file)
     server = grpc.aio.server(options=SERVER_OPTIONS)
+    host = host.strip("[]")
     register(server)
     state = Health(full_names)
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     reflection.enable_server_reflection((*full_names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     bound = _bind(server, name, host, port)
-    address = f"{host}:{bound}"
+    address = join_address(host, bound)
     with _metrics(name, host, metrics_port):
         await server.start()
         log.info("listening", address=address, metrics_port=metrics_port)
@@ -122,6 +124,11 @@ async def drain(server: grpc.aio.Server, state: Health, seconds: float) -> None:
     await server.stop(seconds)
 
 
+def end_at_once_on_sigterm() -> None:
+    """End at once on SIGTERM, from now until ``serve`` takes over: a container's first process would go on loading."""
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+
+
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], sentence: str) -> NoReturn:
     """End the call with INVALID_ARGUMENT. ``sentence`` says what is wrong, where, and how to mend it."""
     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, sentence)
@@ -143,10 +150,10 @@ def _stop_on_signals() -> asyncio.Event:
 
 def _bind(server: grpc.aio.Server, name: str, host: str, port: int) -> int:
     try:
-        return server.add_insecure_port(f"{host}:{port}")
+        return server.add_insecure_port(join_address(host, port))
     except RuntimeError as error:
         raise OSError(
-            f"{name} cannot listen on {host}:{port}: the port is taken or the address is not this machine's; choose another --port or --host"
+            f"{name} cannot listen on {join_address(host, port)}: the port is taken or the address is not this machine's; choose another --port or --host"
         ) from error
 
 
@@ -159,7 +166,7 @@ def _metrics(name: str, host: str, port: int | None) -> Iterator[None]:
         server, thread = start_http_server(port, host)
     except OSError as error:
         raise OSError(
-            f"{name} cannot serve metrics on {host}:{port}: {error.strerror}; choose another --metrics-port"
+            f"{name} cannot serve metrics on {join_address(host, port)}: {error.strerror}; choose another --metrics-port"
         ) from error
     try:
         yield

@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--ready-file", type=Path)
     parser.add_argument("--call-seconds", type=float, default=0.02)
     parser.add_argument("--drain-seconds", type=float, default=10.0)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--metrics-port", type=int)
     arguments = parser.parse_args()
@@ -34,6 +35,7 @@ def main() -> None:
             "policy",
             register,
             [PROPOSE],
+            host=arguments.host,
             port=arguments.port,
             ready_file=arguments.ready_file,
             drain_seconds=arguments.drain_seconds,

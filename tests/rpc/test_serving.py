@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -42,6 +43,22 @@ async def test_the_ready_file_names_the_address(tmp_path: Path) -> None:
     async with policy_process("--ready-file", str(ready)) as server:
         assert ready.read_text() == server.address
         assert [path.name for path in ready.parent.iterdir()] == ["ready"]
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+async def test_an_ipv6_address_is_listened_on_and_told_with_brackets(host: str) -> None:
+    port = free_port()
+    async with policy_process("--host", host, "--metrics-port", str(port)) as server:
+        assert server.address.startswith("[::1]:")
+        assert await health(server.address, PROPOSE) == health_pb2.HealthCheckResponse.SERVING
+        page = await asyncio.to_thread(lambda: urllib.request.urlopen(f"http://[::1]:{port}/metrics").read())
+        assert b"python_info" in page
+
+
+async def test_every_address_of_the_machine_can_be_listened_on() -> None:
+    async with policy_process("--host", "0.0.0.0") as server:
+        port = server.address.removeprefix("0.0.0.0:")
+        assert await health(f"127.0.0.1:{port}", PROPOSE) == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_metrics_are_served_over_http() -> None:

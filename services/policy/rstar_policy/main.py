@@ -43,10 +43,12 @@ def serve(
 ) -> None:
     """Serve a policy model over gRPC."""
     from rstar.interfaces import Sampling, State
+    from rstar.rounds.store import StoreError
     from rstar.rpc import serving
     from rstar_policy.service import FULL_NAME, PolicyService
     from rstar_policy.transformers_engine import TransformersPolicy
 
+    serving.end_at_once_on_sigterm()
     try:
         engine = TransformersPolicy.load(
             model_folder(model, store, cache),
@@ -59,6 +61,9 @@ def serve(
     except (ValueError, OSError) as error:
         typer.echo(f"policy: {error}", err=True)
         raise typer.Exit(2) from None
+    except StoreError as error:
+        typer.echo(f"policy: {error}", err=True)
+        raise typer.Exit(1) from None
 
     async def warm_up() -> None:
         await engine.propose(State("", "1 + 1 = ?"), 1, Sampling(max_new_tokens=1), 0)

@@ -41,10 +41,12 @@ def serve(
 ) -> None:
     """Serve a process preference model over gRPC."""
     from rstar.interfaces import State
+    from rstar.rounds.store import StoreError
     from rstar.rpc import serving
     from rstar_ppm.service import FULL_NAME, PreferenceModelService
     from rstar_ppm.transformers_ppm import TransformersPreferenceModel
 
+    serving.end_at_once_on_sigterm()
     try:
         ppm = TransformersPreferenceModel.load(
             model_folder(model, store, cache),
@@ -57,6 +59,9 @@ def serve(
     except (ValueError, OSError) as error:
         typer.echo(f"ppm: {error}", err=True)
         raise typer.Exit(2) from None
+    except StoreError as error:
+        typer.echo(f"ppm: {error}", err=True)
+        raise typer.Exit(1) from None
 
     async def warm_up() -> None:
         await ppm.score(State("", "1 + 1 = ?"), ["2"])

@@ -1,0 +1,71 @@
+"""Delete what one round left in the store: the end of a round whose ``deletionPolicy`` is ``DeleteArtifacts``.
+
+    python -m rstar_jobs.delete_artifacts --store s3://rstar/lab --round gsm8k-r1
+
+Manifests go first, so that a stage of which a part is gone never looks done. What is there at the start is deleted,
+once; killed and started again it goes on, and with nothing there it is content. The module refuses every name that a
+round cannot have, and touches nothing outside ``rounds/NAME/``.
+
+    0 deleted | 1 the store failed, may be tried again | 2 bad input | 143 ended by SIGTERM
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import structlog
+
+from rstar.rounds.manifest import MANIFEST
+from rstar.rounds.observed import BAD_INPUT
+from rstar.rounds.store import Store, StoreError
+from rstar.rounds.stores import open_store
+from rstar.rpc.logs import configure_logs
+
+REQUESTS: Final = 8
+"""Deletions under way at once: each is a request of a few milliseconds to the object store."""
+
+_ROUND: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def delete_artifacts(store: Store, name: str) -> int:
+    """Delete everything below ``rounds/NAME/``; return how many objects. Raises ``ValueError`` for an odd name."""
+    if not _ROUND.fullmatch(name):
+        raise ValueError(f"{name!r} is no round's name: use lower case letters, digits and dashes")
+    keys = list(store.list(f"rounds/{name}/"))
+    manifests = [key for key in keys if key.endswith(f"/{MANIFEST}")]
+    for group in (manifests, sorted(set(keys) - set(manifests))):
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            try:
+                list(pool.map(store.delete, group))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    return len(keys)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    parser = argparse.ArgumentParser(prog="rstar_jobs.delete_artifacts", description="Delete a round's artefacts.")
+    parser.add_argument("--store", required=True, metavar="URI", help="a folder or s3://BUCKET/PREFIX")
+    parser.add_argument("--round", required=True, metavar="NAME", help="the round's name")
+    options = parser.parse_args(arguments)
+    configure_logs("delete-artifacts")
+    # A container's first process would ignore SIGTERM; there is nothing to end in order.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        deleted = delete_artifacts(open_store(options.store), options.round)
+    except (ValueError, StoreError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return BAD_INPUT if isinstance(error, ValueError) else 1
+    structlog.get_logger().info("artefacts deleted", round=options.round, objects=deleted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Deleting a round's artefacts, by its command line on a folder store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rstar_jobs.delete_artifacts import delete_artifacts, main
+
+from rstar.rounds.folder_store import FolderStore
+from rstar.rounds.store import StoreError
+
+KEPT = ["data/train.jsonl", "models/base/config.json", "rounds/r10/select/0/manifest.json", "rounds/r2/x"]
+ROUND = ["rounds/r1/rollout/0/trees/0.parquet", "rounds/r1/rollout/0/manifest.json", "rounds/r1/select/0/manifest.json"]
+
+
+def store(folder: Path) -> FolderStore:
+    made = FolderStore(folder)
+    for key in (*KEPT, *ROUND):
+        made.write(key, b"x")
+    return made
+
+
+def test_everything_of_the_round_goes_and_nothing_else_however_often_it_is_asked(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    for _ in range(2):
+        assert main(["--store", str(tmp_path), "--round", "r1"]) == 0
+        assert list(made.list("")) == sorted(KEPT)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "r1/..", "*", "R1", "r1/rollout", "-r1", "r1-", "r" * 64, "r1\n"])
+def test_odd_names_are_refused_and_nothing_is_deleted(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = store(tmp_path)
+    assert main(["--store", str(tmp_path), f"--round={name}"]) == 2
+    assert list(made.list("")) == sorted([*KEPT, *ROUND])
+    assert "is no round's name" in capsys.readouterr().err
+
+
+def test_a_wrong_store_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--store", "ftp://x", "--round", "r1"]) == 2
+    assert capsys.readouterr().err == (
+        "error: 'ftp://x' is no store: use a folder, file:///PATH or s3://BUCKET/PREFIX\n"
+    )
+
+
+class Failing(FolderStore):
+    """A store whose server goes away at a deletion."""
+
+    def __init__(self, folder: Path, at: str) -> None:
+        super().__init__(folder)
+        self._at = at
+
+    def delete(self, key: str) -> None:
+        if key == self._at:
+            raise StoreError("the server is away")
+        super().delete(key)
+
+
+def test_a_deletion_that_was_cut_short_leaves_no_stage_that_looks_done_and_goes_on(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    with pytest.raises(StoreError):
+        delete_artifacts(Failing(tmp_path, ROUND[0]), "r1")
+    assert list(made.list("rounds/r1/")) == [ROUND[0]]
+    assert delete_artifacts(made, "r1") == 1
+    assert list(made.list("")) == sorted(KEPT)
