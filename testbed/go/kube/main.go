@@ -1,0 +1,62 @@
+// The control plane of the testbed as one program: "kube kube-apiserver --etcd-servers=...".
+//
+// One binary because the components share nine tenths of their code: they compile and link once. The first
+// argument, or the name the binary is called by, says which component to be.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	_ "time/tzdata"
+
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/server/v3/etcdmain"
+	_ "k8s.io/client-go/plugin/pkg/client/auth"
+	"k8s.io/component-base/cli"
+	_ "k8s.io/component-base/logs/json/register"
+	_ "k8s.io/component-base/metrics/prometheus/clientgo"
+	_ "k8s.io/component-base/metrics/prometheus/version"
+	"k8s.io/kubectl/pkg/cmd"
+	"k8s.io/kubectl/pkg/cmd/util"
+	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+)
+
+func component(build func() *cobra.Command) func() {
+	return func() { os.Exit(cli.Run(build())) }
+}
+
+var components = map[string]func(){
+	"etcd":                    func() { etcdmain.Main(os.Args) },
+	"kube-apiserver":          component(apiserver.NewAPIServerCommand),
+	"kube-controller-manager": component(controllermanager.NewControllerManagerCommand),
+	"kubectl": func() {
+		if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {
+			util.CheckErr(err)
+		}
+	},
+}
+
+func main() {
+	if run, known := components[filepath.Base(os.Args[0])]; known {
+		run()
+		return
+	}
+	if len(os.Args) > 1 {
+		if run, known := components[os.Args[1]]; known {
+			os.Args = os.Args[1:]
+			run()
+			return
+		}
+	}
+	names := make([]string, 0, len(components))
+	for name := range components {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	fmt.Fprintf(os.Stderr, "kube: say which component to be: %s\n", strings.Join(names, ", "))
+	os.Exit(2)
+}

@@ -1,0 +1,114 @@
+"""``python -m rstar_testbed``: build the programs, keep a testbed up, tell a shell about it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Final
+
+import typer
+
+from rstar_testbed.binaries import Binaries, search_path
+from rstar_testbed.cluster import Testbed
+from rstar_testbed.errors import TestbedError
+
+ENVIRONMENT: Final = "environment.json"
+
+app = typer.Typer(
+    name="python -m rstar_testbed",
+    add_completion=False,
+    help="A real Kubernetes control plane on this machine, with training-operator and MinIO; no container engine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def build(
+    names: Annotated[list[str] | None, typer.Argument(help="Which programs; all if none is named.")] = None,
+) -> None:
+    """Build the programs that the cache lacks, and print where each is.
+
+    Example: `python -m rstar_testbed build helm helm-unittest`
+    """
+    binaries = Binaries()
+    for name in names or list(binaries):
+        if name not in set(binaries):
+            raise TestbedError(f"There is no program {name}: name one of {', '.join(binaries)}.")
+        typer.echo(f"{name}\t{binaries[name]}")
+
+
+@app.command()
+def up(
+    folder: Annotated[Path | None, typer.Option(help="New or empty folder; a temporary one if not given.")] = None,
+    training_operator: Annotated[bool, typer.Option(help="Run the stock training-operator.")] = True,
+    minio: Annotated[bool, typer.Option(help="Run MinIO.")] = True,
+) -> None:
+    """Start a testbed and keep it up until Ctrl-C.
+
+    Example: `python -m rstar_testbed up --folder out/testbed`, and in another shell `eval "$(python -m rstar_testbed env out/testbed)"`
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    with tempfile.TemporaryDirectory(prefix="rstar-testbed-") as scratch:
+        target = folder or Path(scratch)
+        started = time.monotonic()
+        with Testbed.start(target, training_operator=training_operator, minio=minio) as bed:
+            (target / ENVIRONMENT).write_text(json.dumps(_environment(bed), indent=2))
+            print(f"testbed: ready in {time.monotonic() - started:.1f} s; Ctrl-C ends it", file=sys.stderr)
+            typer.echo(_exports(_environment(bed)))
+            sys.stdout.flush()
+            try:
+                signal.pause()
+            except KeyboardInterrupt:
+                print("testbed: ending", file=sys.stderr)
+
+
+@app.command()
+def env(folder: Annotated[Path, typer.Argument(help="Folder of a testbed that is up.")]) -> None:
+    """Print what a shell needs to use a testbed: KUBECONFIG, the store, and PATH with kubectl and helm.
+
+    Example: `eval "$(python -m rstar_testbed env out/testbed)"`
+    """
+    written = folder / ENVIRONMENT
+    if not written.exists():
+        raise TestbedError(
+            f"No testbed is up in {folder}: start one with 'python -m rstar_testbed up --folder {folder}'."
+        )
+    typer.echo(_exports(json.loads(written.read_text())))
+
+
+def _environment(bed: Testbed) -> dict[str, str]:
+    return {**bed.environment(), "PATH": search_path(("kubectl", "helm", "helm-unittest", "helm-docs"))}
+
+
+def _exports(environment: dict[str, str]) -> str:
+    lines = [
+        f"export {name}={shlex.quote(value)}" if name != "PATH" else f'export PATH={shlex.quote(value)}:"$PATH"'
+        for name, value in environment.items()
+    ]
+    return "\n".join(lines)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def run() -> None:
+    """Run the command line and exit."""
+    try:
+        app()
+    except TestbedError as error:
+        print(f"testbed: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()

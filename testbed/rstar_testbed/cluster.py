@@ -1,0 +1,171 @@
+"""A whole testbed: control plane, training-operator, MinIO, in one folder, for the time of a ``with``.
+
+    with Testbed.start(folder) as bed:
+        bed.kubectl("get", "namespaces")
+
+Everything listens on 127.0.0.1, everything is written to the folder, and nothing outlives the process that started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rstar_testbed.binaries import Binaries
+from rstar_testbed.control_plane import ControlPlane
+from rstar_testbed.errors import CommandError, TestbedError
+from rstar_testbed.object_store import Minio
+from rstar_testbed.processes import Component
+from rstar_testbed.training_operator import start_training_operator
+
+
+class Testbed:
+    """A running testbed. Made by :meth:`start`."""
+
+    __test__ = False  # The name is the package's, not a test's.
+
+    def __init__(self, folder: Path, binaries: Mapping[str, Path], plane: ControlPlane) -> None:
+        self.folder = folder
+        self.binaries = binaries
+        self.minio: Minio | None = None
+        self._plane = plane
+        self._training_operator: Component | None = None
+
+    @classmethod
+    def start(cls, folder: Path, *, training_operator: bool = True, minio: bool = True) -> Self:
+        """Start the components and return when all work; programs that are not built yet are built first.
+
+        ``folder`` must be new or empty. Raises :class:`TestbedError` with the last lines of the component that failed.
+        """
+        folder = folder.absolute()
+        if folder.exists() and any(folder.iterdir()):
+            raise TestbedError(
+                f"{folder} is not empty: a testbed needs a folder of its own; remove it or name another."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        binaries = Binaries()
+        needed = [
+            "kube-apiserver",
+            *(["minio"] if minio else []),
+            *(["training-operator"] if training_operator else []),
+        ]
+        for name in needed:
+            binaries[name]
+        bed = cls(folder, binaries, ControlPlane(folder, binaries))
+        try:
+            if minio:
+                bed.minio = Minio(folder, binaries["minio"])
+            bed._plane.start()
+            if training_operator:
+                bed._training_operator = start_training_operator(bed._plane, binaries)
+            if bed.minio:
+                bed.minio.wait()
+        except BaseException:
+            bed.stop()
+            raise
+        return bed
+
+    def stop(self) -> None:
+        """End every component. The folder stays, with its logs."""
+        if self._training_operator:
+            self._training_operator.stop()
+        self._plane.stop()
+        if self.minio:
+            self.minio.stop()
+
+    def __enter__(self) -> Self:
+        """Return the testbed itself: it runs already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every component."""
+        self.stop()
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return self._plane.server
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Kubeconfig of a cluster admin."""
+        return self._plane.kubeconfig
+
+    def user_kubeconfig(self, name: str, groups: tuple[str, ...] = ()) -> Path:
+        """Kubeconfig of a user with a client certificate; RBAC knows it by ``name`` and ``groups``."""
+        return self._plane.write_user(self.folder / f"users/{name}.kubeconfig", name, groups)
+
+    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
+        """Kubeconfig of a ServiceAccount that exists, with a token that the API server issued for it."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+        answer = self._plane.request("POST", path, {"spec": {"expirationSeconds": 24 * 3600}})
+        if answer is None:
+            raise TestbedError(f"There is no ServiceAccount {name} in namespace {namespace}: create it first.")
+        target = self.folder / f"users/{namespace}-{name}.kubeconfig"
+        return self._plane.write_token(target, name, answer["status"]["token"], namespace)
+
+    def kubectl(
+        self, *arguments: str, input: str | None = None, check: bool = True, kubeconfig: Path | None = None
+    ) -> str:
+        """Run kubectl, as cluster admin unless told otherwise; what it printed.
+
+        Raises :class:`CommandError` where it fails; with ``check=False`` the error is returned after the output.
+        """
+        return self._run("kubectl", arguments, input, check, kubeconfig)
+
+    def helm(
+        self, *arguments: str, input: str | None = None, check: bool = True, kubeconfig: Path | None = None
+    ) -> str:
+        """Run helm as :meth:`kubectl` runs kubectl."""
+        return self._run("helm", arguments, input, check, kubeconfig)
+
+    def requests(self, *, verbs: tuple[str, ...] = ()) -> Counter[tuple[str, str]]:
+        """How many API requests were answered so far, by user name and the first word of the user agent."""
+        counted: Counter[tuple[str, str]] = Counter()
+        with self._plane.audit_log.open() as lines:
+            for line in lines:
+                if not line.endswith("\n"):
+                    break  # It is just being written.
+                event = json.loads(line)
+                if event["stage"] == "ResponseComplete" and (not verbs or event["verb"] in verbs):
+                    counted[event["user"]["username"], event.get("userAgent", "").split("/")[0]] += 1
+        return counted
+
+    def environment(self) -> dict[str, str]:
+        """Return what a shell needs to use this testbed."""
+        found = {"KUBECONFIG": str(self.kubeconfig)}
+        if self.minio:
+            found |= self.minio.environment("s3://rstar/default")
+        return found
+
+    def _run(
+        self, program: str, arguments: tuple[str, ...], input: str | None, check: bool, kubeconfig: Path | None
+    ) -> str:
+        home = self.folder / "home"
+        environment = {
+            **os.environ,
+            "KUBECONFIG": str(kubeconfig or self.kubeconfig),
+            "HOME": str(home),
+            "KUBERC": "off",
+        }
+        command = [str(self.binaries[program]), *arguments]
+        done = subprocess.run(
+            command,
+            input=input,
+            capture_output=True,
+            text=True,
+            env=environment,
+            stdin=None if input is not None else subprocess.DEVNULL,
+            check=False,
+        )
+        if check and done.returncode:
+            raise CommandError(" ".join([program, *arguments]), done.returncode, done.stderr or done.stdout)
+        return done.stdout if check else done.stdout + done.stderr

@@ -1,0 +1,133 @@
+"""A thin asynchronous client of the Kubernetes API: plain dictionaries in and out, watches that heal themselves.
+
+One connection pool on one event loop, no limit on requests per second: hundreds of pods are played at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+import yaml
+
+_PATCH: Final = "application/merge-patch+json"
+
+
+class ApiError(Exception):
+    """The API server refused: ``status`` is the HTTP status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+class Api:
+    """A connection to an API server, by a kubeconfig with embedded certificates or a token."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        config = yaml.safe_load(kubeconfig.read_text())
+        cluster = config["clusters"][0]["cluster"]
+        user = config["users"][0]["user"]
+        self.server: str = cluster["server"]
+        self.authority_pem = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        self._tls = ssl.create_default_context(cadata=self.authority_pem)
+        self._headers = {"User-Agent": "rstar-test-kubelet"}
+        if "token" in user:
+            self._headers["Authorization"] = f"Bearer {user['token']}"
+        else:
+            with tempfile.NamedTemporaryFile() as pem:  # ssl takes a client's certificate from a file only.
+                pem.write(base64.b64decode(user["client-certificate-data"]))
+                pem.write(base64.b64decode(user["client-key-data"]))
+                pem.flush()
+                self._tls.load_cert_chain(pem.name)
+
+    async def __aenter__(self) -> Self:
+        """Open the connection pool."""
+        self._session = aiohttp.ClientSession(
+            base_url=self.server,
+            headers=self._headers,
+            connector=aiohttp.TCPConnector(ssl=self._tls, limit=32),
+            timeout=aiohttp.ClientTimeout(total=30),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection pool."""
+        await self._session.close()
+
+    async def call(self, method: str, path: str, body: Any = None, *, content_type: str = "application/json") -> Any:
+        """One request; raises :class:`ApiError`."""
+        data = None if body is None else json.dumps(body)
+        async with self._session.request(method, path, data=data, headers={"Content-Type": content_type}) as answer:
+            content = await answer.json()
+            if answer.status >= 400:
+                raise ApiError(answer.status, content.get("message", ""))
+            return content
+
+    async def patch(self, path: str, body: Any) -> Any:
+        """Merge ``body`` into the object."""
+        return await self.call("PATCH", path, body, content_type=_PATCH)
+
+    async def watch(self, path: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """All objects of a collection as ADDED, then each change, for ever; what vanished while the watch was broken is DELETED."""
+        known: dict[str, dict[str, Any]] = {}
+        while True:
+            listed = await self._list(path)
+            now = {item["metadata"]["uid"]: item for item in listed["items"]}
+            for uid in known.keys() - now.keys():
+                yield "DELETED", known.pop(uid)
+            for uid, item in now.items():
+                kind = "MODIFIED" if uid in known else "ADDED"
+                known[uid] = item
+                yield kind, item
+            async for kind, item in self._stream(path, listed["metadata"]["resourceVersion"]):
+                if kind == "DELETED":
+                    known.pop(item["metadata"]["uid"], None)
+                else:
+                    known[item["metadata"]["uid"]] = item
+                yield kind, item
+
+    async def _list(self, path: str) -> Any:
+        while True:
+            try:
+                return await self.call("GET", path)
+            except (aiohttp.ClientError, TimeoutError):
+                await asyncio.sleep(0.2)
+
+    async def _stream(self, path: str, version: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Changes after ``version``, over as many requests as it takes; ends when the API server has forgotten it."""
+        while True:
+            query = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true"}
+            try:
+                async with self._session.get(path, params=query, timeout=aiohttp.ClientTimeout(sock_connect=5)) as answer:
+                    if answer.status >= 400:
+                        return
+                    async for line in _lines(answer):
+                        event = json.loads(line)
+                        if event["type"] == "ERROR":
+                            return
+                        version = event["object"]["metadata"]["resourceVersion"]
+                        if event["type"] != "BOOKMARK":
+                            yield event["type"], event["object"]
+            except (aiohttp.ClientError, TimeoutError):
+                await asyncio.sleep(0.2)
+
+
+async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Lines of any length; the library's own iterator refuses long ones."""
+    rest = b""
+    async for chunk in answer.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line

@@ -1,0 +1,51 @@
+"""Names that a pod can look up: a file for /etc/hosts, made from all EndpointSlices. Pure, except for :func:`rewrite`.
+
+A Service's names stand for all its ready pods, headless or not: there is no kube-proxy here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from rstar_testbed.kubelet.plays import Pod
+
+_SERVICE: Final = "kubernetes.io/service-name"
+
+# (namespace, service) -> addresses of its ready pods.
+Services = dict[tuple[str, str], list[str]]
+
+
+def services_of(slices: Iterable[dict[str, Any]]) -> Services:
+    """Ready addresses of every Service."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for each in slices:
+        service = each["metadata"].get("labels", {}).get(_SERVICE)
+        if not service:
+            continue
+        addresses = found.setdefault((each["metadata"]["namespace"], service), set())
+        for endpoint in each.get("endpoints") or []:
+            if endpoint.get("conditions", {}).get("ready", True):
+                addresses.update(endpoint["addresses"])
+    return {key: sorted(addresses) for key, addresses in found.items()}
+
+
+def hosts_text(pod: Pod, address: str, services: Services) -> str:
+    """Content of the pod's /etc/hosts."""
+    own = pod["metadata"]["namespace"]
+    lines = ["127.0.0.1 localhost", f"{address} {pod['metadata']['name']}"]
+    for (namespace, service), addresses in sorted(services.items()):
+        full = f"{service}.{namespace}"
+        names = [f"{full}.svc.cluster.local", f"{full}.svc", full]
+        if namespace == own and service != pod["metadata"]["name"]:
+            names.append(service)
+        lines += [f"{each} {' '.join(names)}" for each in addresses]
+    return "\n".join(lines) + "\n"
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Change the file in place: it is mounted, and a new file of that name would not be seen."""
+    with path.open("r+b") as file:
+        file.write(text.encode())
+        file.truncate()

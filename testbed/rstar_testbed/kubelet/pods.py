@@ -1,0 +1,183 @@
+"""The life of one pod on the test kubelet: bound, started, restarted, terminated, deleted.
+
+Knows what the API wants to hear and when; refuses to know what a container does (that is its :mod:`workload`).
+Probes of liveness, init containers and lifecycle hooks are not played: init containers count as done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from rstar_testbed.kubelet.api import Api, ApiError
+from rstar_testbed.kubelet.plays import Pending, Play, Pod, Waiting
+from rstar_testbed.kubelet.status import Container, pod_status, restarts, unschedulable
+from rstar_testbed.kubelet.workload import CannotStartError, Workload
+
+# A tenth of the real kubelet's and below: what is tested is that pods come back, not how patiently.
+_FIRST_BACK_OFF: Final = 0.5
+_LONGEST_BACK_OFF: Final = 10.0
+_PREPARE_AGAIN: Final = 0.5
+
+
+def now() -> str:
+    """Return the time as the API writes it."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def path_of(pod: Pod) -> str:
+    """URL path of the pod."""
+    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+
+
+class PodLife:
+    """Plays one pod from the moment it is seen to the moment it is gone."""
+
+    def __init__(self, api: Api, pod: Pod, play: Play, node: str, open_workload: Callable[[], tuple[Workload, str]]) -> None:
+        self.pod = pod
+        self._api = api
+        self._play = play
+        self._node = node
+        self._open_workload = open_workload
+        self._workload: Workload | None = None
+        self._address = ""
+        self._bound = ""
+        self._containers = {each["name"]: Container() for each in pod["spec"]["containers"]}
+        self._ending = asyncio.Event()
+        self._changed = asyncio.Event()
+        self.task = asyncio.create_task(self._live())
+        self._deletion: asyncio.Task[None] | None = None
+
+    def see(self, pod: Pod) -> None:
+        """Take note of the pod as it is now."""
+        self.pod = pod
+        if pod["metadata"].get("deletionTimestamp") and self._deletion is None:
+            self._deletion = asyncio.create_task(self._delete(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
+
+    async def abandon(self) -> None:
+        """End everything at once and say nothing to the API: the pod is gone, or the kubelet goes."""
+        self._ending.set()
+        own = asyncio.current_task()
+        tasks = [task for task in (self.task, self._deletion) if task is not None and task is not own]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._workload:
+            await self._workload.close()
+
+    async def _live(self) -> None:
+        if isinstance(self._play, Pending):
+            await self._patch(unschedulable(self._play.message, now()))
+            return
+        if not await self._bind():
+            return
+        if isinstance(self._play, Waiting):
+            for name in self._containers:
+                self._set(name, Container(reason=self._play.reason, message=self._play.message))
+            await self._report()
+            return
+        self._workload, self._address = self._open_workload()
+        reporter = asyncio.create_task(self._report_changes())
+        try:
+            if await self._prepare(self._workload):
+                await asyncio.gather(*(self._run(self._workload, each) for each in self.pod["spec"]["containers"]))
+            await self._workload.close()
+        finally:
+            reporter.cancel()
+            await asyncio.gather(reporter, return_exceptions=True)
+        await self._report()
+
+    async def _bind(self) -> bool:
+        """Bind the pod to this node; False if somebody else did, or it is gone."""
+        metadata = self.pod["metadata"]
+        binding = {
+            "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": self._node},
+        }
+        try:
+            await self._api.call("POST", path_of(self.pod) + "/binding", binding)
+        except ApiError as error:
+            if error.status in (404, 409):
+                return False
+            raise
+        self._bound = now()
+        return True
+
+    async def _prepare(self, workload: Workload) -> bool:
+        while not self._ending.is_set():
+            try:
+                await workload.prepare()
+            except CannotStartError as error:
+                for name in self._containers:
+                    self._set(name, Container(reason=error.reason, message=str(error)))
+                await self._sleep(_PREPARE_AGAIN)
+            else:
+                return True
+        return False
+
+    async def _run(self, workload: Workload, container: dict[str, Any]) -> None:
+        name = container["name"]
+        back_off = _FIRST_BACK_OFF
+        while True:
+            self._set(name, self._containers[name].run(now()))
+            outcome = await workload.run(container, lambda ready: self._be_ready(name, ready))
+            ended = self._containers[name].end(now(), outcome.code, outcome.reason, outcome.message)
+            if self._ending.is_set() or not restarts(self.pod, ended):
+                self._set(name, ended)
+                return
+            self._set(name, ended.back_off())
+            if await self._sleep(back_off):
+                self._set(name, ended)
+                return
+            back_off = min(2 * back_off, _LONGEST_BACK_OFF)
+
+    async def _delete(self, grace: int) -> None:
+        self._ending.set()
+        if self._workload:
+            await self._workload.terminate(grace)
+        await asyncio.gather(self.task, return_exceptions=True)
+        body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.pod["metadata"]["uid"]}}
+        with contextlib.suppress(ApiError):  # Gone already, or there is another pod of that name.
+            await self._api.call("DELETE", path_of(self.pod), body)
+
+    def _be_ready(self, name: str, ready: bool) -> None:
+        self._set(name, replace(self._containers[name], ready=ready))
+
+    def _set(self, name: str, container: Container) -> None:
+        if self._containers[name] != container:
+            self._containers[name] = container
+            self._changed.set()
+
+    async def _sleep(self, seconds: float) -> bool:
+        """Sleep; True, and at once, if the pod is told to end."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), seconds)
+        return self._ending.is_set()
+
+    async def _report_changes(self) -> None:
+        while True:
+            await self._changed.wait()
+            await self._report()
+
+    async def _report(self) -> None:
+        self._changed.clear()
+        status = pod_status(
+            self.pod,
+            self._containers,
+            address=self._address,
+            node_address="127.0.0.1",
+            bound=self._bound,
+            now=now(),
+        )
+        await self._patch(status)
+
+    async def _patch(self, status: dict[str, Any]) -> None:
+        try:
+            self.pod = await self._api.patch(path_of(self.pod) + "/status", {"status": status})
+        except ApiError as error:
+            if error.status != 404:
+                raise

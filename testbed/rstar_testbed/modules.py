@@ -1,0 +1,133 @@
+"""The Go modules of the testbed: what is built from which, and where the Go command keeps their sources.
+
+Versions stand in one place only, the ``go.mod`` files of ``testbed/go``; this module reads them from there. It refuses
+to build anything: that is ``binaries.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from rstar_testbed.errors import TestbedError
+
+SOURCES: Final = Path(__file__).parents[1] / "go"
+
+KUBERNETES: Final = "k8s.io/kubernetes"
+TRAINING_OPERATOR: Final = "github.com/kubeflow/training-operator"
+
+# The Kubernetes versions that charts are checked against, oldest first; the last is the one that runs.
+OPENAPI_VERSIONS: Final = ("v1.33.13", "v1.34.4", "v1.35.4")
+
+
+@dataclass(frozen=True)
+class Module:
+    """A folder of ``testbed/go``: the package it builds into one binary, by which names that is called."""
+
+    name: str
+    package: str
+    requires: str
+    names: tuple[str, ...]
+    stamps: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where its ``go.mod`` is."""
+        return SOURCES / self.name
+
+    @property
+    def version(self) -> str:
+        """The pinned version of what is built, as ``go.mod`` has it."""
+        text = (self.folder / "go.mod").read_text()
+        found = re.search(rf"^\s*(?:require )?{re.escape(self.requires)} (v\S+)", text, re.MULTILINE)
+        if found is None:
+            raise TestbedError(f"{self.folder / 'go.mod'} requires no {self.requires}: add it.")
+        return found.group(1)
+
+    @property
+    def stamp(self) -> str:
+        """Linker flags that write the version into the binary."""
+        major, minor, _ = self.version.removeprefix("v").split(".", 2)
+        values = {"version": self.version, "major": major, "minor": minor}
+        return " ".join(f"-X {stamp.format(**values)}" for stamp in self.stamps)
+
+    def key(self) -> str:
+        """Digest of all that the binary depends on: sources, versions, flags, the Go version."""
+        digest = hashlib.sha256(repr((self, go_version())).encode())
+        for path in sorted(self.folder.iterdir()):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        return digest.hexdigest()[:16]
+
+
+# Without these kubectl and the API server call themselves v0.0.0, and Helm refuses charts that ask for a version.
+_KUBE_VERSION: Final = tuple(
+    f"k8s.io/component-base/version.{variable}"
+    for variable in ("gitVersion={version}", "gitMajor={major}", "gitMinor={minor}")
+)
+
+MODULES: Final = (
+    Module("kube", ".", KUBERNETES, ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl"), _KUBE_VERSION),
+    Module(
+        "training-operator", f"{TRAINING_OPERATOR}/cmd/training-operator.v1", TRAINING_OPERATOR, ("training-operator",)
+    ),
+    Module("minio", "github.com/minio/minio", "github.com/minio/minio", ("minio",)),
+    Module("helm", "helm.sh/helm/v3/cmd/helm", "helm.sh/helm/v3", ("helm",)),
+    Module(
+        "helm-unittest",
+        "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
+        "github.com/helm-unittest/helm-unittest",
+        ("helm-unittest",),
+    ),
+    Module("helm-docs", "github.com/norwoodj/helm-docs/cmd/helm-docs", "github.com/norwoodj/helm-docs", ("helm-docs",)),
+)
+
+
+def go(*arguments: str, folder: Path) -> str:
+    """Run the Go command in ``folder``; its standard output.
+
+    The user's GOFLAGS and workspace are put aside: a vendoring flag or a ``go.work`` above would change what is built.
+    """
+    binary = shutil.which("go")
+    if binary is None:
+        raise TestbedError(
+            "The testbed is built from Go modules and there is no go on the PATH: install Go 1.26 or later."
+        )
+    environment = {**os.environ, "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off", "CGO_ENABLED": "0"}
+    done = subprocess.run(
+        [binary, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise TestbedError(f"go {' '.join(arguments[:2])} in {folder} failed: " + " | ".join(lines[-12:]))
+    return done.stdout
+
+
+@cache
+def go_version() -> str:
+    """For example ``go1.26.8``."""
+    return go("env", "GOVERSION", folder=SOURCES).strip()
+
+
+def module_folder(path: str, version: str) -> Path:
+    """Where the sources of a module are, downloaded first if need be."""
+    found = json.loads(go("mod", "download", "-json", f"{path}@{version}", folder=SOURCES / "kube"))
+    return Path(found["Dir"])
+
+
+def pytorchjob_crd() -> Path:
+    """Find the CustomResourceDefinition of PyTorchJob, of the training-operator that runs."""
+    version = next(module.version for module in MODULES if module.requires == TRAINING_OPERATOR)
+    return module_folder(TRAINING_OPERATOR, version) / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
+
+
+def openapi(version: str) -> Path:
+    """``swagger.json`` of a Kubernetes version (one of :data:`OPENAPI_VERSIONS`): all built-in kinds with their fields."""
+    return module_folder(KUBERNETES, version) / "api/openapi-spec/swagger.json"

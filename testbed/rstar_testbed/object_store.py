@@ -1,0 +1,89 @@
+"""MinIO of the testbed: one server on a folder, and what a client needs to be its root user."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import minio
+from minio.credentials.providers import StaticProvider
+
+from rstar_testbed.processes import Component, free_port
+
+_SECONDS: Final = 60.0
+_REGION: Final = "us-east-1"
+
+
+class Minio:
+    """A running MinIO. ``endpoint`` is a URL; the keys are its root user's."""
+
+    def __init__(self, folder: Path, binary: Path) -> None:
+        self._port = free_port()
+        self.endpoint = f"http://127.0.0.1:{self._port}"
+        self.access_key = "rstar-testbed"
+        self.secret_key = uuid.uuid4().hex
+        self._component = Component(
+            "minio",
+            [
+                binary, "server", "--quiet", "--anonymous",
+                "--address", f"127.0.0.1:{self._port}", "--console-address", f"127.0.0.1:{free_port()}",
+                folder / "minio",
+            ],
+            folder / "logs/minio.log",
+            {
+                "MINIO_ROOT_USER": self.access_key,
+                "MINIO_ROOT_PASSWORD": self.secret_key,
+                "MINIO_BROWSER": "off",
+                # It would look for a newer version of itself, and for others of its kind.
+                "MINIO_UPDATE": "off",
+                "MINIO_CALLHOME_ENABLE": "off",
+                "MINIO_REGION": _REGION,
+            },
+        )  # fmt: skip
+
+    def wait(self) -> None:
+        """Return when it takes requests."""
+        self._component.wait_until(self._listens, _SECONDS)
+
+    def stop(self) -> None:
+        """Kill it."""
+        self._component.stop()
+
+    def client(self) -> minio.Minio:
+        """Return a client of the root user."""
+        return minio.Minio(
+            self.endpoint.removeprefix("http://"),
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            secure=False,
+            region=_REGION,
+        )
+
+    def admin(self) -> minio.MinioAdmin:
+        """Return the administration of users and policies, as the root user."""
+        return minio.MinioAdmin(
+            endpoint=self.endpoint.removeprefix("http://"),
+            credentials=StaticProvider(self.access_key, self.secret_key),
+            secure=False,
+            region=_REGION,
+        )
+
+    def environment(self, store: str) -> Mapping[str, str]:
+        """Environment in which a program finds ``store`` (``s3://BUCKET/PREFIX``), and what a storage Secret holds."""
+        return {
+            "RSTAR_STORE": store,
+            "RSTAR_S3_ENDPOINT": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": _REGION,
+        }
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,77 @@
+"""Components of the testbed as processes: a log each, a death quoted by its last lines, no orphan ever.
+
+A component that its parent cannot end is ended by the kernel (see :mod:`rstar.local.tether`), so a testbed is started
+in a thread that lives as long as the testbed: the kernel watches the thread, not the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from rstar_testbed.errors import TestbedError
+
+# Below the range that the kernel gives to clients: a port that is free now is not lent to a connection a moment later.
+_PORTS: Final = range(20_000, 32_000)
+_LAST_LINES: Final = 8
+
+
+def free_port() -> int:
+    """Find a TCP port of loopback on which nobody listens."""
+    while True:
+        port = random.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def last_lines(path: Path) -> str:
+    """Read the end of a log, on one line."""
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return " | ".join(line.strip() for line in lines[-_LAST_LINES:]) or "it wrote nothing"
+
+
+class Component:
+    """One running program, with its own process group and log."""
+
+    def __init__(
+        self, name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.log = log
+        tether = [sys.executable, "-m", "rstar.local.tether", str(os.getpid()), str(int(signal.SIGKILL))]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [*tether, *map(str, command)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Return once ``ready()``; raise with the log's end if the program dies first, or takes too long."""
+        until = time.monotonic() + seconds
+        while not ready():
+            if (code := self._process.poll()) is not None:
+                raise TestbedError(f"{self.name} ended with exit code {code} ({self.log}): {last_lines(self.log)}")
+            if time.monotonic() > until:
+                raise TestbedError(f"{self.name} was not ready in {seconds:.0f} s ({self.log}): {last_lines(self.log)}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Kill the group: what it holds is thrown away with the folder, and an API server asked nicely lingers."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
