@@ -10,13 +10,16 @@ from importlib.metadata import version as distribution_version
 
 import typer
 
+from rstar.cli.change_commands import cancel, resume, suspend
 from rstar.cli.data_command import data
 from rstar.cli.errors import INTERRUPTED, CommandError
 from rstar.cli.evaluate_command import evaluate
+from rstar.cli.logs_command import logs
 from rstar.cli.run_command import run_rounds_file
 from rstar.cli.serve_command import ServiceGroup
 from rstar.cli.solve_command import solve
 from rstar.cli.status_command import status
+from rstar.cli.submit_command import submit
 
 app = typer.Typer(
     name="rstar",
@@ -28,7 +31,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run_rounds_file)
+app.command()(submit)
 app.command()(status)
+app.command()(logs)
+app.command()(suspend)
+app.command()(resume)
+app.command()(cancel)
 app.command()(solve)
 app.command()(evaluate)
 app.add_typer(data, name="data")

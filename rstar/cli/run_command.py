@@ -6,6 +6,7 @@ The work is the driver's (``rstar.local``). This module refuses to decide anythi
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,6 +55,8 @@ def run_rounds_file(
     except StoreError as error:
         raise CommandError(str(error), FAILED) from None
     location = store if "://" in store else str(Path(store).absolute())
+    for sentence in _wishes(work, [item.name for item in rounds], store):
+        typer.echo(f"rstar: {sentence}", err=True)
     with ExitStack() as view:
         report = _report(view, [item.name for item in rounds], watch=watch, quiet=quiet, lines_to_stderr=json)
         try:
@@ -69,6 +72,19 @@ def run_rounds_file(
 
         wide_console().print(table)
     _finish(result, store)
+
+
+def _wishes(work: Path, names: list[str], store: str) -> Iterator[str]:
+    """Say what was asked of the rounds while nobody was at work."""
+    from rstar.local.control import Control
+
+    for name in names:
+        control = Control(work / name)
+        wish = control.read()
+        if wish.cancel:
+            yield f"round {name} was cancelled; to run it all the same, give it another name or delete {control.path}"
+        elif wish.suspend:
+            yield f"round {name} is suspended: it waits until 'rstar resume {name} --store {store}'"
 
 
 def _report(view: ExitStack, names: list[str], *, watch: bool | None, quiet: bool, lines_to_stderr: bool) -> Report:

@@ -2,8 +2,9 @@
 
 The planner decides (``rstar.rounds.plan``), the same one that the operator asks. This loop only looks at
 processes and carries out actions. It may be killed at any time: the next run goes on from the journal and
-the store. SIGINT or SIGTERM suspends the round: stages save what they have and end. It refuses to run
-beside another driver in the same store.
+the store. SIGINT or SIGTERM suspends the round: stages save what they have and end. What ``rstar suspend`` and
+``rstar cancel`` ask for (``rstar.local.control``) is looked at every time: a round that is suspended so holds its
+driver until it is resumed. It refuses to run beside another driver in the same store.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from types import FrameType
 from typing import Final
 
 from rstar.local.commands import Commands
+from rstar.local.control import Control, Wish
 from rstar.local.journal import Journal
 from rstar.local.lock import sole_driver
 from rstar.local.results import Report, RunResult, Snapshot
@@ -38,6 +40,7 @@ def run_rounds(
 ) -> RunResult:
     """Run ``rounds``, in order of their numbers, until they are done, one fails or is suspended, or a signal comes.
 
+    A round that is suspended by ``rstar suspend`` is waited for; one whose spec says ``suspend`` ends the run.
     ``work`` holds journals, logs and the lock. Raises ``DriverRunningError`` when another driver has it. Must run
     in the main thread: children are tied to it, and signals arrive there.
     """
@@ -101,6 +104,7 @@ class _Run:
         self._statuses: dict[str, RoundStatus] = {}
 
     def all(self) -> RunResult:
+        self._announce()
         stages: Stages | None = None
         for item in self._rounds:
             stages = self._stages(item)
@@ -110,6 +114,13 @@ class _Run:
                 break
         return self._result(stages)
 
+    def _announce(self) -> None:
+        """Let others see the rounds to come, and suspend or cancel them, before they begin."""
+        for item in self._rounds:
+            journal = Journal(self._work / item.name)
+            if journal.status is None:
+                journal.note(item.spec.round, RoundStatus(phase="Waiting", message="has not begun"))
+
     def _stages(self, item: EvolutionRound) -> Stages:
         stages = Stages(item, self._store, Journal(self._work / item.name), self._commands)
         stages.take_over(self._previous(item))
@@ -118,9 +129,12 @@ class _Run:
     def _one(self, item: EvolutionRound, stages: Stages, *, last: bool) -> None:
         """Drive one round to its end. Services of a finished round stay for the next one, whose plan may want them."""
         previous = self._previous(item)
+        control = Control(self._work / item.name)
         while True:
-            planned = self._look(item, stages, previous)
-            over = planned.status.phase != "Running"
+            wish = control.read()
+            planned = self._look(item, stages, previous, wish)
+            held = planned.status.phase == "Suspended" and wish.suspend and self._signals.first is None
+            over = planned.status.phase != "Running" and not held
             going_on = planned.status.phase == "Succeeded" and not last and self._signals.first is None
             if not going_on:
                 for action in planned.actions:
@@ -133,7 +147,7 @@ class _Run:
                 self._services.kill()
             self._signals.wait()
 
-    def _look(self, item: EvolutionRound, stages: Stages, previous: PreviousRound) -> Plan:
+    def _look(self, item: EvolutionRound, stages: Stages, previous: PreviousRound, wish: Wish) -> Plan:
         before = self._statuses.get(item.name)
         observed = Observed(
             attempts=stages.observe(),
@@ -141,9 +155,10 @@ class _Run:
             previous=previous,
             conditions=before.conditions if before else (),
             progress=read_progress(stages.journal),
-            suspended=self._signals.first is not None,
+            suspended=self._signals.first is not None or wish.suspend,
         )
-        planned = plan(item.spec, item.name, observed, datetime.now(UTC))
+        spec = item.spec.model_copy(update={"cancel": True}) if wish.cancel else item.spec
+        planned = plan(spec, item.name, observed, datetime.now(UTC))
         self._statuses[item.name] = planned.status
         stages.journal.note(item.spec.round, planned.status)
         self._report(Snapshot(dict(self._statuses), item.name, observed.services))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rstar.local.children import Identity
 from rstar.rounds.observed import Attempt, AttemptState, EndReason, ManifestRef, Stage, StageOutput
@@ -22,6 +22,8 @@ from rstar.rounds.spec import MUTABLE, EvolutionRoundSpec
 from rstar.rounds.status import RoundStatus
 
 Inputs = Sequence[tuple[str, ManifestRef]]
+
+_NO_PROGRESS: Final[dict[str, Any]] = {"progress": {}, "progress_text": "", "solved_percent": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,7 @@ class Journal:
         """Keep the status for ``rstar status``; written only when more than the progress changed."""
         before = self.status
         self.number, self.status = number, status
-        still = before is not None and before.model_copy(update={"progress": {}}) == status.model_copy(
-            update={"progress": {}}
-        )
-        if not still:
+        if before is None or before.model_copy(update=_NO_PROGRESS) != status.model_copy(update=_NO_PROGRESS):
             self.write()
 
     def write(self) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 from rstar.local.children import Child
 from rstar.local.commands import Commands
 from rstar.local.last_words import last_word
+from rstar.local.log_files import service_log
 from rstar.rounds.observed import Service, ServiceKind, ServiceRef, ServiceState
 
 GRACE_SECONDS: Final = 10.0
@@ -68,7 +69,7 @@ class Services:
             # A service has no state to save, and the next driver wants its memory at once: it dies with this one.
             child = Child(
                 launch.command,
-                self._folder / f"{name}.log",
+                service_log(self._folder, ref.kind, running.number, replica),
                 launch.environment,
                 grace=GRACE_SECONDS,
                 parent_death_signal=signal.SIGKILL,

@@ -21,6 +21,7 @@ from rstar.local.children import Child, end_orphan
 from rstar.local.commands import Commands, StageFiles
 from rstar.local.journal import Entry, Journal, fingerprint
 from rstar.local.last_words import last_word
+from rstar.local.log_files import attempt_log
 from rstar.rounds.actions import EndStage, StartStage
 from rstar.rounds.observed import (
     BAD_INPUT,
@@ -117,7 +118,7 @@ class Stages:
 
     def log(self, attempt: Attempt) -> Path:
         """Return the log file of an attempt."""
-        return self.journal.folder / "logs" / f"{attempt.stage}-{attempt.number}.log"
+        return attempt_log(self.journal.folder, attempt.stage, attempt.number)
 
     def _finish(self, attempt: Attempt, code: int) -> None:
         result = _read_object(_files(self.journal, attempt).result)

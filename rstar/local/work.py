@@ -6,7 +6,6 @@ refuses to change anything.
 
 from __future__ import annotations
 
-import fcntl
 import re
 from pathlib import Path
 
@@ -22,19 +21,6 @@ def work_folder(store: Store) -> Path:
     if isinstance(store, FolderStore):
         return store.path(".rstar")
     return Path(".rstar") / re.sub(r"[^A-Za-z0-9._-]+", "-", store.uri).strip("-")
-
-
-def driver_pid(work: Path) -> str | None:
-    """Return the pid of the driver that works there now, or None."""
-    try:
-        with (work / "lock").open() as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return handle.read().strip()
-    except FileNotFoundError:
-        pass
-    return None
 
 
 def round_status(work: Path, name: str) -> RoundStatus | None:

@@ -140,7 +140,7 @@ def test_a_file_with_faults_is_refused_with_all_of_them(tmp_path: Path) -> None:
 
 
 def test_status_of_an_empty_store_says_how_to_begin(tmp_path: Path) -> None:
-    refused(rstar("status", "--store", str(tmp_path)), "no round has run", "rstar run FILE")
+    refused(rstar("status", "--store", str(tmp_path)), "no round has run", "rstar submit FILE")
     refused(rstar("status", "r9", "--store", str(tmp_path)), "no round 'r9'")
 
 

@@ -1,0 +1,46 @@
+"""Names of rounds for the shell's completion, in a store or on a cluster.
+
+It is asked while a person waits for a key to do something: it is quick or says nothing, and never an error.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import Annotated, Final
+
+import typer
+
+ANSWER_SECONDS: Final = 2.0
+
+
+def round_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of rounds that start with ``incomplete``."""
+    found: list[str] = []
+
+    def look() -> None:
+        # Nothing is worth a traceback in the middle of a command line.
+        with suppress(Exception, SystemExit):
+            from rstar.cli.options import DEFAULT_STORE
+            from rstar.cli.place import chosen_place
+
+            given = ctx.params
+            place = chosen_place(
+                ctx,
+                given.get("store") or DEFAULT_STORE,
+                given.get("namespace"),
+                given.get("context"),
+                given.get("kubeconfig"),
+            )
+            found.extend(name for name in place.rounds() if name.startswith(incomplete))
+
+    # A thread that nobody waits for: a cluster that does not answer must not hold the shell.
+    asking = threading.Thread(target=look, daemon=True)
+    asking.start()
+    asking.join(ANSWER_SECONDS)
+    return list(found)
+
+
+NameArgument = Annotated[
+    str, typer.Argument(help="The name of the round.", show_default=False, autocompletion=round_names)
+]

@@ -1,0 +1,61 @@
+"""Many YAML files as one list of rounds, checked as ``rstar run`` checks one.
+
+A round's predecessor may be in another of the files. The module refuses files that name a round twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rstar.cli.errors import FAILED, CommandError
+
+if TYPE_CHECKING:
+    from rstar.rounds.spec import EvolutionRound
+    from rstar.rounds.store import Store
+
+
+def checked_rounds(
+    files: Sequence[Path], store: Store | None, number_of: Callable[[str], int | None]
+) -> list[EvolutionRound]:
+    """Return the rounds of all files by number; ``number_of`` knows those that are there already.
+
+    ``store`` is where ``store:`` URIs are looked up; without one they are believed. Raises ``CommandError``.
+    """
+    from rstar.rounds.load import SpecError, load_rounds
+    from rstar.rounds.store import StoreError
+
+    written = parsed_rounds(files)
+    numbers = {item.name: item.spec.round for item in written}
+    try:
+        loaded = [item for file in files for item in load_rounds(file, store, lambda n: numbers.get(n) or number_of(n))]
+    except SpecError as error:
+        raise CommandError(str(error)) from None
+    except StoreError as error:
+        raise CommandError(str(error), FAILED) from None
+    return sorted(loaded, key=lambda item: item.spec.round)
+
+
+def parsed_rounds(files: Sequence[Path]) -> list[EvolutionRound]:
+    """Return the rounds of all files as they are written. Raises ``CommandError``."""
+    from rstar.rounds.load import SpecError, parse_rounds
+
+    try:
+        rounds = [item for file in files for item in parse_rounds(file)]
+    except SpecError as error:
+        raise CommandError(str(error)) from None
+    twice = [name for name, count in Counter(item.name for item in rounds).items() if count > 1]
+    if twice:
+        raise CommandError(f"round {twice[0]}: metadata.name: more than one round of the files has this name")
+    return rounds
+
+
+def rounds_text(rounds: Sequence[EvolutionRound]) -> str:
+    """Return the rounds as one YAML text."""
+    import yaml
+
+    return yaml.safe_dump_all(
+        [item.model_dump(mode="json", by_alias=True, exclude_unset=True) for item in rounds], sort_keys=False
+    )

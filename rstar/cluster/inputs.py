@@ -1,0 +1,108 @@
+"""What a round on a cluster needs of the machine that submits it: local problem files and base models, put into the store.
+
+Named by their contents, so that the same file is uploaded once whoever submits it, and a changed one never takes the
+place of another round's. The module refuses to upload what is already in the store, and to delete anything.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rstar.cluster.api import Cluster, Kind, NotFoundError
+from rstar.rounds.checkpoint import checkpoint_digest, file_digest, files_of
+from rstar.rounds.spec import EvolutionRound, ProblemsSpec
+from rstar.rounds.store import Store
+
+if TYPE_CHECKING:
+    from rstar.rounds.s3_store import S3Store
+
+SECRETS: Final = Kind("/api/v1", "secrets")
+_DIGITS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A local file or folder, and its key in the store."""
+
+    path: Path
+    key: str
+
+
+def is_local(uri: str) -> bool:
+    """Say whether ``uri`` is a path on this machine."""
+    return not uri.startswith(("store:", "hf:"))
+
+
+def local_paths(item: EvolutionRound) -> list[str]:
+    """Return the paths on this machine that a round names."""
+    spec = item.spec
+    uris = [spec.base_model, spec.problems.uri, *([spec.evaluate.problems.uri] if spec.evaluate.problems else [])]
+    return [uri for uri in uris if is_local(uri)]
+
+
+def in_store(item: EvolutionRound) -> tuple[EvolutionRound, list[Input]]:
+    """Return the round with ``store:`` URIs in place of local paths, and what is behind them. Raises ``OSError``."""
+    inputs = {uri: _input(Path(uri)) for uri in local_paths(item)}
+    if not inputs:
+        return item, []
+
+    def moved(uri: str) -> str:
+        return f"store:{inputs[uri].key}" if uri in inputs else uri
+
+    def problems(given: ProblemsSpec) -> ProblemsSpec:
+        return given.model_copy(update={"uri": moved(given.uri)})
+
+    spec = item.spec
+    update: dict[str, object] = {"base_model": moved(spec.base_model), "problems": problems(spec.problems)}
+    if spec.evaluate.problems is not None:
+        update["evaluate"] = spec.evaluate.model_copy(update={"problems": problems(spec.evaluate.problems)})
+    return item.model_copy(update={"spec": spec.model_copy(update=update)}), list(inputs.values())
+
+
+def upload(inputs: Iterable[Input], store: Store, tell: Callable[[str], None]) -> None:
+    """Upload what the store lacks. Raises ``StoreError``."""
+    for item in inputs:
+        files = files_of(item.path) if item.path.is_dir() else [("", item.path)]
+        keys = {f"{item.key}/{relative}" if relative else item.key: path for relative, path in files}
+        missing = {key: path for key, path in keys.items() if not store.exists(key)}
+        if missing:
+            tell(f"uploading {item.path} to store:{item.key} ({_size(missing.values())})")
+        for key, path in missing.items():
+            store.upload(key, path)
+
+
+def namespace_store(cluster: Cluster, namespace: str, secret: str, environment: Mapping[str, str]) -> S3Store:
+    """Open the namespace's store with the keys in its Secret.
+
+    RSTAR_S3_ENDPOINT of ``environment`` wins over the Secret's: from outside of the cluster a store often has another
+    address. Raises ``ClusterError`` when the Secret may not be read, ``ValueError`` when it names no store, ``StoreError``.
+    """
+    from rstar.rounds.s3_store import S3Store
+
+    found = cluster.get(SECRETS, namespace, secret)
+    if found is None:
+        raise NotFoundError(f'secrets "{secret}" not found', 404, "NotFound")
+    settings = {key: base64.b64decode(value).decode() for key, value in (found.get("data") or {}).items()}
+    if endpoint := environment.get("RSTAR_S3_ENDPOINT"):
+        settings["RSTAR_S3_ENDPOINT"] = endpoint
+    if "RSTAR_STORE" not in settings:
+        raise ValueError(f"Secret {secret} in namespace {namespace} has no RSTAR_STORE=s3://BUCKET/PREFIX")
+    return S3Store.from_environment(settings["RSTAR_STORE"], settings)
+
+
+def _input(path: Path) -> Input:
+    digest = checkpoint_digest(path) if path.is_dir() else file_digest(path)
+    return Input(path, f"inputs/{digest[:_DIGITS]}/{path.resolve().name}")
+
+
+def _size(paths: Iterable[Path]) -> str:
+    size = float(sum(path.stat().st_size for path in paths))
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -1,0 +1,147 @@
+"""The EvolutionRounds of one namespace: looked at, submitted, changed.
+
+A submission is planned on plain data and can be tried without effect, so that a file of rounds is taken as a whole or
+not at all. What is there already is changed only where it means something else. The module refuses to create
+anything but EvolutionRounds: their pods are the operator's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from rstar.cluster.api import ROUNDS, Cluster, ClusterError, Json, Kind, NotFoundError
+from rstar.rounds.sentences import sentences
+from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
+from rstar.rounds.status import RoundStatus
+
+Verb = Literal["created", "configured", "unchanged"]
+
+NOT_YET = "no operator has looked at it yet"
+_NAMESPACES = Kind("/api/v1", "namespaces")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What becomes of one round of a file; ``body`` is the object or the merge patch."""
+
+    name: str
+    verb: Verb
+    body: Json
+
+
+class NamespacedRounds:
+    """The rounds of ``namespace``. Every method raises ``ClusterError`` when the cluster refuses."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self._cluster = cluster
+        self.namespace = namespace
+
+    def all(self) -> dict[str, Json]:
+        """Return every round by name, ordered by number. Raises ``NotFoundError`` also when there is no such namespace."""
+        found = self._cluster.list(ROUNDS, self.namespace)
+        if not found:
+            self._check_namespace()
+        ordered = sorted(found, key=lambda item: (number_of(item) or 0, item["metadata"]["name"]))
+        return {item["metadata"]["name"]: item for item in ordered}
+
+    def get(self, name: str) -> Json | None:
+        """Return one round, or None when it is not there."""
+        return self._cluster.get(ROUNDS, self.namespace, name)
+
+    def set(self, name: str, **spec: Any) -> None:
+        """Set fields of a round's spec."""
+        self._cluster.patch(ROUNDS, self.namespace, name, {"spec": spec})
+
+    def submit(self, item: Submission, *, dry_run: bool = False) -> None:
+        """Carry out one submission; ``dry_run``: only say whether the cluster would take it."""
+        if item.verb == "created":
+            self._cluster.create(ROUNDS, self.namespace, item.body, dry_run=dry_run)
+        elif item.verb == "configured":
+            self._cluster.patch(ROUNDS, self.namespace, item.name, item.body, dry_run=dry_run)
+
+    def _check_namespace(self) -> None:
+        """Tell an empty namespace from one that is not there: the list of either is empty."""
+        try:
+            there = self._cluster.get(_NAMESPACES, "", self.namespace) is not None
+        except ClusterError as error:
+            if error.code != 403:
+                raise
+            there = True  # who may not look at namespaces is believed
+        if not there:
+            raise NotFoundError(f'namespaces "{self.namespace}" not found', 404, "NotFound")
+
+
+def number_of(item: Json) -> int | None:
+    """Return the number of a round."""
+    number = item.get("spec", {}).get("round")
+    return number if isinstance(number, int) else None
+
+
+def status_of(item: Json) -> RoundStatus:
+    """Return the status of a round; one that no operator has looked at waits.
+
+    Keys that this version does not know are left out: the operator may be newer. Raises ``ValueError`` when the
+    rest is not a status.
+    """
+    found = item.get("status") or {}
+    if "phase" not in found:
+        return RoundStatus(phase="Waiting", message=NOT_YET)
+    try:
+        return RoundStatus.model_validate(found, extra="ignore")
+    except ValidationError as error:
+        raise ValueError(f"the status of round {_name(item)} is not one: {sentences(error, RoundStatus)[0]}") from None
+
+
+def submission(wanted: EvolutionRound, there: Json | None, namespace: str) -> Submission:
+    """Return what to do for ``wanted``, given the object of its name that is ``there``.
+
+    What ``rstar suspend`` and ``rstar cancel`` have set stays, unless the file says otherwise. Raises ``ValueError``
+    when the object's spec cannot be compared.
+    """
+    metadata = wanted.metadata.model_dump(mode="json")
+    if there is None:
+        spec = wanted.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        kind = {"apiVersion": wanted.api_version, "kind": wanted.kind}
+        return Submission(
+            wanted.name, "created", {**kind, "metadata": {**metadata, "namespace": namespace}, "spec": spec}
+        )
+    try:
+        before = EvolutionRoundSpec.model_validate(there["spec"], extra="ignore")
+    except ValidationError as error:
+        fault = sentences(error, EvolutionRoundSpec)[0]
+        raise ValueError(f"round {wanted.name} is there, and its spec is not one of this version: {fault}") from None
+    kept = {key: getattr(before, key) for key in ("suspend", "cancel") if key not in wanted.spec.model_fields_set}
+    after = wanted.spec.model_copy(update=kept)
+    # Compared with all defaults spelled out: what both mean counts, not how it is written.
+    patch = merge_patch(before.model_dump(mode="json", by_alias=True), after.model_dump(mode="json", by_alias=True))
+    marks = {key: metadata[key] for key in ("labels", "annotations") if metadata.get(key)}
+    missing = {key: value for key, value in marks.items() if not value.items() <= _marks(there, key).items()}
+    body = {**({"spec": patch} if patch else {}), **({"metadata": missing} if missing else {})}
+    return Submission(wanted.name, "configured" if body else "unchanged", body)
+
+
+def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
+    """Return the smallest merge patch (RFC 7386) from ``before`` to ``after``; {} when they are equal."""
+    patch: Json = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        if key not in before:
+            patch[key] = value
+        elif isinstance(value, Mapping) and isinstance(before[key], Mapping):
+            if inner := merge_patch(before[key], value):
+                patch[key] = inner
+        elif value != before[key]:
+            patch[key] = value
+    return patch
+
+
+def _name(item: Json) -> str:
+    return str(item["metadata"]["name"])
+
+
+def _marks(item: Json, key: str) -> Mapping[str, Any]:
+    marks: Mapping[str, Any] = item["metadata"].get(key) or {}
+    return marks
