@@ -88,9 +88,8 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
         ),
         Rule(
             "self.round == 1 || has(self.previousRound)",
-            "'round ' + string(self.round) + ' needs previousRound: the name of round ' + string(self.round - 1)",
+            "every round after the first needs previousRound: the name of the round before it",
             ".previousRound",
-            computed=True,
         ),
         Rule(
             "self.round > 1 || self.preferenceModel.use != 'always'",
@@ -104,7 +103,8 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "ProblemsSpec": (_on_the_cluster("uri", "uri"),),
     "EvaluateSpec": (
         Rule(
-            "size(self.methods) == 0 || has(self.problems)",
+            # The API server tries rules on a default, here {}, before it fills it in.
+            "!has(self.methods) || size(self.methods) == 0 || has(self.problems)",
             "the methods need held-out problems: add evaluate.problems or remove the methods",
             ".problems",
         ),
@@ -120,8 +120,7 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "Autoscaling": (
         Rule(
             "self.minReplicas <= self.maxReplicas",
-            "'minReplicas (' + string(self.minReplicas) + ') must be at most maxReplicas (' + string(self.maxReplicas) + ')'",
-            computed=True,
+            "minReplicas must be at most maxReplicas: lower it or raise maxReplicas",
         ),
     ),
     "ServiceSpec": (
