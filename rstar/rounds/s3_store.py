@@ -1,27 +1,38 @@
 """An S3 bucket (MinIO or another) as the store of a cluster run.
 
-Covered: put_object is atomic on the server; large files go in parts and appear when complete. Not covered:
-versions, locks and the life cycle of objects, which are the bucket's own settings. Retries of single requests
-are the client's (bounded); the module adds none.
+Covered: put_object is atomic on the server; large files go in parts and appear when complete; a user who may see
+nothing but the prefix. Not covered: versions, locks and the life cycle of objects, which are the bucket's own settings
+(the parts of an upload that was killed are the server's to clear away). Single requests are tried again a few times;
+one that was cut off while its answer came is not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
+import certifi
 from minio import Minio
 from minio.error import MinioException, S3Error
+from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
 from rstar.rounds.keys import TEMPORARY, check_key
 from rstar.rounds.store import StoreError
 
-_MISSING = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
+_MISSING: Final = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
+_DENIED: Final = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+_BLOCK: Final = 1 << 20
+
+# A server that is gone is told within a minute; completing a large object may take the server longer than that.
+_TIMEOUT: Final = Timeout(connect=10, read=120)
+_RETRIES: Final = Retry(total=4, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
 
 
 class S3Store:
@@ -37,8 +48,9 @@ class S3Store:
     def from_environment(cls, uri: str, environment: Mapping[str, str] = os.environ) -> S3Store:
         """Open ``s3://bucket/prefix`` with RSTAR_S3_ENDPOINT, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 
-        AWS_SESSION_TOKEN and AWS_REGION are used where set. Raises ``ValueError`` when the settings are wrong and
-        ``StoreError`` when the bucket cannot be reached.
+        AWS_SESSION_TOKEN and AWS_REGION (else us-east-1) are used where set, and SSL_CERT_FILE for a server with a
+        certificate of one's own. Raises ``ValueError`` when the settings are wrong and ``StoreError`` when the bucket
+        cannot be reached.
         """
         parts = urlsplit(uri)
         if parts.scheme != "s3" or not parts.netloc:
@@ -56,7 +68,15 @@ class S3Store:
             secret_key=environment["AWS_SECRET_ACCESS_KEY"],
             session_token=environment.get("AWS_SESSION_TOKEN") or None,
             secure=server.scheme == "https",
-            region=environment.get("AWS_REGION") or None,
+            # Without a name the client would ask for the bucket's, which a user of one prefix may not.
+            region=environment.get("AWS_REGION") or "us-east-1",
+            http_client=PoolManager(
+                timeout=_TIMEOUT,
+                maxsize=10,
+                cert_reqs="CERT_REQUIRED",
+                ca_certs=environment.get("SSL_CERT_FILE") or certifi.where(),
+                retries=_RETRIES,
+            ),
         )
         store = cls(client, parts.netloc, parts.path)
         store._check_bucket(endpoint)
@@ -74,17 +94,9 @@ class S3Store:
 
     def read(self, key: str) -> bytes:
         """Return the object. Raises ``KeyError`` when it is not there."""
-        try:
-            response = self._client.get_object(self._bucket, self._name(key))
-            try:
-                return response.read()
-            finally:
-                response.close()
-                response.release_conn()
-        except (MinioException, HTTPError) as error:
-            if isinstance(error, S3Error) and error.code in _MISSING:
-                raise KeyError(key) from None
-            raise self._failed("read", key, error) from error
+        target = io.BytesIO()
+        self._get(key, target)
+        return target.getvalue()
 
     def write(self, key: str, data: bytes) -> None:
         """Store the object atomically. Raises ``StoreError`` when the server refuses or is away."""
@@ -105,12 +117,9 @@ class S3Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         try:
-            self._client.fget_object(self._bucket, self._name(key), str(temporary))
+            with temporary.open("xb") as file:
+                self._get(key, file)
             temporary.replace(path)
-        except (MinioException, HTTPError) as error:
-            if isinstance(error, S3Error) and error.code in _MISSING:
-                raise KeyError(key) from None
-            raise self._failed("read", key, error) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -130,17 +139,38 @@ class S3Store:
         except (MinioException, HTTPError) as error:
             raise self._failed("delete", key, error) from error
 
+    def _get(self, key: str, target: BinaryIO) -> None:
+        try:
+            response: Any = self._client.get_object(self._bucket, self._name(key))
+            with contextlib.closing(response):
+                for block in response.stream(_BLOCK):
+                    target.write(block)
+            response.release_conn()
+        except (MinioException, HTTPError) as error:
+            if isinstance(error, S3Error) and error.code in _MISSING:
+                raise KeyError(key) from None
+            raise self._failed("read", key, error) from error
+
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
     def _check_bucket(self, endpoint: str) -> None:
+        """Look below the prefix: a user who may see nothing else may not ask whether the bucket exists."""
         try:
-            there = self._client.bucket_exists(self._bucket)
+            next(self._client.list_objects(self._bucket, prefix=self._prefix), None)
         except (MinioException, HTTPError) as error:
-            raise self._failed("reach", f"bucket {self._bucket} at {endpoint}", error) from error
-        if not there:
-            raise StoreError(f"bucket {self._bucket} does not exist at {endpoint}: create it first")
+            if isinstance(error, S3Error) and error.code == "NoSuchBucket":
+                raise StoreError(f"bucket {self._bucket} does not exist at {endpoint}: create it first") from None
+            if isinstance(error, S3Error) and error.code in _DENIED:
+                raise StoreError(
+                    f"the object store at {endpoint} does not let this user into {self.uri} ({error.code}): check "
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and which bucket and prefix they are for"
+                ) from None
+            raise StoreError(f"cannot reach the object store at {endpoint}: {_reason(error)}") from error
 
     def _failed(self, what: str, key: str, error: Exception) -> StoreError:
-        reason = f"{error.code}: {error.message}" if isinstance(error, S3Error) else str(error)
-        return StoreError(f"cannot {what} {key} in {self.uri}: {reason}")
+        return StoreError(f"cannot {what} {key} in {self.uri}: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.code}: {error.message}" if isinstance(error, S3Error) else " ".join(str(error).split())
