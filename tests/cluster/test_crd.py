@@ -82,6 +82,23 @@ GOOD: dict[str, tuple[str, Data]] = {
     "suspended and cancelled": ("new", MINIMAL | {"suspend": True, "cancel": True}),
     "autoscaling": ("new", MINIMAL | {"services": {"ppm": {"autoscaling": {"minReplicas": 2, "maxReplicas": 2}}}}),
     "nulls for what is left out": ("new", MINIMAL | {"previousRound": None, "rollout": {"search": None}}),
+    "the longest lists": (
+        "n" * 34,
+        MINIMAL
+        | {
+            "round": 1000,
+            "previousRound": "p" * 34,
+            "baseModel": "store:" + "m" * 1018,
+            "evaluate": {
+                "problems": {"uri": "hf:" + "p" * 1021, "split": "s" * 100},
+                "methods": [{"name": f"{number:040}", "method": "beam", "guidance": "ppm"} for number in range(32)],
+            },
+            "cluster": {
+                "nodeSelector": {f"{'d' * 253}/{number:063}": "v" * 63 for number in range(32)},
+                "tolerations": [{"key": f"{'d' * 253}/{number:063}", "value": "v" * 63} for number in range(32)],
+            },
+        },
+    ),
     "all of the cluster": (
         "new",
         MINIMAL
@@ -252,14 +269,16 @@ def stored(bed: Testbed, namespace: str) -> dict[str, Data]:
         "first": MINIMAL | {"evaluate": {"problems": HELD_OUT, "methods": METHODS}},
         "second": MINIMAL | {"round": 2, "previousRound": "first", "rollout": {"search": {"rollouts": 4}}},
         "minimal": MINIMAL,
+        "largest": GOOD["the longest lists"][1],
         "cancelled": MINIMAL | {"cancel": True},
     }
-    text = "---\n".join(yaml.safe_dump(resource(spec, name)) for name, spec in rounds.items())
+    items = [resource(spec, name) for name, spec in rounds.items()]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     bed.kubectl("create", "-n", namespace, "-f", "-", input=text)
     return rounds
 
 
-@pytest.mark.parametrize("name", ["first", "second", "minimal"])
+@pytest.mark.parametrize("name", ["first", "second", "minimal", "largest"])
 def test_the_server_fills_in_the_defaults_of_the_models(
     bed: Testbed, namespace: str, stored: dict[str, Data], name: str
 ) -> None:
@@ -310,6 +329,7 @@ FIXED: list[tuple[str, str, Data]] = [
     ("evaluate", "first", {"evaluate": {"methods": METHODS[::-1]}}),
     ("evaluate", "first", {"evaluate": None}),
     ("evaluate", "minimal", {"evaluate": {"problems": HELD_OUT}}),
+    ("evaluate", "largest", {"evaluate": {"concurrency": 1}}),
 ]
 
 
@@ -419,7 +439,7 @@ def test_rounds_are_found_by_every_name(bed: Testbed, namespace: str, word: str)
         ("er", "kubectl get er -w"),
         ("er.spec", "Once created, only cancel, cluster, lifecycle, services, suspend may change."),
         ("er.spec.rollout", "The rollout stage: search over the training problems."),
-        ("er.spec.rollout.search", "round 4 and later: rollouts 16, candidates 16, trees 2, extraRollouts [64, 128]"),
+        ("er.spec.rollout.search", "round 4 on: rollouts 16, candidates 16, trees 2, extraRollouts [64, 128]"),
         ("er.spec.rollout.search.exploration", "Exploration constant c of UCT (equation 1). At least 0. Default 2."),
         ("er.spec.trainPpm", "Training of the PPM (equation 4). The defaults are the paper's."),
         ("er.spec.evaluate.methods", "One column of the evaluation table."),

@@ -26,8 +26,9 @@ _HEADER: Final = """\
 """
 
 _KIND: Final = """\
-One round of self-evolution: search over the training problems with a policy and, from some round on, its preference
-model (PPM); selection of the training data; fine-tuning of the next policy; training of the next PPM; evaluation.
+One round of self-evolution: search over the training problems with a policy and, from some round on, its \
+preference model (PPM); selection of the training data; fine-tuning of the next policy; training of the next PPM; \
+evaluation.
 
 The smallest first round, and the one after it:
 
@@ -50,12 +51,12 @@ The smallest first round, and the one after it:
 
 How to go on:
 
-    kubectl get er -w                          which round, what stage, how far, what it waits for
-    kubectl describe er r1                     conditions, stages, attempts, events
-    kubectl explain er.spec.rollout.search     what may be set, with bounds and defaults
-    rstar logs r1                              what the running stage says
-    rstar suspend r1                           release all compute; rstar resume r1 goes on
-    rstar cancel r1                            end it for good; finished work is kept"""
+    kubectl get er -w           which round, what stage, how far, and why
+    kubectl describe er r1      conditions, stages, attempts, events
+    kubectl explain er.spec     what may be set, with bounds and defaults
+    rstar logs r1               what the running stage says
+    rstar suspend r1            release all compute; rstar resume r1: go on
+    rstar cancel r1             end it for good; finished work is kept"""
 
 _READY: Final = '.status.conditions[?(@.type=="Ready")]'
 _COLUMNS: Final = (

@@ -44,7 +44,7 @@ def _paper_line(number: int) -> str:
         if name in {"rollouts", "candidates"} or getattr(search, name) != field.get_default(call_default_factory=True)
     }
     said = (f"{key} {list(value) if isinstance(value, tuple) else value}" for key, value in changed.items())
-    return f"  round {number}{' and later' if number == PAPER_ROUNDS[-1] else ''}: {', '.join(said)}"
+    return f"  round {number}{' on' if number == PAPER_ROUNDS[-1] else ''}: {', '.join(said)}"
 
 
 def _bounds(node: Mapping[str, Any]) -> str:
