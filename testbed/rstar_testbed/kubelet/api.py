@@ -79,7 +79,7 @@ class Api:
         return await self.call("PATCH", path, body, content_type=_PATCH)
 
     async def watch(self, path: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """All objects of a collection as ADDED, then each change, for ever; what vanished while the watch was broken is DELETED."""
+        """Yield all objects of a collection as ADDED, then each change, for ever; what vanished while the watch was broken is DELETED."""
         known: dict[str, dict[str, Any]] = {}
         while True:
             listed = await self._list(path)
@@ -105,11 +105,13 @@ class Api:
                 await asyncio.sleep(0.2)
 
     async def _stream(self, path: str, version: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Changes after ``version``, over as many requests as it takes; ends when the API server has forgotten it."""
+        """Yield changes after ``version``, over as many requests as it takes; ends when the API server has forgotten it."""
         while True:
             query = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true"}
             try:
-                async with self._session.get(path, params=query, timeout=aiohttp.ClientTimeout(sock_connect=5)) as answer:
+                async with self._session.get(
+                    path, params=query, timeout=aiohttp.ClientTimeout(sock_connect=5)
+                ) as answer:
                     if answer.status >= 400:
                         return
                     async for line in _lines(answer):

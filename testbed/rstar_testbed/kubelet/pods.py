@@ -37,7 +37,9 @@ def path_of(pod: Pod) -> str:
 class PodLife:
     """Plays one pod from the moment it is seen to the moment it is gone."""
 
-    def __init__(self, api: Api, pod: Pod, play: Play, node: str, open_workload: Callable[[], tuple[Workload, str]]) -> None:
+    def __init__(
+        self, api: Api, pod: Pod, play: Play, node: str, open_workload: Callable[[], tuple[Workload, str]]
+    ) -> None:
         self.pod = pod
         self._api = api
         self._play = play

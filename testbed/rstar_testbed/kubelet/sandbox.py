@@ -1,6 +1,6 @@
-"""``python -m rstar_testbed.kubelet.sandbox FILE``: runs one command as a container sees itself, and ends as it ends.
+"""``python sandbox.py FILE PARENT``: runs one command as a container sees itself, and ends as it or process PARENT ends.
 
-FILE is a :class:`Sandbox` as JSON. The command gets its own mounts, host name and process numbers: the machine's files
+A program of its own that imports the standard library only. FILE is a :class:`Sandbox` as JSON. The command gets its own mounts, host name and process numbers: the machine's files
 under a writable layer that vanishes with it, its volumes at their real places, a /dev of its own. It is process 1, as in
 a container: what it does not handle does not end it, and its children die with it. SIGTERM is passed on.
 
@@ -32,8 +32,14 @@ MNT_DETACH: Final = 2
 PR_SET_PDEATHSIG: Final = 1
 CANNOT_START: Final = 128
 
+_OLD_ROOT: Final = "/.machine"
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty", "fuse")
-_LINKS: Final = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+_LINKS: Final = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -82,13 +88,16 @@ def _submounts() -> list[str]:
     points = sorted({line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()} - {"/"})
     outer: list[str] = []
     for point in points:
-        if not any(point.startswith(f"{each}/") for each in [*outer, "/dev", "/proc"]) and point not in ("/dev", "/proc"):
+        if not any(point.startswith(f"{each}/") for each in [*outer, "/dev", "/proc"]) and point not in (
+            "/dev",
+            "/proc",
+        ):
             outer.append(point)
     return outer
 
 
 def _make_root(sandbox: Sandbox) -> str:
-    """Mount the new root with everything in it; its path."""
+    """Mount the new root, without the volumes; its path."""
     machine = [point for point in _submounts() if not sandbox.scratch.startswith(point)]
     _mount("tmpfs", sandbox.scratch, "tmpfs", 0, "mode=755")
     upper, work, root = (f"{sandbox.scratch}/{name}" for name in ("upper", "work", "root"))
@@ -99,16 +108,20 @@ def _make_root(sandbox: Sandbox) -> str:
         _bind(point, root + point)
     _mount("proc", f"{root}/proc", "proc")
     _make_devices(f"{root}/dev")
+    return root
+
+
+def _mount_volumes(sandbox: Sandbox) -> None:
+    """Mount the volumes, from inside the new root: a link in a path, such as /var/run, must not lead to the machine's files."""
     for source, target, read_only in sandbox.mounts:
-        place = Path(root + target)
+        place = Path(target)
         if not place.exists():
-            if Path(source).is_dir():
+            if Path(_OLD_ROOT + source).is_dir():
                 place.mkdir(parents=True)
             else:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.touch()
-        _bind(source, root + target, read_only)
-    return root
+        _bind(_OLD_ROOT + source, target, read_only)
 
 
 def _make_devices(folder: str) -> None:
@@ -129,11 +142,14 @@ def _make_devices(folder: str) -> None:
 
 def _become(sandbox: Sandbox) -> None:
     """Enter the new root and become the command."""
-    _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    _end_with(0)
     _mount("none", "/", "", MS_REC | MS_PRIVATE)
     os.chdir(_make_root(sandbox))
-    _must(_libc.pivot_root(b".", b"."), "cannot change the root")
-    _must(_libc.umount2(b".", MNT_DETACH), "cannot leave the old root")
+    Path(f".{_OLD_ROOT}").mkdir()
+    _must(_libc.pivot_root(b".", f".{_OLD_ROOT}".encode()), "cannot change the root")
+    _mount_volumes(sandbox)
+    _must(_libc.umount2(_OLD_ROOT.encode(), MNT_DETACH), "cannot leave the old root")
+    Path(_OLD_ROOT).rmdir()
     if sandbox.read_only_root:
         _mount("none", "/", "", MS_BIND | MS_REMOUNT | MS_RDONLY)
     name = sandbox.hostname.encode()
@@ -143,8 +159,16 @@ def _become(sandbox: Sandbox) -> None:
     os.execvpe(sandbox.command[0], sandbox.command, sandbox.environment)
 
 
-def main(path: str) -> int:
+def _end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies."""
+    _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if parent not in (0, os.getppid()):
+        os._exit(CANNOT_START)
+
+
+def main(path: str, parent: int) -> int:
     """Run the sandbox; the command's exit code, 128 + n if signal n ended it."""
+    _end_with(parent)
     sandbox = Sandbox.read(Path(path))
     _must(_libc.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID), "cannot enter new namespaces (are you root?)")
     # Held back until the child is there to get it.
@@ -169,4 +193,4 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

@@ -1,6 +1,6 @@
 """The status of a pod as the API wants it, from what its containers do. Pure: no clock, no network.
 
-    containers all waiting -> Pending | any running, or to be restarted -> Running | all ended: Succeeded or Failed
+containers all waiting -> Pending | any running, or to be restarted -> Running | all ended: Succeeded or Failed
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Container:
     last: Container | None = None
 
     def run(self, at: str) -> Container:
-        """It has started."""
+        """Note that it has started."""
         return replace(self, state="running", ready=False, reason="", message="", started=at, finished="")
 
     def end(self, at: str, code: int, reason: str, message: str) -> Container:
-        """It has ended."""
+        """Note that it has ended."""
         reason = reason or ("Completed" if code == 0 else "Error")
         return replace(
             self, state="terminated", ready=False, code=code, reason=reason, message=message, finished=at,
@@ -39,9 +39,12 @@ class Container:
         )  # fmt: skip
 
     def back_off(self) -> Container:
-        """It has ended and will be started again."""
+        """Note that it has ended and will be started again."""
         return Container(
-            reason="CrashLoopBackOff", message="back-off restarting failed container", restarts=self.restarts + 1, last=self
+            reason="CrashLoopBackOff",
+            message="back-off restarting failed container",
+            restarts=self.restarts + 1,
+            last=self,
         )
 
 

@@ -56,21 +56,14 @@ class VolumeWriter:
 
     async def _write(self, volume: dict[str, Any]) -> Path:
         if "hostPath" in volume:
-            path = Path(volume["hostPath"]["path"])
-            if volume["hostPath"].get("type") == "DirectoryOrCreate":
-                path.mkdir(parents=True, exist_ok=True)
-            return path
-        folder = self._folder / volume["name"]
-        folder.mkdir(parents=True, exist_ok=True)
+            return Path(volume["hostPath"]["path"])
+        folder = _make_folder(self._folder / str(volume["name"]))
         if "emptyDir" in volume:
-            folder.chmod(0o777)
             return folder
         sources = volume["projected"].get("sources", []) if "projected" in volume else [volume]
         for source in sources:
             for name, content in (await self._files(source)).items():
-                path = folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
+                _write_file(folder / name, content)
         return folder
 
     async def _files(self, source: dict[str, Any]) -> dict[str, bytes]:
@@ -101,3 +94,14 @@ class VolumeWriter:
             each for each in self._pod["spec"]["containers"] if each["name"] == reference.get("containerName")
         )
         return resource(container, reference["resource"])
+
+
+def _make_folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o777)
+    return path
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

@@ -1,0 +1,75 @@
+"""Addresses for pods: a network of this machine's own, given to loopback by one route.
+
+Loopback addresses themselves (127.0.0.0/8) will not do: the API refuses them in EndpointSlices. The network is one of those
+that RFC 2544 sets aside for tests, so no route of the machine is hidden by it. Needs root; scripted pods do without,
+then nothing can be reached at their addresses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import itertools
+import os
+import random
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from rstar_testbed.errors import TestbedError
+
+_ALL: Final = ipaddress.ip_network("198.18.0.0/15")
+_PREFIX: Final = 22
+# Marks our routes; the metric is the process that they belong to, so that those of a killed one can be told.
+_PROTOCOL: Final = "157"
+
+
+class PodNetwork:
+    """A range of addresses, each given out once before any is given out again."""
+
+    def __init__(self) -> None:
+        subnets = 2 ** (_PREFIX - _ALL.prefixlen)
+        first = int(_ALL.network_address) + random.randrange(subnets) * 2 ** (32 - _PREFIX)
+        self.network = ipaddress.ip_network((first, _PREFIX))
+        self._addresses = itertools.cycle([str(address) for address in self.network.hosts()])
+        self._routed = False
+
+    def take(self) -> str:
+        """Return the next address."""
+        return next(self._addresses)
+
+    def open(self) -> None:
+        """Make the addresses this machine's own, once."""
+        if self._routed:
+            return
+        _remove_stale()
+        done = _ip(
+            "route", "add", "local", str(self.network), "dev", "lo", "proto", _PROTOCOL, "metric", str(os.getpid())
+        )
+        if done.returncode:
+            raise TestbedError(f"Pods cannot get addresses of their own ({done.stderr.strip()}): run as root.")
+        self._routed = True
+
+    def close(self) -> None:
+        """Take the route away again."""
+        if self._routed:
+            _ip("route", "del", "local", str(self.network), "proto", _PROTOCOL, "metric", str(os.getpid()))
+            self._routed = False
+
+
+def routes() -> list[tuple[str, int]]:
+    """Networks that are routed to pods now, each with the process it belongs to."""
+    words = [line.split() for line in _ip("route", "show", "table", "local", "proto", _PROTOCOL).stdout.splitlines()]
+    return [(line[1], int(line[line.index("metric") + 1])) for line in words]
+
+
+def _remove_stale() -> None:
+    for network, process in routes():
+        if not Path(f"/proc/{process}").exists():
+            _ip("route", "del", "local", network, "proto", _PROTOCOL, "metric", str(process))
+
+
+def _ip(*arguments: str) -> subprocess.CompletedProcess[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    raise TestbedError("Real pods need the program ip: install iproute2.")

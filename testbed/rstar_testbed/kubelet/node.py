@@ -1,0 +1,81 @@
+"""The node that the test kubelet is to the API: one object with room for everything, and a lease that keeps it alive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+from typing import Any, Final
+
+import aiohttp
+
+from rstar_testbed.kubelet.api import Api, ApiError
+from rstar_testbed.kubelet.pods import now
+
+_LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+_RENEW_SECONDS: Final = 10.0
+_CAPACITY: Final = {"cpu": "1000", "memory": "4Ti", "ephemeral-storage": "4Ti", "pods": "10000", "nvidia.com/gpu": "64"}
+
+
+def node(name: str, at: str) -> dict[str, Any]:
+    """Return the Node object."""
+    healthy = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "KubeletReady",
+        "message": "the test kubelet runs",
+        "lastHeartbeatTime": at,
+        "lastTransitionTime": at,
+    }
+    return {
+        "metadata": {
+            "name": name,
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "rstar.dev/testbed": "true"},
+        },
+        "status": {
+            "capacity": _CAPACITY,
+            "allocatable": _CAPACITY,
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": name}],
+            "conditions": [healthy],
+            "nodeInfo": {
+                "kubeletVersion": "rstar-testbed",
+                "containerRuntimeVersion": "rstar-testbed://1",
+                "architecture": "",
+                "bootID": "",
+                "kernelVersion": "",
+                "kubeProxyVersion": "",
+                "machineID": "",
+                "operatingSystem": "linux",
+                "osImage": "",
+                "systemUUID": "",
+            },
+        },
+    }
+
+
+async def register(api: Api, name: str) -> None:
+    """Make the node known and Ready."""
+    wanted = node(name, now())
+    await api.call("POST", "/api/v1/nodes", wanted)
+    await api.patch(f"/api/v1/nodes/{name}/status", {"status": wanted["status"]})
+    await api.call("POST", _LEASES, {"metadata": {"name": name}, "spec": _lease(name)})
+
+
+async def keep_alive(api: Api, name: str) -> None:
+    """Renew the lease for ever; without it the node's pods are evicted."""
+    while True:
+        await asyncio.sleep(_RENEW_SECONDS)
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            await api.patch(f"{_LEASES}/{name}", {"spec": _lease(name)})
+
+
+async def unregister(api: Api, name: str) -> None:
+    """Take the node away, if the API server is still there."""
+    for path in (f"/api/v1/nodes/{name}", f"{_LEASES}/{name}"):
+        with contextlib.suppress(ApiError, aiohttp.ClientError, TimeoutError):
+            await api.call("DELETE", path)
+
+
+def _lease(name: str) -> dict[str, Any]:
+    renewed = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": renewed}
