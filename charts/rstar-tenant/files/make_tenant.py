@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 
 
 def make(bucket: str, name: str, policy_file: str) -> None:
-    """Raises what the MinIO client raises."""
+    """Make all of it. Raises what the MinIO client raises."""
     server = urlsplit(os.environ["RSTAR_S3_ENDPOINT"])
     secure = server.scheme == "https"
     user, password = os.environ["MINIO_ADMIN_USER"], os.environ["MINIO_ADMIN_PASSWORD"]

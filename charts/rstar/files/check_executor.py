@@ -22,7 +22,7 @@ async def run(executor: ExecutorClient, program: str) -> Execution:
 
 
 async def check(target: str, isolated: bool) -> None:
-    """Raises ``SystemExit`` with what does not hold."""
+    """Check it. Raises ``SystemExit`` with what does not hold."""
     async with ExecutorClient([target]) as executor:
         sums = await run(executor, "print(20 + 4)")
         if sums.stdout.strip() != "24":
@@ -31,7 +31,9 @@ async def check(target: str, isolated: bool) -> None:
         if isolated:
             host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
             if "connected" in (await run(executor, CONNECT.format(host, port))).stdout:
-                sys.exit(f"a program reached {host}:{port} from the executor: does the cluster enforce NetworkPolicies?")
+                sys.exit(
+                    f"a program reached {host}:{port} from the executor: does the cluster enforce NetworkPolicies?"
+                )
             print("its programs cannot reach the network")
 
 

@@ -1,5 +1,7 @@
-"""Make a bucket if it is not there: ``python make_bucket.py BUCKET``, with the object store's address and keys in the
-environment as rounds have them. The server may still be starting, so a failed try is repeated for two minutes.
+"""Make a bucket if it is not there: ``python make_bucket.py BUCKET``.
+
+The object store's address and keys are in the environment, as rounds have them. The server may still be starting, so a
+failed try is repeated for two minutes.
 """
 
 import os
@@ -16,7 +18,7 @@ TRIES, PAUSE_SECONDS = 40, 3
 
 
 def make(bucket: str) -> None:
-    """Raises ``SystemExit``, one sentence, when the server is not there or refuses."""
+    """Make it. Raises ``SystemExit``, one sentence, when the server is not there or refuses."""
     endpoint = os.environ["RSTAR_S3_ENDPOINT"]
     server = urlsplit(endpoint)
     client = Minio(

@@ -1,0 +1,91 @@
+"""The programs inside the charts, run as their pods run them, on a real S3 server and a real executor."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from minio import Minio
+
+from tests.rounds.conftest import s3  # noqa: F401 - a fixture
+
+FILES = Path(__file__).parents[2] / "charts" / "rstar" / "files"
+
+
+def run(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program's text, as the command of its pod does."""
+    command = [sys.executable, "-c", (FILES / program).read_text().strip(), *arguments]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=200
+    )
+
+
+def test_the_bucket_is_made_once(s3: dict[str, str]) -> None:  # noqa: F811
+    for _ in range(2):
+        done = run("make_bucket.py", "made-by-the-job", **s3)
+        assert (done.returncode, done.stdout) == (0, "bucket made-by-the-job is there\n"), done.stderr
+    client = Minio(
+        s3["RSTAR_S3_ENDPOINT"].removeprefix("http://"),
+        access_key=s3["AWS_ACCESS_KEY_ID"],
+        secret_key=s3["AWS_SECRET_ACCESS_KEY"],
+        secure=False,
+    )
+    assert client.bucket_exists("made-by-the-job")
+
+
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an executor that runs as a process of its own."""
+    ready = tmp_path_factory.mktemp("executor") / "ready"
+    command = [sys.executable, "-m", "rstar_executor", "--slots", "1", "--port", "0", "--ready-file", str(ready)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 120
+        while not ready.exists():
+            if process.poll() is not None or time.monotonic() > until:
+                pytest.fail("the executor does not start")
+            time.sleep(0.05)
+        yield ready.read_text()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_the_check_passes_on_an_executor_that_runs_programs(executor: str) -> None:
+    done = run("check_executor.py", executor)
+    assert (done.returncode, done.stdout) == (0, f"the executor at {executor} runs programs\n"), done.stderr
+
+
+def test_the_check_tells_when_programs_reach_the_network(executor: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as api:
+        port = str(api.getsockname()[1])
+        done = run(
+            "check_executor.py",
+            executor,
+            "--isolated",
+            KUBERNETES_SERVICE_HOST="127.0.0.1",
+            KUBERNETES_SERVICE_PORT=port,
+        )
+    assert done.returncode == 1
+    assert f"a program reached 127.0.0.1:{port} from the executor" in done.stderr
+
+
+def test_the_check_is_content_when_they_do_not(executor: str) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = str(closed.getsockname()[1])
+        done = run(
+            "check_executor.py",
+            executor,
+            "--isolated",
+            KUBERNETES_SERVICE_HOST="127.0.0.1",
+            KUBERNETES_SERVICE_PORT=port,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "its programs cannot reach the network" in done.stdout
