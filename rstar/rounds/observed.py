@@ -70,9 +70,11 @@ class AttemptState(StrEnum):
 
 
 class EndReason(StrEnum):
-    """Why an attempt was ended from outside. Only DEADLINE is the stage's own fault."""
+    """Why an attempt was ended from outside. DEADLINE and UNSCHEDULED count as failures, the others do not."""
 
     DEADLINE = "deadline"
+    UNSCHEDULED = "unscheduled"
+    """Its pods did not run within ``lifecycle.pendingSeconds``."""
     SUSPENDED = "suspended"
     CANCELLED = "cancelled"
     LOST = "lost"
@@ -85,7 +87,11 @@ BAD_INPUT: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt of a stage. ``number`` counts from 1; ``ending`` is set once it was told to end."""
+    """One attempt of a stage. ``number`` counts from 1; ``ending`` is set once it was told to end.
+
+    ``queued``: an admission queue holds it back, so that its clocks stand still. ``reason`` of a pending attempt
+    says what it waits for.
+    """
 
     stage: Stage
     number: int
@@ -96,6 +102,7 @@ class Attempt:
     reason: str = ""
     output: StageOutput | None = None
     ending: EndReason | None = None
+    queued: bool = False
 
     @property
     def live(self) -> bool:
@@ -110,7 +117,7 @@ class Attempt:
     @property
     def counts(self) -> bool:
         """Whether it counts against ``maxAttempts``: it failed, and nobody took its compute away."""
-        return not self.live and not self.done and self.ending in {None, EndReason.DEADLINE}
+        return not self.live and not self.done and self.ending in {None, EndReason.DEADLINE, EndReason.UNSCHEDULED}
 
 
 class ServiceKind(StrEnum):
@@ -150,7 +157,10 @@ ServiceState = Literal["starting", "ready", "stopping", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service as seen. ``failures`` in a row, the last one at ``since``; otherwise ``since`` is when it started."""
+    """A service as seen. ``failures`` in a row, the last one at ``since``; otherwise ``since`` is when it started.
+
+    ``shared``: somebody else keeps it for many rounds, so that the planner waits for it but never starts or stops it.
+    """
 
     ref: ServiceRef
     state: ServiceState
@@ -158,6 +168,7 @@ class Service:
     failures: int = 0
     exit_code: int | None = None
     reason: str = ""
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

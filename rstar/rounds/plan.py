@@ -20,6 +20,7 @@ from rstar.rounds.observed import (
     STAGE_INPUTS,
     STAGES,
     Attempt,
+    AttemptState,
     EndReason,
     ManifestRef,
     Observed,
@@ -77,6 +78,9 @@ def _decide(
         return _release(observed, stage, EndReason.CANCELLED, "Succeeded", "AllStagesDone", f"round {name} is complete")
     if failure := _failure(spec, name, observed, guidance, stage):
         return _release(observed, stage, EndReason.CANCELLED, "Failed", *failure)
+    if spec.cancel:
+        message = f"round {name} was cancelled: all compute is released, finished work is kept"
+        return _release(observed, stage, EndReason.CANCELLED, "Failed", "Cancelled", message)
     if spec.suspend or observed.suspended:
         message = "suspended: all compute is released, finished work is kept"
         return _release(observed, stage, EndReason.SUSPENDED, "Suspended", "Suspended", message)
@@ -100,7 +104,7 @@ def _release(
 ) -> Outcome:
     """End and stop whatever still runs: the fixpoint of every phase but Running."""
     ends = [EndStage(a.stage, a.number, end) for a in observed.attempts if a.live and a.ending is None]
-    stops = [StopService(service.ref) for service in observed.services if service.state != "stopping"]
+    stops = [StopService(s.ref) for s in observed.services if s.state != "stopping" and not s.shared]
     return Outcome((*ends, *stops), phase, reason, message, stage, requeue_after)
 
 
@@ -135,6 +139,8 @@ def _reason(attempt: Attempt) -> str:
         return "it ended well but left no manifest"
     if attempt.ending is EndReason.DEADLINE:
         return "it ran past its deadline"
+    if attempt.ending is EndReason.UNSCHEDULED:
+        return "its pods did not start in time"
     return f"exit code {attempt.exit_code}"
 
 
@@ -169,7 +175,7 @@ def _run(
     search = next((ref for ref in wanted if ref.kind is ServiceKind.SEARCH), None)
     start = StartStage(stage, number, tuple(sorted(inputs.items())), search)
     deadline = timedelta(seconds=spec.lifecycle.deadline_seconds)
-    return Outcome((*actions, start), "Running", "StageRunning", f"stage {stage} is running", stage, deadline)
+    return Outcome((*actions, start), "Running", "StageStarting", f"stage {stage} is starting", stage, deadline)
 
 
 def _watch(
@@ -178,6 +184,8 @@ def _watch(
     stage = current.stage
     if current.ending is not None:
         return Outcome(actions, "Running", "EndingAttempt", f"stage {stage} is ending: {current.ending}", stage)
+    if current.state is AttemptState.PENDING:
+        return _await(spec, current, actions, now)
     left = current.started_at + timedelta(seconds=spec.lifecycle.deadline_seconds) - now
     if left <= timedelta():
         message = f"stage {stage} ran past its deadline of {spec.lifecycle.deadline_seconds} s"
@@ -185,3 +193,17 @@ def _watch(
         return Outcome((*actions, end), "Running", "DeadlineExceeded", message, stage)
     requeue = min(left, wait) if wait is not None else left
     return Outcome(actions, "Running", "StageRunning", f"stage {stage} is running", stage, requeue)
+
+
+def _await(spec: EvolutionRoundSpec, current: Attempt, actions: tuple[Action, ...], now: datetime) -> Outcome:
+    """Wait for the pods of an attempt; an admission queue may take as long as it likes."""
+    stage, why = current.stage, f": {current.reason}" if current.reason else ""
+    if current.queued:
+        return Outcome(actions, "Running", "StageQueued", f"stage {stage} waits in its queue{why}", stage)
+    limit = spec.lifecycle.pending_seconds
+    left = current.started_at + timedelta(seconds=limit) - now
+    if left <= timedelta():
+        message = f"stage {stage} did not start within pendingSeconds {limit}{why}"
+        end = EndStage(stage, current.number, EndReason.UNSCHEDULED)
+        return Outcome((*actions, end), "Running", "PendingTooLong", message, stage)
+    return Outcome(actions, "Running", "StagePending", f"stage {stage} waits for its pods{why}", stage, left)

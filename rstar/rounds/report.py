@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from rstar.rounds.actions import Action, StartStage
 from rstar.rounds.guidance import Guidance
-from rstar.rounds.observed import STAGES, ManifestRef, Observed, Stage
+from rstar.rounds.observed import STAGES, Attempt, ManifestRef, Observed, Stage
 from rstar.rounds.status import (
+    AttemptStatus,
     Condition,
     ConditionStatus,
     OutputStatus,
@@ -51,6 +53,7 @@ def report(
     for stage, status in zip(STAGES, stages, strict=True):
         conditions.append(_stage_condition(observed, outcome, stage, status, now))
     ended = outcome.phase in {"Succeeded", "Deleted"}
+    progress = dict(observed.progress) if outcome.reason == "StageRunning" else {}
     return RoundStatus(
         phase=outcome.phase,
         stage=None if ended or outcome.stage is None else outcome.stage.value,
@@ -58,8 +61,33 @@ def report(
         conditions=merge_conditions(observed.conditions, conditions),
         stages=stages,
         inputs={name: OutputStatus(manifest=ref.key, digest=ref.digest) for name, ref in sorted(inputs.items())},
-        progress=dict(observed.progress) if outcome.reason == "StageRunning" else {},
+        attempts=tuple(_attempt(attempt) for stage in STAGES for attempt in observed.of(stage)),
+        progress=progress,
+        progress_text=f"{progress['done']}/{progress['total']}" if {"done", "total"} <= progress.keys() else "",
+        solved_percent=_solved_percent(observed, progress),
     )
+
+
+def _attempt(attempt: Attempt) -> AttemptStatus:
+    return AttemptStatus(
+        stage=attempt.stage.value,
+        number=attempt.number,
+        state=attempt.state.value,
+        started_at=attempt.started_at,
+        finished_at=attempt.finished_at,
+        exit_code=attempt.exit_code,
+        reason=attempt.reason,
+        ending=attempt.ending.value if attempt.ending else None,
+    )
+
+
+def _solved_percent(observed: Observed, progress: Mapping[str, Any]) -> str:
+    output = observed.output(Stage.ROLLOUT)
+    figures = output.metrics if output is not None else progress
+    solved, searched = figures.get("solved"), figures.get("problems", figures.get("done"))
+    if not isinstance(solved, (int, float)) or not isinstance(searched, (int, float)) or not searched:
+        return ""
+    return f"{100 * solved / searched:.1f}"
 
 
 def _condition(kind: str, status: ConditionStatus, reason: str, message: str, now: datetime) -> Condition:

@@ -30,9 +30,12 @@ _MISSING: Final = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
 _DENIED: Final = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 _BLOCK: Final = 1 << 20
 
-# A server that is gone is told within a minute; completing a large object may take the server longer than that.
+# 15 s of patience with a server that starts anew; one that does not even refuse is told after 75 s. Completing a large
+# object may take a server minutes. MinIO answers Retry-After: 60 while it starts, which takes it two seconds.
 _TIMEOUT: Final = Timeout(connect=10, read=120)
-_RETRIES: Final = Retry(total=4, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
+_RETRIES: Final = Retry(
+    total=5, backoff_factor=0.5, status_forcelist=(500, 502, 503, 504), respect_retry_after_header=False
+)
 
 
 class S3Store:

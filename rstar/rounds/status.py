@@ -22,7 +22,7 @@ StageState = Literal["waiting", "running", "retrying", "failed", "done"]
 class Condition(Settings):
     """One condition, in the form of Kubernetes' ``metav1.Condition``.
 
-    Types: Ready, Succeeded, Failed, Suspended, PPMGuides, and StageRollout, StageSelect, StageTrainPolicy,
+    Types: Ready, Succeeded, Failed, Suspended, PPMGuides, NameConflict (cluster only), and StageRollout, StageSelect, StageTrainPolicy,
     StageTrainPpm, StageEvaluate.
     """
 
@@ -31,6 +31,9 @@ class Condition(Settings):
     reason: str = Field(description="Why, as one CamelCase word for programs.")
     message: str = Field(default="", description="Why, as one sentence for people.")
     last_transition_time: datetime = Field(description="When the status last changed.")
+    observed_generation: int | None = Field(
+        default=None, description="Generation of the spec that this is said of (cluster only)."
+    )
 
 
 class OutputStatus(Settings):
@@ -50,18 +53,45 @@ class StageStatus(Settings):
     metrics: dict[str, Any] = Field(default_factory=dict, description="What it measured.")
 
 
+class AttemptStatus(Settings):
+    """One attempt of a stage, as it went."""
+
+    stage: str = Field(description="rollout, select, train-policy, train-ppm or evaluate.")
+    number: int = Field(description="Counts from 1 within the stage.")
+    state: Literal["pending", "running", "succeeded", "failed"] = Field(description="Where it is, or how it ended.")
+    started_at: datetime = Field(description="When it began to run, or to wait for its pods.")
+    finished_at: datetime | None = Field(default=None, description="When it ended.")
+    exit_code: int | None = Field(
+        default=None, description="Exit code of its program: 137 is out of memory, 2 bad input."
+    )
+    reason: str = Field(default="", description="What it waits for, or why it failed, as one sentence.")
+    ending: Literal["deadline", "unscheduled", "suspended", "cancelled", "lost"] | None = Field(
+        default=None, description="Why it was ended from outside."
+    )
+
+
 class RoundStatus(Settings):
     """The whole status."""
+
+    observed_generation: int | None = Field(
+        default=None, description="Generation of the spec that this status is of (cluster only)."
+    )
 
     phase: Phase = Field(description="One word for tables.")
     stage: str | None = Field(default=None, description="The stage at work or next; unset when the round has ended.")
     message: str = Field(default="", description="One sentence for people.")
     conditions: tuple[Condition, ...] = Field(default=(), description="Conditions by type.")
     stages: tuple[StageStatus, ...] = Field(default=(), description="The five stages in order.")
+    attempts: tuple[AttemptStatus, ...] = Field(default=(), description="Every attempt of every stage, in order.")
     inputs: dict[str, OutputStatus] = Field(
         default_factory=dict, description="What the rollout reads of the previous round."
     )
     progress: dict[str, Any] = Field(default_factory=dict, description="What the running stage last reported.")
+    progress_text: str = Field(default="", description="How far the running stage is, as DONE/TOTAL.")
+    solved_percent: str = Field(
+        default="",
+        description="Share of the training problems with a right trajectory, so far or in the end, in percent.",
+    )
 
     def condition(self, kind: str) -> Condition | None:
         """Return the condition of a type, if it is there."""

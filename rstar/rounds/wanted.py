@@ -37,18 +37,22 @@ def wanted_services(
             ServiceKind.POLICY,
             policy,
             prompt if stage is Stage.ROLLOUT else "trained",
-            replicas=sizes.policy.replicas,
+            replicas=sizes.policy.size,
             slots=sizes.policy.slots,
         ),
-        ServiceRef(ServiceKind.EXECUTOR, replicas=sizes.executor.replicas, slots=sizes.executor.slots),
+        executor_service(spec),
     ]
     if "ppm" in inputs:
         size = sizes.ppm
-        refs.append(ServiceRef(ServiceKind.PPM, checkpoint(inputs["ppm"]), replicas=size.replicas, slots=size.slots))
-    search = ServiceRef(
-        ServiceKind.SEARCH, replicas=sizes.search.replicas, slots=sizes.search.slots, upstream=tuple(refs)
-    )
+        refs.append(ServiceRef(ServiceKind.PPM, checkpoint(inputs["ppm"]), replicas=size.size, slots=size.slots))
+    search = ServiceRef(ServiceKind.SEARCH, replicas=sizes.search.size, slots=sizes.search.slots, upstream=tuple(refs))
     return (*refs, search)
+
+
+def executor_service(spec: EvolutionRoundSpec) -> ServiceRef:
+    """Return the executors that every searching stage of the round needs."""
+    size = spec.services.executor
+    return ServiceRef(ServiceKind.EXECUTOR, replicas=size.size, slots=size.slots)
 
 
 def checkpoint(manifest: ManifestRef) -> ModelRef:
@@ -77,7 +81,7 @@ def reconcile(
     wanted: tuple[ServiceRef, ...], seen: tuple[Service, ...], lifecycle: LifecycleSpec, now: datetime
 ) -> Reconciliation:
     """Return what to stop and start now, and whether to give up on one that will not run (``failure``)."""
-    unwanted = [service for service in seen if service.ref not in wanted]
+    unwanted = [service for service in seen if service.ref not in wanted and not service.shared]
     if unwanted:
         stops = tuple(StopService(service.ref) for service in unwanted if service.state != "stopping")
         return Reconciliation(stops, ready=False, message="services of another stage are being released")
@@ -89,7 +93,7 @@ def reconcile(
         service = by_ref.get(ref)
         if service is not None and (failure := _hopeless(service, lifecycle, now)):
             return Reconciliation((), ready=False, failure=failure)
-        if not set(ref.upstream) <= ready:
+        if not set(ref.upstream) <= ready or (service is not None and service.shared):
             continue
         if service is None:
             starts.append(StartService(ref))
@@ -101,12 +105,18 @@ def reconcile(
                 starts.append(StartService(ref))
         elif service.state == "starting":
             waits.append(service.since + timedelta(seconds=lifecycle.deadline_seconds) - now)
-    missing = [ref.kind.value for ref in wanted if ref not in ready]
+    missing = [_missing(ref, by_ref.get(ref)) for ref in wanted if ref not in ready]
     message = f"waiting for services: {', '.join(missing)}" if missing else ""
     return Reconciliation(tuple(starts), not missing, message, wait=min(waits, default=None))
 
 
+def _missing(ref: ServiceRef, service: Service | None) -> str:
+    return f"{ref.kind} ({service.reason})" if service is not None and service.reason else ref.kind.value
+
+
 def _hopeless(service: Service, lifecycle: LifecycleSpec, now: datetime) -> str:
+    if service.shared:
+        return ""
     kind = service.ref.kind.value
     if service.state == "failed" and service.exit_code == BAD_INPUT:
         return f"the {kind} service refuses its settings: {service.reason}"

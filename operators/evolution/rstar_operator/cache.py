@@ -1,0 +1,159 @@
+"""The operator's copy of what it watches, so that looking at a round costs the API server nothing.
+
+Filled by the watch, by what our own writes return, and by a full list now and then, in any order: of two versions of
+an object the newer one stays. It may lag behind the API server; ``reconcile`` says why that does no harm. The module
+refuses to talk to the cluster.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final
+
+from rstar.cluster.api import (
+    AUTOSCALERS,
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    JOBS,
+    PODS,
+    PYTORCH_JOBS,
+    ROUNDS,
+    SERVICES,
+    Json,
+    Kind,
+)
+from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, cleanup_name
+from rstar_operator.world import World, in_order, name_of, owned
+
+CHILDREN: Final = (PYTORCH_JOBS, DEPLOYMENTS, SERVICES, AUTOSCALERS, CONFIG_MAPS, JOBS, PODS)
+WATCHED: Final = (ROUNDS, *CHILDREN)
+CHILDREN_SELECTOR: Final = f"{PART_OF}=rstar"
+
+Key = tuple[str, str]
+"""Namespace and name of a round."""
+
+
+class Cache:
+    """The watched objects by kind, namespace and name. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bodies: dict[Kind, dict[Key, Json]] = {kind: {} for kind in WATCHED}
+        self._by_round: dict[tuple[Kind, Key], set[Key]] = defaultdict(set)
+
+    def put(self, kind: Kind, body: Json) -> None:
+        """Take note of an object; an older version than the known one changes nothing."""
+        with self._lock:
+            self._put(kind, body)
+
+    def remove(self, kind: Kind, body: Json) -> None:
+        """Forget an object, unless another one of its name is there by now."""
+        with self._lock:
+            key = _key(body)
+            there = self._bodies[kind].get(key)
+            if there is not None and there["metadata"]["uid"] == body["metadata"]["uid"]:
+                self._drop(kind, key)
+
+    def replace(self, kind: Kind, namespace: str, bodies: Iterable[Json], version: str) -> set[Key]:
+        """Take a full list of one namespace ('': of all) as of ``version``; return the rounds whose objects it changed."""
+        changed = set[Key]()
+        with self._lock:
+            listed = {_key(body): body for body in bodies}
+            for key, body in list(self._bodies[kind].items()):
+                mine = not namespace or key[0] == namespace
+                if mine and key not in listed and _version(body) <= int(version):
+                    self._drop(kind, key)
+                    changed |= _rounds_of(kind, body)
+            for body in listed.values():
+                if self._put(kind, body):
+                    changed |= _rounds_of(kind, body)
+        return changed
+
+    def affected(self, kind: Kind, body: Json) -> set[Key]:
+        """Return the rounds that have to be looked at when this object changes."""
+        namespace, name = _key(body)
+        found = _rounds_of(kind, body)
+        with self._lock:
+            rounds = self._bodies[ROUNDS]
+            if kind == ROUNDS:
+                found |= {k for k, b in rounds.items() if k[0] == namespace and _previous(b) == name}
+            elif kind == DEPLOYMENTS and name == EXECUTOR_SERVICE:
+                found |= {k for k in rounds if k[0] == namespace}
+        return found
+
+    def rounds(self) -> set[Key]:
+        """Return all rounds."""
+        with self._lock:
+            return set(self._bodies[ROUNDS])
+
+    def world(self, key: Key) -> World | None:
+        """Return what is known of a round, or None when there is no such round."""
+        namespace, name = key
+        with self._lock:
+            body = self._bodies[ROUNDS].get(key)
+            if body is None:
+                return None
+            uid = body["metadata"]["uid"]
+            of = {kind: [self._bodies[kind][k] for k in self._by_round[kind, key]] for kind in CHILDREN}
+            mine = {kind: owned(bodies, uid) for kind, bodies in of.items()}
+            job_uids = {job["metadata"]["uid"] for job in mine[PYTORCH_JOBS]}
+            progress = [b for b in of[CONFIG_MAPS] if job_uids & _owners(b)]
+            cleanup = next((job for job in mine[JOBS] if name_of(job) == cleanup_name(name)), None)
+            previous = _previous(body)
+            return World(
+                round=body,
+                jobs=mine[PYTORCH_JOBS],
+                deployments=mine[DEPLOYMENTS],
+                services=mine[SERVICES],
+                autoscalers=mine[AUTOSCALERS],
+                progress=in_order(progress),
+                pods=in_order(of[PODS]),
+                cleanup=cleanup,
+                executor=self._bodies[DEPLOYMENTS].get((namespace, EXECUTOR_SERVICE)),
+                previous=self._bodies[ROUNDS].get((namespace, previous)) if previous else None,
+            )
+
+    def _put(self, kind: Kind, body: Json) -> bool:
+        key = _key(body)
+        there = self._bodies[kind].get(key)
+        if there is not None and _version(there) >= _version(body):
+            return False
+        if there is not None:
+            self._drop(kind, key)
+        self._bodies[kind][key] = body
+        for round_key in _rounds_of(kind, body):
+            self._by_round[kind, round_key].add(key)
+        return True
+
+    def _drop(self, kind: Kind, key: Key) -> None:
+        body = self._bodies[kind].pop(key)
+        for round_key in _rounds_of(kind, body):
+            self._by_round[kind, round_key].discard(key)
+
+
+def _key(body: Json) -> Key:
+    return body["metadata"]["namespace"], name_of(body)
+
+
+def _version(body: Json) -> int:
+    # Versions of one kind of object are ordered (KEP-5504); the API server promises it from 1.35 on, etcd always did.
+    return int(body["metadata"]["resourceVersion"])
+
+
+def _rounds_of(kind: Kind, body: Json) -> set[Key]:
+    namespace, name = _key(body)
+    if kind == ROUNDS:
+        return {(namespace, name)}
+    label = body["metadata"].get("labels", {}).get(ROUND)
+    return {(namespace, label)} if label else set()
+
+
+def _previous(body: Json) -> str | None:
+    name: str | None = body["spec"].get("previousRound")
+    return name
+
+
+def _owners(body: Json) -> set[str]:
+    return {reference["uid"] for reference in body["metadata"].get("ownerReferences", [])}

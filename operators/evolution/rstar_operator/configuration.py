@@ -1,0 +1,65 @@
+"""What the operator is told at installation: images, and where shared things are. Read once, at the start.
+
+The chart writes the file. The module refuses unknown keys, with one sentence, before anything is watched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from rstar.cluster.names import EXECUTOR_SERVICE, service_target
+from rstar.config import Settings
+from rstar.rounds.observed import ServiceKind
+from rstar.rounds.sentences import sentences
+
+
+class ConfigurationError(ValueError):
+    """The file cannot be used; one sentence per fault, one per line."""
+
+
+class Images(Settings):
+    """The images of what the operator starts."""
+
+    policy: str = Field(min_length=1, description="Policy servers.")
+    ppm: str = Field(min_length=1, description="PPM servers.")
+    search: str = Field(min_length=1, description="Search coordinators.")
+    jobs: str = Field(min_length=1, description="Stage programs.")
+
+
+class Configuration(Settings):
+    """The operator's settings."""
+
+    images: Images = Field(description="Images by what they run.")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        default="IfNotPresent", description="When nodes fetch an image."
+    )
+    image_pull_secrets: tuple[str, ...] = Field(default=(), description="Secrets of the tenants' namespaces.")
+    executor: str = Field(
+        default="",
+        max_length=300,
+        description="gRPC target of executors that all tenants share; empty: those of the round's own namespace.",
+    )
+    stage_service_account: str = Field(
+        default="rstar-stage", description="ServiceAccount of stage pods, which report their progress with it."
+    )
+    workers: int = Field(default=8, ge=1, le=64, description="Rounds reconciled at once.")
+
+    def executor_target(self, namespace: str) -> str:
+        """Return where the coordinators of a namespace find executors."""
+        return self.executor or service_target(EXECUTOR_SERVICE, namespace, ServiceKind.EXECUTOR)
+
+
+def load_configuration(path: Path) -> Configuration:
+    """Read the file. Raises ``ConfigurationError``."""
+    try:
+        return Configuration.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(f"{path}: {s}" for s in sentences(error, Configuration))) from None

@@ -1,0 +1,83 @@
+"""What is worth an Event: the difference between two statuses, in words. Pure.
+
+An Event's name follows from what it says, so that an operator that was killed says nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from rstar.cluster.api import Json
+from rstar.cluster.names import OPERATOR
+from rstar.rounds.status import AttemptStatus, RoundStatus
+from rstar_operator.times import format_time
+
+_WARNINGS: Final = {
+    "AttemptsExhausted",
+    "BadInput",
+    "Cancelled",
+    "CreationRefused",
+    "DeadlineExceeded",
+    "InvalidSpec",
+    "NameConflict",
+    "PendingTooLong",
+    "PreviousRoundFailed",
+    "PreviousRoundIncomplete",
+    "NoPreviousPPM",
+    "ServiceFailed",
+}
+_UNCOUNTED: Final = {"suspended", "cancelled", "lost"}
+
+
+def transitions(before: RoundStatus | None, after: RoundStatus) -> Iterator[tuple[str, str, str]]:
+    """Yield (type, reason, message) of everything that happened between two statuses."""
+    old = {(r.stage, r.number): r for r in before.attempts} if before else {}
+    for record in after.attempts:
+        if record.finished_at is not None and not _over(old.get((record.stage, record.number))):
+            yield _ended(record)
+    told = before.condition("Ready") if before else None
+    now = after.condition("Ready")
+    if now is not None and (told is None or told.reason != now.reason):
+        yield "Warning" if now.reason in _WARNINGS else "Normal", now.reason, now.message
+
+
+def event(body: Json, kind: str, reason: str, message: str, now: datetime) -> Json:
+    """Return the Event about a round."""
+    head = body["metadata"]
+    said = hashlib.sha256(f"{head['uid']} {head['generation']} {reason} {message}".encode()).hexdigest()[:16]
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{head['name']}.{said}", "namespace": head["namespace"]},
+        "involvedObject": {
+            "apiVersion": body["apiVersion"],
+            "kind": body["kind"],
+            "name": head["name"],
+            "namespace": head["namespace"],
+            "uid": head["uid"],
+        },
+        "type": kind,
+        "reason": reason,
+        "message": message[:1_000],
+        "firstTimestamp": format_time(now),
+        "lastTimestamp": format_time(now),
+        "count": 1,
+        "source": {"component": OPERATOR},
+        "reportingComponent": OPERATOR,
+    }
+
+
+def _over(record: AttemptStatus | None) -> bool:
+    return record is not None and record.finished_at is not None
+
+
+def _ended(record: AttemptStatus) -> tuple[str, str, str]:
+    name = f"attempt {record.number} of stage {record.stage}"
+    if record.state == "succeeded":
+        return "Normal", "StageDone", f"{name} is done"
+    if record.ending in _UNCOUNTED:
+        return "Normal", "AttemptEnded", f"{name} was ended: {record.ending}"
+    return "Warning", "AttemptFailed", f"{name} failed: {record.reason or record.ending or record.exit_code}"

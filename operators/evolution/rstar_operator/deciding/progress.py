@@ -1,0 +1,28 @@
+"""What the running stage last said of its progress, from the ConfigMap that it reports to. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rstar.cluster.names import PROGRESS_KEY
+from rstar.rounds.observed import STAGES
+from rstar_operator.observing.attempts import key_of
+from rstar_operator.world import World, deleting
+
+_BYTES = 2_000
+
+
+def reported_progress(world: World) -> dict[str, Any]:
+    """Return the figures of the youngest attempt; {} when it has said nothing that can be read."""
+    jobs = {key_of(job): job for job in world.jobs if not deleting(job)}
+    told = {key_of(body): body for body in world.progress}
+    key = max((key for key in jobs if key in told), key=lambda key: (STAGES.index(key[0]), key[1]), default=None)
+    if key is None:
+        return {}
+    text = told[key].get("data", {}).get(PROGRESS_KEY, "{}")
+    try:
+        found = json.loads(text) if len(text) <= _BYTES else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,69 @@
+"""The operator's command line: ``rstar-operator run``. It refuses a bad configuration before it watches anything."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="rstar-operator",
+    help="Runs EvolutionRounds on a Kubernetes cluster.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Have ``run`` be a command of its own, though it is the only one."""
+
+
+@app.command("run")
+def run_operator(
+    config: Annotated[Path, typer.Option(help="The operator's configuration, a YAML file.", show_default=False)],
+    namespace: Annotated[
+        list[str] | None, typer.Option("--namespace", "-n", help="Serve only this namespace; repeatable.")
+    ] = None,
+    liveness: Annotated[
+        str, typer.Option(help="URL of the liveness endpoint; empty: none.")
+    ] = "http://0.0.0.0:8080/healthz",
+) -> None:
+    """Serve the rounds of the whole cluster, or of some namespaces, until SIGTERM.
+
+    The cluster is the pod's own, or KUBECONFIG's. Several operators may serve the same rounds: they do no harm.
+
+    Example: `rstar-operator run --config operator.yaml --namespace lab-a --namespace lab-b`
+    """
+    from rstar.cluster.api import Cluster, ClusterError
+    from rstar.rpc.logs import configure_logs
+    from rstar_operator.backend import PyTorchJobBackend
+    from rstar_operator.cache import Cache
+    from rstar_operator.configuration import ConfigurationError, load_configuration
+    from rstar_operator.reconcile import Reconciler
+    from rstar_operator.watching import Watching
+
+    configure_logs("operator")
+    try:
+        configuration = load_configuration(config)
+        cluster = Cluster.connect(user_agent="rstar-operator")
+    except (ConfigurationError, ClusterError) as error:
+        for line in str(error).splitlines():
+            typer.echo(f"rstar-operator: {line}", err=True)
+        raise typer.Exit(2) from None
+    cache = Cache()
+    reconciler = Reconciler(cluster, configuration, PyTorchJobBackend(), cache.put)
+    Watching(cluster, reconciler, cache, namespace or (), configuration.workers).run(liveness or None)
+
+
+def run() -> None:
+    """Run the command line and exit."""
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,159 @@
+"""The attempts of a round: what the status remembers, and what the jobs and their pods say.
+
+The status is the memory of what has ended: a recorded end stays, whatever becomes of the job. Everything else is
+read off the job. A job that says Succeeded is believed only with a manifest in a pod's termination message; an
+attempt whose job vanished before its end was recorded never was, so that it is made again under the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from rstar.cluster.api import Json
+from rstar.cluster.names import ATTEMPT, JOB_NAME, STAGE
+from rstar.rounds.observed import (
+    BAD_INPUT,
+    Attempt,
+    AttemptState,
+    EndReason,
+    ManifestRef,
+    Stage,
+    StageOutput,
+)
+from rstar.rounds.status import AttemptStatus, RoundStatus
+from rstar_operator.backend import JobSeen, TrainingBackend
+from rstar_operator.observing.pods import Ended, disrupted, ended, waiting_for
+from rstar_operator.world import World, deleting, name_of
+
+Key = tuple[Stage, int]
+
+NO_MANIFEST = "it ended well but left no manifest"
+
+
+def attempts(world: World, status: RoundStatus | None, backend: TrainingBackend, now: datetime) -> tuple[Attempt, ...]:
+    """Return all attempts, by stage and number."""
+    records = {(Stage(r.stage), r.number): r for r in status.attempts} if status else {}
+    jobs = {key_of(job): job for job in world.jobs}
+    outputs = _outputs(status) if status else {}
+    found = []
+    for key in sorted(records.keys() | jobs.keys(), key=lambda k: (list(Stage).index(k[0]), k[1])):
+        attempt = _attempt(key, records.get(key), jobs.get(key), outputs, world, backend, now)
+        if attempt is not None:
+            found.append(attempt)
+    return tuple(found)
+
+
+def key_of(job: Json) -> Key:
+    """Return the stage and the number of an attempt's job."""
+    labels = job["metadata"]["labels"]
+    return Stage(labels[STAGE]), int(labels[ATTEMPT])
+
+
+def pods_of(job: Json, world: World) -> tuple[Json, ...]:
+    """Return the pods of a job: of this very job, not of an earlier one of its name."""
+    uid, name = job["metadata"]["uid"], name_of(job)
+    return tuple(
+        pod
+        for pod in world.pods
+        if pod["metadata"].get("labels", {}).get(JOB_NAME) == name
+        and any(reference["uid"] == uid for reference in pod["metadata"].get("ownerReferences", []))
+    )
+
+
+def unconfirmed(world: World, status: RoundStatus | None, backend: TrainingBackend) -> Iterator[Json]:
+    """Yield the jobs that have ended while their pods, as seen here, have not: the pods must be looked at anew."""
+    over = {(Stage(r.stage), r.number) for r in status.attempts if r.finished_at is not None} if status else set()
+    for job in world.jobs:
+        if key_of(job) in over or backend.read(job).state not in {"succeeded", "failed"}:
+            continue
+        pods = pods_of(job, world)
+        if not pods or any(ended(pod) is None for pod in pods):
+            yield job
+
+
+def _attempt(
+    key: Key,
+    record: AttemptStatus | None,
+    job: Json | None,
+    outputs: Mapping[Key, StageOutput],
+    world: World,
+    backend: TrainingBackend,
+    now: datetime,
+) -> Attempt | None:
+    if record is not None and record.finished_at is not None:
+        return _recorded(record, outputs.get(key))
+    ending = EndReason(record.ending) if record is not None and record.ending else None
+    if job is None:
+        if record is None or ending is None:
+            return None
+        return replace(_recorded(record, None), state=AttemptState.FAILED, finished_at=now)
+    seen = backend.read(job)
+    live = Attempt(*key, AttemptState.RUNNING, seen.started, ending=ending)
+    # Being deleted it is still there, and may still hold compute.
+    if seen.state in {"succeeded", "failed"} and not deleting(job):
+        started = record.started_at if record is not None else seen.started
+        return _over(replace(live, started_at=started), seen, job, world)
+    if seen.state == "running" or deleting(job):
+        return live
+    why = waiting_for(pods_of(job, world))
+    return replace(live, state=AttemptState.PENDING, queued=seen.state == "queued", reason=why)
+
+
+def _over(live: Attempt, seen: JobSeen, job: Json, world: World) -> Attempt:
+    pods = pods_of(job, world)
+    ends = [end for pod in pods if (end := ended(pod)) is not None]
+    output = next((found for end in ends if (found := _output(end)) is not None), None)
+    finished = max((end.finished_at for end in ends if end.finished_at is not None), default=seen.since)
+    over = replace(live, state=AttemptState.FAILED, finished_at=finished)
+    if seen.state == "succeeded":
+        if output is None:
+            return replace(over, exit_code=0, reason=NO_MANIFEST)
+        return replace(over, state=AttemptState.SUCCEEDED, exit_code=0, output=output)
+    if any(disrupted(pod) for pod in pods):
+        return replace(over, ending=live.ending or EndReason.LOST, reason="its node was taken away")
+    failed = next((end for end in ends if end.exit_code != 0), None)
+    if failed is None:
+        return replace(over, reason=seen.message or "its pods are gone")
+    # A launcher (torchrun) hides the exit code of the program it runs: the message still tells.
+    told = next((end for end in ends if end.result.get("exit_code") == BAD_INPUT), None)
+    code = BAD_INPUT if told is not None else failed.exit_code
+    return replace(over, exit_code=code, reason=(told or failed).sentence())
+
+
+def _output(end: Ended) -> StageOutput | None:
+    result = end.result
+    key, digest, metrics = result.get("manifest"), result.get("digest"), result.get("metrics", {})
+    if end.exit_code != 0 or not (isinstance(key, str) and isinstance(digest, str) and len(digest) == 64):
+        return None
+    return StageOutput(ManifestRef(key, digest), metrics if isinstance(metrics, dict) else {})
+
+
+def _recorded(record: AttemptStatus, output: StageOutput | None) -> Attempt:
+    state = AttemptState(record.state)
+    return Attempt(
+        Stage(record.stage),
+        record.number,
+        state,
+        record.started_at,
+        record.finished_at,
+        record.exit_code,
+        record.reason,
+        output if state is AttemptState.SUCCEEDED else None,
+        EndReason(record.ending) if record.ending else None,
+    )
+
+
+def _outputs(status: RoundStatus) -> dict[Key, StageOutput]:
+    """Return what the done stages left behind, by the attempt that did it."""
+    found: dict[Key, StageOutput] = {}
+    for stage in status.stages:
+        if stage.output is None:
+            continue
+        done = next(r for r in status.attempts if r.stage == stage.name and r.state == "succeeded")
+        metrics: dict[str, Any] = dict(stage.metrics)
+        ref = ManifestRef(stage.output.manifest, stage.output.digest)
+        found[Stage(stage.name), done.number] = StageOutput(ref, metrics)
+    return found

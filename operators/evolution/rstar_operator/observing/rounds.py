@@ -1,0 +1,49 @@
+"""Rounds as the API server holds them: the spec, the last status, and the round before as the planner sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from rstar.cluster.api import Json
+from rstar.rounds.observed import ManifestRef, PreviousRound, Stage, StageOutput
+from rstar.rounds.sentences import sentences
+from rstar.rounds.spec import EvolutionRound
+from rstar.rounds.status import RoundStatus
+
+
+class InvalidRoundError(ValueError):
+    """The stored round is not valid for this version; the message is one sentence per fault."""
+
+
+def read_round(body: Json) -> EvolutionRound:
+    """Return the round. Raises ``InvalidRoundError``: the API server checks less than this (names of verifiers)."""
+    plain = {key: body[key] for key in ("apiVersion", "kind", "spec") if key in body}
+    try:
+        return EvolutionRound.model_validate({**plain, "metadata": {"name": body["metadata"]["name"]}})
+    except ValidationError as error:
+        raise InvalidRoundError("; ".join(sentences(error, EvolutionRound))) from None
+
+
+def read_status(body: Json) -> RoundStatus | None:
+    """Return the status; None when there is none yet."""
+    status: dict[str, Any] = body.get("status") or {}
+    return RoundStatus.model_validate(status) if "phase" in status else None
+
+
+def previous_round(name: str | None, body: Json | None) -> PreviousRound:
+    """Return what is known of the round before: nothing when there is none of that name."""
+    if name is None or body is None:
+        return PreviousRound()
+    status = read_status(body)
+    if status is None:
+        return PreviousRound("running")
+    outputs = {
+        Stage(stage.name): StageOutput(ManifestRef(stage.output.manifest, stage.output.digest), stage.metrics)
+        for stage in status.stages
+        if stage.output is not None
+    }
+    if status.phase == "Succeeded":
+        return PreviousRound("succeeded", outputs)
+    return PreviousRound("failed" if status.phase == "Failed" else "running", outputs)

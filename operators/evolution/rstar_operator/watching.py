@@ -1,0 +1,141 @@
+"""The operator's plumbing, kopf's: watch streams, reconnects, credentials, liveness, signals.
+
+Every event only fills the cache and wakes rounds: none of kopf's state, annotations or finalizers is used, and no
+event decides anything. A full list at the start, and now and then, mends what a watch may miss. The module refuses to
+decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import kopf
+import structlog
+
+from rstar.cluster.api import ROUNDS, Cluster, ClusterError, Kind
+from rstar_operator.cache import CHILDREN_SELECTOR, WATCHED, Cache, Key
+from rstar_operator.passes import Passes
+from rstar_operator.reconcile import Reconciler
+
+RESYNC_SECONDS: Final = 600.0
+LIVENESS: Final = "http://0.0.0.0:8080/healthz"
+
+
+class Watching:
+    """Watches ``namespaces`` (none: the whole cluster) and makes passes over their rounds until told to stop."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        reconciler: Reconciler,
+        cache: Cache,
+        namespaces: Sequence[str],
+        workers: int,
+        resync_seconds: float = RESYNC_SECONDS,
+    ) -> None:
+        self._cluster = cluster
+        self._reconciler = reconciler
+        self._cache = cache
+        self._namespaces = tuple(namespaces)
+        self._workers = workers
+        self._resync_seconds = resync_seconds
+        self._passes: Passes | None = None
+        self._resyncing: asyncio.Task[None] | None = None
+
+    def run(self, liveness: str | None = LIVENESS, stop: threading.Event | None = None) -> None:
+        """Watch until SIGTERM, SIGINT or ``stop``; passes under way are finished."""
+        kopf.run(
+            registry=self._registry(),
+            settings=_settings(scanning=not self._namespaces),
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            liveness_endpoint=liveness,
+            stop_flag=stop,
+        )
+
+    def one_pass(self, key: Key) -> timedelta | None:
+        """Look at one round; return when to look again."""
+        world = self._cache.world(key)
+        return None if world is None else self._reconciler.reconcile(world).again
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+        kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(self._start)
+        kopf.on.cleanup(registry=registry)(self._finish)
+        for kind in WATCHED:
+            group, version = _group_version(kind)
+            kopf.on.event(group, version, kind.plural, registry=registry, param=kind, id=kind.plural)(self._event)
+        return registry
+
+    async def _start(self, **_: Any) -> None:
+        # The cache is whole before the first event: a round is never looked at without its children.
+        await asyncio.to_thread(self._resync)
+        self._passes = Passes(self.one_pass, self._workers)
+        for key in self._cache.rounds():
+            self._passes.wake(key)
+        self._resyncing = asyncio.get_running_loop().create_task(self._keep_resyncing())
+
+    async def _finish(self, **_: Any) -> None:
+        if self._resyncing is not None:
+            self._resyncing.cancel()
+        if self._passes is not None:
+            await self._passes.close()
+
+    async def _event(self, *, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
+        assert self._passes is not None
+        kind: Kind = param
+        body: Any = event["object"]
+        if event["type"] == "DELETED":
+            self._cache.remove(kind, body)
+        else:
+            self._cache.put(kind, body)
+        for key in self._cache.affected(kind, body):
+            self._passes.wake(key)
+        if kind == ROUNDS and event["type"] == "DELETED":
+            self._passes.forget((body["metadata"]["namespace"], body["metadata"]["name"]))
+
+    async def _keep_resyncing(self) -> None:
+        while True:
+            await asyncio.sleep(self._resync_seconds)
+            try:
+                changed = await asyncio.to_thread(self._resync)
+            except ClusterError as error:
+                structlog.get_logger().warning("full list failed", error=str(error))
+                continue
+            if changed:
+                structlog.get_logger().warning("the watch had missed something", rounds=len(changed))
+            assert self._passes is not None
+            for key in changed:
+                self._passes.wake(key)
+
+    def _resync(self) -> set[Key]:
+        changed = set[Key]()
+        for kind in WATCHED:
+            for namespace in self._namespaces or ("",):
+                selector = "" if kind == ROUNDS else CHILDREN_SELECTOR
+                bodies, version = self._cluster.list_at(kind, namespace, selector)
+                changed |= self._cache.replace(kind, namespace, bodies, version)
+        return changed
+
+
+def _settings(*, scanning: bool) -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    # Without rights on the cluster there is nothing to scan: the kinds are known, and the namespaces given.
+    settings.scanning.disabled = not scanning
+    for kind in WATCHED:
+        if kind != ROUNDS:
+            group, version = _group_version(kind)
+            settings.watching.label_selectors[group, version, kind.plural] = CHILDREN_SELECTOR
+    return settings
+
+
+def _group_version(kind: Kind) -> tuple[str, str]:
+    """Return ('apps', 'v1') for ``/apis/apps/v1``, ('', 'v1') for ``/api/v1``."""
+    parts = kind.api.strip("/").split("/")
+    return ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2])

@@ -1,0 +1,156 @@
+"""From any state that a round can get into, passes come to rest; and rest means that nothing more is written."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rstar.cluster.api import CONFIG_MAPS, DEPLOYMENTS, PODS, PYTORCH_JOBS, ROUNDS, SERVICES
+from tests.operator.driving import Operator, live_well, world
+from tests.operator.simulated import Fate, SimulatedCluster, round_body
+
+FATES = [
+    "run",
+    "succeed",
+    "succeed",
+    "succeed",
+    "oom",
+    "hollow",
+    "refuse",
+    "ready",
+    "ready",
+    "ready",
+    "unready",
+    "settle",
+    "settle",
+    "time",
+    "long-time",
+    "delete-job",
+    "delete-deployment",
+    "delete-service",
+    "delete-progress",
+    "suspend",
+    "resume",
+    "resize",
+    "scale-by-load",
+    "queue",
+]
+
+
+def happen(cluster: SimulatedCluster, fate: Fate, what: str, which: int) -> None:
+    """One event of the world outside."""
+    jobs = fate.live_jobs()
+    job = jobs[which % len(jobs)] if jobs else None
+    scaling = {"minReplicas": 1, "maxReplicas": 2 + which}
+    edits: dict[str, dict[str, Any]] = {
+        "suspend": {"suspend": True},
+        "resume": {"suspend": False},
+        "resize": {"services": {"policy": {"replicas": 1 + which}}},
+        "scale-by-load": {"services": {"policy": {"autoscaling": scaling}}},
+        "queue": {"cluster": {"queue": "gpus"}},
+    }
+    ends = {"oom": (137, "", "OOMKilled"), "hollow": (0, "", ""), "refuse": (2, '{"error":"no","exit_code":2}', "")}
+    kinds = {
+        "delete-job": PYTORCH_JOBS,
+        "delete-deployment": DEPLOYMENTS,
+        "delete-service": SERVICES,
+        "delete-progress": CONFIG_MAPS,
+    }
+    if what in edits:
+        cluster.edit("r1", **edits[what])
+    elif what in kinds:
+        names = sorted(name for kind, name in cluster.objects if kind == kinds[what] and name.startswith("r1-"))
+        if names:
+            cluster.remove(kinds[what], names[which % len(names)])
+    elif what in {"time", "long-time"}:
+        cluster.now += timedelta(seconds=(3 if what == "time" else 300) * (1 + which))
+    elif what == "settle":
+        cluster.settle()
+    elif what == "ready":
+        fate.ready()
+    elif what == "unready":
+        for (kind, name), body in cluster.objects.items():
+            if kind == DEPLOYMENTS:
+                body["status"] = {}
+                cluster.touch(kind, name)
+    elif job is not None:
+        if what == "run":
+            fate.start(job)
+        elif what == "succeed":
+            fate.succeed(job)
+        elif what in ends:
+            fate.finish(job, *ends[what])
+
+
+def check(cluster: SimulatedCluster, fate: Fate, operator: Operator) -> None:
+    """What holds in every state at rest."""
+    live = fate.live_jobs()
+    assert len(live) <= 1, "never two attempts at once"
+    status = operator.status()
+    counted: dict[str, int] = {}
+    for attempt in status.attempts:
+        if attempt.finished_at and attempt.state == "failed" and attempt.ending in {None, "deadline", "unscheduled"}:
+            counted[attempt.stage] = counted.get(attempt.stage, 0) + 1
+    assert all(failures <= 3 for failures in counted.values())
+    names = [(a.stage, a.number) for a in status.attempts]
+    assert len(names) == len(set(names))
+    for job in live:
+        images = {b["metadata"]["name"] for (kind, _), b in cluster.objects.items() if kind == CONFIG_MAPS}
+        assert job["metadata"]["name"] in images, "an attempt has where to report"
+
+
+EVENTS = st.lists(st.tuples(st.sampled_from(FATES), st.integers(0, 3)), max_size=50)
+
+
+@settings(max_examples=120, deadline=None)
+@given(EVENTS, st.integers(0, 14))
+def test_from_any_reachable_state_passes_come_to_rest_and_the_round_to_an_end(
+    events: list[tuple[str, int]], kind_turns: int
+) -> None:
+    cluster, fate, operator = world(round_body())
+    for _ in range(kind_turns):
+        operator.settle()
+        fate.kindly()
+    for what, which in events:
+        operator.settle()
+        check(cluster, fate, operator)
+        happen(cluster, fate, what, which)
+    operator.settle()
+    cluster.edit("r1", suspend=False)
+    live_well(operator, fate, turns=80)
+    cluster.settle()
+    operator.settle()
+    assert not fate.live_jobs()
+    assert not [name for (kind, name) in cluster.objects if kind == DEPLOYMENTS and name.startswith("r1-")]
+
+
+@settings(max_examples=60, deadline=None)
+@given(EVENTS, st.integers(0, 14))
+def test_a_suspended_round_holds_no_compute_and_is_at_rest(events: list[tuple[str, int]], kind_turns: int) -> None:
+    cluster, fate, operator = world(round_body())
+    for _ in range(kind_turns):
+        operator.settle()
+        fate.kindly()
+    for what, which in events:
+        operator.settle()
+        happen(cluster, fate, what, which)
+    cluster.edit("r1", suspend=True)
+    for _ in range(3):
+        operator.settle()
+        cluster.settle()
+        cluster.now += timedelta(seconds=1)
+    operator.settle()
+    held = {(kind, name) for kind, name in cluster.objects if name.startswith("r1-") and kind not in {PODS}}
+    running = {name for kind, name in held if kind == PYTORCH_JOBS} & {j["metadata"]["name"] for j in fate.live_jobs()}
+    assert not running
+    assert not {name for kind, name in held if kind in {DEPLOYMENTS, SERVICES}}
+    assert operator.status().phase in {"Suspended", "Failed", "Succeeded"}
+    version = cluster.objects[ROUNDS, "r1"]["metadata"]["resourceVersion"]
+    before = cluster.writes
+    for _ in range(3):
+        assert operator.one_pass() == 0
+    assert cluster.writes == before
+    assert cluster.objects[ROUNDS, "r1"]["metadata"]["resourceVersion"] == version
