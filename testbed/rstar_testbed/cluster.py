@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -126,6 +126,10 @@ class Testbed:
     ) -> str:
         """Run helm as :meth:`kubectl` runs kubectl."""
         return self._run("helm", arguments, input, check, kubeconfig)
+
+    def restart_apiserver(self, between: Callable[[], None] = lambda: None) -> None:
+        """Kill the API server, do something while there is none, start it again with the same data and address."""
+        self._plane.restart_apiserver(between)
 
     def requests(self, *, verbs: tuple[str, ...] = ()) -> Counter[tuple[str, str]]:
         """How many API requests were answered so far, by user name and the first word of the user agent."""

@@ -10,7 +10,7 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ class ControlPlane:
         self._binaries = binaries
         self._tls = folder / "tls"
         self._components: list[Component] = []
+        self._apiserver: Component | None = None
         self._port = free_port()
         self.server = f"https://127.0.0.1:{self._port}"
         self._client = ssl.create_default_context(cadata=self.authority.certificate_pem.decode())
@@ -49,10 +50,10 @@ class ControlPlane:
         self._write_keys()
         etcd, etcd_address = self._start_etcd()
         etcd.wait_until(lambda: self._http_ok(f"{etcd_address}/health"), _SECONDS)
-        apiserver = self._start_apiserver(etcd_address)
+        self._apiserver = self._start_apiserver(etcd_address)
         # It polls for the API server itself, and loads while that one starts.
         controllers = self._start_controller_manager()
-        apiserver.wait_until(lambda: self._http_ok(f"{self.server}/readyz"), _SECONDS)
+        self._wait_for_apiserver()
         # The last thing to come up that every pod needs.
         default_account = "/api/v1/namespaces/default/serviceaccounts/default"
         controllers.wait_until(lambda: self.request("GET", default_account) is not None, _SECONDS)
@@ -61,6 +62,14 @@ class ControlPlane:
         """Kill what runs, last started first."""
         while self._components:
             self._components.pop().stop()
+
+    def restart_apiserver(self, between: Callable[[], None]) -> None:
+        """Kill the API server, do something while there is none, start it again with the same data and address."""
+        assert self._apiserver
+        self._apiserver.stop()
+        between()
+        self._apiserver.start()
+        self._wait_for_apiserver()
 
     def request(self, method: str, path: str, body: Any = None) -> Any | None:
         """One API call as cluster admin: the answer, or None where the API server has or knows nothing such (404)."""
@@ -87,6 +96,10 @@ class ControlPlane:
         """Write a kubeconfig for the bearer of a token."""
         authority = self.authority.certificate_pem
         return write_kubeconfig(path, self.server, authority, name, {"token": token}, namespace)
+
+    def _wait_for_apiserver(self) -> None:
+        assert self._apiserver
+        self._apiserver.wait_until(lambda: self._http_ok(f"{self.server}/readyz"), _SECONDS)
 
     def _write_keys(self) -> None:
         self._tls.mkdir(parents=True, exist_ok=True)
@@ -175,7 +188,8 @@ class ControlPlane:
     def _http_ok(self, url: str) -> bool:
         context = self._client if url.startswith("https") else None
         try:
-            with urllib.request.urlopen(url, context=context, timeout=2) as answer:
+            request = urllib.request.Request(url, headers={"User-Agent": "rstar-testbed"})
+            with urllib.request.urlopen(request, context=context, timeout=2) as answer:
                 return bool(answer.status == http.HTTPStatus.OK)
         except OSError:
             return False

@@ -48,15 +48,22 @@ class Component:
     ) -> None:
         self.name = name
         self.log = log
-        tether = [sys.executable, "-m", "rstar.local.tether", str(os.getpid()), str(int(signal.SIGKILL))]
+        self._command = command
+        self._environment = environment or {}
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as out:
+        log.write_bytes(b"")
+        self.start()
+
+    def start(self) -> None:
+        """Start the program, or start it again once it has been stopped."""
+        tether = [sys.executable, "-m", "rstar.local.tether", str(os.getpid()), str(int(signal.SIGKILL))]
+        with self.log.open("ab") as out:
             self._process = subprocess.Popen(
-                [*tether, *map(str, command)],
+                [*tether, *map(str, self._command)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **self._environment},
                 start_new_session=True,
             )
 

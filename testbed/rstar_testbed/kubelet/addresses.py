@@ -25,36 +25,46 @@ _PROTOCOL: Final = "157"
 
 
 class PodNetwork:
-    """A range of addresses, each given out once before any is given out again."""
+    """A range of addresses, each given out once before any is given out again. Two kubelets of one process have two."""
 
     def __init__(self) -> None:
-        subnets = 2 ** (_PREFIX - _ALL.prefixlen)
-        first = int(_ALL.network_address) + random.randrange(subnets) * 2 ** (32 - _PREFIX)
-        self.network = ipaddress.ip_network((first, _PREFIX))
-        self._addresses = itertools.cycle([str(address) for address in self.network.hosts()])
-        self._routed = False
+        self._process = os.getpid()
+        self.routed = False
+        self._choose()
 
     def take(self) -> str:
         """Return the next address."""
         return next(self._addresses)
 
     def open(self) -> None:
-        """Make the addresses this machine's own, once."""
-        if self._routed:
-            return
+        """Make a range of addresses this machine's own that no other kubelet has."""
         _remove_stale()
-        done = _ip(
-            "route", "add", "local", str(self.network), "dev", "lo", "proto", _PROTOCOL, "metric", str(os.getpid())
-        )
-        if done.returncode:
-            raise TestbedError(f"Pods cannot get addresses of their own ({done.stderr.strip()}): run as root.")
-        self._routed = True
+        while True:
+            done = self._route("add")
+            if done.returncode and "File exists" not in done.stderr:
+                raise TestbedError(f"Pods cannot get addresses of their own ({done.stderr.strip()}): run as root.")
+            if not done.returncode:
+                if [network for network, _ in routes()].count(str(self.network)) == 1:
+                    break
+                self._route("del")
+            self._choose()
+        self.routed = True
 
     def close(self) -> None:
         """Take the route away again."""
-        if self._routed:
-            _ip("route", "del", "local", str(self.network), "proto", _PROTOCOL, "metric", str(os.getpid()))
-            self._routed = False
+        if self.routed:
+            self._route("del")
+            self.routed = False
+
+    def _choose(self) -> None:
+        subnets = 2 ** (_PREFIX - _ALL.prefixlen)
+        first = int(_ALL.network_address) + random.randrange(subnets) * 2 ** (32 - _PREFIX)
+        self.network = ipaddress.ip_network((first, _PREFIX))
+        self._addresses = itertools.cycle([str(address) for address in self.network.hosts()])
+
+    def _route(self, verb: str) -> subprocess.CompletedProcess[str]:
+        owner = ("proto", _PROTOCOL, "metric", str(self._process))
+        return _ip("route", verb, "local", str(self.network), "dev", "lo", *owner)
 
 
 def routes() -> list[tuple[str, int]]:

@@ -18,6 +18,8 @@ from typing import Any, Final, Self
 import aiohttp
 import yaml
 
+_BUSY: Final = (429, 503)
+_PAUSE: Final = 0.2
 _PATCH: Final = "application/merge-patch+json"
 
 
@@ -33,6 +35,7 @@ class Api:
     """A connection to an API server, by a kubeconfig with embedded certificates or a token."""
 
     def __init__(self, kubeconfig: Path) -> None:
+        self.tries = 100
         config = yaml.safe_load(kubeconfig.read_text())
         cluster = config["clusters"][0]["cluster"]
         user = config["users"][0]["user"]
@@ -66,13 +69,23 @@ class Api:
         await self._session.close()
 
     async def call(self, method: str, path: str, body: Any = None, *, content_type: str = "application/json") -> Any:
-        """One request; raises :class:`ApiError`."""
+        """One request, tried again while the API server is down or busy; raises :class:`ApiError`."""
         data = None if body is None else json.dumps(body)
-        async with self._session.request(method, path, data=data, headers={"Content-Type": content_type}) as answer:
-            content = await answer.json()
-            if answer.status >= 400:
-                raise ApiError(answer.status, content.get("message", ""))
-            return content
+        headers = {"Content-Type": content_type}
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                async with self._session.request(method, path, data=data, headers=headers) as answer:
+                    text = await answer.text()
+                    if answer.status < 400:
+                        return json.loads(text)
+                    if answer.status not in _BUSY or attempt >= self.tries:
+                        raise ApiError(answer.status, text)
+            except aiohttp.ClientConnectionError:
+                if attempt >= self.tries:
+                    raise
+            await asyncio.sleep(_PAUSE)
 
     async def patch(self, path: str, body: Any) -> Any:
         """Merge ``body`` into the object."""
@@ -82,7 +95,7 @@ class Api:
         """Yield all objects of a collection as ADDED, then each change, for ever; what vanished while the watch was broken is DELETED."""
         known: dict[str, dict[str, Any]] = {}
         while True:
-            listed = await self._list(path)
+            listed = await self.call("GET", path)
             now = {item["metadata"]["uid"]: item for item in listed["items"]}
             for uid in known.keys() - now.keys():
                 yield "DELETED", known.pop(uid)
@@ -96,13 +109,6 @@ class Api:
                 else:
                     known[item["metadata"]["uid"]] = item
                 yield kind, item
-
-    async def _list(self, path: str) -> Any:
-        while True:
-            try:
-                return await self.call("GET", path)
-            except (aiohttp.ClientError, TimeoutError):
-                await asyncio.sleep(0.2)
 
     async def _stream(self, path: str, version: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Yield changes after ``version``, over as many requests as it takes; ends when the API server has forgotten it."""
@@ -122,7 +128,7 @@ class Api:
                         if event["type"] != "BOOKMARK":
                             yield event["type"], event["object"]
             except (aiohttp.ClientError, TimeoutError):
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(_PAUSE)
 
 
 async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -45,7 +45,7 @@ class PodLife:
         self._play = play
         self._node = node
         self._open_workload = open_workload
-        self._workload: Workload | None = None
+        self.workload: Workload | None = None
         self._address = ""
         self._bound = ""
         self._containers = {each["name"]: Container() for each in pod["spec"]["containers"]}
@@ -68,8 +68,8 @@ class PodLife:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._workload:
-            await self._workload.close()
+        if self.workload:
+            await self.workload.close()
 
     async def _live(self) -> None:
         if isinstance(self._play, Pending):
@@ -82,12 +82,12 @@ class PodLife:
                 self._set(name, Container(reason=self._play.reason, message=self._play.message))
             await self._report()
             return
-        self._workload, self._address = self._open_workload()
+        self.workload, self._address = self._open_workload()
         reporter = asyncio.create_task(self._report_changes())
         try:
-            if await self._prepare(self._workload):
-                await asyncio.gather(*(self._run(self._workload, each) for each in self.pod["spec"]["containers"]))
-            await self._workload.close()
+            if await self._prepare(self.workload):
+                await asyncio.gather(*(self._run(self.workload, each) for each in self.pod["spec"]["containers"]))
+            await self.workload.close()
         finally:
             reporter.cancel()
             await asyncio.gather(reporter, return_exceptions=True)
@@ -103,11 +103,18 @@ class PodLife:
         try:
             await self._api.call("POST", path_of(self.pod) + "/binding", binding)
         except ApiError as error:
-            if error.status in (404, 409):
+            if error.status not in (404, 409) or not await self._is_bound():
                 return False
-            raise
         self._bound = now()
         return True
+
+    async def _is_bound(self) -> bool:
+        """Whether an earlier try bound it, and only its answer was lost."""
+        try:
+            pod = await self._api.call("GET", path_of(self.pod))
+        except ApiError:
+            return False
+        return bool(pod["metadata"]["uid"] == self.pod["metadata"]["uid"] and pod["spec"].get("nodeName") == self._node)
 
     async def _prepare(self, workload: Workload) -> bool:
         while not self._ending.is_set():
@@ -139,8 +146,8 @@ class PodLife:
 
     async def _delete(self, grace: int) -> None:
         self._ending.set()
-        if self._workload:
-            await self._workload.terminate(grace)
+        if self.workload:
+            await self.workload.terminate(grace)
         await asyncio.gather(self.task, return_exceptions=True)
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.pod["metadata"]["uid"]}}
         with contextlib.suppress(ApiError):  # Gone already, or there is another pod of that name.

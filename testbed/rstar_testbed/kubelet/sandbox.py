@@ -84,7 +84,7 @@ def _bind(source: str, target: str, read_only: bool = False) -> None:
 
 
 def _submounts() -> list[str]:
-    """Where other file systems of the machine are mounted, outermost only; /dev, /proc and the scratch are made anew."""
+    """Where other file systems of the machine are mounted, outermost only; /dev and /proc are made anew."""
     points = sorted({line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()} - {"/"})
     outer: list[str] = []
     for point in points:
@@ -98,7 +98,7 @@ def _submounts() -> list[str]:
 
 def _make_root(sandbox: Sandbox) -> str:
     """Mount the new root, without the volumes; its path."""
-    machine = [point for point in _submounts() if not sandbox.scratch.startswith(point)]
+    machine = _submounts()
     _mount("tmpfs", sandbox.scratch, "tmpfs", 0, "mode=755")
     upper, work, root = (f"{sandbox.scratch}/{name}" for name in ("upper", "work", "root"))
     for folder in (upper, work, root):

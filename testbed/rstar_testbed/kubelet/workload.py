@@ -55,6 +55,7 @@ class Scripted:
     def __init__(self, play: Run) -> None:
         self._play = play
         self._told_to_end = asyncio.Event()
+        self._told = Outcome(143)
 
     async def prepare(self) -> None:
         """Nothing to prepare."""
@@ -64,11 +65,17 @@ class Scripted:
         ready(self._play.ready)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._told_to_end.wait(), self._play.seconds)
-            return Outcome(143)
+            self._told_to_end.clear()
+            return self._told
         return Outcome(self._play.code, self._play.reason, self._play.message)
 
     async def terminate(self, grace: float) -> None:
         """End at once, as a program that heeds SIGTERM."""
+        self.end(Outcome(143))
+
+    def end(self, outcome: Outcome) -> None:
+        """End now, and like this, whatever the script says."""
+        self._told = outcome
         self._told_to_end.set()
 
     async def close(self) -> None:
