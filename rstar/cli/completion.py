@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-ANSWER_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 5.0
 
 
 def round_names(ctx: typer.Context, incomplete: str) -> list[str]:

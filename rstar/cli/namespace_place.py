@@ -50,7 +50,6 @@ class NamespacePlace:
     """The rounds of ``namespace``. ``upload_to``: where submitted files go; unset: as the namespace's Secret says."""
 
     def __init__(self, cluster: Cluster, namespace: str, options: str, upload_to: str | None) -> None:
-
         self.words = f"namespace {namespace}"
         self.options = options
         self._cluster = cluster
@@ -69,7 +68,7 @@ class NamespacePlace:
     def notes(self, shown: Mapping[str, RoundStatus]) -> list[str]:
         """Say whether rounds wait for an operator."""
         idle = [name for name, status in shown.items() if status.message == NOT_YET]
-        return [f"is an operator at work in {self.words}? {', '.join(idle)} wait for one"] if idle else []
+        return [f"no operator has looked at {', '.join(idle)} yet: is one at work for {self.words}?"] if idle else []
 
     def submit(self, files: Sequence[Path], tell: Callable[[str], None]) -> dict[str, str]:
         """Create or change the rounds; nothing is created or uploaded before the cluster would take all of them."""
@@ -153,7 +152,6 @@ class NamespacePlace:
         return self._lines(self._logs(labels, service, reading), reading, live)
 
     def _logs(self, labels: Mapping[str, str], container: str, reading: Reading) -> PodLogs:
-
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
         return PodLogs(self._cluster, self._namespace, selector, container, reading.tell)
 
@@ -164,7 +162,6 @@ class NamespacePlace:
                 yield LogLine(*line)
 
     def _one(self, name: str) -> tuple[Json, RoundStatus]:
-
         with self._told(VIEW):
             item = self._rounds.get(name)
             if item is None:

@@ -140,8 +140,9 @@ def _tables(place: Place, shown: Mapping[str, RoundStatus], names: list[str] | N
     from rstar.cli.tables import result_table
 
     parts: list[object] = [rounds_table(shown, missing=[name for name in names or () if name not in shown])]
-    if len(shown) == 1:
-        parts.append(conditions_table(next(iter(shown.values()))))
+    only = next(iter(shown.values())) if len(shown) == 1 else None
+    if only is not None and only.conditions:
+        parts.append(conditions_table(only))
     if table := result_table(shown):
         parts.append(table)
     parts += [Text(note, style="dim") for note in place.notes(shown)]

@@ -17,6 +17,6 @@ def default_namespace(kubeconfig: Path | None, context: str | None) -> str:
     try:
         contexts, active = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)
     except (config.ConfigException, OSError) as error:
-        raise ClusterError(f"no cluster to talk to: {error}; set KUBECONFIG or --kubeconfig") from None
+        raise ClusterError(f"no cluster to talk to: {str(error).rstrip('.')}; set KUBECONFIG or --kubeconfig") from None
     chosen = active if context is None else next(item for item in contexts if item["name"] == context)
     return str((chosen.get("context") or {}).get("namespace") or "default")

@@ -20,7 +20,7 @@ from rstar.rounds.status import RoundStatus
 
 Verb = Literal["created", "configured", "unchanged"]
 
-NOT_YET = "no operator has looked at it yet"
+NOT_YET = "waits for an operator"
 _NAMESPACES = Kind("/api/v1", "namespaces")
 
 

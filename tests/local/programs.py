@@ -2,7 +2,7 @@
 
 ``programs.py stage NAME --result FILE --control FOLDER ...``, ``programs.py service KIND ...`` and
 ``programs.py drive FILE STORE``. What a stage does is read from lines of ``control/NAME``, one per attempt:
-ok (default), fail, refuse, hollow, hang. Every start is noted in ``control/started``.
+ok (default), fail, refuse, hollow, hang, speak (print, and hang until ``control/enough`` is there). Every start is noted in ``control/started``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ def stage(arguments: argparse.Namespace) -> None:
     arguments.progress.write_text(json.dumps({"stage": arguments.name, "done": 1, "total": 2}))
     while order == "hang":
         time.sleep(0.02)
+    if order == "speak":
+        print("first word\nsecond word", flush=True)
+        while not (control / "enough").exists():
+            time.sleep(0.02)
+        print("last word", end="", flush=True)
     if order == "fail":
         raise RuntimeError("the disk is on fire")
     if order == "refuse":
