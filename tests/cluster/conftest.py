@@ -14,6 +14,8 @@ import pytest
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.kubelet import Kubelet, Player
 
+from tests.cluster.pods import Cluster
+
 StartKubelet = Callable[..., Kubelet]
 
 
@@ -32,6 +34,12 @@ def namespace(testbed: Testbed) -> Iterator[str]:
     testbed.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
     yield name
     testbed.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def cluster(testbed: Testbed, namespace: str) -> Cluster:
+    """Return the test's own namespace, to look at."""
+    return Cluster(testbed, namespace)
 
 
 @pytest.fixture
