@@ -72,7 +72,7 @@ JOB_SCRIPT = """
 set -e
 test "$(cat /etc/rstar/round.yaml)" = '{"round": 1}'
 test "$(hostname)" = "$POD_NAME"
-test "$TARGET" = 's3cret@'"$POD_IP"X
+test "$TARGET" = 's3cret@'"$POD_IP"' $(NOT_KNOWN) $$(KEY)'
 touch /cache/file
 ! touch /file
 echo "the job runs"
