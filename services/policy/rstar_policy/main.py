@@ -45,13 +45,16 @@ def serve(
     from rstar.interfaces import Sampling, State
     from rstar.rounds.store import StoreError
     from rstar.rpc import serving
-    from rstar_policy.service import FULL_NAME, PolicyService
-    from rstar_policy.transformers_engine import TransformersPolicy
 
     serving.end_at_once_on_sigterm()
     try:
+        folder = model_folder(model, store, cache)
+        # Here, so that bad settings are refused before the seconds that these take to load.
+        from rstar_policy.service import FULL_NAME, PolicyService
+        from rstar_policy.transformers_engine import TransformersPolicy
+
         engine = TransformersPolicy.load(
-            model_folder(model, store, cache),
+            folder,
             prompt=prompt,
             threads=threads,
             max_rows=max_rows,

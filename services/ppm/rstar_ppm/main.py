@@ -43,13 +43,16 @@ def serve(
     from rstar.interfaces import State
     from rstar.rounds.store import StoreError
     from rstar.rpc import serving
-    from rstar_ppm.service import FULL_NAME, PreferenceModelService
-    from rstar_ppm.transformers_ppm import TransformersPreferenceModel
 
     serving.end_at_once_on_sigterm()
     try:
+        folder = model_folder(model, store, cache)
+        # Here, so that bad settings are refused before the seconds that these take to load.
+        from rstar_ppm.service import FULL_NAME, PreferenceModelService
+        from rstar_ppm.transformers_ppm import TransformersPreferenceModel
+
         ppm = TransformersPreferenceModel.load(
-            model_folder(model, store, cache),
+            folder,
             prompt=prompt,
             threads=threads,
             max_rows=max_rows,

@@ -1,0 +1,301 @@
+"""The store on a real MinIO: the contract of every store, many parts, killed clients, a server that dies, tenants."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rstar_jobs.delete_artifacts import delete_artifacts
+from rstar_testbed.cluster import Testbed
+from rstar_testbed.object_store import Minio
+
+from rstar.rounds.s3_store import S3Store
+from rstar.rounds.store import Store, StoreError
+from tests.jobs.world import World
+from tests.rounds.test_stores import (  # noqa: F401 - collected here with the store below
+    test_a_second_write_replaces_the_first,
+    test_delete_removes_and_is_content_when_there_is_nothing,
+    test_keys_that_leave_the_store_or_differ_between_stores_are_refused,
+    test_list_gives_the_keys_of_a_prefix_in_order,
+    test_what_is_missing_is_a_key_error_and_does_not_exist,
+    test_what_was_written_is_read_back,
+)
+
+SPAWN = multiprocessing.get_context("spawn")
+MIB = 1 << 20
+
+
+def tenant_policy(bucket: str, namespace: str) -> dict[str, Any]:
+    """What the chart ``rstar-tenant`` lets the user of a namespace do."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": ["s3:ListBucket"],
+                "Resource": [f"arn:aws:s3:::{bucket}"],
+                "Condition": {"StringLike": {"s3:prefix": [f"{namespace}/*"]}},
+            },
+            {
+                "Effect": "Allow",
+                "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+                "Resource": [f"arn:aws:s3:::{bucket}/{namespace}/*"],
+            },
+        ],
+    }
+
+
+@pytest.fixture
+def minio(testbed: Testbed) -> Minio:
+    assert testbed.minio is not None
+    return testbed.minio
+
+
+@pytest.fixture
+def bucket(minio: Minio) -> str:
+    name = f"bucket-{uuid.uuid4().hex}"
+    minio.client().make_bucket(name)
+    return name
+
+
+Tenant = Callable[[str], dict[str, str]]
+
+
+@pytest.fixture
+def tenant(minio: Minio, bucket: str) -> Iterator[Tenant]:
+    """Make a user of ``BUCKET/NAMESPACE/*``; its environment, as the storage Secret gives it to a pod."""
+    admin, made = minio.admin(), list[str]()
+
+    def make(namespace: str) -> dict[str, str]:
+        name = f"{namespace}-{uuid.uuid4().hex[:8]}"
+        admin.user_add(name, "a-secret-of-" + name)
+        admin.policy_add(name, policy=tenant_policy(bucket, namespace))
+        admin.attach_policy([name], user=name)
+        made.append(name)
+        return {
+            "RSTAR_STORE": f"s3://{bucket}/{namespace}",
+            "RSTAR_S3_ENDPOINT": minio.endpoint,
+            "AWS_ACCESS_KEY_ID": name,
+            "AWS_SECRET_ACCESS_KEY": "a-secret-of-" + name,
+        }
+
+    yield make
+    for name in made:
+        admin.user_remove(name)
+        admin.policy_remove(name)
+
+
+def opened(environment: dict[str, str], uri: str = "") -> S3Store:
+    return S3Store.from_environment(uri or environment["RSTAR_STORE"], environment)
+
+
+@pytest.fixture
+def store(tenant: Tenant) -> Store:
+    """The store of a tenant who may see nothing else."""
+    return opened(tenant("ns-a"))
+
+
+def noise(path: Path, size: int) -> str:
+    """Fill a file with bytes that no disk can shorten; their sha256."""
+    data = os.urandom(MIB) * (size // MIB)
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_a_large_file_goes_in_parts_and_comes_back_whole(
+    minio: Minio, bucket: str, tenant: Tenant, tmp_path: Path
+) -> None:
+    store = opened(tenant("ns-a"))
+    digest = noise(tmp_path / "model", 96 * MIB)
+    store.upload("models/big", tmp_path / "model")
+    etag = minio.client().stat_object(bucket, "ns-a/models/big").etag or ""
+    assert int(etag.partition("-")[2]) > 1
+    store.download("models/big", tmp_path / "copy")
+    assert hashlib.sha256((tmp_path / "copy").read_bytes()).hexdigest() == digest
+
+
+def _upload(environment: dict[str, str], path: str) -> None:
+    opened(environment).upload("models/big", Path(path))
+
+
+def test_an_upload_that_is_killed_leaves_the_old_object_or_none(
+    testbed: Testbed, tenant: Tenant, tmp_path: Path
+) -> None:
+    environment = tenant("ns-a")
+    store = opened(environment)
+    parts = testbed.folder / "minio" / ".minio.sys" / "multipart"
+    big = tmp_path / "model"
+    with big.open("wb") as file:
+        file.truncate(4096 * MIB)
+    for old in (None, b"old"):
+        if old is not None:
+            store.write("models/big", old)
+        before = set(parts.glob("*/*"))
+        client = SPAWN.Process(target=_upload, args=(environment, str(big)))
+        client.start()
+        while set(parts.glob("*/*")) <= before:
+            assert client.is_alive()
+        client.kill()
+        client.join()
+        assert store.exists("models/big") == (old is not None)
+        assert old is None or store.read("models/big") == old
+    noise(big, 16 * MIB)
+    store.upload("models/big", big)
+    store.download("models/big", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == big.read_bytes()
+
+
+@pytest.fixture
+def mortal(testbed: Testbed, tmp_path: Path) -> Iterator[Minio]:
+    """A MinIO of one's own, to be killed."""
+    (tmp_path / "logs").mkdir()
+    server = Minio(tmp_path, testbed.binaries["minio"])
+    server.wait()
+    yield server
+    server.stop()
+
+
+def test_a_server_that_dies_is_one_sentence_and_leaves_nothing_half_done(mortal: Minio, tmp_path: Path) -> None:
+    environment = dict(mortal.environment("s3://bucket/lab"))
+    mortal.client().make_bucket("bucket")
+    store = opened(environment)
+    noise(tmp_path / "model", 512 * MIB)
+    store.upload("model", tmp_path / "model")
+    said: list[Exception] = []
+
+    def download() -> None:
+        try:
+            store.download("model", tmp_path / "cache" / "model")
+        except StoreError as error:
+            said.append(error)
+
+    thread = threading.Thread(target=download)
+    thread.start()
+    while not any(path.stat().st_size for path in (tmp_path / "cache").glob(".tmp-*")):
+        assert thread.is_alive()
+    mortal.stop()
+    thread.join()
+    assert "cannot read model in s3://bucket/lab: " in str(said[0])
+    assert list((tmp_path / "cache").iterdir()) == []
+    with ThreadPoolExecutor() as pool:
+        uses = [lambda: store.write("k", b"v"), lambda: list(store.list("")), lambda: opened(environment)]
+        for tried in [pool.submit(use) for use in uses]:
+            error = tried.exception()
+            assert isinstance(error, StoreError)
+            assert "\n" not in str(error)
+
+
+def test_a_tenant_can_neither_see_nor_change_what_is_anothers(bucket: str, tenant: Tenant, tmp_path: Path) -> None:
+    a, b = tenant("ns-a"), tenant("ns-b")
+    opened(b).write("models/base", b"theirs")
+    with pytest.raises(StoreError, match=f"does not let this user into s3://{bucket}/ns-b"):
+        opened(a, f"s3://{bucket}/ns-b")
+    with pytest.raises(StoreError, match="does not let this user into"):
+        opened(a, f"s3://{bucket}")
+    theirs = S3Store(opened(a)._client, bucket, "ns-b")
+    uses: list[Callable[[], Any]] = [
+        lambda: theirs.exists("models/base"),
+        lambda: theirs.read("models/base"),
+        lambda: theirs.download("models/base", tmp_path / "copy"),
+        lambda: list(theirs.list("")),
+        lambda: theirs.write("models/base", b"mine"),
+        lambda: theirs.delete("models/base"),
+        lambda: list(S3Store(theirs._client, bucket, "").list("ns-")),
+        lambda: S3Store(theirs._client, bucket, "").write("ns-a", b"beside the prefix"),
+    ]
+    for use in uses:
+        with pytest.raises(StoreError, match="AccessDenied"):
+            use()
+    assert list(tmp_path.iterdir()) == []
+    assert opened(b).read("models/base") == b"theirs"
+    assert list(opened(a).list("")) == []
+
+
+@pytest.mark.parametrize(
+    ("program", "change", "complaint"),
+    [
+        ("rstar_policy", {"AWS_ACCESS_KEY_ID": "nobody"}, "InvalidAccessKeyId"),
+        ("rstar_ppm", {"AWS_SECRET_ACCESS_KEY": "a-wrong-secret"}, "SignatureDoesNotMatch"),
+        ("rstar_jobs.rollout", {"RSTAR_STORE": "s3://no-such-bucket/ns-a"}, "AccessDenied"),
+        ("rstar_jobs.delete_artifacts", {"AWS_ACCESS_KEY_ID": "nobody"}, "InvalidAccessKeyId"),
+    ],
+)
+def test_wrong_keys_end_every_program_with_one_sentence_before_it_listens(
+    program: str, change: dict[str, str], complaint: str, tenant: Tenant, tmp_path: Path
+) -> None:
+    environment = tenant("ns-a") | change
+    made = World(tmp_path)
+    command = [sys.executable, "-m", program]
+    if program == "rstar_jobs.delete_artifacts":
+        command += ["--round", "r1"]
+    elif program == "rstar_jobs.rollout":
+        command += made.arguments({})
+    else:
+        command += ["--model", "store:models/base", "--port", "0", "--cache", str(tmp_path / "cache")]
+    done = subprocess.run(
+        [*command, "--store", environment["RSTAR_STORE"]],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"does not let this user into {environment['RSTAR_STORE']} ({complaint})" in last
+    assert "listening" not in done.stderr
+    assert environment["AWS_SECRET_ACCESS_KEY"] not in done.stderr
+    if program == "rstar_jobs.rollout":
+        assert made.outcome()["exit_code"] == 1
+
+
+def write_all(store: Store, keys: list[str]) -> None:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda key: store.write(key, b"x"), keys))
+
+
+def test_a_round_of_more_objects_than_one_answer_lists_is_deleted_and_nothing_else(
+    minio: Minio, bucket: str, tenant: Tenant
+) -> None:
+    store = opened(tenant("ns-a"))
+    keep = ["data/train.jsonl", "rounds/r10/select/0/manifest.json"]
+    many = [f"rounds/r1/rollout/0/trees/{number:05d}.parquet" for number in range(1_100)]
+    write_all(store, [*keep, *many])
+    opened(tenant("ns-b")).write("rounds/r1/x", b"x")
+    assert delete_artifacts(store, "r1") == len(many)
+    assert delete_artifacts(store, "r1") == 0
+    assert list(store.list("")) == sorted(keep)
+    left = {item.object_name for item in minio.client().list_objects(bucket, recursive=True)}
+    assert left == {"ns-b/rounds/r1/x", *(f"ns-a/{key}" for key in keep)}
+
+
+def _delete(environment: dict[str, str]) -> None:
+    delete_artifacts(opened(environment), "r1")
+
+
+def test_a_deletion_that_was_killed_goes_on(tenant: Tenant) -> None:
+    environment = tenant("ns-a")
+    store = opened(environment)
+    keys = [f"rounds/r1/select/{number}/{name}" for number in range(300) for name in ("manifest.json", "a", "b")]
+    write_all(store, keys)
+    program = SPAWN.Process(target=_delete, args=(environment,))
+    program.start()
+    while len(left := list(store.list("rounds/r1/"))) == len(keys):
+        assert program.is_alive()
+    program.kill()
+    program.join()
+    assert program.exitcode == -signal.SIGKILL
+    left = list(store.list("rounds/r1/"))
+    assert 0 < len(left) < len(keys)
+    delete_artifacts(store, "r1")
+    assert list(store.list("")) == []
