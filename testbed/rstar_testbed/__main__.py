@@ -69,6 +69,8 @@ def up(
                 signal.pause()
             except KeyboardInterrupt:
                 print("testbed: ending", file=sys.stderr)
+            finally:
+                (target / ENVIRONMENT).unlink()
 
 
 @app.command()

@@ -1,8 +1,9 @@
-"""Addresses for pods: a network of this machine's own, given to loopback by one route.
+"""Addresses for pods: a network of this machine's own, on its loopback interface.
 
 Loopback addresses themselves (127.0.0.0/8) will not do: the API refuses them in EndpointSlices. The network is one of those
-that RFC 2544 sets aside for tests, so no route of the machine is hidden by it. Needs root; scripted pods do without,
-then nothing can be reached at their addresses.
+that RFC 2544 sets aside for tests, so no route of the machine is hidden by it. One route keeps all of its addresses on this
+machine, even those of scripted pods, where nobody listens; a real pod's address is put on the interface as well, for
+libraries that look for the interface they are to use. Needs root; without it, only scripted pods can be played.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class PodNetwork:
 
     def __init__(self) -> None:
         self._process = os.getpid()
+        self._on_interface: set[str] = set()
         self.routed = False
         self._choose()
 
@@ -50,8 +52,18 @@ class PodNetwork:
             self._choose()
         self.routed = True
 
+    def put_on_interface(self, address: str) -> None:
+        """Let the interface have the address of a real pod, until :meth:`close`."""
+        done = _ip("address", "add", f"{address}/32", "dev", "lo")
+        if done.returncode:
+            raise TestbedError(f"A pod cannot get the address {address}: {done.stderr.strip()}")
+        self._on_interface.add(address)
+
     def close(self) -> None:
-        """Take the route away again."""
+        """Take the addresses and the route away again."""
+        for address in self._on_interface:
+            _ip("address", "del", f"{address}/32", "dev", "lo")
+        self._on_interface.clear()
         if self.routed:
             self._route("del")
             self.routed = False
@@ -74,9 +86,14 @@ def routes() -> list[tuple[str, int]]:
 
 
 def _remove_stale() -> None:
+    """Remove what kubelets left that were killed."""
     for network, process in routes():
-        if not Path(f"/proc/{process}").exists():
-            _ip("route", "del", "local", network, "proto", _PROTOCOL, "metric", str(process))
+        if Path(f"/proc/{process}").exists():
+            continue
+        shown = _ip("-oneline", "address", "show", "dev", "lo", "to", network).stdout.splitlines()
+        for line in shown:
+            _ip("address", "del", line.split()[3], "dev", "lo")
+        _ip("route", "del", "local", network, "proto", _PROTOCOL, "metric", str(process))
 
 
 def _ip(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -203,6 +203,7 @@ class Kubelet:
             raise TestbedError(f"A player answered {play!r}: answer Pending, Waiting, Run or Real.")
         if not self._network.routed:
             raise TestbedError("Real pods need addresses and namespaces of their own: run as root.")
+        self._network.put_on_interface(address)
         if self._slices is None:
             self._slices = self._start(self._watch_slices())
         metadata = pod["metadata"]
