@@ -24,6 +24,7 @@ from rstar.cluster.names import GROUP, PLURAL, VERSION
 REQUEST_SECONDS: Final = 30.0
 
 Json = dict[str, Any]
+Bodies = list[Json]
 
 _DRY_RUN: Final = {"dryRun": "All"}
 
@@ -98,7 +99,9 @@ class Cluster:
                 path = str(kubeconfig) if kubeconfig else None
                 config.load_kube_config(path, context=context, client_configuration=configuration)
         except (config.ConfigException, OSError) as error:
-            raise ClusterError(f"no cluster to talk to: {error}; set KUBECONFIG or --kubeconfig") from None
+            raise ClusterError(
+                f"no cluster to talk to: {str(error).rstrip('.')}; set KUBECONFIG or --kubeconfig"
+            ) from None
         # Failed connections are told at once: the caller looks again by its own rules.
         configuration.retries = 0
         client = ApiClient(configuration)
@@ -112,11 +115,19 @@ class Cluster:
         except NotFoundError:
             return None
 
-    def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Json]:
-        """Return the objects that ``selector`` matches by label. The items carry no kind."""
-        query = {"labelSelector": selector} if selector else {}
-        items: list[Json] = self._request("GET", kind.path(namespace), query=query)["items"]
-        return items
+    def list(self, kind: Kind, namespace: str, selector: str = "", *, fields: str = "") -> Bodies:
+        """Return the objects that ``selector`` matches by label and ``fields`` by field.
+
+        ``namespace`` '': of all namespaces. The items carry no kind of their own.
+        """
+        return self.list_at(kind, namespace, selector, fields=fields)[0]
+
+    def list_at(self, kind: Kind, namespace: str, selector: str = "", *, fields: str = "") -> tuple[Bodies, str]:
+        """Return the same with the version of the whole that was looked at."""
+        wanted = {"labelSelector": selector, "fieldSelector": fields}
+        query = {name: value for name, value in wanted.items() if value}
+        answer = self._request("GET", kind.path(namespace), query=query)
+        return answer["items"], answer["metadata"]["resourceVersion"]
 
     def create(self, kind: Kind, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
         """Create an object; ``dry_run``: only say whether it could be. Raises ``AlreadyExistsError``."""
@@ -198,7 +209,8 @@ class Cluster:
         except ApiException as error:
             raise _told(method, path, error) from None
         except (HTTPError, OSError) as error:
-            raise ClusterError(f"the cluster does not answer: {error}") from None
+            # What urllib3 wraps says it in one sentence; the wrapping repeats the request.
+            raise ClusterError(f"the cluster does not answer: {getattr(error, 'reason', None) or error}") from None
 
 
 def _told(method: str, path: str, error: ApiException) -> ClusterError:

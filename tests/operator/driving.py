@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from rstar.cluster.api import ROUNDS, ConflictError, Json
-from rstar.rounds.status import RoundStatus
 from rstar_operator.backend import PyTorchJobBackend
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import Configuration
 from rstar_operator.reconcile import Reconciler
+
+from rstar.cluster.api import ROUNDS, ConflictError, Json
+from rstar.rounds.status import RoundStatus
 from tests.operator.simulated import NAMESPACE, Fate, KilledError, SimulatedCluster
 
 CONFIGURATION = Configuration.model_validate(

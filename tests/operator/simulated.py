@@ -13,6 +13,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
+from rstar_operator.cache import WATCHED, Cache
+from rstar_operator.times import format_time
+
 from rstar.cluster.api import (
     DEPLOYMENTS,
     EVENTS,
@@ -28,8 +31,6 @@ from rstar.cluster.api import (
     NotFoundError,
 )
 from rstar.cluster.names import EXECUTOR_SERVICE, JOB_NAME
-from rstar_operator.cache import WATCHED, Cache
-from rstar_operator.times import format_time
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 NAMESPACE = "lab"
@@ -50,8 +51,8 @@ class SimulatedCluster:
         self.writes = 0
         self.reads = 0
         self.killed_after: int | None = None
-        self.history: list[Json] = []
         self.refuse: set[Kind] = set()
+        self.warnings: list[Json] = []
 
     # What the operator calls.
 
@@ -59,8 +60,10 @@ class SimulatedCluster:
         self.reads += 1
         return copy.deepcopy(self.objects.get((kind, name)))
 
-    def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Json]:
+    def list(self, kind: Kind, namespace: str, selector: str = "", *, fields: str = "") -> list[Json]:
         self.reads += 1
+        if fields:
+            return copy.deepcopy(self.warnings)
         wanted = dict(part.split("=") for part in selector.split(",")) if selector else {}
         return [
             copy.deepcopy(body)
@@ -189,9 +192,9 @@ class SimulatedCluster:
     def _finalized(self) -> None:
         for kind, name in list(self.objects):
             body = self.objects.get((kind, name))
-            if kind == ROUNDS and body and "deletionTimestamp" in body["metadata"]:
-                if not body["metadata"].get("finalizers"):
-                    self.vanish(kind, name)
+            head = body["metadata"] if body else {}
+            if kind == ROUNDS and "deletionTimestamp" in head and not head.get("finalizers"):
+                self.vanish(kind, name)
 
     def _written(self, kind: Kind, name: str) -> Json:
         body = copy.deepcopy(self.objects.get((kind, name), {"metadata": {}}))
@@ -215,7 +218,9 @@ class Fate:
         return [
             body
             for (kind, _), body in sorted(self.cluster.objects.items(), key=lambda item: item[0][1])
-            if kind == PYTORCH_JOBS and not _condition(body, "Succeeded") and not _condition(body, "Failed")
+            if kind == PYTORCH_JOBS
+            and not _condition(body, "Succeeded")
+            and not _condition(body, "Failed")
             and "deletionTimestamp" not in body["metadata"]
         ]
 

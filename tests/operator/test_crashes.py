@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rstar_operator.cache import Cache
 
 from rstar.rounds.status import RoundStatus
-from rstar_operator.cache import Cache
 from tests.operator.driving import Operator, live_well, world
 from tests.operator.simulated import Fate, SimulatedCluster, round_body
 

@@ -44,7 +44,8 @@ from rstar_operator.deciding.deletion import FINALIZER, without_finalizer
 from rstar_operator.deciding.events import event, transitions
 from rstar_operator.deciding.obstacles import Obstacle, remembered
 from rstar_operator.deciding.writes import Create, Delete, Patch, Write
-from rstar_operator.observing.attempts import unconfirmed
+from rstar_operator.observing.attempts import podless, unconfirmed
+from rstar_operator.observing.pods import cut
 from rstar_operator.observing.rounds import InvalidRoundError, read_round, read_status
 from rstar_operator.world import World, deleting, in_order, name_of
 
@@ -92,8 +93,8 @@ class Reconciler:
 
         ``ConflictError``: the world was older than what the API server holds.
         """
-        world = self._confirmed(world)
         before = read_status(world.round)
+        world = self._explained(self._confirmed(world, before), before)
         obstacle = remembered(before)
         decision = self._decide(world, obstacle)
         if obstacle is not None and not decision.writes:
@@ -109,14 +110,26 @@ class Reconciler:
             written += more
         return Pass(body["metadata"]["resourceVersion"], decision.requeue_after, written + len(decision.writes))
 
-    def _confirmed(self, world: World) -> World:
+    def _confirmed(self, world: World, before: RoundStatus | None) -> World:
         """Look anew at the pods of jobs that have just ended: their last words may not have come by the watch yet."""
         namespace = world.round["metadata"]["namespace"]
         pods = {name_of(pod): pod for pod in world.pods}
-        for job in unconfirmed(world, read_status(world.round), self._backend):
+        for job in unconfirmed(world, before, self._backend):
             found = self._cluster.list(PODS, namespace, self._backend.pod_selector(name_of(job)))
             pods |= {name_of(pod): pod for pod in found}
         return replace(world, pods=in_order(pods.values()))
+
+    def _explained(self, world: World, before: RoundStatus | None) -> World:
+        """Ask why the pods of a waiting job are not there: only the Events of its controller tell (quota, account)."""
+        namespace = world.round["metadata"]["namespace"]
+        troubles = {}
+        for job in podless(world, before, self._backend):
+            of_job = f"involvedObject.uid={job['metadata']['uid']},type=Warning"
+            found = self._cluster.list(EVENTS, namespace, fields=of_job)
+            latest = max(found, key=lambda e: e.get("lastTimestamp") or "", default=None)
+            if latest is not None:
+                troubles[name_of(job)] = cut(latest.get("message", ""))
+        return replace(world, troubles=troubles)
 
     def _decide(self, world: World, obstacle: Obstacle | None) -> Decision:
         now = self._clock()

@@ -65,6 +65,7 @@ class Watching:
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry)(_login)
         kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(self._start)
         kopf.on.cleanup(registry=registry)(self._finish)
         for kind in WATCHED:
@@ -121,6 +122,10 @@ class Watching:
                 bodies, version = self._cluster.list_at(kind, namespace, selector)
                 changed |= self._cache.replace(kind, namespace, bodies, version)
         return changed
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
 
 def _settings(*, scanning: bool) -> kopf.OperatorSettings:

@@ -6,8 +6,8 @@ Bodies may be older than what the API server holds now; every write is made so t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from rstar.cluster.api import Json
 from rstar_operator.children.identity import owned_by
@@ -19,6 +19,7 @@ class World:
 
     ``pods`` are of the attempts and services, by label; ``executor`` is the Deployment of shared executors in the
     namespace; ``previous`` the round before, if it is there. ``cleanup`` is the Job that deletes artefacts.
+    ``troubles`` says, by the name of a job, why its pods cannot be made.
     """
 
     round: Json
@@ -31,6 +32,7 @@ class World:
     cleanup: Json | None = None
     executor: Json | None = None
     previous: Json | None = None
+    troubles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def uid(self) -> str:

@@ -15,13 +15,14 @@
   verbs: [get, list, watch, create, delete]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, delete]
+  # patch: the size of a round's services, where the user changes it
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [services, configmaps]
   verbs: [get, list, watch, create, delete]
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
-  verbs: [get, list, watch, create, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, delete]
@@ -30,7 +31,8 @@
   verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  # list: why the pods of an attempt cannot be made
+  verbs: [create, list]
 {{- end }}
 
 {{/* The namespaces that the operator serves, as a YAML list; empty for the whole cluster. */}}

@@ -26,12 +26,14 @@ from rstar_operator.deciding.deletion import decide_deletion
 from rstar_operator.deciding.obstacles import Obstacle, cleared, hindered
 from rstar_operator.deciding.progress import reported_progress
 from rstar_operator.deciding.writes import Write, next_expiry, writes
-from rstar_operator.observing.attempts import attempts
+from rstar_operator.observing.attempts import attempts, podless
 from rstar_operator.observing.rounds import previous_round, read_status
 from rstar_operator.observing.services import services, shared_executor
 from rstar_operator.world import World, deleting
 
 OBSTACLE_PAUSE: Final = timedelta(seconds=30)
+"""What is in the way may go without a sign that the operator watches for."""
+
 _REFUSED: Final[dict[str, ConditionStatus]] = {"Ready": "False", "Failed": "True"}
 
 
@@ -67,7 +69,12 @@ def decide(
         status = status.model_copy(update={"message": deletion.message})
     status = hindered(status, obstacle, now) if obstacle is not None else cleared(status, now)
     status = _stamped(status, head["generation"])
-    pauses = (planned.requeue_after, next_expiry(owner, status, world, now), OBSTACLE_PAUSE if obstacle else None)
+    podless_jobs = any(podless(world, status, backend))
+    pauses = (
+        planned.requeue_after,
+        next_expiry(owner, status, world, now),
+        OBSTACLE_PAUSE if obstacle is not None or podless_jobs else None,
+    )
     return Decision(status, (*made, *deletion.writes), min((p for p in pauses if p is not None), default=None))
 
 

@@ -74,6 +74,16 @@ def unconfirmed(world: World, status: RoundStatus | None, backend: TrainingBacke
             yield job
 
 
+def podless(world: World, status: RoundStatus | None, backend: TrainingBackend) -> Iterator[Json]:
+    """Yield the jobs that wait without a pod: something keeps their pods from being made."""
+    told = {(Stage(r.stage), r.number) for r in status.attempts if r.state == "pending"} if status else set()
+    for job in world.jobs:
+        # One that is not yet told of is too young to be in trouble.
+        waits = key_of(job) in told and backend.read(job).state == "pending" and not deleting(job)
+        if waits and not pods_of(job, world):
+            yield job
+
+
 def _attempt(
     key: Key,
     record: AttemptStatus | None,
@@ -98,7 +108,7 @@ def _attempt(
         return _over(replace(live, started_at=started), seen, job, world)
     if seen.state == "running" or deleting(job):
         return live
-    why = waiting_for(pods_of(job, world))
+    why = waiting_for(pods_of(job, world)) or world.troubles.get(name_of(job), "")
     return replace(live, state=AttemptState.PENDING, queued=seen.state == "queued", reason=why)
 
 

@@ -17,7 +17,7 @@ from rstar.rounds.observed import BAD_INPUT, Service, ServiceRef, ServiceState
 from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.rounds.wanted import executor_service
 from rstar_operator.children.service import NAME_LABEL
-from rstar_operator.observing.pods import last_crash, waiting_for
+from rstar_operator.observing.pods import cut, last_crash, waiting_for
 from rstar_operator.times import parse_time
 from rstar_operator.world import World, deleting, name_of
 
@@ -79,7 +79,8 @@ def _service(found: Parts, world: World) -> Service:
     pods = [pod for pod in world.pods if pod["metadata"].get("labels", {}).get(NAME_LABEL) == name]
     crash = last_crash(pods)
     if crash is None:
-        return Service(found.ref, "starting", since, reason=waiting_for(pods))
+        why = waiting_for(pods) or _replica_failure(found.deployment)
+        return Service(found.ref, "starting", since, reason=why)
     times, end = crash
     state: ServiceState = "failed" if end.exit_code == BAD_INPUT else "starting"
     return Service(found.ref, state, since, times, end.exit_code, end.sentence())
@@ -88,6 +89,12 @@ def _service(found: Parts, world: World) -> Service:
 def _ready(deployment: Json) -> bool:
     # One pod can serve; the others join as nodes become free for them.
     return int(deployment.get("status", {}).get("readyReplicas", 0)) > 0
+
+
+def _replica_failure(deployment: Json) -> str:
+    conditions = deployment.get("status", {}).get("conditions", [])
+    told = [c["message"] for c in conditions if c["type"] == "ReplicaFailure" and c["status"] == "True"]
+    return cut(told[0]) if told else ""
 
 
 def _named(body: Json) -> bool:
