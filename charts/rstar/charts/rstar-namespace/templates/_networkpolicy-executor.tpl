@@ -1,6 +1,6 @@
 {{/*
-Executors run programs that a model wrote: coordinators call them, and they call nobody, not even DNS. Takes namespace,
-labels, policies (the networkPolicies values).
+Executors run programs that a model wrote: coordinators call them, and they call nobody, not even DNS: there is no rule
+for egress. Takes namespace, labels, policies (the networkPolicies values).
 */}}
 {{- define "rstar-namespace.networkpolicy.executor" -}}
 apiVersion: networking.k8s.io/v1
@@ -16,5 +16,4 @@ spec:
       ports:
         - {port: 50053, protocol: TCP}
     {{- include "rstar-namespace.from-metrics" .policies | nindent 4 }}
-  egress: []
 {{- end }}

@@ -1,0 +1,320 @@
+"""The charts on a real API server: installed, upgraded, uninstalled, by people with no more rights than they need.
+
+A control plane of its own: what the charts make for a whole cluster must not be taken from under other tests.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rstar_testbed.cluster import Testbed
+from rstar_testbed.errors import CommandError
+from rstar_testbed.modules import pytorchjob_crd
+
+from rstar.rounds.s3_store import S3Store
+from rstar.rounds.store import StoreError
+from tests.cluster.rendering import CHARTS, COMBINATIONS, OTHERS, chart_of, kind_of, rendered
+
+RSTAR, TENANT = CHARTS / "rstar", CHARTS / "rstar-tenant"
+CRD = "evolutionrounds.rstar.dev"
+ROUND = {
+    "apiVersion": "rstar.dev/v1alpha1",
+    "kind": "EvolutionRound",
+    "metadata": {"name": "r1"},
+    "spec": {"round": 1, "baseModel": "store:models/base", "problems": {"uri": "store:data/train.jsonl"}},
+}
+Data = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+    """A control plane with the CRD that the training operator brings."""
+    with Testbed.start(tmp_path_factory.mktemp("charts"), training_operator=False) as bed:
+        bed.kubectl("apply", "--server-side", "-f", str(pytorchjob_crd()))
+        yield bed
+
+
+@pytest.fixture
+def namespace(bed: Testbed) -> str:
+    return new_namespace(bed)
+
+
+@pytest.fixture
+def cluster_parts(bed: Testbed) -> Iterator[None]:
+    """What a cluster admin installs once: the CRD, the roles, the operator."""
+    place = new_namespace(bed)
+    install(bed, RSTAR, "rstar", place, "operator", "--set=metrics.serviceMonitor.enabled=false")
+    yield
+    bed.helm("uninstall", "rstar", "-n", place)
+
+
+def new_namespace(bed: Testbed, *labels: str, name: str = "") -> str:
+    name = name or f"test-{uuid.uuid4().hex[:8]}"
+    bed.kubectl("create", "namespace", name)
+    bed.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
+    if labels:
+        bed.kubectl("label", "namespace", name, *labels)
+    return name
+
+
+def install(bed: Testbed, chart: Path, name: str, namespace: str, values: str, *more: str, **options: Any) -> str:
+    file = chart / "ci" / f"{values}-values.yaml"
+    # The CRD may be there from an earlier release: it stayed.
+    own = ("--take-ownership",) if values in {"dev", "fixed", "operator"} else ()
+    return bed.helm("upgrade", "--install", name, str(chart), "-n", namespace, "-f", str(file), *own, *more, **options)
+
+
+def installed(bed: Testbed, release: str, namespace: str) -> dict[tuple[str, str], Data]:
+    """Return what is there of a release, without what the cluster writes into it."""
+    documents = yaml.safe_load_all(bed.helm("get", "manifest", release, "-n", namespace))
+    found = json.loads(
+        bed.kubectl("get", "-n", namespace, "-o", "json", "-f", "-", input=yaml.safe_dump_all(documents))
+    )
+    objects = {}
+    for item in found["items"]:
+        for key in ("resourceVersion", "managedFields"):
+            item["metadata"].pop(key, None)
+        item["metadata"].get("annotations", {}).pop("deployment.kubernetes.io/revision", None)
+        item.pop("status", None)
+        objects[item["kind"], item["metadata"]["name"]] = item
+    return objects
+
+
+def of_release(bed: Testbed, release: str) -> set[str]:
+    kinds = bed.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+    chosen = ",".join(kind for kind in kinds if not kind.startswith(("events", "pods", "replicasets", "endpoint")))
+    found = bed.kubectl("get", chosen, "-A", "-l", f"app.kubernetes.io/instance={release}", "-o", "name")
+    return set(found.split())
+
+
+@pytest.mark.parametrize("values", ["dev", "namespaced", "fixed", "operator"])
+def test_an_upgrade_with_the_same_values_changes_nothing(bed: Testbed, namespace: str, values: str) -> None:
+    release = f"r-{uuid.uuid4().hex[:6]}"
+    options = ("--set=metrics.serviceMonitor.enabled=false",)
+    notes = install(bed, RSTAR, release, namespace, values, *options)
+    assert "kubectl -n " + namespace in notes
+    before = installed(bed, release, namespace)
+    assert before
+    install(bed, RSTAR, release, namespace, values, *options)
+    assert installed(bed, release, namespace) == before
+    bed.helm("uninstall", release, "-n", namespace)
+
+
+def test_an_uninstall_leaves_the_crd_and_with_it_every_round(bed: Testbed, namespace: str) -> None:
+    install(bed, RSTAR, "leaving", namespace, "dev")
+    bed.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=60s")
+    bed.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(ROUND))
+    bed.helm("uninstall", "leaving", "-n", namespace, "--wait")
+    assert of_release(bed, "leaving") == {f"customresourcedefinition.apiextensions.k8s.io/{CRD}"}
+    assert bed.kubectl("get", "er", "-n", namespace, "-o", "name").split() == ["evolutionround.rstar.dev/r1"]
+    # The next installation takes the CRD over, whatever its release is called.
+    install(bed, RSTAR, "leaving", namespace, "dev")
+    bed.helm("uninstall", "leaving", "-n", namespace)
+
+
+@pytest.mark.parametrize("values", COMBINATIONS, ids=lambda path: f"{chart_of(path).name}-{path.stem}")
+def test_the_api_server_takes_what_is_rendered(bed: Testbed, values: Path) -> None:
+    documents = [d for d in rendered(values, "default") if kind_of(d) not in OTHERS]
+    here = {d["metadata"]["name"] for d in documents if d["kind"] == "Namespace"}
+    for document in documents:
+        place = document["metadata"].get("namespace")
+        if place and bed.kubectl("get", "namespace", place, "--ignore-not-found") == "":
+            assert place in here | {"lab-a", "lab-b", "notebooks"}
+            new_namespace(bed, name=place)
+    text = yaml.safe_dump_all(documents)
+    bed.kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", input=text)
+
+
+@pytest.fixture(scope="module")
+def restricted(bed: Testbed) -> str:
+    """A namespace that takes restricted pods only, with what the charts' pods refer to."""
+    name = new_namespace(bed, "pod-security.kubernetes.io/enforce=restricted")
+    bed.kubectl("create", "serviceaccount", "rstar-operator", "-n", name)
+    for runtime in ("nvidia", "gvisor"):
+        body = {
+            "apiVersion": "node.k8s.io/v1",
+            "kind": "RuntimeClass",
+            "metadata": {"name": runtime},
+            "handler": runtime,
+        }
+        bed.kubectl("apply", "-f", "-", input=json.dumps(body))
+    return name
+
+
+def test_every_pod_is_admitted_where_pods_must_be_restricted(bed: Testbed, restricted: str) -> None:
+    pods: dict[str, Data] = {}
+    for values in COMBINATIONS:
+        for document in rendered(values):
+            if document["kind"] == "Pod" or "template" in document.get("spec", {}):
+                body = document if document["kind"] == "Pod" else document["spec"]["template"]
+                labels = body["metadata"]["labels"]
+                name = f"{len(pods)}-{labels['app.kubernetes.io/name']}"
+                pods[name] = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}}
+                # A pod on its own must say what a Deployment says for it.
+                pods[name]["spec"] = {"restartPolicy": "Always", **body["spec"]}
+    assert len(pods) > 20
+    bed.kubectl("create", "-n", restricted, "--dry-run=server", "-f", "-", input=yaml.safe_dump_all(pods.values()))
+    loose = next(iter(pods.values()))
+    del loose["spec"]["securityContext"]["seccompProfile"]
+    with pytest.raises(CommandError, match="violates PodSecurity"):
+        bed.kubectl("create", "-n", restricted, "--dry-run=server", "-f", "-", input=yaml.safe_dump(loose))
+
+
+def bind(bed: Testbed, namespace: str, user: str, role: str) -> Path:
+    bed.kubectl("create", "rolebinding", f"{user}-{role}", "-n", namespace, f"--clusterrole={role}", f"--user={user}")
+    return bed.user_kubeconfig(user)
+
+
+@pytest.mark.usefixtures("cluster_parts")
+def test_who_administers_a_namespace_installs_an_operator_there(bed: Testbed, namespace: str) -> None:
+    admin = bind(bed, namespace, f"admin-of-{namespace}", "admin")
+    install(bed, RSTAR, "mine", namespace, "namespaced", "--set=minio.enabled=true", kubeconfig=admin)
+    install(bed, RSTAR, "mine", namespace, "namespaced", "--set=minio.enabled=true", kubeconfig=admin)
+    bed.helm("uninstall", "mine", "-n", namespace, kubeconfig=admin)
+
+
+@pytest.mark.usefixtures("cluster_parts")
+def test_who_may_only_edit_cannot_make_an_operator(bed: Testbed, namespace: str) -> None:
+    editor = bind(bed, namespace, f"editor-of-{namespace}", "edit")
+    with pytest.raises(CommandError, match=r"cannot get resource \"roles\""):
+        install(bed, RSTAR, "mine", namespace, "namespaced", kubeconfig=editor)
+
+
+@pytest.fixture
+def tenant(bed: Testbed, cluster_parts: None) -> Iterator[tuple[str, str, Path]]:
+    """A tenant that the admin has set up: its namespace, the admin's, and the kubeconfig of one of its people."""
+    name, admin = f"lab-{uuid.uuid4().hex[:6]}", new_namespace(bed)
+    assert bed.minio is not None
+    install(
+        bed, TENANT, "tenant", admin, "default",
+        f"--set=namespace={name},access.groups={{{name}}},storage.endpoint={bed.minio.endpoint}",
+        f"--set=storage.secretKey={uuid.uuid4().hex},minioUser.enabled=true,storage.bucket=bucket-{name}",
+    )  # fmt: skip
+    bed.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
+    yield name, admin, bed.user_kubeconfig(f"somebody-of-{name}", (name,))
+    bed.helm("uninstall", "tenant", "-n", admin)
+    # With all its rounds it is still there; the next admin decides.
+    assert bed.kubectl("get", "namespace", name, "-o", "name").strip() == f"namespace/{name}"
+
+
+def test_a_tenant_installs_executors_and_rounds_with_the_role_edit(bed: Testbed, tenant: tuple[str, str, Path]) -> None:
+    name, _, somebody = tenant
+    install(bed, RSTAR, "rstar", name, "tenant", kubeconfig=somebody)
+    bed.kubectl("apply", "-n", name, "-f", "-", input=json.dumps(ROUND), kubeconfig=somebody)
+    with pytest.raises(CommandError, match="cannot be imported into the current release"):
+        bed.helm("install", "again", str(RSTAR), "-n", name, "--set=executor.enabled=false")
+    bed.helm("uninstall", "rstar", "-n", name, kubeconfig=somebody)
+
+
+def test_a_tenant_touches_nothing_of_another_nor_of_the_admin(bed: Testbed, tenant: tuple[str, str, Path]) -> None:
+    name, admin, somebody = tenant
+    other = new_namespace(bed)
+
+    def may(verb: str, kind: str, namespace: str) -> bool:
+        kind, _, part = kind.partition("/")
+        question = ("auth", "can-i", verb, kind, f"--subresource={part}", "-n", namespace)
+        return bed.kubectl(*question, kubeconfig=somebody, check=False).split()[0] == "yes"
+
+    for kind in (CRD, f"{CRD}/status", "pods/log", "secrets", "configmaps", "pytorchjobs.kubeflow.org"):
+        assert may("get", kind, name)
+        assert not may("get", kind, other)
+        assert not may("get", kind, admin)
+    assert may("create", CRD, name)
+    for verb, kind in (
+        ("update", "resourcequotas"),
+        ("delete", "limitranges"),
+        ("create", "rolebindings"),
+        ("update", f"{CRD}/status"),
+        ("create", "pytorchjobs.kubeflow.org"),
+    ):
+        assert not may(verb, kind, name)
+
+
+def test_a_tenants_namespace_refuses_what_is_not_restricted(bed: Testbed, tenant: tuple[str, str, Path]) -> None:
+    name, _, somebody = tenant
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "root"},
+        "spec": {"containers": [{"name": "root", "image": "x", "securityContext": {"privileged": True}}]},
+    }
+    with pytest.raises(CommandError, match="violates PodSecurity"):
+        bed.kubectl("create", "-n", name, "-f", "-", input=json.dumps(pod), kubeconfig=somebody)
+
+
+def make_tenant(bed: Testbed, name: str, admin: str, folder: Path) -> str:
+    """Run the program of the chart's Job with what the Job gives it; what it printed."""
+    assert bed.minio is not None
+    (job,) = json.loads(bed.kubectl("get", "jobs", "-n", admin, "-o", "json"))["items"]
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    policy = bed.kubectl(
+        "get", "configmap", f"rstar-tenant-{name}", "-n", admin, "-o", r"jsonpath={.data.policy\.json}"
+    )
+    (folder / "policy.json").write_text(policy)
+    bucket, policy_name = container["args"][1:3]
+    environment = {
+        **os.environ,
+        **secret(bed, f"rstar-tenant-{name}", admin),
+        "RSTAR_S3_ENDPOINT": bed.minio.endpoint,
+        "MINIO_ADMIN_USER": bed.minio.access_key,
+        "MINIO_ADMIN_PASSWORD": bed.minio.secret_key,
+    }
+    command = [sys.executable, "-c", container["args"][0], bucket, policy_name, str(folder / "policy.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def secret(bed: Testbed, name: str, namespace: str) -> dict[str, str]:
+    data = json.loads(bed.kubectl("get", "secret", name, "-n", namespace, "-o", "json"))["data"]
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+
+def test_a_tenants_keys_open_its_own_folder_and_no_other(
+    bed: Testbed, tenant: tuple[str, str, Path], tmp_path: Path
+) -> None:
+    name, admin, _ = tenant
+    for _ in range(2):
+        assert make_tenant(bed, name, admin, tmp_path) == (
+            f"user {name} has policy rstar-tenant-{name} for bucket bucket-{name}\n"
+        )
+    environment = secret(bed, "rstar-storage", name)
+    assert environment["RSTAR_STORE"] == f"s3://bucket-{name}/{name}"
+    store = S3Store.from_environment(environment["RSTAR_STORE"], environment)
+    store.write("rounds/r1/x", b"mine")
+    assert (store.read("rounds/r1/x"), list(store.list("rounds/"))) == (b"mine", ["rounds/r1/x"])
+    big = tmp_path / "big"
+    big.write_bytes(bytes(12 << 20))
+    store.upload("rounds/r1/big", big)
+    store.delete("rounds/r1/x")
+    assert bed.minio is not None
+    bed.minio.client().put_object(f"bucket-{name}", "other/rounds/r1/x", big.open("rb"), 3)
+    for prefix in ("", "/other", f"/{name}-b"):
+        with pytest.raises(StoreError):
+            S3Store.from_environment(f"s3://bucket-{name}{prefix}", environment)
+    for wrong in ("other/rounds/r1/x", f"{name}-b/x"):
+        with pytest.raises(Exception, match="Access"):
+            client(environment).get_object(f"bucket-{name}", wrong)
+        with pytest.raises(Exception, match="Access"):
+            client(environment).put_object(f"bucket-{name}", wrong, big.open("rb"), 3)
+
+
+def client(environment: dict[str, str]) -> Any:
+    from minio import Minio
+
+    return Minio(
+        environment["RSTAR_S3_ENDPOINT"].removeprefix("http://"),
+        access_key=environment["AWS_ACCESS_KEY_ID"],
+        secret_key=environment["AWS_SECRET_ACCESS_KEY"],
+        secure=False,
+    )
