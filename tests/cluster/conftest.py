@@ -14,6 +14,7 @@ import pytest
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.kubelet import Kubelet, Player
 
+from tests.cluster.lab import Lab, chart_operator, open_lab
 from tests.cluster.pods import Cluster
 
 StartKubelet = Callable[..., Kubelet]
@@ -52,3 +53,17 @@ def kubelet(testbed: Testbed, namespace: str, tmp_path: Path) -> Iterator[StartK
             return stack.enter_context(Kubelet(testbed.kubeconfig, player, namespace=namespace, folder=folder))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def operator(testbed: Testbed) -> Iterator[str]:
+    """The chart's operator, serving the whole cluster while the tests of a module run; return its user name."""
+    with chart_operator(testbed) as user:
+        yield user
+
+
+@pytest.fixture
+def lab(testbed: Testbed, operator: str) -> Iterator[Lab]:
+    """A namespace of the test's own, where rounds run."""
+    with open_lab(testbed) as lab:
+        yield lab

@@ -16,12 +16,15 @@ from typing import Any, Final
 import kopf
 import structlog
 
-from rstar.cluster.api import ROUNDS, Cluster, ClusterError, Kind
+from rstar.cluster.api import ROUNDS, Cluster, ClusterError, Kind, NotFoundError
+from rstar.cluster.refusals import is_transient
 from rstar_operator.cache import CHILDREN_SELECTOR, WATCHED, Cache, Key
 from rstar_operator.passes import Passes
 from rstar_operator.reconcile import Reconciler
 
 RESYNC_SECONDS: Final = 600.0
+START_SECONDS: Final = 2.0
+"""Between two tries to look at a cluster that does not answer yet."""
 LIVENESS: Final = "http://0.0.0.0:8080/healthz"
 
 
@@ -75,7 +78,13 @@ class Watching:
 
     async def _start(self, **_: Any) -> None:
         # The cache is whole before the first event: a round is never looked at without its children.
-        await asyncio.to_thread(self._resync)
+        try:
+            await asyncio.to_thread(self._resync)
+        except ClusterError as error:
+            if is_transient(error) or isinstance(error, NotFoundError):
+                # The API server comes up, or the CRD does: in a new installation they are no older than the operator.
+                raise kopf.TemporaryError(f"cannot look at the cluster yet: {error}", delay=START_SECONDS) from None
+            raise
         self._passes = Passes(self.one_pass, self._workers)
         for key in self._cache.rounds():
             self._passes.wake(key)
