@@ -31,6 +31,18 @@ demo: setup  ## Four rounds of self-evolution on the Game of 24 (QUICK=1: two sh
 test: setup  ## All tests that need no cluster
 	$(BIN)/python -m pytest
 
+.PHONY: testbed
+testbed: setup  ## Build the control plane's programs (once: about ten minutes; needs Go)
+	$(BIN)/python -m rstar_testbed build
+
+.PHONY: test-cluster
+test-cluster: testbed  ## The tests on a real API server, with MinIO and the training operator
+	$(BIN)/python -m pytest tests/cluster
+
+.PHONY: crash-table
+crash-table: testbed  ## Kill the operator after every write of a round; print what became of it
+	$(BIN)/python -m tests.cluster.crashes
+
 .PHONY: check
 check: setup  ## Formatting, lint, types, layers, wire contract
 	$(BIN)/ruff format --check .
@@ -44,11 +56,20 @@ bench: setup  ## Benchmarks, as tables
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.generation
 
+.PHONY: bench-cluster
+bench-cluster: testbed  ## 200 rounds at once on a real control plane
+	$(BIN)/python -m benchmarks.operator
+
 .PHONY: proto
 proto: setup  ## Generate the stubs in rstar/v1 from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
 	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --mypy_out=. --mypy_grpc_out=. proto/rstar/v1/*.proto
+
+.PHONY: crd
+crd: setup  ## Generate the CRD and its reference from the spec
+	$(BIN)/python -m rstar.rounds.reference > docs/spec.md
+	$(BIN)/python -m rstar_operator.crd > charts/rstar/files/evolutionrounds.yaml
 
 .PHONY: lock
 lock: setup  ## Compile requirements.lock anew
