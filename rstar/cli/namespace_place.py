@@ -26,8 +26,8 @@ from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
 from rstar.rounds.store import Store, StoreError
 
-VIEW, EDIT = "rstar-view", "rstar-edit"
-"""Roles that charts/rstar brings: who may look, and who may change."""
+VIEW, EDIT = "view", "edit"
+"""Kubernetes' own roles, to which charts/rstar adds EvolutionRounds: who may look, and who may change."""
 
 STAGE_CONTAINER = "pytorch"
 

@@ -85,6 +85,7 @@ class PodLogs:
         """Read one pod's log to its end; what it says last before an error is kept."""
         seen, since = b"", ""
         while True:
+            before = seen
             try:
                 chunks = self.cluster.log(
                     self.namespace,
@@ -97,11 +98,11 @@ class PodLogs:
                 )
                 for line in _lines(chunks):
                     stamp = _STAMP.match(line)
-                    # A stream that is taken up again begins with the whole second it stopped in.
-                    if stamp is None or stamp[1] > seen:
-                        put((name, _text(line[stamp.end() :] if stamp else line)))
-                    if stamp is not None:
+                    if stamp is None:
+                        put((name, _text(line)))
+                    elif stamp[1] > before:  # one taken up again begins with the whole second it stopped in
                         seen, since = stamp[1], (stamp[2] + stamp[3]).decode()
+                        put((name, _text(line[stamp.end() :])))
             except NotFoundError:
                 return
             except ClusterError as error:

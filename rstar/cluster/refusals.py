@@ -14,7 +14,7 @@ def explained(error: ClusterError, namespace: str, *, role: str) -> str:
     if error.code == 401:
         return f"the cluster does not know you: log in to it again ({text})"
     if error.code == 403 and error.reason == "Forbidden" and "exceeded quota" not in text and "denied" not in text:
-        return f"{text}; ask your admin for the role {role} in namespace {namespace}"
+        return f"{text}; ask your admin for the role {role}, or charts/rstar-tenant's rstar-rounds, in namespace {namespace}"
     if error.code == 404 and not error.reason:
         return "the cluster does not know EvolutionRounds: install charts/rstar first"
     if error.code == 404 and text == f'namespaces "{namespace}" not found':

@@ -77,7 +77,7 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
 
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:
-    code = "import sys, rstar.cli.main; print([m for m in ('torch', 'transformers', 'grpc', 'pyarrow') if m in sys.modules])"
+    code = "import sys, rstar.cli.main; print([m for m in ('torch', 'transformers', 'grpc', 'pyarrow', 'kubernetes', 'minio') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

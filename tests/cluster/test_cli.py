@@ -1,0 +1,476 @@
+"""The command line on a real API server and a real object store: what it does, and what it says when it may not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rstar_testbed.cluster import Testbed
+from rstar_testbed.kubelet import Play, Pod, Real, Waiting
+from typer.testing import CliRunner
+
+from rstar.cli.main import app
+from rstar.cluster.api import Cluster as Client
+from rstar.cluster.api import Kind, NotFoundError
+from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
+from rstar.cluster.refusals import explained
+from rstar.rounds.observed import Attempt, AttemptState, Observed, Stage
+from rstar.rounds.plan import plan
+from rstar.rounds.spec import EvolutionRoundSpec
+from rstar.rounds.stores import open_store
+from tests.cli.test_commands import PLAIN, RSTAR, Ended, refused
+from tests.cluster.conftest import StartKubelet
+from tests.cluster.pods import Cluster, needs_root, pod
+from tests.rounds.test_plan import done
+
+CRD = Path(__file__).parents[2] / "charts" / "rstar" / "files" / "evolutionrounds.yaml"
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+Data = dict[str, Any]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def crd(testbed: Testbed) -> None:
+    testbed.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    testbed.kubectl("wait", "--for=condition=Established", "crd/evolutionrounds.rstar.dev", "--timeout=60s")
+    testbed.kubectl("get", "er", "-A")  # for a second after that the server asks to come again, and kubectl does
+
+
+class Desk:
+    """A user at a shell, with files of their own, in front of one namespace."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.namespace = cluster.namespace
+        self.kubeconfig = cluster.bed.kubeconfig
+        self.folder = folder
+        (folder / "base").mkdir()
+        (folder / "base" / "config.json").write_text("{}")
+        (folder / "problems.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n')
+
+    def write(self, *specs: Data, file: str = "rounds.yaml") -> None:
+        """Write rounds r1, r2, ...; paths are local unless a spec says otherwise."""
+        documents = []
+        for number, spec in enumerate(specs, 1):
+            whole: Data = {"round": number, "baseModel": "base", "problems": {"uri": "problems.jsonl"}}
+            whole |= {"previousRound": f"r{number - 1}"} if number > 1 else {}
+            kind = {"apiVersion": "rstar.dev/v1alpha1", "kind": "EvolutionRound"}
+            documents.append({**kind, "metadata": {"name": f"r{number}"}, "spec": {**whole, **spec}})
+        (self.folder / file).write_text(yaml.safe_dump_all(documents))
+
+    def environment(self, settings: Mapping[str, str] = {}) -> dict[str, str]:
+        plain = {key: value for key, value in PLAIN.items() if not key.startswith(("RSTAR_", "AWS_"))}
+        return {**plain, "KUBECONFIG": str(self.kubeconfig), **settings}
+
+    def rstar(self, *arguments: str, **settings: str) -> Ended:
+        command = [*RSTAR, *arguments, "-n", self.namespace]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=self.environment(settings),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*RSTAR, *arguments, "-n", self.namespace],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment(),
+            cwd=self.folder,
+        )
+
+    def spec(self, name: str = "r1") -> Data:
+        found = self.cluster.get("evolutionround", name)
+        assert found is not None
+        spec: Data = found["spec"]
+        return spec
+
+    def report(self, name: str, attempts: Sequence[Attempt], **spec: Any) -> None:
+        """Write a status as an operator would."""
+        wanted = EvolutionRoundSpec.model_validate({**self.spec(name), **spec})
+        status = plan(wanted, name, Observed(attempts=tuple(attempts)), NOW).status
+        body = json.dumps({"status": status.model_dump(mode="json", by_alias=True, exclude_none=True)})
+        self.cluster.bed.kubectl(
+            "patch", "er", name, "-n", self.namespace, "--subresource=status", "--type=merge", "-p", body
+        )
+
+
+@pytest.fixture
+def desk(cluster: Cluster, tmp_path: Path) -> Desk:
+    return Desk(cluster, tmp_path)
+
+
+@pytest.fixture
+def bucket(testbed: Testbed) -> str:
+    assert testbed.minio is not None
+    name = f"cli-{uuid.uuid4().hex[:8]}"
+    testbed.minio.client().make_bucket(name)
+    return name
+
+
+@pytest.fixture
+def submitted(desk: Desk) -> Desk:
+    """Two rounds that need no upload, in the cluster."""
+    desk.write(*STORED)
+    done = desk.rstar("submit", "rounds.yaml")
+    assert done.code == 0, done.err
+    return desk
+
+
+IN_STORE: Data = {"baseModel": "store:models/base", "problems": {"uri": "store:data/train.jsonl"}}
+STORED = (IN_STORE, IN_STORE)
+
+
+def attempt(stage: Stage, number: int, state: AttemptState, code: int | None = None) -> Attempt:
+    finished = NOW if code is not None else None
+    return Attempt(stage, number, state, NOW, finished, code, "out of memory" if code else "")
+
+
+def storage_environment(testbed: Testbed, store: str) -> dict[str, str]:
+    assert testbed.minio is not None
+    return dict(testbed.minio.environment(store))
+
+
+def test_local_files_are_uploaded_once_and_the_rounds_name_them_in_the_store(
+    desk: Desk, testbed: Testbed, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = f"s3://{bucket}/{desk.namespace}"
+    settings = storage_environment(testbed, store)
+    desk.write({}, {"evaluate": {"problems": {"uri": "problems.jsonl"}}})
+    first = desk.rstar("submit", "rounds.yaml", "--upload-to", store, **settings)
+    assert first.code == 0, first.err
+    assert first.out == "r1: created\nr2: created\n"
+    assert first.err.count("uploading") == 2
+    assert f"rstar status -n {desk.namespace} --watch" in first.err
+    spec = desk.spec("r2")
+    assert spec["evaluate"]["problems"]["uri"] == spec["problems"]["uri"] == desk.spec("r1")["problems"]["uri"]
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    stored = open_store(store)
+    assert stored.read(spec["problems"]["uri"].removeprefix("store:")).startswith(b'{"question"')
+    assert stored.exists(f"{spec['baseModel'].removeprefix('store:')}/config.json")
+    again = desk.rstar("submit", "rounds.yaml", "--upload-to", store, **settings)
+    assert again.out == "r1: unchanged\nr2: unchanged\n"
+    assert "uploading" not in again.err
+
+
+def test_the_secret_of_the_namespace_says_where_files_go_and_the_environment_by_which_way(
+    desk: Desk, testbed: Testbed, bucket: str
+) -> None:
+    store = f"s3://{bucket}/{desk.namespace}"
+    settings = storage_environment(testbed, store)
+    desk.write({})
+    refused(desk.rstar("submit", "rounds.yaml"), "base is on this machine", "rstar-storage", "--upload-to s3://")
+    # Inside of the cluster the store has a name that means nothing here.
+    secret = settings | {"RSTAR_S3_ENDPOINT": "http://rstar-minio.rstar.svc:9000"}
+    pairs = [f"--from-literal={key}={value}" for key, value in secret.items()]
+    testbed.kubectl("create", "secret", "generic", "rstar-storage", "-n", desk.namespace, *pairs)
+    done = desk.rstar("submit", "rounds.yaml", RSTAR_S3_ENDPOINT=settings["RSTAR_S3_ENDPOINT"])
+    assert done.code == 0, done.err
+    assert desk.spec("r1")["baseModel"].startswith("store:inputs/")
+
+
+def test_the_same_again_changes_nothing_and_only_what_differs_is_changed(submitted: Desk) -> None:
+    before = submitted.cluster.get("er", "r1")
+    assert json.loads(submitted.rstar("submit", "rounds.yaml", "--json").out) == {
+        "rounds": {"r1": "unchanged", "r2": "unchanged"}
+    }
+    assert submitted.cluster.get("er", "r1") == before
+    submitted.write(IN_STORE | {"lifecycle": {"maxAttempts": 7}, "services": {"policy": {"replicas": 2}}}, IN_STORE)
+    assert submitted.rstar("submit", "rounds.yaml").out == "r1: configured\nr2: unchanged\n"
+    assert submitted.spec()["lifecycle"]["maxAttempts"] == 7
+    submitted.write(*STORED)
+    assert submitted.rstar("submit", "rounds.yaml").out == "r1: configured\nr2: unchanged\n"
+    assert submitted.spec()["lifecycle"]["maxAttempts"] == 3
+    assert "replicas" not in submitted.spec()["services"]["policy"]
+
+
+def test_one_round_that_is_refused_leaves_all_others_as_they_were(submitted: Desk) -> None:
+    submitted.write(IN_STORE | {"lifecycle": {"maxAttempts": 7}}, IN_STORE | {"seed": 1}, IN_STORE)
+    refused(
+        submitted.rstar("submit", "rounds.yaml"), 'EvolutionRound.rstar.dev "r2" is invalid', "spec.seed cannot change"
+    )
+    assert submitted.spec()["lifecycle"]["maxAttempts"] == 3
+    assert submitted.cluster.get("er", "r3") is None
+
+
+def test_what_is_wrong_in_itself_is_refused_before_the_cluster_is_asked_to_take_it(submitted: Desk) -> None:
+    submitted.write(IN_STORE | {"rolout": {}})
+    refused(submitted.rstar("submit", "rounds.yaml"), "spec.rolout: unknown key; did you mean rollout?")
+    submitted.write(IN_STORE, IN_STORE, IN_STORE | {"previousRound": "r9"})
+    refused(submitted.rstar("submit", "rounds.yaml"), "there is no round 'r9'")
+    text = (submitted.folder / "rounds.yaml").read_text().replace("name: r1", "name: r1\n  namespace: other", 1)
+    (submitted.folder / "rounds.yaml").write_text(text)
+    refused(submitted.rstar("submit", "rounds.yaml"), "round r1: metadata.namespace is other")
+
+
+def test_a_later_round_may_follow_one_that_is_there_already(submitted: Desk) -> None:
+    submitted.write(*STORED, IN_STORE)
+    third = (submitted.folder / "rounds.yaml").read_text().split("---\n")[2]
+    (submitted.folder / "third.yaml").write_text(third)
+    assert submitted.rstar("submit", "third.yaml").out == "r3: created\n"
+
+
+def test_the_status_is_told_as_it_is_told_of_a_folder(submitted: Desk) -> None:
+    fresh = submitted.rstar("status")
+    assert "Waiting" in fresh.out
+    assert "no operator has looked at r1, r2 yet" in fresh.out
+    submitted.report("r1", [*done(Stage.ROLLOUT), attempt(Stage.SELECT, 1, AttemptState.RUNNING)])
+    table = submitted.rstar("status", "r1")
+    assert "✓ rollout" in table.out
+    assert "▶ select" in table.out
+    assert "EarlyRound" in table.out
+    found = json.loads(submitted.rstar("status", "rounds.yaml", "--json").out)
+    assert list(found["statuses"]) == ["r1", "r2"]
+    assert found["statuses"]["r1"]["phase"] == "Running"
+    assert found["statuses"]["r1"]["attempts"][-1]["stage"] == "select"
+    assert found["statuses"]["r2"]["phase"] == "Waiting"
+
+
+def test_a_watch_tells_changes_and_ends_when_all_rounds_have_ended(submitted: Desk) -> None:
+    submitted.report("r1", done(Stage.ROLLOUT))
+    watch = submitted.begin("status", "r1", "--watch", "--json")
+    assert watch.stdout is not None
+    assert json.loads(watch.stdout.readline())["statuses"]["r1"]["stage"] == "select"
+    submitted.report("r1", done(*Stage))
+    out, err = watch.communicate(timeout=120)
+    assert watch.returncode == 0, err
+    assert json.loads(out.splitlines()[-1])["statuses"]["r1"]["phase"] == "Succeeded"
+
+
+def test_ctrl_c_ends_a_watch(submitted: Desk) -> None:
+    watch = submitted.begin("status", "--watch", "--json")
+    assert watch.stdout is not None
+    assert watch.stdout.readline()
+    watch.send_signal(signal.SIGINT)
+    _, err = watch.communicate(timeout=60)
+    assert (watch.returncode, err) == (130, "")
+
+
+def test_a_round_is_suspended_and_resumed_and_a_new_submission_leaves_it_so(submitted: Desk) -> None:
+    said = submitted.rstar("suspend", "r1")
+    assert f"'rstar resume r1 -n {submitted.namespace}' goes on" in said.out
+    assert submitted.spec()["suspend"] is True
+    assert json.loads(submitted.rstar("suspend", "r1", "--json").out)["changed"] is False
+    assert submitted.rstar("submit", "rounds.yaml").out == "r1: unchanged\nr2: unchanged\n"
+    assert submitted.spec()["suspend"] is True
+    assert "round r1 goes on" in submitted.rstar("resume", "r1").out
+    assert submitted.spec()["suspend"] is False
+    assert "is not suspended" in submitted.rstar("resume", "r1").out
+
+
+def test_a_round_is_cancelled_once_and_for_all(submitted: Desk) -> None:
+    refused(submitted.rstar("cancel", "r1"), "--yes")
+    assert json.loads(submitted.rstar("cancel", "r1", "--yes", "--json").out)["changed"] is True
+    assert submitted.spec()["cancel"] is True
+    assert "is cancelled already" in submitted.rstar("cancel", "r1", "--yes").out
+    over = submitted.rstar("resume", "r1")
+    assert over.code == 1
+    assert "cancelled, for good; submit it under another name" in over.err
+
+
+def test_a_round_that_failed_is_told_what_helps_and_one_that_is_complete_is_left_alone(submitted: Desk) -> None:
+    killed = [attempt(Stage.ROLLOUT, number, AttemptState.FAILED, 137) for number in (1, 2, 3)]
+    submitted.report("r1", killed)
+    failed = submitted.rstar("resume", "r1")
+    assert failed.code == 1
+    assert "stage rollout failed 3 times: out of memory" in failed.err
+    assert "raise spec.lifecycle.maxAttempts in its file and submit it again" in failed.err
+    refused(submitted.rstar("suspend", "r1"), "round r1 has ended")
+    submitted.report("r1", done(*Stage))
+    refused(submitted.rstar("cancel", "r1", "--yes"), "round r1 is complete")
+
+
+def test_a_round_that_is_not_there_names_the_others(submitted: Desk) -> None:
+    for command in ("status", "logs", "suspend", "resume"):
+        refused(submitted.rstar(command, "r9"), f"there is no round 'r9' in namespace {submitted.namespace}", "r1, r2")
+
+
+def test_a_namespace_that_is_not_there_is_said_to_be_so(desk: Desk) -> None:
+    desk.write(IN_STORE)
+    desk.namespace = "nowhere"
+    for command in (["status"], ["submit", "rounds.yaml"], ["suspend", "r1"]):
+        refused(desk.rstar(*command), "there is no namespace nowhere")
+
+
+def test_a_server_that_does_not_answer_is_named(desk: Desk) -> None:
+    text = desk.kubeconfig.read_text()
+    server = yaml.safe_load(text)["clusters"][0]["cluster"]["server"]
+    desk.kubeconfig = desk.folder / "kubeconfig"
+    desk.kubeconfig.write_text(text.replace(server, "https://127.0.0.1:1"))
+    ended = desk.rstar("status")
+    assert ended.code == 1
+    assert "the cluster does not answer" in ended.err
+    assert "refused" in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+def test_who_may_not_is_told_the_servers_words_and_whom_to_ask(submitted: Desk, testbed: Testbed) -> None:
+    submitted.kubeconfig = testbed.user_kubeconfig("cli-stranger")
+    for command in (["status"], ["suspend", "r1"], ["submit", "rounds.yaml"], ["logs", "r1"]):
+        refused(submitted.rstar(*command), 'User "cli-stranger" cannot', "ask your admin for the role view")
+    role = f"cli-{uuid.uuid4().hex[:8]}"
+    resource = "--resource=evolutionrounds.rstar.dev"
+    testbed.kubectl("create", "role", role, "-n", submitted.namespace, "--verb=get,list", resource)
+    testbed.kubectl("create", "rolebinding", role, "-n", submitted.namespace, f"--role={role}", "--user=cli-stranger")
+    assert submitted.rstar("status").code == 0
+    refused(submitted.rstar("suspend", "r1"), "cannot patch", "ask your admin for the role edit")
+    submitted.write(IN_STORE | {"baseModel": "base"})
+    refused(submitted.rstar("submit", "rounds.yaml"), "base is on this machine", 'cannot get resource "secrets"')
+
+
+def test_a_cluster_without_the_resource_is_told_what_to_install(testbed: Testbed) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        Client.connect(testbed.kubeconfig).list(Kind("/apis/rstar.dev/v9", "evolutionrounds"), "default")
+    assert explained(caught.value, "default", role="view") == (
+        "the cluster does not know EvolutionRounds: install charts/rstar first"
+    )
+
+
+def test_the_context_says_which_cluster_and_which_namespace(submitted: Desk, testbed: Testbed) -> None:
+    config = yaml.safe_load(submitted.kubeconfig.read_text())
+    here = config["contexts"][0]["context"]
+    config["contexts"].append({"name": "lab", "context": {**here, "namespace": submitted.namespace}})
+    file = submitted.folder / "kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+
+    def status(*options: str) -> Ended:
+        done = subprocess.run(
+            [*RSTAR, "status", *options],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=submitted.environment({"RSTAR_STORE": "s3://another/store"}),
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    assert "r2" in status("--kubeconfig", str(file), "--context", "lab").out
+    refused(status("--kubeconfig", str(file), "--context", "lap"), "lap")
+    refused(status("--kubeconfig", str(file)), "namespace default")
+
+
+def test_the_shell_completes_the_names_of_a_namespace(submitted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = f"rstar logs -n {submitted.namespace} --kubeconfig {submitted.kubeconfig} r"
+    monkeypatch.setenv("_RSTAR_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+    assert CliRunner().invoke(app, prog_name="rstar").output.split() == ["r1", "r2"]
+
+
+def stage_pod(name: str, script: str, number: int = 1, stage: str = "rollout") -> Data:
+    made = pod(name, script, container={"name": "pytorch"})
+    labels = {ROUND: "r1", STAGE: stage, ATTEMPT: str(number), COMPONENT: "stage"}
+    made["metadata"]["labels"] |= labels
+    return made
+
+
+def real_pods(pod: Pod) -> Play:
+    return Real(environment={"PATH": os.environ["PATH"]})
+
+
+@needs_root
+def test_logs_of_all_pods_of_an_attempt_are_told_apart(submitted: Desk, kubelet: StartKubelet) -> None:
+    kubelet(real_pods)
+    cluster = submitted.cluster
+    cluster.apply(stage_pod("r1-rollout-1", "echo early; echo late", 1))
+    cluster.apply(*(stage_pod(f"r1-rollout-2-worker-{i}", f"echo hello {i}; echo bye {i}", 2) for i in range(2)))
+    for name in ("r1-rollout-1", "r1-rollout-2-worker-0", "r1-rollout-2-worker-1"):
+        cluster.pod_in(name, "Succeeded")
+    lost = attempt(Stage.ROLLOUT, 1, AttemptState.FAILED, 1)
+    submitted.report("r1", [lost, attempt(Stage.ROLLOUT, 2, AttemptState.RUNNING)])
+    lines = [json.loads(line) for line in submitted.rstar("logs", "r1", "--json").out.splitlines()]
+    assert [(line["source"][-8:], line["text"]) for line in lines] == [
+        ("worker-0", "hello 0"),
+        ("worker-0", "bye 0"),
+        ("worker-1", "hello 1"),
+        ("worker-1", "bye 1"),
+    ]
+    assert "[r1-rollout-2-worker-1] hello 1\n" in submitted.rstar("logs", "r1").out
+    assert submitted.rstar("logs", "r1", "--attempt", "1", "--tail", "1").out == "late\n"
+    assert submitted.rstar("logs", "r1", "--all", "--tail", "1").out.splitlines()[0] == "late"
+    cluster.bed.kubectl("delete", "pod", "r1-rollout-1", "-n", submitted.namespace)
+    gone = submitted.rstar("logs", "r1", "--attempt", "1")
+    assert gone.code == 1
+    assert "the log of rollout 1 is gone" in gone.err
+
+
+@needs_root
+def test_logs_are_followed_from_before_a_pod_runs_until_it_ends(submitted: Desk, kubelet: StartKubelet) -> None:
+    plays: dict[str, Callable[[Pod], Play]] = {"r1-rollout-1-worker-0": real_pods}
+    kubelet(lambda pod: plays.get(pod["metadata"]["name"], lambda _: Waiting("ImagePullBackOff", "no such image"))(pod))
+    submitted.report("r1", [attempt(Stage.ROLLOUT, 1, AttemptState.PENDING)])
+    reader = submitted.begin("logs", "r1", "-f")
+    assert reader.stdout is not None
+    assert reader.stderr is not None
+    submitted.cluster.apply(stage_pod("r1-rollout-1-worker-1", "true"))
+    assert "r1-rollout-1-worker-1 has not begun" in reader.stderr.readline()
+    submitted.cluster.apply(stage_pod("r1-rollout-1-worker-0", "echo first; sleep 1; echo last"))
+    assert reader.stdout.readline() == "first\n"
+    assert reader.stdout.readline() == "last\n"
+    submitted.cluster.bed.kubectl("delete", "pod", "r1-rollout-1-worker-1", "-n", submitted.namespace)
+    out, err = reader.communicate(timeout=120)
+    assert (out, reader.returncode) == ("", 0), err
+    assert "ImagePullBackOff: no such image" in err
+
+
+@needs_root
+def test_a_service_of_the_round_has_logs_and_the_executors_are_everybodys(
+    submitted: Desk, kubelet: StartKubelet
+) -> None:
+    kubelet(real_pods)
+    policy = pod("r1-policy-0", "echo policy here", container={"name": "policy"})
+    policy["metadata"]["labels"] |= {ROUND: "r1", COMPONENT: "policy"}
+    executor = pod("rstar-executor-0", "echo executor here", container={"name": "executor"})
+    executor["metadata"]["labels"] |= {COMPONENT: "executor"}
+    submitted.cluster.apply(policy, executor)
+    for name in ("r1-policy-0", "rstar-executor-0"):
+        submitted.cluster.pod_in(name, "Succeeded")
+    assert submitted.rstar("logs", "r1", "--service", "policy").out == "policy here\n"
+    assert submitted.rstar("logs", "r2", "--service", "executor").out == "executor here\n"
+    missing = submitted.rstar("logs", "r2", "--service", "policy")
+    assert missing.code == 1
+    assert "there are no pods" in missing.err
+
+
+def test_a_pod_that_has_not_begun_is_said_to_be_so(submitted: Desk, kubelet: StartKubelet) -> None:
+    kubelet(lambda pod: Waiting("ImagePullBackOff", "no such image"))
+    submitted.cluster.apply(stage_pod("r1-rollout-1", "true"))
+    submitted.report("r1", [attempt(Stage.ROLLOUT, 1, AttemptState.PENDING)])
+    submitted.cluster.pod_in("r1-rollout-1", "Pending")
+    said = submitted.rstar("logs", "r1")
+    assert (said.code, said.out) == (0, "")
+    assert "r1-rollout-1 has not begun" in said.err
+
+
+@needs_root
+def test_inside_of_the_cluster_the_pods_own_account_is_used(submitted: Desk, kubelet: StartKubelet) -> None:
+    kubelet(real_pods)
+    testbed, namespace = submitted.cluster.bed, submitted.namespace
+    testbed.kubectl(
+        "create", "role", "looks", "-n", namespace, "--verb=get,list", "--resource=evolutionrounds.rstar.dev"
+    )
+    testbed.kubectl(
+        "create", "rolebinding", "looks", "-n", namespace, "--role=looks", f"--serviceaccount={namespace}:default"
+    )
+    command = " ".join([*RSTAR, "status", "-n", namespace, "--json"])
+    submitted.cluster.apply(pod("inside", f"cd {Path(__file__).parents[2]} && {command}"))
+    submitted.cluster.pod_in("inside", "Succeeded", "Failed")
+    found = json.loads(testbed.kubectl("logs", "inside", "-n", namespace))
+    assert list(found["statuses"]) == ["r1", "r2"]
