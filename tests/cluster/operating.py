@@ -8,9 +8,12 @@ module judges nothing.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
+import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -21,6 +24,7 @@ from unittest import mock
 
 import pytest
 import yaml
+from kubernetes.config import kube_config
 from rstar_operator.backend import PyTorchJobBackend
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import Configuration
@@ -28,16 +32,19 @@ from rstar_operator.reconcile import Reconciler
 from rstar_operator.watching import Watching
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.kubelet import Play, Player, Pod, Run
-from rstar_testbed.processes import Component
 
 from rstar.cluster.api import ROUNDS, Cluster, Json
 from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, STAGE
+from rstar.local.tether import PR_SET_PDEATHSIG
 from rstar.rounds.status import RoundStatus
 
 CRD = Path(__file__).parents[2] / "charts" / "rstar" / "files" / "evolutionrounds.yaml"
 SETTINGS: Mapping[str, Any] = {"images": {"policy": "policy:1", "ppm": "ppm:1", "search": "search:1", "jobs": "jobs:1"}}
 METRICS: Mapping[str, Any] = {"pair_accuracy": 0.9, "solved": 7, "problems": 10}
 ENDED = ("Succeeded", "Failed")
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["rstar_operator.main", "rstar_operator.watching", "tests.cluster.operating"])
 
 
 def install_crd(bed: Testbed) -> None:
@@ -139,7 +146,10 @@ def wait_for_round(
 
 
 class OperatorProcess(contextlib.AbstractContextManager["OperatorProcess"]):
-    """``rstar-operator run``, as a process that can be killed like one. Its log stays in ``folder``."""
+    """``rstar-operator run``, as a process that can be killed like one. Its log stays in ``folder``.
+
+    It is forked off a process that has imported everything, which takes longer than all that an operator does first.
+    """
 
     def __init__(
         self, kubeconfig: Path, *namespaces: str, folder: Path, settings: Mapping[str, Any] = SETTINGS
@@ -147,22 +157,58 @@ class OperatorProcess(contextlib.AbstractContextManager["OperatorProcess"]):
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "operator.yaml"
         config.write_text(yaml.safe_dump(dict(settings)))
-        command = [sys.executable, "-m", "rstar_operator", "run", f"--config={config}", "--liveness="]
-        command += [f"--namespace={namespace}" for namespace in namespaces]
         self.log = folder / "operator.log"
-        self._component = Component("rstar-operator", command, self.log, {"KUBECONFIG": str(kubeconfig)})
+        arguments = ["run", f"--config={config}", "--liveness="]
+        arguments += [f"--namespace={namespace}" for namespace in namespaces]
+        self._work = (str(kubeconfig), str(self.log), arguments)
+        self.restart()
+
+    @property
+    def running(self) -> bool:
+        """Whether it lives."""
+        return self._process.is_alive()
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        assert self._process.pid is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """Kill it without warning."""
-        self._component.stop()
+        self._process.kill()
+        self._process.join()
+
+    def terminate(self) -> int:
+        """Ask it to end; return its exit code once it has."""
+        self._process.terminate()
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
 
     def restart(self) -> None:
-        """Start it again once it has been killed; the log goes on."""
-        self._component.start()
+        """Start it again once it has ended; the log goes on."""
+        self._process = _FORKS.Process(target=_operate, args=self._work, daemon=True)
+        self._process.start()
 
     def __exit__(self, *_: object) -> None:
         """Kill it."""
         self.kill()
+
+
+def _operate(kubeconfig: str, log: str, arguments: list[str]) -> None:
+    """Be the operator."""
+    from rstar_operator.main import app
+
+    # The process that forked this one ends with the tests.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    with Path(log).open("ab") as out:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(out.fileno(), stream.fileno())
+    os.environ["KUBECONFIG"] = kubeconfig
+    # The kubernetes package has looked at the environment already, when it was imported.
+    kube_config.KUBE_CONFIG_DEFAULT_LOCATION = kubeconfig
+    app(arguments)
 
 
 @contextlib.contextmanager
