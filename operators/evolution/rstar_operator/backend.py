@@ -27,6 +27,7 @@ from rstar_operator.children.attempt import AttemptPods
 from rstar_operator.children.identity import Owner, metadata
 from rstar_operator.times import parse_time
 
+_CLEAN: Final = "Running"
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 
 JobState = Literal["queued", "pending", "running", "succeeded", "failed"]
@@ -59,6 +60,10 @@ class TrainingBackend(Protocol):
         """Return the label selector of a job's pods."""
         ...
 
+    def release(self, body: Json) -> Json | None:
+        """Return the patch that ends what still runs of a job that is over, or None when nothing need be done."""
+        ...
+
 
 class PyTorchJobBackend:
     """kubeflow.org/v1 PyTorchJob."""
@@ -79,7 +84,11 @@ class PyTorchJobBackend:
                 # Unset it means all CPUs of the node.
                 nproc_per_node=str(pods.processes or 1) if pods.nodes == 1 else None,
                 pytorch_replica_specs={"Master" if pods.nodes == 1 else "Worker": replica},
-                run_policy=KubeflowOrgV1RunPolicy(clean_pod_policy="Running", suspend=True if queue else None),
+                run_policy=KubeflowOrgV1RunPolicy(
+                    # Elastic workers succeed as soon as one of them does: the last words of the others must not be lost.
+                    clean_pod_policy=_CLEAN if pods.nodes == 1 else "None",
+                    suspend=True if queue else None,
+                ),
             ),
         )
         body: Json = ApiClient.sanitize_for_serialization(_SERIALISER, job)
@@ -107,6 +116,12 @@ class PyTorchJobBackend:
     def pod_selector(self, name: str) -> str:
         """By the label that the training operator sets."""
         return f"{JOB_NAME}={name}"
+
+    def release(self, body: Json) -> Json | None:
+        """Have the training operator end the pods, which keeps those that ended by themselves."""
+        if body["spec"]["runPolicy"].get("cleanPodPolicy") == _CLEAN:
+            return None
+        return {"spec": {"runPolicy": {"cleanPodPolicy": _CLEAN}}}
 
 
 _ENDS: Final[dict[str, JobState]] = {"Succeeded": "succeeded", "Failed": "failed"}

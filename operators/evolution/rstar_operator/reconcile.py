@@ -103,12 +103,13 @@ class Reconciler:
         if wait := self._too_soon(world, before, decision):
             return Pass(world.round["metadata"]["resourceVersion"], wait)
         body, written = self._store(world.round, before, decision)
-        found = self._write(body, decision.writes)
+        found, made = self._write(body, decision.writes)
+        written += made
         if found != obstacle:
             decision = self._decide(replace(world, round=body), found)
             body, more = self._store(body, read_status(body), decision, fence=False)
             written += more
-        return Pass(body["metadata"]["resourceVersion"], decision.requeue_after, written + len(decision.writes))
+        return Pass(body["metadata"]["resourceVersion"], decision.requeue_after, written)
 
     def _confirmed(self, world: World, before: RoundStatus | None) -> World:
         """Look anew at the pods of jobs that have just ended: their last words may not have come by the watch yet."""
@@ -184,12 +185,12 @@ class Reconciler:
             if not isinstance(error, AlreadyExistsError):
                 structlog.get_logger().warning("event not posted", reason=body["reason"], error=str(error))
 
-    def _write(self, body: Json, writes: Sequence[Write]) -> Obstacle | None:
-        """Make the writes in order; the first one that is hindered ends the pass, and is returned."""
-        for write in writes:
+    def _write(self, body: Json, writes: Sequence[Write]) -> tuple[Obstacle | None, int]:
+        """Make the writes in order, and count them; the first one that is hindered ends the pass, and is returned."""
+        for made, write in enumerate(writes):
             if (obstacle := self._one(body, write)) is not None:
-                return obstacle
-        return None
+                return obstacle, made
+        return None, len(writes)
 
     def _one(self, body: Json, write: Write) -> Obstacle | None:
         namespace = body["metadata"]["namespace"]

@@ -145,7 +145,10 @@ def _of_attempts(
             continue
         if key in expired or (record is not None and _is_ending(record)):
             yield Delete(backend.kind, name_of(job), job["metadata"]["uid"], foreground=True)
-        elif key not in reported:
+            continue
+        if record is not None and record.finished_at is not None and (patch := backend.release(job)) is not None:
+            yield Patch(backend.kind, name_of(job), patch)
+        if key not in reported:
             yield Create(CONFIG_MAPS, progress_map(owner, job))
 
 

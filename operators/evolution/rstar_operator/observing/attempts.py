@@ -102,18 +102,25 @@ def _attempt(
         return replace(_recorded(record, None), state=AttemptState.FAILED, finished_at=now)
     seen = backend.read(job)
     live = Attempt(*key, AttemptState.RUNNING, seen.started, ending=ending)
+    pods = pods_of(job, world)
     # Being deleted it is still there, and may still hold compute.
     if seen.state in {"succeeded", "failed"} and not deleting(job):
-        started = record.started_at if record is not None else seen.started
-        return _over(replace(live, started_at=started), seen, job, world)
-    if seen.state == "running" or deleting(job):
+        live = replace(live, started_at=record.started_at if record is not None else seen.started)
+        return live if _unheard(seen, pods) else _over(live, seen, pods)
+    why = waiting_for(pods) or world.troubles.get(name_of(job), "")
+    # Of several pods one may run while another finds no node.
+    if deleting(job) or (seen.state == "running" and not why):
         return live
-    why = waiting_for(pods_of(job, world)) or world.troubles.get(name_of(job), "")
     return replace(live, state=AttemptState.PENDING, queued=seen.state == "queued", reason=why)
 
 
-def _over(live: Attempt, seen: JobSeen, job: Json, world: World) -> Attempt:
-    pods = pods_of(job, world)
+def _unheard(seen: JobSeen, pods: tuple[Json, ...]) -> bool:
+    """Say whether a success is still to be told of: of several pods, others may end before the one that tells."""
+    ends = [ended(pod) for pod in pods]
+    return seen.state == "succeeded" and None in ends and not any(end and _output(end) for end in ends)
+
+
+def _over(live: Attempt, seen: JobSeen, pods: tuple[Json, ...]) -> Attempt:
     ends = [end for pod in pods if (end := ended(pod)) is not None]
     output = next((found for end in ends if (found := _output(end)) is not None), None)
     finished = max((end.finished_at for end in ends if end.finished_at is not None), default=seen.since)

@@ -13,7 +13,7 @@ from typing import Final
 
 from rstar.cluster.api import Json
 from rstar.cluster.names import SERVICE_REF, decode_service, service_name
-from rstar.rounds.observed import BAD_INPUT, Service, ServiceRef, ServiceState
+from rstar.rounds.observed import Service, ServiceRef
 from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.rounds.wanted import executor_service
 from rstar_operator.children.service import NAME_LABEL
@@ -81,9 +81,9 @@ def _service(found: Parts, world: World) -> Service:
     if crash is None:
         why = waiting_for(pods) or _replica_failure(found.deployment)
         return Service(found.ref, "starting", since, reason=why)
+    # The cluster restarts it; to start it again, as the planner asks, changes nothing.
     times, end = crash
-    state: ServiceState = "failed" if end.exit_code == BAD_INPUT else "starting"
-    return Service(found.ref, state, since, times, end.exit_code, end.sentence())
+    return Service(found.ref, "failed", since, times, end.exit_code, end.sentence())
 
 
 def _ready(deployment: Json) -> bool:

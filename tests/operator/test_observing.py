@@ -1,0 +1,194 @@
+"""What the operator reads off jobs, pods and Deployments, and what it does not believe."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from rstar.cluster.api import CONFIG_MAPS, DEPLOYMENTS, PODS, PYTORCH_JOBS
+from tests.operator.driving import Operator, live_well, world
+from tests.operator.simulated import Fate, SimulatedCluster, round_body
+
+
+def running_rollout() -> tuple[SimulatedCluster, Fate, Operator]:
+    """Return a round whose rollout's pod runs."""
+    cluster, fate, operator = world(round_body())
+    for _ in range(3):
+        operator.settle()
+        fate.ready()
+    operator.settle()
+    fate.start(fate.live_jobs()[0])
+    operator.settle()
+    return cluster, fate, operator
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "reason", "said"),
+    [
+        (137, "", "OOMKilled", "out of memory (exit code 137)"),
+        (1, '{"error":"the store is away","exit_code":1}', "", "the store is away"),
+        (1, "Traceback\n  File x\nValueError: no such marker", "", "exit code 1: ValueError: no such marker"),
+        (143, "", "", "exit code 143"),
+        (0, "", "", "it ended well but left no manifest"),
+        (0, "not json", "", "it ended well but left no manifest"),
+        (0, '{"manifest":"k","digest":"short"}', "", "it ended well but left no manifest"),
+    ],
+)
+def test_a_failed_attempt_says_why_and_is_tried_again_after_its_backoff(
+    code: int, message: str, reason: str, said: str
+) -> None:
+    cluster, fate, operator = running_rollout()
+    fate.finish(fate.live_jobs()[0], code, message, reason)
+    operator.settle()
+    status = operator.status()
+    assert said in status.attempts[0].reason
+    assert status.condition("Ready").reason == "BackOff"  # type: ignore[union-attr]
+    assert not fate.live_jobs()
+    cluster.now += timedelta(seconds=8)
+    operator.settle()
+    assert [job["metadata"]["name"] for job in fate.live_jobs()] == ["r1-rollout-2"]
+
+
+def test_a_stage_that_is_killed_for_memory_stops_after_its_attempts_with_the_reason() -> None:
+    cluster, fate, operator = running_rollout()
+    for _ in range(6):
+        for job in fate.live_jobs():
+            fate.finish(job, 137, "", "OOMKilled")
+        operator.settle()
+        cluster.now += timedelta(hours=1)
+        operator.settle()
+        fate.ready()
+        cluster.settle()
+    status = operator.status()
+    failed = status.condition("Failed")
+    assert failed is not None
+    assert (failed.status, failed.reason) == ("True", "AttemptsExhausted")
+    assert "out of memory (exit code 137)" in failed.message
+    assert len([name for kind, name in cluster.objects if kind == PYTORCH_JOBS]) == 3
+
+
+def test_raising_the_attempts_makes_a_failed_round_go_on() -> None:
+    cluster, fate, operator = running_rollout()
+    lifecycle = round_body()["spec"]["lifecycle"]
+    cluster.edit("r1", lifecycle={**lifecycle, "maxAttempts": 1})
+    fate.finish(fate.live_jobs()[0], 1)
+    operator.settle()
+    assert operator.status().phase == "Failed"
+    cluster.edit("r1", lifecycle={**lifecycle, "maxAttempts": 2})
+    cluster.now += timedelta(minutes=1)
+    live_well(operator, fate)
+    assert operator.status().phase == "Succeeded"
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_bad_input_fails_the_round_at_once_even_where_a_launcher_hides_the_exit_code(code: int) -> None:
+    _, fate, operator = running_rollout()
+    fate.finish(fate.live_jobs()[0], code, '{"error":"no such problem file","exit_code":2}')
+    operator.settle()
+    status = operator.status()
+    assert status.phase == "Failed"
+    assert "no such problem file" in status.message
+
+
+def test_last_words_that_the_watch_has_not_brought_yet_are_asked_for() -> None:
+    cluster, fate, operator = running_rollout()
+    old_pod = cluster.snapshot()
+    fate.succeed(fate.live_jobs()[0])
+    for (kind, _), body in cluster.objects.items():
+        if kind == PYTORCH_JOBS:
+            old_pod.put(kind, body)
+    operator.one_pass(cache=old_pod)
+    assert operator.status().attempts[0].state == "succeeded"
+
+
+def test_a_pod_whose_node_was_taken_away_is_nobodys_failure() -> None:
+    cluster, fate, operator = running_rollout()
+    job = fate.live_jobs()[0]
+    fate.finish(job, 137)
+    pod = cluster.objects[PODS, "r1-rollout-1-master-0"]
+    pod["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]
+    cluster.touch(PODS, "r1-rollout-1-master-0")
+    operator.settle()
+    status = operator.status()
+    assert status.attempts[0].ending == "lost"
+    assert status.stages[0].attempts == 0
+    assert [j["metadata"]["name"] for j in fate.live_jobs()] == ["r1-rollout-2"]
+
+
+def test_pods_of_an_earlier_job_of_the_same_name_say_nothing_about_this_one() -> None:
+    cluster, fate, operator = running_rollout()
+    fate.finish(fate.live_jobs()[0], 1)
+    pod = cluster.objects[PODS, "r1-rollout-1-master-0"]
+    cluster.vanish(PYTORCH_JOBS, "r1-rollout-1")
+    cluster.objects[PODS, "r1-rollout-1-master-0"] = pod
+    operator.settle()
+    fate.start(fate.live_jobs()[0])
+    operator.settle()
+    assert operator.status().attempts[0].state == "running"
+
+
+def test_a_service_that_crashes_says_why_and_the_round_gives_up_in_the_end() -> None:
+    cluster, fate, operator = world(round_body())
+    operator.settle()
+    name = next(n for kind, n in cluster.objects if kind == DEPLOYMENTS and "policy" in n)
+    labels = cluster.objects[DEPLOYMENTS, name]["spec"]["template"]["metadata"]["labels"]
+    ended = {"exitCode": 1, "reason": "Error", "message": "CUDA out of memory"}
+    state = {
+        "restartCount": 1,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": ended},
+    }
+    pod = {"kind": "Pod", "metadata": {"name": "p", "labels": labels}, "status": {"containerStatuses": [state]}}
+    cluster.put(PODS, pod)
+    operator.settle()
+    assert "policy (exit code 1: CUDA out of memory)" in operator.status().message
+    state["restartCount"] = 3
+    cluster.touch(PODS, "p")
+    operator.settle()
+    failed = operator.status().condition("Failed")
+    assert failed is not None
+    assert (failed.status, failed.reason) == ("True", "ServiceFailed")
+    cluster.vanish(PODS, "p")
+    cluster.edit("r1", services={"policy": {"slots": 4}})
+    live_well(operator, fate)
+    assert operator.status().phase == "Succeeded", "an edit of the spec is a new try"
+
+
+def test_an_attempt_without_pods_says_what_keeps_them_from_being_made() -> None:
+    cluster, fate, operator = world(round_body())
+    for _ in range(3):
+        operator.settle()
+        fate.ready()
+    operator.settle()
+    cluster.warnings = [{"lastTimestamp": "2030-01-01T00:00:00Z", "message": "exceeded quota: gpus"}]
+    operator.settle()
+    assert "exceeded quota: gpus" in operator.status().message
+
+
+def test_progress_is_told_while_the_stage_runs_and_not_after() -> None:
+    cluster, _, operator = running_rollout()
+    body = cluster.objects[CONFIG_MAPS, "r1-rollout-1"]
+    body["data"] = {"progress.json": '{"done": 3, "total": 10, "solved": 2, "tokens_per_second": 55.0}'}
+    cluster.touch(CONFIG_MAPS, "r1-rollout-1")
+    operator.reconciler = operator.fresh()
+    operator.settle()
+    status = operator.status()
+    assert status.progress_text == "3/10"
+    assert status.progress["tokens_per_second"] == 55.0
+    body["data"] = {"progress.json": "{ broken"}
+    cluster.touch(CONFIG_MAPS, "r1-rollout-1")
+    operator.reconciler = operator.fresh()
+    operator.settle()
+    assert operator.status().progress_text == ""
+
+
+def test_progress_alone_is_stored_only_now_and_then() -> None:
+    cluster, _, operator = running_rollout()
+    before = cluster.writes
+    for done in range(1, 20):
+        body = cluster.objects[CONFIG_MAPS, "r1-rollout-1"]
+        body["data"] = {"progress.json": f'{{"done": {done}, "total": 20}}'}
+        cluster.touch(CONFIG_MAPS, "r1-rollout-1")
+        operator.one_pass()
+    assert cluster.writes - before <= 1

@@ -1,0 +1,123 @@
+"""The cache takes events in any order; passes never overlap and are repeated when they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rstar_operator.cache import Cache
+from rstar_operator.configuration import ConfigurationError, load_configuration
+from rstar_operator.passes import Passes
+
+from rstar.cluster.api import PODS, ROUNDS, ClusterError, Json
+from tests.operator.simulated import round_body
+
+
+def body(name: str, version: int, uid: str = "u") -> Json:
+    plain = round_body(name)
+    return {**plain, "metadata": {"name": name, "namespace": "lab", "uid": uid, "resourceVersion": str(version)}}
+
+
+def pod(name: str, version: int) -> Json:
+    labels = {"rstar.dev/round": "r1"}
+    head = {"name": name, "namespace": "lab", "uid": name, "resourceVersion": str(version), "labels": labels}
+    return {"kind": "Pod", "metadata": head}
+
+
+@given(st.permutations(list(range(1, 8))))
+def test_whatever_the_order_of_events_the_newest_version_stays(order: list[int]) -> None:
+    cache = Cache()
+    for version in order:
+        cache.put(ROUNDS, body("r1", version))
+    world = cache.world(("lab", "r1"))
+    assert world is not None
+    assert world.round["metadata"]["resourceVersion"] == "7"
+
+
+def test_a_full_list_removes_what_is_gone_and_keeps_what_is_newer_than_it() -> None:
+    cache = Cache()
+    cache.put(ROUNDS, body("r1", 1))
+    for name, version in (("gone", 3), ("kept", 4), ("young", 9)):
+        cache.put(PODS, pod(name, version))
+    changed = cache.replace(PODS, "lab", [pod("kept", 4)], "5")
+    assert changed == {("lab", "r1")}
+    world = cache.world(("lab", "r1"))
+    assert world is not None
+    assert [p["metadata"]["name"] for p in world.pods] == ["kept", "young"]
+
+
+def test_a_late_deletion_does_not_remove_the_next_object_of_that_name() -> None:
+    cache = Cache()
+    cache.put(ROUNDS, body("r1", 5, uid="new"))
+    cache.remove(ROUNDS, body("r1", 4, uid="old"))
+    assert cache.rounds() == {("lab", "r1")}
+
+
+def test_a_change_of_a_round_wakes_those_that_follow_it() -> None:
+    cache = Cache()
+    follower = body("r2", 1)
+    follower["spec"] |= {"round": 2, "previousRound": "r1"}
+    cache.put(ROUNDS, follower)
+    assert cache.affected(ROUNDS, body("r1", 2)) == {("lab", "r1"), ("lab", "r2")}
+
+
+async def test_passes_over_one_round_never_overlap_and_the_last_change_is_seen() -> None:
+    running = threading.Lock()
+    changes = [0]
+    last_seen = asyncio.Event()
+    overlaps = []
+    loop = asyncio.get_running_loop()
+
+    def one(_: tuple[str, str]) -> timedelta | None:
+        overlaps.append(not running.acquire(blocking=False))
+        if changes[0] == 200:
+            loop.call_soon_threadsafe(last_seen.set)
+        running.release()
+        return None
+
+    passes = Passes(one, limit=4)
+    for _ in range(200):
+        changes[0] += 1
+        passes.wake(("lab", "r1"))
+        await asyncio.sleep(0)
+    await asyncio.wait_for(last_seen.wait(), 30)
+    await passes.close()
+    assert not any(overlaps)
+
+
+async def test_a_pass_that_fails_is_made_again() -> None:
+    tries = asyncio.Event()
+    count = [0]
+    loop = asyncio.get_running_loop()
+
+    def one(_: tuple[str, str]) -> timedelta | None:
+        count[0] += 1
+        if count[0] < 3:
+            raise ClusterError("away")
+        loop.call_soon_threadsafe(tries.set)
+        return None
+
+    passes = Passes(one, limit=1)
+    passes.wake(("lab", "r1"))
+    await asyncio.wait_for(tries.wait(), 30)
+    await passes.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("images: {policy: a, ppm: b, search: c}", "images.jobs: missing"),
+        ("image: x", "unknown key; did you mean images?"),
+        ("{", "is not YAML"),
+    ],
+)
+def test_a_bad_configuration_is_refused_in_a_sentence(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "operator.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=said.replace("?", r"\?")):
+        load_configuration(path)
