@@ -12,7 +12,8 @@
   verbs: [update]
 - apiGroups: [kubeflow.org]
   resources: [pytorchjobs]
-  verbs: [get, list, watch, create, delete]
+  # patch: only the clean-up of pods, once an attempt is over
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]
   # patch: the size of a round's services, where the user changes it
