@@ -8,8 +8,10 @@ decide.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -134,7 +136,13 @@ class Watching:
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    found: kopf.ConnectionInfo | None = kopf.login_with_service_account(**kwargs)
+    if found is None:
+        return kopf.login_with_kubeconfig(**kwargs)
+    # The address that the cluster gives every pod: kopf's own, by name, needs the cluster's DNS.
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    address = f"[{host}]" if ":" in host else host
+    return replace(found, server=f"https://{address}:{port}") if host else found
 
 
 def _settings(*, scanning: bool) -> kopf.OperatorSettings:
