@@ -10,7 +10,7 @@ import sys
 from urllib.parse import urlsplit
 
 from minio import Minio, MinioAdmin
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 from minio.error import MinioException
 from urllib3.exceptions import HTTPError
 
