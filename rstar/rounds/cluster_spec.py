@@ -6,6 +6,7 @@ The module refuses to check what only the cluster knows, such as whether a prior
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
@@ -79,6 +80,12 @@ class PodResources(Settings):
         pattern=rf"^{_DNS_NAME}/{_LABEL}$",
         description="Name of the GPUs as the nodes offer them.",
     )
+
+    @property
+    def cores(self) -> int:
+        """``cpu`` in whole cores, rounded up: how many threads can be of use."""
+        amount, milli, _ = self.cpu.partition("m")
+        return math.ceil(float(amount) / (1_000 if milli else 1))
 
 
 class ResourcesSpec(Settings):

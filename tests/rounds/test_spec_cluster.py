@@ -73,6 +73,11 @@ def test_cores_are_numbers_or_thousandths(cpu: Any) -> None:
     assert spec(cluster={"resources": {"policy": {"cpu": cpu}}}).cluster.resources.policy.cpu == str(cpu)
 
 
+@pytest.mark.parametrize(("cpu", "cores"), [("1", 1), ("500m", 1), ("1500m", 2), ("0.1", 1), ("2.25", 3), (16, 16)])
+def test_threads_are_of_use_for_each_core_begun(cpu: Any, cores: int) -> None:
+    assert spec(cluster={"resources": {"policy": {"cpu": cpu}}}).cluster.resources.policy.cores == cores
+
+
 @pytest.mark.parametrize("cpu", ["0", "-1", "1Gi", "0.5m", "1.", "", "two", -1, 0, True])
 def test_what_is_no_number_of_cores_is_refused(cpu: Any) -> None:
     assert fault(cluster={"resources": {"policy": {"cpu": cpu}}}).startswith("spec.cluster.resources.policy.cpu: ")

@@ -54,6 +54,7 @@ def attempt_pods(owner: Owner, configuration: Configuration, start: StartStage) 
         grace=GRACE_SECONDS,
         storage=True,
         extra={},
+        processes=training.processes_per_node if training else 1,
     )
     spec = pod_spec(owner, configuration, program)
     spec["serviceAccountName"] = configuration.stage_service_account

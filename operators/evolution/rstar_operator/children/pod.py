@@ -34,7 +34,10 @@ _RESTRICTED_CONTAINER: Final[Json] = {
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a pod runs. ``storage``: it reads the object store; ``grace``: seconds it has after SIGTERM."""
+    """What a pod runs. ``storage``: it reads the object store; ``grace``: seconds it has after SIGTERM.
+
+    ``processes`` of the container share its cores.
+    """
 
     container: str
     image: str
@@ -43,6 +46,7 @@ class Program:
     grace: int
     storage: bool
     extra: Json
+    processes: int = 1
 
 
 def pod_spec(owner: Owner, configuration: Configuration, program: Program) -> dict[str, Any]:
@@ -53,7 +57,7 @@ def pod_spec(owner: Owner, configuration: Configuration, program: Program) -> di
         "image": program.image,
         "imagePullPolicy": configuration.image_pull_policy,
         "command": list(program.command),
-        "env": _environment(),
+        "env": _environment(max(1, program.resources.cores // program.processes)),
         "resources": _resources(program.resources),
         "securityContext": _RESTRICTED_CONTAINER,
         # A program that dies before it can say why leaves its last lines as the reason.
@@ -86,7 +90,7 @@ def pod_spec(owner: Owner, configuration: Configuration, program: Program) -> di
     return spec | {name: value for name, value in optional.items() if value}
 
 
-def _environment() -> list[Json]:
+def _environment(threads: int) -> list[Json]:
     def field(name: str, path: str) -> Json:
         return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
@@ -94,6 +98,8 @@ def _environment() -> list[Json]:
         field("POD_IP", "status.podIP"),
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
+        # Unset it is all cores of the node, of which the pod may use a few; and other threads are another rounding.
+        {"name": "OMP_NUM_THREADS", "value": str(threads)},
         # Threads that spin while they wait take the cores from each other where cores are shared.
         {"name": "OMP_WAIT_POLICY", "value": "passive"},
     ]
