@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -39,6 +40,18 @@ def round_names(ctx: typer.Context, incomplete: str) -> list[str]:
     asking.start()
     asking.join(ANSWER_SECONDS)
     return list(found)
+
+
+def files_or_round_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return YAML files and folders that start with ``incomplete``, and the names of rounds that do."""
+    folder, slash, _ = incomplete.rpartition("/")
+    lead = f"{folder}{slash}"
+    files: list[str] = []
+    with suppress(OSError):
+        entries = sorted(Path(lead or ".").iterdir())
+        files = [f"{lead}{entry.name}{'/' if entry.is_dir() else ''}" for entry in entries]
+    fitting = [file for file in files if file.startswith(incomplete) and file.endswith(("/", ".yaml", ".yml"))]
+    return [*round_names(ctx, incomplete), *fitting]
 
 
 NameArgument = Annotated[

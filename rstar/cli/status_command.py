@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from rstar.cli.completion import round_names
+from rstar.cli.completion import files_or_round_names
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
 from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
 from rstar.cli.place import ContextOption, KubeconfigOption, NamespaceOption, Place, chosen_place, found_round
@@ -36,7 +36,7 @@ def status(
             metavar="[FILE|NAME]",
             help="A YAML file, or the name of one round; unset: all rounds.",
             show_default=False,
-            autocompletion=round_names,
+            autocompletion=files_or_round_names,
         ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,

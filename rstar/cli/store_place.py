@@ -132,8 +132,6 @@ class StorePlace:
     def attempt_log(self, name: str, attempt: AttemptName, reading: Reading) -> Iterator[LogLine]:
         """Read the attempt's file; it is over when the journal says so, or nobody is at work."""
         path = attempt_log(self._work / name, attempt.stage, attempt.number)
-        if not path.exists():
-            raise LookupError(f"{path} is not there")
 
         def over() -> bool:
             status = round_status(self._work, name)
@@ -144,6 +142,9 @@ class StorePlace:
             )
             return not live or driver_pid(self._work) is None
 
+        # A pending attempt may be about to open its log.
+        if not path.exists() and (not reading.follow or over()):
+            raise LookupError(f"{path} is not there")
         return _lines([path], reading, over)
 
     def service_log(self, name: str, service: ServiceName, reading: Reading, *, every: bool) -> Iterator[LogLine]:

@@ -19,6 +19,8 @@ from rstar.cluster.api import PODS, Cluster, ClusterError, Json, NotFoundError
 from rstar.cluster.refusals import is_transient
 
 LOOK_SECONDS: Final = 2.0
+_PATIENCE: Final = 15
+"""Looks in a row that may fail before a follower gives up."""
 _STAMP: Final = re.compile(rb"((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?)(Z|[+-]\d\d:\d\d) ?")
 
 Line = tuple[str, str]
@@ -56,8 +58,16 @@ class PodLogs:
         lines: SimpleQueue[Line] = SimpleQueue()
         readers: dict[str, Thread] = {}
         told: set[tuple[str, str]] = set()
+        failures = 0
         while True:
-            pods = self._pods()
+            try:
+                pods, failures = self._pods(), 0
+            except ClusterError as error:
+                failures += 1
+                if not is_transient(error) or failures > _PATIENCE:
+                    raise
+                yield from _taken(lines, LOOK_SECONDS)
+                continue
             if not pods and not readers and not may_come():
                 raise LookupError(f"there are no pods with {self.selector}")
             for pod in pods:

@@ -12,6 +12,7 @@ from pathlib import Path
 from rstar.local.journal import Journal
 from rstar.local.stages import read_progress
 from rstar.rounds.folder_store import FolderStore
+from rstar.rounds.report import with_progress
 from rstar.rounds.status import RoundStatus
 from rstar.rounds.store import Store
 
@@ -28,7 +29,7 @@ def round_status(work: Path, name: str) -> RoundStatus | None:
     journal = Journal(work / name)
     if journal.status is None:
         return None
-    return journal.status.model_copy(update={"progress": read_progress(journal)})
+    return with_progress(journal.status, read_progress(journal))
 
 
 def round_names(work: Path) -> list[str]:

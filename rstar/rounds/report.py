@@ -53,8 +53,7 @@ def report(
     for stage, status in zip(STAGES, stages, strict=True):
         conditions.append(_stage_condition(observed, outcome, stage, status, now))
     ended = outcome.phase in {"Succeeded", "Deleted"}
-    progress = dict(observed.progress) if outcome.reason == "StageRunning" else {}
-    return RoundStatus(
+    whole = RoundStatus(
         phase=outcome.phase,
         stage=None if ended or outcome.stage is None else outcome.stage.value,
         message=outcome.message,
@@ -62,10 +61,19 @@ def report(
         stages=stages,
         inputs={name: OutputStatus(manifest=ref.key, digest=ref.digest) for name, ref in sorted(inputs.items())},
         attempts=tuple(_attempt(attempt) for stage in STAGES for attempt in observed.of(stage)),
-        progress=progress,
-        progress_text=f"{progress['done']}/{progress['total']}" if {"done", "total"} <= progress.keys() else "",
-        solved_percent=_solved_percent(observed, progress),
     )
+    return with_progress(whole, observed.progress if outcome.reason == "StageRunning" else {})
+
+
+def with_progress(status: RoundStatus, progress: Mapping[str, Any]) -> RoundStatus:
+    """Return the status with what the running stage reports now; the rest of it is as it was."""
+    rollout = next((stage for stage in status.stages if stage.name == Stage.ROLLOUT.value and stage.output), None)
+    update = {
+        "progress": dict(progress),
+        "progress_text": f"{progress['done']}/{progress['total']}" if {"done", "total"} <= progress.keys() else "",
+        "solved_percent": _solved_percent(rollout.metrics if rollout is not None else progress),
+    }
+    return status.model_copy(update=update)
 
 
 def _attempt(attempt: Attempt) -> AttemptStatus:
@@ -81,9 +89,7 @@ def _attempt(attempt: Attempt) -> AttemptStatus:
     )
 
 
-def _solved_percent(observed: Observed, progress: Mapping[str, Any]) -> str:
-    output = observed.output(Stage.ROLLOUT)
-    figures = output.metrics if output is not None else progress
+def _solved_percent(figures: Mapping[str, Any]) -> str:
     solved, searched = figures.get("solved"), figures.get("problems", figures.get("done"))
     if not isinstance(solved, (int, float)) or not isinstance(searched, (int, float)) or not searched:
         return ""
