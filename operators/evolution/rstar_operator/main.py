@@ -30,8 +30,8 @@ def run_operator(
         list[str] | None, typer.Option("--namespace", "-n", help="Serve only this namespace; repeatable.")
     ] = None,
     liveness: Annotated[
-        str, typer.Option(help="URL of the liveness endpoint; empty: none.")
-    ] = "http://0.0.0.0:8080/healthz",
+        str, typer.Option(help="HOST:PORT where /healthz answers while it lives; empty: nowhere.")
+    ] = "0.0.0.0:8080",
 ) -> None:
     """Serve the rounds of the whole cluster, or of some namespaces, until SIGTERM.
 
@@ -48,6 +48,7 @@ def run_operator(
     from rstar_operator.watching import Watching
 
     configure_logs("operator")
+    url = _health_url(liveness) if liveness else None
     try:
         configuration = load_configuration(config)
         cluster = Cluster.connect(user_agent="rstar-operator")
@@ -57,7 +58,17 @@ def run_operator(
         raise typer.Exit(2) from None
     cache = Cache()
     reconciler = Reconciler(cluster, configuration, PyTorchJobBackend(), cache.put)
-    Watching(cluster, reconciler, cache, namespace or (), configuration.workers).run(liveness or None)
+    Watching(cluster, reconciler, cache, namespace or (), configuration.workers).run(url)
+
+
+def _health_url(address: str) -> str:
+    """Return the URL for kopf. A pod's address may be of IPv6, which a URL wants in brackets."""
+    from rstar.rpc.addresses import join_address
+
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise typer.BadParameter(f"{address!r} is no address to listen on: write HOST:PORT", param_hint="--liveness")
+    return f"http://{join_address(host.strip('[]'), int(port))}/healthz"
 
 
 def run() -> None:
