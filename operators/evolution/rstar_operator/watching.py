@@ -145,9 +145,26 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     return replace(found, server=f"https://{address}:{port}") if host else found
 
 
+class _NoDifferences(kopf.DiffBaseStorage):
+    """Keeps kopf from copying every version of every object to compare it: nobody here asks for the difference.
+
+    It took a third of the operator's time.
+    """
+
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:
+        return {}
+
+    def fetch(self, *, body: Any) -> None:
+        return None
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Store nothing."""
+
+
 def _settings(*, scanning: bool) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = _NoDifferences()
     # Without rights on the cluster there is nothing to scan: the kinds are known, and the namespaces given.
     settings.scanning.disabled = not scanning
     for kind in WATCHED:
