@@ -5,7 +5,6 @@ A control plane of its own: what the charts make for a whole cluster must not be
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import subprocess
@@ -23,6 +22,7 @@ from rstar_testbed.modules import pytorchjob_crd
 
 from rstar.rounds.s3_store import S3Store
 from rstar.rounds.store import StoreError
+from tests.cluster.releases import bind, install, installed, new_namespace, of_release, secret
 from tests.cluster.rendering import CHARTS, COMBINATIONS, OTHERS, chart_of, kind_of, rendered
 
 RSTAR, TENANT = CHARTS / "rstar", CHARTS / "rstar-tenant"
@@ -56,45 +56,6 @@ def cluster_parts(bed: Testbed) -> Iterator[None]:
     install(bed, RSTAR, "rstar", place, "operator", "--set=metrics.serviceMonitor.enabled=false")
     yield
     bed.helm("uninstall", "rstar", "-n", place)
-
-
-def new_namespace(bed: Testbed, *labels: str, name: str = "") -> str:
-    name = name or f"test-{uuid.uuid4().hex[:8]}"
-    bed.kubectl("create", "namespace", name)
-    bed.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
-    if labels:
-        bed.kubectl("label", "namespace", name, *labels)
-    return name
-
-
-def install(bed: Testbed, chart: Path, name: str, namespace: str, values: str, *more: str, **options: Any) -> str:
-    file = chart / "ci" / f"{values}-values.yaml"
-    # The CRD may be there from an earlier release: it stayed.
-    own = ("--take-ownership",) if values in {"dev", "operator"} else ()
-    return bed.helm("upgrade", "--install", name, str(chart), "-n", namespace, "-f", str(file), *own, *more, **options)
-
-
-def installed(bed: Testbed, release: str, namespace: str) -> dict[tuple[str, str], Data]:
-    """Return what is there of a release, without what the cluster writes into it."""
-    documents = yaml.safe_load_all(bed.helm("get", "manifest", release, "-n", namespace))
-    found = json.loads(
-        bed.kubectl("get", "-n", namespace, "-o", "json", "-f", "-", input=yaml.safe_dump_all(documents))
-    )
-    objects = {}
-    for item in found["items"]:
-        for key in ("resourceVersion", "managedFields"):
-            item["metadata"].pop(key, None)
-        item["metadata"].get("annotations", {}).pop("deployment.kubernetes.io/revision", None)
-        item.pop("status", None)
-        objects[item["kind"], item["metadata"]["name"]] = item
-    return objects
-
-
-def of_release(bed: Testbed, release: str) -> set[str]:
-    kinds = bed.kubectl("api-resources", "--verbs=list", "-o", "name").split()
-    chosen = ",".join(kind for kind in kinds if not kind.startswith(("events", "pods", "replicasets", "endpoint")))
-    found = bed.kubectl("get", chosen, "-A", "-l", f"app.kubernetes.io/instance={release}", "-o", "name")
-    return set(found.split())
 
 
 @pytest.mark.parametrize("values", ["dev", "namespaced"])
@@ -164,11 +125,6 @@ def test_every_pod_is_admitted_where_pods_must_be_restricted(bed: Testbed, restr
     del loose["spec"]["securityContext"]["seccompProfile"]
     with pytest.raises(CommandError, match="violates PodSecurity"):
         bed.kubectl("create", "-n", restricted, "--dry-run=server", "-f", "-", input=yaml.safe_dump(loose))
-
-
-def bind(bed: Testbed, namespace: str, user: str, role: str) -> Path:
-    bed.kubectl("create", "rolebinding", f"{user}-{role}", "-n", namespace, f"--clusterrole={role}", f"--user={user}")
-    return bed.user_kubeconfig(user)
 
 
 @pytest.mark.usefixtures("cluster_parts")
@@ -269,11 +225,6 @@ def make_tenant(bed: Testbed, name: str, admin: str, folder: Path) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def secret(bed: Testbed, name: str, namespace: str) -> dict[str, str]:
-    data = json.loads(bed.kubectl("get", "secret", name, "-n", namespace, "-o", "json"))["data"]
-    return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
 def test_a_tenants_keys_open_its_own_folder_and_no_other(

@@ -1,0 +1,63 @@
+"""Releases on a real API server: installed, looked at, and by whom."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rstar_testbed.cluster import Testbed
+
+Data = dict[str, Any]
+
+
+def new_namespace(bed: Testbed, *labels: str, name: str = "") -> str:
+    name = name or f"test-{uuid.uuid4().hex[:8]}"
+    bed.kubectl("create", "namespace", name)
+    bed.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
+    if labels:
+        bed.kubectl("label", "namespace", name, *labels)
+    return name
+
+
+def install(bed: Testbed, chart: Path, name: str, namespace: str, values: str, *more: str, **options: Any) -> str:
+    file = chart / "ci" / f"{values}-values.yaml"
+    # The CRD may be there from an earlier release: it stayed.
+    own = ("--take-ownership",) if values in {"dev", "operator"} else ()
+    return bed.helm("upgrade", "--install", name, str(chart), "-n", namespace, "-f", str(file), *own, *more, **options)
+
+
+def installed(bed: Testbed, release: str, namespace: str) -> dict[tuple[str, str], Data]:
+    """Return what is there of a release, without what the cluster writes into it."""
+    documents = yaml.safe_load_all(bed.helm("get", "manifest", release, "-n", namespace))
+    found = json.loads(
+        bed.kubectl("get", "-n", namespace, "-o", "json", "-f", "-", input=yaml.safe_dump_all(documents))
+    )
+    objects = {}
+    for item in found["items"]:
+        for key in ("resourceVersion", "managedFields"):
+            item["metadata"].pop(key, None)
+        item["metadata"].get("annotations", {}).pop("deployment.kubernetes.io/revision", None)
+        item.pop("status", None)
+        objects[item["kind"], item["metadata"]["name"]] = item
+    return objects
+
+
+def of_release(bed: Testbed, release: str) -> set[str]:
+    kinds = bed.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+    chosen = ",".join(kind for kind in kinds if not kind.startswith(("events", "pods", "replicasets", "endpoint")))
+    found = bed.kubectl("get", chosen, "-A", "-l", f"app.kubernetes.io/instance={release}", "-o", "name")
+    return set(found.split())
+
+
+def bind(bed: Testbed, namespace: str, user: str, role: str) -> Path:
+    bed.kubectl("create", "rolebinding", f"{user}-{role}", "-n", namespace, f"--clusterrole={role}", f"--user={user}")
+    return bed.user_kubeconfig(user)
+
+
+def secret(bed: Testbed, name: str, namespace: str) -> dict[str, str]:
+    data = json.loads(bed.kubectl("get", "secret", name, "-n", namespace, "-o", "json"))["data"]
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
