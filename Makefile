@@ -71,6 +71,10 @@ crd: setup  ## Generate the CRD and its reference from the spec
 	$(BIN)/python -m rstar.rounds.reference > docs/spec.md
 	$(BIN)/python -m rstar_operator.crd > charts/rstar/files/evolutionrounds.yaml
 
+.PHONY: chart-docs
+chart-docs: setup  ## Generate the charts' READMEs from their values
+	"$$($(BIN)/python -m rstar_testbed build helm-docs | cut -f2)" --chart-search-root charts --sort-values-order file
+
 .PHONY: lock
 lock: setup  ## Compile requirements.lock anew
 	$(BIN)/uv pip compile --quiet --upgrade --universal --all-extras --no-header --no-annotate --no-emit-index-url \
