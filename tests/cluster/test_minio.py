@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 import os
 import signal
@@ -34,26 +35,15 @@ from tests.rounds.test_stores import (  # noqa: F401 - collected here with the s
 
 SPAWN = multiprocessing.get_context("spawn")
 MIB = 1 << 20
+CHARTS = Path(__file__).parents[2] / "charts"
 
 
 def tenant_policy(bucket: str, namespace: str) -> dict[str, Any]:
     """What the chart ``rstar-tenant`` lets the user of a namespace do."""
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Action": ["s3:ListBucket"],
-                "Resource": [f"arn:aws:s3:::{bucket}"],
-                "Condition": {"StringLike": {"s3:prefix": [f"{namespace}/*"]}},
-            },
-            {
-                "Effect": "Allow",
-                "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
-                "Resource": [f"arn:aws:s3:::{bucket}/{namespace}/*"],
-            },
-        ],
-    }
+    text = (CHARTS / "rstar-tenant/files/tenant-policy.json").read_text()
+    text = text.replace("{{ .Values.storage.bucket }}", bucket)
+    policy: dict[str, Any] = json.loads(text.replace('{{ include "rstar-tenant.namespace" . }}', namespace))
+    return policy
 
 
 @pytest.fixture
