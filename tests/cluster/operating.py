@@ -211,16 +211,28 @@ def _operate(kubeconfig: str, log: str, arguments: list[str]) -> None:
     app(arguments)
 
 
+def reconciler_of(cluster: Cluster, configuration: Configuration, cache: Cache) -> Reconciler:
+    """Return what makes an operator's passes."""
+    return Reconciler(cluster, configuration, PyTorchJobBackend(), cache.put)
+
+
 @contextlib.contextmanager
 def operator_in_process(
-    kubeconfig: Path, *namespaces: str, settings: Mapping[str, Any] = SETTINGS, resync_seconds: float = 600
+    kubeconfig: Path,
+    *namespaces: str,
+    settings: Mapping[str, Any] = SETTINGS,
+    resync_seconds: float = 600,
+    reconciling: Callable[[Cluster, Configuration, Cache], Any] = reconciler_of,
 ) -> Iterator[Watching]:
-    """Run an operator in a thread of this process, until the ``with`` ends. It must not have died meanwhile."""
+    """Run an operator in a thread of this process, until the ``with`` ends. It must not have died meanwhile.
+
+    ``reconciling``: what makes the passes, if not a ``Reconciler`` as it is.
+    """
     configuration = Configuration.model_validate(settings)
     cluster = Cluster.connect(kubeconfig, user_agent="rstar-operator")
     cache = Cache()
-    reconciler = Reconciler(cluster, configuration, PyTorchJobBackend(), cache.put)
-    watching = Watching(cluster, reconciler, cache, namespaces, configuration.workers, resync_seconds)
+    made = reconciling(cluster, configuration, cache)
+    watching = Watching(cluster, made, cache, namespaces, configuration.workers, resync_seconds)
     stop = threading.Event()
     died: list[BaseException] = []
 
