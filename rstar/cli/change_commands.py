@@ -13,7 +13,8 @@ import typer
 from rstar.cli.completion import NameArgument
 from rstar.cli.errors import CommandError
 from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
-from rstar.cli.place import ContextOption, KubeconfigOption, NamespaceOption, Said, chosen_place
+from rstar.cli.place import Said
+from rstar.cli.places import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
 
 
 def suspend(

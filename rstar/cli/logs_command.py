@@ -14,18 +14,8 @@ import typer
 from rstar.cli.completion import NameArgument
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
 from rstar.cli.options import DEFAULT_STORE, StoreOption
-from rstar.cli.place import (
-    AttemptName,
-    ContextOption,
-    KubeconfigOption,
-    LogLine,
-    NamespaceOption,
-    Place,
-    Reading,
-    ServiceName,
-    chosen_place,
-    found_round,
-)
+from rstar.cli.place import AttemptName, LogLine, Place, Reading, ServiceName, found_round
+from rstar.cli.places import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
 
 if TYPE_CHECKING:
     from rstar.rounds.status import RoundStatus

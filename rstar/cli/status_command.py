@@ -16,7 +16,8 @@ import typer
 from rstar.cli.completion import files_or_round_names
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
 from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
-from rstar.cli.place import ContextOption, KubeconfigOption, NamespaceOption, Place, chosen_place, found_round
+from rstar.cli.place import Place, found_round
+from rstar.cli.places import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
-from rstar.cli.place import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
+from rstar.cli.places import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
 
 
 def submit(
