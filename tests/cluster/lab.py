@@ -26,7 +26,13 @@ from tests.cluster.operating import furnish, going_well, look, operator_in_proce
 from tests.cluster.pods import until
 
 CHART = Path(__file__).parents[2] / "charts" / "rstar"
-WORDS = {"round": ROUND, "stage": STAGE, "attempt": ATTEMPT, "component": COMPONENT}
+WORDS = {
+    "round": ROUND,
+    "stage": STAGE,
+    "attempt": ATTEMPT,
+    "component": COMPONENT,
+    "worker": "training.kubeflow.org/replica-index",
+}
 
 
 @dataclass
@@ -120,12 +126,13 @@ class Lab:
         labels = {"stage": stage, "attempt": str(attempt)}
         return self.becomes(lambda: self.of(PODS, name, **labels), f"a pod of {name} {labels}")[0]  # type: ignore[no-any-return]
 
+    def live_pods(self, name: str) -> list[Pod]:
+        """Return the pods of a round that hold compute: those that have not ended."""
+        return [pod for pod in self.of(PODS, name) if pod["status"]["phase"] not in {"Succeeded", "Failed"}]
+
     def released(self, name: str) -> None:
-        """Wait until no pod of the round holds compute: those that are left have ended."""
-        ended = ("Succeeded", "Failed")
-        self.becomes(
-            lambda: all(pod["status"]["phase"] in ended for pod in self.of(PODS, name)), f"no running pod of {name}"
-        )
+        """Wait until no pod of the round holds compute."""
+        self.becomes(lambda: not self.live_pods(name), f"no running pod of {name}")
 
     def jobs(self, name: str) -> list[str]:
         """Return the names of a round's attempts that are there."""

@@ -141,7 +141,8 @@ def pod_status(
         "ContainersReady": (ready, done),
         "PodScheduled": (True, ""),
     }
-    conditions = []
+    # Others say things of a pod too, such as that it is evicted.
+    conditions = [each for kind, each in previous.items() if kind not in holds]
     for kind, (value, reason) in holds.items():
         condition = _condition(kind, value, now, reason)
         before = previous.get(kind)

@@ -31,6 +31,7 @@ from rstar_operator.world import World, deleting, name_of
 Key = tuple[Stage, int]
 
 NO_MANIFEST = "it ended well but left no manifest"
+TAKEN_AWAY = "its pods or their node were taken away"
 
 
 def attempts(world: World, status: RoundStatus | None, backend: TrainingBackend, now: datetime) -> tuple[Attempt, ...]:
@@ -106,7 +107,8 @@ def _attempt(
     # Being deleted it is still there, and may still hold compute.
     if seen.state in {"succeeded", "failed"} and not deleting(job):
         live = replace(live, started_at=record.started_at if record is not None else seen.started)
-        return live if _unheard(seen, pods) else _over(live, seen, pods)
+        ran = record is not None and record.state == AttemptState.RUNNING
+        return live if _unheard(seen, pods) else _over(live, seen, pods, ran=ran)
     why = waiting_for(pods) or world.troubles.get(name_of(job), "")
     # Of several pods one may run while another finds no node.
     if deleting(job) or (seen.state == "running" and not why):
@@ -120,7 +122,7 @@ def _unheard(seen: JobSeen, pods: tuple[Json, ...]) -> bool:
     return seen.state == "succeeded" and None in ends and not any(end and _output(end) for end in ends)
 
 
-def _over(live: Attempt, seen: JobSeen, pods: tuple[Json, ...]) -> Attempt:
+def _over(live: Attempt, seen: JobSeen, pods: tuple[Json, ...], *, ran: bool) -> Attempt:
     ends = [end for pod in pods if (end := ended(pod)) is not None]
     output = next((found for end in ends if (found := _output(end)) is not None), None)
     finished = max((end.finished_at for end in ends if end.finished_at is not None), default=seen.since)
@@ -129,8 +131,9 @@ def _over(live: Attempt, seen: JobSeen, pods: tuple[Json, ...]) -> Attempt:
         if output is None:
             return replace(over, exit_code=0, reason=NO_MANIFEST)
         return replace(over, state=AttemptState.SUCCEEDED, exit_code=0, output=output)
-    if any(disrupted(pod) for pod in pods):
-        return replace(over, ending=live.ending or EndReason.LOST, reason="its node was taken away")
+    # Pods that end by themselves stay: those of an attempt that ran were evicted, or deleted by somebody.
+    if any(disrupted(pod) for pod in pods) or (ran and not pods):
+        return replace(over, ending=live.ending or EndReason.LOST, reason=TAKEN_AWAY)
     failed = next((end for end in ends if end.exit_code != 0), None)
     if failed is None:
         return replace(over, reason=seen.message or "its pods are gone")

@@ -69,12 +69,10 @@ def disrupted(pod: Json) -> bool:
 
     A node that is short of disk or memory does not count: the pod may be the cause.
     """
-    return any(
-        condition["type"] == "DisruptionTarget"
-        and condition["status"] == "True"
-        and condition.get("reason") != "TerminationByKubelet"
-        for condition in pod.get("status", {}).get("conditions", [])
-    )
+    status: dict[str, Any] = pod.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
+    found = conditions.get("DisruptionTarget")
+    return found is not None and (found.get("reason") != "TerminationByKubelet" or status.get("reason") != "Evicted")
 
 
 def waiting_for(pods: Iterable[Json]) -> str:

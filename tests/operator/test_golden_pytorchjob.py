@@ -1,0 +1,63 @@
+"""The PyTorchJob that is sent, as it was once checked by eye: kubeflow-training's models rename keys on their way.
+
+With a ``kubernetes`` package they do not fit they serialise to snake_case with nulls, and say nothing of it. After a
+change that is meant, ``python -m tests.operator.test_golden_pytorchjob`` writes the files anew.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from rstar_operator.backend import PyTorchJobBackend
+from rstar_operator.children.attempt import attempt_pods
+from rstar_operator.children.identity import Owner
+
+from rstar.cluster.api import Json
+from rstar.rounds.actions import StartStage
+from rstar.rounds.observed import ManifestRef, Stage
+from rstar.rounds.spec import EvolutionRound
+from tests.operator.driving import CONFIGURATION
+
+GOLDEN = Path(__file__).parent / "data"
+SELECTED = ManifestRef("rounds/r1/select/9f2c/manifest.json", "5" * 64)
+CLUSTER = {
+    "priorityClass": "batch",
+    "nodeSelector": {"pool": "gpu"},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    "resources": {"trainPolicy": {"cpu": 8, "memory": "64Gi", "gpus": 4}},
+}
+
+
+def job(nodes: int) -> Json:
+    """Return the second attempt at SFT on four GPUs of each of ``nodes`` nodes."""
+    body = {
+        "apiVersion": "rstar.dev/v1alpha1",
+        "kind": "EvolutionRound",
+        "metadata": {"name": "r1"},
+        "spec": {
+            "round": 1,
+            "baseModel": "store:models/base",
+            "problems": {"uri": "store:data/train.jsonl"},
+            "trainPolicy": {"nodes": nodes, "processesPerNode": 4},
+            "cluster": CLUSTER | ({"queue": "lab"} if nodes > 1 else {}),
+        },
+    }
+    owner = Owner(EvolutionRound.model_validate(body), "lab-a", "5b4e3f0a-6f0e-4a53-9d3b-0d8a1b6f2c11")
+    start = StartStage(Stage.TRAIN_POLICY, 2, (("select", SELECTED),))
+    return PyTorchJobBackend().manifest(owner, attempt_pods(owner, CONFIGURATION, start))
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_the_job_of_a_training_stage_is_the_one_that_was_checked(nodes: int) -> None:
+    assert job(nodes) == yaml.safe_load(golden(nodes).read_text())
+
+
+def golden(nodes: int) -> Path:
+    return GOLDEN / f"pytorchjob-{nodes}-nodes.yaml"
+
+
+if __name__ == "__main__":
+    for count in (1, 3):
+        golden(count).write_text(yaml.safe_dump(job(count), sort_keys=False, width=120))
