@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
 import signal
 import sys
@@ -17,6 +19,7 @@ import typer
 from rstar_testbed.binaries import Binaries, search_path
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import TestbedError
+from rstar_testbed.kubelet import Kubelet, Player, Real
 
 ENVIRONMENT: Final = "environment.json"
 
@@ -51,6 +54,9 @@ def up(
     folder: Annotated[Path | None, typer.Option(help="New or empty folder; a temporary one if not given.")] = None,
     training_operator: Annotated[bool, typer.Option(help="Run the stock training-operator.")] = True,
     minio: Annotated[bool, typer.Option(help="Run MinIO.")] = True,
+    pods: Annotated[
+        bool, typer.Option("--pods", help="Run the pods of all namespaces, as processes of this machine (needs root).")
+    ] = False,
 ) -> None:
     """Start a testbed and keep it up until Ctrl-C.
 
@@ -60,7 +66,10 @@ def up(
     with tempfile.TemporaryDirectory(prefix="rstar-testbed-") as scratch:
         target = folder or Path(scratch)
         started = time.monotonic()
-        with Testbed.start(target, training_operator=training_operator, minio=minio) as bed:
+        with contextlib.ExitStack() as stack:
+            bed = stack.enter_context(Testbed.start(target, training_operator=training_operator, minio=minio))
+            if pods:
+                stack.enter_context(Kubelet(bed.kubeconfig, _with_programs(bed), folder=target / "kubelet"))
             (target / ENVIRONMENT).write_text(json.dumps(_environment(bed), indent=2))
             print(f"testbed: ready in {time.monotonic() - started:.1f} s; Ctrl-C ends it", file=sys.stderr)
             typer.echo(_exports(_environment(bed)))
@@ -85,6 +94,13 @@ def env(folder: Annotated[Path, typer.Argument(help="Folder of a testbed that is
             f"No testbed is up in {folder}: start one with 'python -m rstar_testbed up --folder {folder}'."
         )
     typer.echo(_exports(json.loads(written.read_text())))
+
+
+def _with_programs(bed: Testbed) -> Player:
+    """Return the player of real pods that find MinIO, as its image has it, beside the machine's programs."""
+    folders = [Path(sys.executable).parent, *([bed.binaries["minio"].parent] if bed.minio else [])]
+    path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
+    return lambda pod: Real({"PATH": path})
 
 
 def _environment(bed: Testbed) -> dict[str, str]:

@@ -21,7 +21,7 @@ from rstar.config import SearchConfig
 from rstar.rounds.spec import EvolutionRound
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("docs", "services", "jobs", "examples", "charts", "operators", "tests")
+FOLDERS = ("docs", "services", "jobs", "examples", "charts", "operators", "testbed", "tests")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 LINK = re.compile(r"(?<!!)\[([^\]]*(?:\[\])?[^\]]*)\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"(?:^\s*\$?\s*|`)(rstar(?: .*?)?)(?:`|$)", re.MULTILINE)
