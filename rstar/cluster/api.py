@@ -22,6 +22,8 @@ from urllib3.exceptions import HTTPError
 from rstar.cluster.names import GROUP, PLURAL, VERSION
 
 REQUEST_SECONDS: Final = 30.0
+NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
+"""Reason of an error where nothing can be made any more, as the whole namespace goes."""
 
 Json = dict[str, Any]
 Bodies = list[Json]
@@ -219,6 +221,10 @@ def _told(method: str, path: str, error: ApiException) -> ClusterError:
     try:
         status = json.loads(error.body or "")
         message, reason = status.get("message", ""), status.get("reason", "")
+        causes = status.get("details", {}).get("causes") or []
+        # Forbidden has many causes; this one no role mends.
+        if any(cause.get("reason") == NAMESPACE_TERMINATING for cause in causes):
+            reason = NAMESPACE_TERMINATING
     except (ValueError, AttributeError):
         pass
     text = message or f"{method} {path}: {error.status} {error.reason}"

@@ -75,11 +75,11 @@ class Lab:
         """Change a round's spec as a user does."""
         self.kubectl("patch", "er", name, "--type=merge", f"--patch={json.dumps({'spec': spec})}")
 
-    def once(self, name: str, done: Callable[[RoundStatus], bool], seconds: float = 60) -> RoundStatus:
+    def once(self, name: str, done: Callable[[RoundStatus], bool], seconds: float = 120) -> RoundStatus:
         """Return the round's status as soon as ``done`` says so."""
         return wait_for_round(self.api, self.namespace, name, done, seconds)
 
-    def ready_is(self, name: str, reason: str, words: str = "", seconds: float = 60) -> RoundStatus:
+    def ready_is(self, name: str, reason: str, words: str = "", seconds: float = 120) -> RoundStatus:
         """Return the status once the condition Ready has this reason, and these words in its message."""
 
         def told(status: RoundStatus) -> bool:
@@ -88,11 +88,11 @@ class Lab:
 
         return self.once(name, told, seconds)
 
-    def succeeds(self, name: str, seconds: float = 60) -> RoundStatus:
+    def succeeds(self, name: str, seconds: float = 120) -> RoundStatus:
         """Return the status of a round that is complete."""
         return self.once(name, lambda status: status.phase == "Succeeded", seconds)
 
-    def fails(self, name: str, reason: str, words: str = "", seconds: float = 60) -> RoundStatus:
+    def fails(self, name: str, reason: str, words: str = "", seconds: float = 120) -> RoundStatus:
         """Return the status of a round that has failed for this reason."""
         status = self.ready_is(name, reason, words, seconds)
         assert status.phase == "Failed"
@@ -107,6 +107,20 @@ class Lab:
         """Return an object, if it is there."""
         return self.api.get(kind, self.namespace, name)
 
+    def there(self, kind: Kind, name: str, *, other_than: str = "") -> Json:
+        """Return an object once it is there, and not the one of this uid."""
+
+        def found() -> Json | None:
+            body = self.get(kind, name)
+            return body if body is not None and body["metadata"]["uid"] != other_than else None
+
+        body: Json = self.becomes(found, f"{kind.plural} {name}")
+        return body
+
+    def gone(self, kind: Kind, name: str) -> None:
+        """Wait until there is no such object."""
+        self.becomes(lambda: self.get(kind, name) is None, f"no {kind.plural} {name}")
+
     def of(self, kind: Kind, name: str = "", **labels: str) -> list[Json]:
         """Return the objects of a round ('': of all rounds) with these labels."""
         wanted = {WORDS[word]: value for word, value in labels.items()} | ({ROUND: name} if name else {})
@@ -117,7 +131,7 @@ class Lab:
         """Return the names of the same, in order."""
         return sorted(body["metadata"]["name"] for body in self.of(kind, name, **labels))
 
-    def becomes(self, look_at: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    def becomes(self, look_at: Callable[[], Any], what: str, seconds: float = 120) -> Any:
         """Return what ``look_at`` returns, once it is true."""
         return until(look_at, f"{what} in {self.namespace}", seconds)
 

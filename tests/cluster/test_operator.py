@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import yaml
@@ -121,14 +122,16 @@ def test_cancellation_ends_a_round_for_good_and_keeps_what_is_finished(lab: Lab)
 def test_in_a_queue_a_stage_waits_as_long_as_it_takes(lab: Lab) -> None:
     lab.submit("r1", cluster={"queue": "lab-queue"}, lifecycle={"pendingSeconds": 1})
     lab.ready_is("r1", "StageQueued")
-    # A pass comes when anything changes, and finds that all of pendingSeconds has gone by.
+    # The pass that a change brings finds that all of pendingSeconds has gone by.
     lab.becomes(lambda: _age(lab, "r1-rollout-1") > 2, "a job that has waited")
-    lab.edit("r1", lifecycle={"pendingSeconds": 600})
+    lab.edit("r1", lifecycle={"maxAttempts": 1})
     status = lab.once("r1", lambda status: status.observed_generation == 2)
     assert outcomes(status) == [("rollout", 1, "pending", None)]
+    assert lab.columns("r1")["REASON"] == "StageQueued"
     assert lab.of(PODS, "r1", component="stage") == []
+    lab.edit("r1", lifecycle={"pendingSeconds": 600})
     for stage in STAGES:
-        job = lab.becomes(lambda stage=stage: lab.get(PYTORCH_JOBS, f"r1-{stage}-1"), f"job of {stage}")
+        job = lab.there(PYTORCH_JOBS, f"r1-{stage}-1")
         assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "lab-queue"
         assert job["spec"]["runPolicy"]["suspend"] is True
         # As the queue does when there is room.
@@ -159,7 +162,7 @@ def test_several_nodes_train_as_elastic_workers_and_any_of_them_may_tell_the_res
         lab.script.on(FOREVER, round=name, stage=Stage.TRAIN_POLICY, worker=teller)
         lab.submit(name, trainPolicy={"nodes": 2, "processesPerNode": 4}, lifecycle={"maxAttempts": 1})
     for name, teller in (("first", "0"), ("second", "1")):
-        pods = lab.becomes(lambda name=name: _workers(lab, name), "two workers")  # type: ignore[misc]
+        pods = lab.becomes(partial(_workers, lab, name), "two workers")
         for pod in pods:
             environment = {each["name"]: each.get("value") for each in pod["spec"]["containers"][0]["env"]}
             assert {key: environment[key] for key in ("PET_NNODES", "PET_NPROC_PER_NODE", "PET_RDZV_BACKEND")} == {
@@ -171,7 +174,7 @@ def test_several_nodes_train_as_elastic_workers_and_any_of_them_may_tell_the_res
             assert environment["PET_MAX_RESTARTS"] == "0"
         told = pods[int(teller)]
         # The other has succeeded, and so has the job: only this one knows what came of it.
-        lab.becomes(lambda name=name: _job_is(lab, f"{name}-train-policy-1", "Succeeded"), "a job that succeeded")  # type: ignore[misc]
+        lab.becomes(partial(_succeeded, lab, f"{name}-train-policy-1"), "a job that succeeded")
         lab.runs(name, "train-policy")
         lab.kubelet.end(lab.namespace, told["metadata"]["name"], message=result_of(told))
         lab.succeeds(name)
@@ -182,9 +185,9 @@ def _workers(lab: Lab, name: str) -> list[dict[str, Any]] | None:
     return pods if len(pods) == 2 else None
 
 
-def _job_is(lab: Lab, name: str, kind: str) -> bool:
+def _succeeded(lab: Lab, name: str) -> bool:
     job = lab.get(PYTORCH_JOBS, name) or {}
-    return any(c["type"] == kind and c["status"] == "True" for c in job.get("status", {}).get("conditions", []))
+    return any(c["type"] == "Succeeded" and c["status"] == "True" for c in job.get("status", {}).get("conditions", []))
 
 
 def test_what_outlives_the_result_of_several_nodes_is_ended(lab: Lab) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import partial
 
 import pytest
 import yaml
@@ -165,7 +166,7 @@ def test_what_a_quota_refuses_is_told_and_goes_on_when_there_is_room(testbed: Te
     }
     with labs(testbed, *quotas) as found:
         for name, lab in found.items():
-            lab.becomes(lambda lab=lab: lab.api.list(PODS, lab.namespace), "an executor")  # type: ignore[misc]
+            lab.becomes(partial(lab.api.list, PODS, lab.namespace), "an executor")
             limit(lab, **quotas[name])
             lab.submit("r1")
         for name, lab in found.items():
@@ -173,6 +174,8 @@ def test_what_a_quota_refuses_is_told_and_goes_on_when_there_is_room(testbed: Te
             refused = status.condition("CreationRefused")
             assert (refused is not None and refused.status == "True") == (words[name][0] == "CreationRefused")
             lab.kubectl("delete", "resourcequota", "lab")
+            # It is tried again by itself, and at once when the round changes.
+            lab.edit("r1", lifecycle={"ttlSeconds": 3600})
         for lab in found.values():
             status = lab.succeeds("r1", seconds=120)
             cleared = status.condition("CreationRefused")

@@ -25,6 +25,7 @@ import structlog
 
 from rstar.cluster.api import (
     EVENTS,
+    NAMESPACE_TERMINATING,
     PODS,
     ROUNDS,
     AlreadyExistsError,
@@ -47,7 +48,7 @@ from rstar_operator.deciding.writes import Create, Delete, Patch, Write
 from rstar_operator.observing.attempts import podless, unconfirmed
 from rstar_operator.observing.pods import cut
 from rstar_operator.observing.rounds import InvalidRoundError, read_round, read_status
-from rstar_operator.world import World, deleting, in_order, name_of
+from rstar_operator.world import World, in_order, name_of
 
 PROGRESS_SECONDS: Final = 5.0
 """Progress alone is stored at most this often per round."""
@@ -213,8 +214,8 @@ class Reconciler:
         except AlreadyExistsError:
             return self._taken(body, write)
         except ClusterError as error:
-            if deleting(body) and error.code == _FORBIDDEN and FINALIZER in body["metadata"].get("finalizers", []):
-                # The whole namespace goes: no Job can start in it, and nothing may hold it up.
+            if error.reason == NAMESPACE_TERMINATING and FINALIZER in body["metadata"].get("finalizers", []):
+                # No Job can start any more to delete artefacts, and nothing may hold up the namespace.
                 self._one(body, without_finalizer(body))
                 return None
             if error.code in {_FORBIDDEN, _UNPROCESSABLE}:
