@@ -107,7 +107,7 @@ def _attempt(
     # Being deleted it is still there, and may still hold compute.
     if seen.state in {"succeeded", "failed"} and not deleting(job):
         live = replace(live, started_at=record.started_at if record is not None else seen.started)
-        ran = record is not None and record.state == AttemptState.RUNNING
+        ran = record is not None and record.state == "running"
         return live if _unheard(seen, pods) else _over(live, seen, pods, ran=ran)
     why = waiting_for(pods) or world.troubles.get(name_of(job), "")
     # Of several pods one may run while another finds no node.
