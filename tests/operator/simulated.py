@@ -20,6 +20,7 @@ from rstar.cluster.api import (
     DEPLOYMENTS,
     EVENTS,
     JOBS,
+    NAMESPACE_TERMINATING,
     PODS,
     PYTORCH_JOBS,
     ROUNDS,
@@ -52,6 +53,7 @@ class SimulatedCluster:
         self.reads = 0
         self.killed_after: int | None = None
         self.refuse: set[Kind] = set()
+        self.terminating = False
         self.warnings: list[Json] = []
 
     # What the operator calls.
@@ -75,6 +77,8 @@ class SimulatedCluster:
         name = body["metadata"]["name"]
         if (kind, name) in self.objects:
             raise AlreadyExistsError(f"{name} already exists", 409, "AlreadyExists")
+        if self.terminating:
+            raise ClusterError(f"{name} is forbidden: the namespace is being terminated", 403, NAMESPACE_TERMINATING)
         if kind in self.refuse:
             raise ClusterError(f"{name} is forbidden: exceeded quota", 403, "Forbidden")
         self.put(kind, body)

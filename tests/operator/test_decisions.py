@@ -120,11 +120,27 @@ def test_a_cleanup_that_fails_says_so_and_keeping_the_artefacts_lets_the_round_g
 def test_a_namespace_that_is_being_deleted_is_not_held_up() -> None:
     cluster, _, operator = world(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
     operator.settle()
+    cluster.terminating = True
+    cluster.remove(ROUNDS, "r1")
+    for _ in range(3):
+        operator.settle()
+        cluster.settle()
+    assert (ROUNDS, "r1") not in cluster.objects
+
+
+def test_a_quota_that_refuses_the_clean_up_keeps_the_round_until_it_is_made() -> None:
+    cluster, fate, operator = world(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
+    operator.settle()
     cluster.refuse = {JOBS}
     cluster.remove(ROUNDS, "r1")
     for _ in range(3):
         operator.settle()
         cluster.settle()
+    assert "exceeded quota" in operator.status().message
+    cluster.refuse = set()
+    operator.settle()
+    fate.cleanup()
+    operator.settle()
     assert (ROUNDS, "r1") not in cluster.objects
 
 

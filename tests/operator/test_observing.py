@@ -143,7 +143,7 @@ def test_a_service_that_crashes_says_why_and_the_round_gives_up_in_the_end() -> 
     cluster.put(PODS, pod)
     operator.settle()
     assert "policy (exit code 1: CUDA out of memory)" in operator.status().message
-    state["restartCount"] = 3
+    cluster.objects[PODS, "p"]["status"]["containerStatuses"][0]["restartCount"] = 3
     cluster.touch(PODS, "p")
     operator.settle()
     failed = operator.status().condition("Failed")
