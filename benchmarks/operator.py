@@ -1,0 +1,247 @@
+"""The operator under many rounds at once: ``python -m benchmarks.operator [--rounds 200] [--json]``.
+
+Rounds of number 1, started together on a real control plane with the stock training-operator; pods are scripted, a
+second per stage. Reported are the operator's API requests per round by verb and kind (from the API server's audit
+log), the duration of its passes, the time from a child's end to the status that tells it (as a third party sees both on
+its watches), and what the operator took of CPU and memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rstar_testbed.cluster import Testbed
+from rstar_testbed.kubelet import Kubelet
+from rstar_testbed.kubelet.api import Api
+
+from rstar.cluster.api import PODS, PYTORCH_JOBS, ROUNDS, Kind
+from rstar.cluster.names import ATTEMPT, ROUND, STAGE
+from tests.cluster.operating import (
+    ENDED,
+    SETTINGS,
+    furnish,
+    going_well,
+    install_crd,
+    look,
+    round_body,
+    wait_for_round,
+)
+
+NAMESPACE: Final = "bench"
+USER: Final = "bench-operator"
+POD_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 7200.0
+WARM_UP: Final = "warm-up"
+
+_FORKS: Final = multiprocessing.get_context("spawn")
+Key = tuple[str, str]
+"""A round's name and a stage."""
+
+
+@dataclass
+class Seen:
+    """When a third party saw what: pods and jobs of stages end, statuses tell it, rounds end."""
+
+    pods: dict[Key, float] = field(default_factory=dict)
+    jobs: dict[Key, float] = field(default_factory=dict)
+    told: dict[Key, float] = field(default_factory=dict)
+    rounds: dict[str, float] = field(default_factory=dict)
+
+    def note(self, kind: Kind, name: str, body: dict[str, Any]) -> None:
+        """Take note of a round, or of an attempt's job or pod, as it is now."""
+        now, status = time.perf_counter(), body.get("status", {})
+        if kind == ROUNDS:
+            for attempt in status.get("attempts", []):
+                if "finishedAt" in attempt:
+                    self.told.setdefault((name, attempt["stage"]), now)
+            if status.get("phase") in ENDED:
+                self.rounds.setdefault(name, now)
+            return
+        key = name, body["metadata"]["labels"][STAGE]
+        conditions = {c["type"] for c in status.get("conditions", []) if c["status"] == "True"}
+        if kind == PODS and status.get("phase") == "Succeeded":
+            self.pods.setdefault(key, now)
+        elif kind == PYTORCH_JOBS and "Succeeded" in conditions:
+            self.jobs.setdefault(key, now)
+
+
+class Observer:
+    """Watches a namespace in a thread."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.seen = Seen()
+        self._kubeconfig = kubeconfig
+        threading.Thread(target=lambda: asyncio.run(self._watch()), daemon=True).start()
+
+    async def _watch(self) -> None:
+        async with Api(self._kubeconfig) as api:
+            await asyncio.gather(*(self._follow(api, kind) for kind in (ROUNDS, PYTORCH_JOBS, PODS)))
+
+    async def _follow(self, api: Api, kind: Kind) -> None:
+        async for what, body in api.watch(kind.path(NAMESPACE)):
+            labels = body["metadata"].get("labels", {})
+            name = body["metadata"]["name"] if kind == ROUNDS else labels.get(ROUND) if ATTEMPT in labels else None
+            if what != "DELETED" and name is not None and name != WARM_UP:
+                self.seen.note(kind, name, body)
+
+
+def _play_pods(kubeconfig: Path, ready: Event, stop: Event) -> None:
+    with Kubelet(kubeconfig, going_well(POD_SECONDS), namespace=NAMESPACE):
+        ready.set()
+        stop.wait()
+
+
+@contextmanager
+def played_pods(kubeconfig: Path) -> Iterator[None]:
+    """Have the pods played by a process of their own: it must not slow down who takes the time."""
+    ready, stop = _FORKS.Event(), _FORKS.Event()
+    process = _FORKS.Process(target=_play_pods, args=(kubeconfig, ready, stop), daemon=True)
+    process.start()
+    ready.wait()
+    yield
+    stop.set()
+    process.join()
+
+
+def requests(bed: Testbed) -> Counter[tuple[str, str]]:
+    """Return how many requests of the operator were answered so far, by verb and kind."""
+    counted: Counter[tuple[str, str]] = Counter()
+    with (bed.folder / "logs/audit.jsonl").open() as lines:
+        for line in lines:
+            if f'"{USER}"' not in line or not line.endswith("\n"):
+                continue
+            event = json.loads(line)
+            if event["stage"] == "ResponseComplete":
+                target = event.get("objectRef", {})
+                kind = "/".join(filter(None, (target.get("resource"), target.get("subresource"))))
+                counted[event["verb"], kind or event["requestURI"]] += 1
+    return counted
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return what a process has taken of CPUs so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_mib(pid: int) -> float:
+    """Return the most memory that a process has had resident."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+def percentiles(values: list[float]) -> dict[str, float]:
+    """Return median and 99th percentile."""
+    cuts = statistics.quantiles(values, n=100, method="inclusive") if len(values) > 1 else values * 99
+    return {"p50": cuts[49], "p99": cuts[98]}
+
+
+def latencies(begin: dict[Key, float], end: dict[Key, float]) -> dict[str, float]:
+    """Return percentiles of the milliseconds between what was seen of the same stages; never below 0."""
+    return percentiles([max(end[key] - begin[key], 0.0) * 1e3 for key in begin.keys() & end.keys()])
+
+
+def measure(bed: Testbed, scratch: Path, rounds: int) -> dict[str, Any]:
+    """Run the rounds; about a second each on two cores."""
+    install_crd(bed)
+    bed.kubectl("create", "namespace", NAMESPACE)
+    furnish(bed, NAMESPACE)
+    config, figures = scratch / "operator.yaml", scratch / "figures.json"
+    config.write_text(yaml.safe_dump(dict(SETTINGS)))
+    cluster = look(bed)
+    environment = {**os.environ, "KUBECONFIG": str(bed.user_kubeconfig(USER, ("system:masters",)))}
+    command = [sys.executable, "-m", "benchmarks.operator_process", str(config), NAMESPACE, str(figures)]
+    with played_pods(bed.kubeconfig), subprocess.Popen(command, env=environment) as operator:
+        cluster.create(ROUNDS, NAMESPACE, round_body(WARM_UP))
+        wait_for_round(cluster, NAMESPACE, WARM_UP, seconds=PATIENCE_SECONDS)
+        observer = Observer(bed.kubeconfig)
+        before, cpu, start = requests(bed), cpu_seconds(operator.pid), time.perf_counter()
+        for number in range(rounds):
+            cluster.create(ROUNDS, NAMESPACE, round_body(f"r{number:04}"))
+        while len(observer.seen.rounds) < rounds:
+            time.sleep(0.2)
+            if time.perf_counter() > start + PATIENCE_SECONDS:
+                raise RuntimeError(f"{len(observer.seen.rounds)} of {rounds} rounds have ended in time")
+        time.sleep(3)  # The last services go.
+        made = requests(bed) - before
+        usage = {"cpu_s": cpu_seconds(operator.pid) - cpu, "peak_mib": peak_mib(operator.pid)}
+        operator.terminate()
+    return figures_of(observer.seen, made, usage, json.loads(figures.read_text()), start, rounds)
+
+
+def figures_of(
+    seen: Seen,
+    made: Counter[tuple[str, str]],
+    usage: dict[str, float],
+    passes: dict[str, Any],
+    start: float,
+    rounds: int,
+) -> dict[str, Any]:
+    """Return what was measured, as plain data."""
+    by_kind = {f"{verb} {kind}": count / rounds for (verb, kind), count in sorted(made.items())}
+    pod_reads = sum(count for (verb, kind), count in made.items() if kind == "pods" and verb in {"get", "list"})
+    total = max(seen.rounds.values()) - start
+    return {
+        "rounds": rounds,
+        "total_s": total,
+        "requests_per_round": sum(made.values()) / rounds,
+        "requests_per_round_by_kind": by_kind,
+        "pod_reads_per_stage_pod": pod_reads / len(seen.pods),
+        "passes_per_round": (len(passes["all"]) + passes["outdated"]) / (rounds + 1),
+        "outdated_passes_per_round": passes["outdated"] / (rounds + 1),
+        "pass_ms": percentiles(passes["all"]),
+        "idle_pass_ms": percentiles(passes["idle"]),
+        "job_end_to_status_ms": latencies(seen.jobs, seen.told),
+        "pod_end_to_status_ms": latencies(seen.pods, seen.told),
+        "cpu_s_per_round": usage["cpu_s"] / rounds,
+        "cpu_cores": usage["cpu_s"] / total,
+        "peak_memory_mib": usage["peak_mib"],
+    }
+
+
+def _rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}: {key}", text) for key, text in _rows(value))
+        else:
+            yield name, f"{value:,.2f}" if isinstance(value, float) else str(value)
+
+
+def main(
+    rounds: Annotated[int, typer.Option(min=1, help="How many start at once.")] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure the operator."""
+    with tempfile.TemporaryDirectory() as scratch, Testbed.start(Path(scratch) / "bed", minio=False) as bed:
+        figures = measure(bed, Path(scratch), rounds)
+    if as_json:
+        print(json.dumps(figures))
+        return
+    table = Table("what", "figure")
+    for row in _rows(figures):
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
