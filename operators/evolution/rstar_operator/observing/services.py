@@ -17,7 +17,7 @@ from rstar.rounds.observed import Service, ServiceRef
 from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.rounds.wanted import executor_service
 from rstar_operator.children.service import NAME_LABEL
-from rstar_operator.observing.pods import cut, last_crash, waiting_for
+from rstar_operator.observing.pods import cut, disrupted, last_crash, waiting_for
 from rstar_operator.times import parse_time
 from rstar_operator.world import World, deleting, name_of
 
@@ -76,7 +76,9 @@ def _service(found: Parts, world: World) -> Service:
     if _ready(found.deployment):
         return Service(found.ref, "ready", since)
     name = name_of(found.deployment)
-    pods = [pod for pod in world.pods if pod["metadata"].get("labels", {}).get(NAME_LABEL) == name]
+    mine = [pod for pod in world.pods if pod["metadata"].get("labels", {}).get(NAME_LABEL) == name]
+    # One that is told to end, as by a drain, does not crash when it does.
+    pods = [pod for pod in mine if not (deleting(pod) or disrupted(pod))]
     crash = last_crash(pods)
     if crash is None:
         why = waiting_for(pods) or _replica_failure(found.deployment)
