@@ -22,6 +22,8 @@ from rstar_testbed.errors import TestbedError
 from rstar_testbed.kubelet import Kubelet, Player, Real
 
 ENVIRONMENT: Final = "environment.json"
+BUCKET: Final = "rstar"
+"""Where ``RSTAR_STORE`` of the environment is."""
 
 app = typer.Typer(
     name="python -m rstar_testbed",
@@ -70,6 +72,8 @@ def up(
             bed = stack.enter_context(Testbed.start(target, training_operator=training_operator, minio=minio))
             if pods:
                 stack.enter_context(Kubelet(bed.kubeconfig, _with_programs(bed), folder=target / "kubelet"))
+            if bed.minio:
+                bed.minio.client().make_bucket(BUCKET)
             (target / ENVIRONMENT).write_text(json.dumps(_environment(bed), indent=2))
             print(f"testbed: ready in {time.monotonic() - started:.1f} s; Ctrl-C ends it", file=sys.stderr)
             typer.echo(_exports(_environment(bed)))

@@ -1,0 +1,45 @@
+"""``python -m rstar_testbed up``: what a developer gets who asks for a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
+from minio import Minio
+from rstar_testbed.__main__ import ENVIRONMENT
+
+from tests.cluster.pods import needs_root, pod, until
+
+
+@needs_root
+def test_pods_run_the_bucket_is_there_and_a_signal_ends_it_all(tmp_path: Path) -> None:
+    folder, log = tmp_path / "bed", tmp_path / "log"
+    command = [sys.executable, "-m", "rstar_testbed", "up", "--folder", str(folder), "--pods", "--no-training-operator"]
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as up:
+        try:
+            until(lambda: (folder / ENVIRONMENT).exists() or up.poll() is not None, "a testbed that is up")
+            assert up.poll() is None, log.read_text()
+            found: dict[str, str] = json.loads((folder / ENVIRONMENT).read_text())
+            environment = {**os.environ, **found, "PATH": f"{found['PATH']}:{os.environ['PATH']}"}
+
+            def kubectl(*words: str, text: str | None = None) -> str:
+                done = subprocess.run(
+                    ["kubectl", *words], env=environment, input=text, capture_output=True, text=True, check=True
+                )
+                return done.stdout
+
+            kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s")
+            kubectl("apply", "-f", "-", text=yaml.safe_dump(pod("real", "minio --version")))
+            kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/real", "--timeout=60s")
+            keys = (found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"])
+            store = Minio(urlsplit(found["RSTAR_S3_ENDPOINT"]).netloc, *keys, secure=False)
+            assert store.bucket_exists(urlsplit(found["RSTAR_STORE"]).netloc)
+        finally:
+            up.terminate()
+    assert up.returncode == 0, log.read_text()
+    assert not (folder / ENVIRONMENT).exists()
