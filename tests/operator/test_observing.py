@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from rstar_operator.deciding.progress import reported_progress
 
 from rstar.cluster.api import CONFIG_MAPS, DEPLOYMENTS, PODS, PYTORCH_JOBS
 from tests.operator.driving import Operator, live_well, world
-from tests.operator.simulated import Fate, SimulatedCluster, round_body
+from tests.operator.simulated import NAMESPACE, Fate, SimulatedCluster, round_body
 
 
 def running_rollout() -> tuple[SimulatedCluster, Fate, Operator]:
@@ -181,6 +183,20 @@ def test_progress_is_told_while_the_stage_runs_and_not_after() -> None:
     operator.reconciler = operator.fresh()
     operator.settle()
     assert operator.status().progress_text == ""
+
+
+def test_what_an_attempt_told_is_not_taken_for_the_next_ones() -> None:
+    cluster, fate, operator = running_rollout()
+    cluster.objects[CONFIG_MAPS, "r1-rollout-1"]["data"] = {"progress.json": '{"done": 3, "total": 10}'}
+    fate.finish(fate.live_jobs()[0], 1)
+    operator.settle()
+    cluster.now += timedelta(minutes=1)
+    operator.settle()
+    now = cluster.snapshot().world((NAMESPACE, "r1"))
+    assert now is not None
+    assert [job["metadata"]["name"] for job in now.jobs] == ["r1-rollout-1", "r1-rollout-2"]
+    assert reported_progress(replace(now, jobs=now.jobs[:1])) == {"done": 3, "total": 10}
+    assert reported_progress(replace(now, progress=now.progress[:1])) == {}
 
 
 def test_progress_alone_is_stored_only_now_and_then() -> None:

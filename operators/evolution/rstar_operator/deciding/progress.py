@@ -14,13 +14,16 @@ _BYTES = 2_000
 
 
 def reported_progress(world: World) -> dict[str, Any]:
-    """Return the figures of the youngest attempt; {} when it has said nothing that can be read."""
-    jobs = {key_of(job): job for job in world.jobs if not deleting(job)}
+    """Return the figures of the youngest attempt; {} when it has said nothing that can be read.
+
+    What an earlier one has told says nothing of it.
+    """
+    keys = [key_of(job) for job in world.jobs if not deleting(job)]
+    youngest = max(keys, key=lambda key: (STAGES.index(key[0]), key[1]), default=None)
     told = {key_of(body): body for body in world.progress}
-    key = max((key for key in jobs if key in told), key=lambda key: (STAGES.index(key[0]), key[1]), default=None)
-    if key is None:
+    if youngest is None or youngest not in told:
         return {}
-    text = told[key].get("data", {}).get(PROGRESS_KEY, "{}")
+    text = told[youngest].get("data", {}).get(PROGRESS_KEY, "{}")
     try:
         found = json.loads(text) if len(text) <= _BYTES else {}
     except ValueError:
