@@ -1,0 +1,230 @@
+"""Every program as a restricted pod runs it: a user without a name and a home, nothing to write on but /tmp and /cache.
+
+The environment is the image's, as its Dockerfile sets it; the mounts are a container's. No cluster is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rstar_testbed.kubelet import sandbox
+from rstar_testbed.kubelet.sandbox import Sandbox
+
+from rstar.interfaces import ExecutionLimits, ExecutionStatus, Sampling, State
+from rstar.rounds.folder_store import FolderStore
+from rstar.rounds.observed import ManifestRef
+from rstar.rpc.clients import ExecutorClient, PolicyClient, PreferenceModelClient
+from tests.cluster.pods import needs_root
+from tests.jobs.world import FAST, World, examples, make_base, pairs
+from tests.policy.tiny import save_policy, save_ppm
+
+# Importing torch is most of the time, which is long where much else runs.
+pytestmark = [needs_root, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+# The user of the images. It may read all, since the interpreter of this machine may be its superuser's.
+AS_USER = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", "--no-new-privs", "--pdeathsig=KILL"]
+AS_USER += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"]
+
+
+def environment_of(dockerfile: str) -> dict[str, str]:
+    """What an image's ENV lines set."""
+    lines = re.findall(r"^ENV (.*)$", (ROOT / dockerfile).read_text(), re.MULTILINE)
+    return dict(pair.split("=", 1) for line in lines for pair in line.split() if not pair.startswith("PATH="))
+
+
+class Container:
+    """A place for containers: its ``tmp`` and ``cache`` are all that they may write on, and the termination message."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
+        self.tmp, self.cache, self.message = folder / "tmp", folder / "cache", folder / "message"
+        for place in (self.tmp, self.cache):
+            place.mkdir()
+            place.chmod(0o777)
+        self.message.touch()
+        self.message.chmod(0o666)
+        (folder / "hosts").write_text("127.0.0.1 localhost pod\n")
+        (folder / "resolv.conf").touch()
+
+    def start(self, dockerfile: str, command: list[str]) -> subprocess.Popen[str]:
+        """Start a program; it is process 1 of its own."""
+        scratch = Path(tempfile.mkdtemp(dir=self.folder))
+        described = scratch.with_suffix(".json")
+        box = Sandbox(
+            command=[*AS_USER, *command],
+            environment={
+                "HOME": "/nonexistent",
+                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+                **environment_of(dockerfile),
+                **FAST,
+            },
+            directory="/tmp",
+            hostname="pod",
+            scratch=str(scratch),
+            mounts=[
+                (str(self.tmp), "/tmp", False),
+                (str(self.cache), "/cache", False),
+                (str(self.message), "/dev/termination-log", False),
+                (str(self.folder / "hosts"), "/etc/hosts", True),
+                (str(self.folder / "resolv.conf"), "/etc/resolv.conf", True),
+            ],
+            read_only_root=True,
+        )
+        box.write(described)
+        program = [sys.executable, "-I", sandbox.__file__, str(described), str(os.getpid())]
+        process = subprocess.Popen(program, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        self.started.append(process)
+        return process
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Iterator[Container]:
+    # Not below /tmp, which the containers cover.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        made = Container(Path(folder))
+        yield made
+        for process in made.started:
+            process.kill()
+            with process:
+                pass
+
+
+def serving(process: subprocess.Popen[str], event: str = "serving") -> str:
+    """Wait until a service logs so; its address."""
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("{") and (entry := json.loads(line)).get("event") == event:
+            return str(entry["address"])
+    pytest.fail("".join(said))
+
+
+def ended(process: subprocess.Popen[str]) -> None:
+    """End a service in order."""
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+
+
+SERVICE = ["--host", "127.0.0.1", "--port", "0"]
+
+
+async def test_the_model_services_start_and_answer(container: Container) -> None:
+    for kind, save in (("policy", save_policy), ("ppm", save_ppm)):
+        model = ["--model", str(save("llama", container.folder / kind)), "--cache", "/cache"]
+        process = container.start(f"services/{kind}/Dockerfile", ["python", "-m", f"rstar_{kind}", *SERVICE, *model])
+        address = serving(process)
+        state = State("p", "1 + 1 = ?")
+        if kind == "policy":
+            async with PolicyClient([address]) as policy:
+                assert (await policy.propose(state, 1, Sampling(max_new_tokens=2), 0)).candidates
+        else:
+            async with PreferenceModelClient([address]) as ppm:
+                assert len((await ppm.score(state, ["2"])).values) == 1
+        ended(process)
+
+
+async def test_the_executor_runs_programs(container: Container) -> None:
+    process = container.start("services/executor/Dockerfile", ["python", "-m", "rstar_executor", *SERVICE])
+    async with ExecutorClient([serving(process)]) as executor:
+        candidate = "import sympy\nprint(sympy.factorint(12))"
+        (execution,) = await executor.execute([], [candidate], ExecutionLimits())
+    assert (execution.status, execution.stdout.strip()) == (ExecutionStatus.OK, "{2: 2, 3: 1}")
+    ended(process)
+
+
+def test_the_search_starts_and_a_signal_ends_its_wait_for_the_others(container: Container) -> None:
+    nobody = ["--policy", "127.0.0.1:1", "--executor", "127.0.0.1:1"]
+    process = container.start("services/search/Dockerfile", ["python", "-m", "rstar_search", *SERVICE, *nobody])
+    serving(process, "listening")
+    ended(process)
+
+
+def _world(container: Container) -> World:
+    make_base(container.folder / "base")
+    made = World(
+        container.folder,
+        baseModel=str(container.folder / "base"),
+        trainPolicy={"epochs": 1, "batchSize": 8},
+        trainPpm={"epochs": 1, "batchSize": 8},
+    )
+    made.problems.write_text(json.dumps({"id": "p0", "question": "?", "answer": "1"}))
+    made.store = FolderStore(container.cache / "store")
+    made.result = Path("/dev/termination-log")
+    made.progress = Path("/tmp/progress.json")
+    return made
+
+
+def stage(container: Container, made: World, name: str, inputs: dict[str, ManifestRef], *more: str) -> dict[str, Any]:
+    """Run a stage as a pod does; what its termination message says, its exit code, and how it ended itself."""
+    container.message.write_text("")
+    for path in container.cache.rglob("*"):
+        path.chmod(0o777)
+    launcher = ["torchrun", "--nproc-per-node", "1", "-m"] if name.startswith("train") else ["python", "-m"]
+    arguments = made.arguments(inputs, *more, "--cache", "/cache", "--store", "/cache/store")
+    process = container.start("jobs/Dockerfile", [*launcher, f"rstar_jobs.{name}", *arguments])
+    _, errors = process.communicate()
+    message = container.message.read_text()
+    assert message, errors
+    return {"code": process.returncode, **json.loads(message)}
+
+
+def manifest(outcome: dict[str, Any]) -> ManifestRef:
+    assert outcome["code"] == 0, outcome
+    return ManifestRef(outcome["manifest"], outcome["digest"])
+
+
+def test_the_stages_run_and_leave_their_termination_message(container: Container) -> None:
+    made = _world(container)
+    manifest(stage(container, made, "select", {"rollout": made.rolled_out()}))
+    select = made.selected(examples(8), [(pair, "train") for pair in pairs(8)])
+    policy = manifest(stage(container, made, "train_policy", {"select": select}))
+    ppm = manifest(stage(container, made, "train_ppm", {"select": select, "policy": policy}))
+    manifest(stage(container, made, "evaluate", {"policy": policy, "ppm": ppm}))
+    refused = stage(container, made, "rollout", {})
+    assert (refused["code"], refused["exit_code"]) == (2, 2)
+    assert "give --search HOST:PORT" in refused["error"]
+
+
+def test_under_torchrun_the_termination_message_tells_bad_input_that_the_exit_code_hides(container: Container) -> None:
+    made = _world(container)
+    refused = stage(container, made, "train_policy", {})
+    assert (refused["code"], refused["exit_code"]) == (1, 2)
+    assert "the input select is missing" in refused["error"]
+
+
+@pytest.mark.parametrize("program", ["rollout", "select", "train_policy"])
+def test_process_1_heeds_sigterm_whatever_it_is_doing(container: Container, program: str) -> None:
+    made = _world(container)
+    # A pipe that nobody writes to: the program waits where it reads the round.
+    os.mkfifo(container.tmp / "waits")
+    (container.tmp / "waits").chmod(0o666)
+    arguments = made.arguments({}, "--round", "/tmp/waits")
+    process = container.start("jobs/Dockerfile", ["python", "-m", f"rstar_jobs.{program}", *arguments])
+    with (container.tmp / "waits").open("w"):
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+    assert process.returncode == 143
+    assert json.loads(container.message.read_text())["exit_code"] == 143
+
+
+def test_datasets_of_the_hub_can_be_cached(container: Container) -> None:
+    (container.folder / "rows.jsonl").write_text('{"a": 1}\n')
+    program = "import sys; from datasets import load_dataset; print(load_dataset('json', data_files=sys.argv[1]))"
+    process = container.start("jobs/Dockerfile", ["python", "-c", program, str(container.folder / "rows.jsonl")])
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors

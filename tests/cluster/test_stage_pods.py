@@ -1,0 +1,145 @@
+"""A training stage on two nodes for real: the operator's PyTorchJob, the stock training operator, MinIO, torchrun.
+
+Its pods lose their job in the middle, as when a round is suspended; the next attempt goes on from what they saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rstar_operator.backend import PyTorchJobBackend
+from rstar_operator.children.attempt import attempt_pods
+from rstar_operator.children.identity import Owner
+from rstar_operator.configuration import Configuration
+from rstar_testbed.kubelet import real
+
+from rstar.cluster.names import JOB_NAME, PROGRESS_KEY, attempt_name
+from rstar.rounds.actions import StartStage
+from rstar.rounds.checkpoint import files_of
+from rstar.rounds.observed import ManifestRef, Stage
+from rstar.rounds.s3_store import S3Store
+from tests.cluster.conftest import StartKubelet
+from tests.cluster.pods import Cluster, needs_root, until
+from tests.jobs.world import World, examples, make_base
+
+STEPS = 1_000
+SECONDS = 900.0
+"""More than enough where much else runs: importing torch is most of it."""
+
+ROLE = {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch"]}]}
+SUBJECT = {"kind": "ServiceAccount", "name": "rstar-stage"}
+BINDING = {
+    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "rstar-stage"},
+    "subjects": [SUBJECT],
+}
+
+
+@pytest.fixture
+def store(cluster: Cluster) -> S3Store:
+    """The namespace's store; its keys are in the namespace's Secret, and the stage's account may patch ConfigMaps."""
+    minio = cluster.bed.minio
+    assert minio is not None
+    minio.client().make_bucket(cluster.namespace)
+    environment = dict(minio.environment(f"s3://{cluster.namespace}/{cluster.namespace}"))
+    rbac = "rbac.authorization.k8s.io/v1"
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "rstar-storage"}, "stringData": environment},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "rstar-stage"}},
+        {"apiVersion": rbac, "kind": "Role", "metadata": {"name": "rstar-stage"}, **ROLE},
+        {"apiVersion": rbac, "kind": "RoleBinding", "metadata": {"name": "rstar-stage"}, **BINDING},
+    )
+    return S3Store.from_environment(environment["RSTAR_STORE"], environment)
+
+
+class Attempt:
+    """One attempt of the training stage, as the operator starts it."""
+
+    def __init__(self, cluster: Cluster, made: World, select: ManifestRef, number: int) -> None:
+        self.cluster = cluster
+        self.name = attempt_name("r1", Stage.TRAIN_POLICY, number)
+        owner = Owner(made.round, cluster.namespace, "0")
+        images = dict.fromkeys(("policy", "ppm", "search", "jobs"), "none")
+        configuration = Configuration.model_validate({"images": images})
+        start = StartStage(Stage.TRAIN_POLICY, number, (("select", select),))
+        job = PyTorchJobBackend().manifest(owner, attempt_pods(owner, configuration, start))
+        del job["metadata"]["ownerReferences"]
+        progress = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": self.name}, "data": {}}
+        cluster.apply(progress, job)
+
+    def progress(self) -> dict[str, Any]:
+        """What its ConfigMap says."""
+        content = (self.cluster.get("configmap", self.name) or {}).get("data", {})
+        progress: dict[str, Any] = json.loads(content.get(PROGRESS_KEY, "{}"))
+        return progress
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Its pods."""
+        selector = ("-l", f"{JOB_NAME}={self.name}", "-n", self.cluster.namespace)
+        found: list[dict[str, Any]] = json.loads(self.cluster.bed.kubectl("get", "pods", "-o", "json", *selector))[
+            "items"
+        ]
+        return found
+
+    def messages(self) -> list[str]:
+        """The termination messages of those that have ended."""
+        statuses = [status for pod in self.pods() for status in pod["status"].get("containerStatuses", [])]
+        return [status["state"]["terminated"].get("message", "") for status in statuses]
+
+    def has(self, phase: str) -> bool:
+        """Whether all of its pods are so."""
+        return [pod["status"].get("phase") for pod in self.pods()] == [phase] * 2
+
+    def delete(self) -> None:
+        """Take the job away, and its pods with it."""
+        words = ("delete", "pytorchjob", self.name, "--cascade=foreground", f"--timeout={SECONDS:.0f}s")
+        self.cluster.bed.kubectl(*words, "-n", self.cluster.namespace)
+
+
+@needs_root
+@pytest.mark.timeout(3 * SECONDS)
+def test_two_nodes_that_lose_their_job_save_and_the_next_attempt_goes_on_and_tells_one_manifest(
+    cluster: Cluster, store: S3Store, kubelet: StartKubelet, tmp_path: Path
+) -> None:
+    started = kubelet(real)
+    make_base(tmp_path / "base")
+    for name, path in files_of(tmp_path / "base"):
+        store.upload(f"models/base/{name}", path)
+    settings = {"nodes": 2, "epochs": STEPS // 5, "batchSize": 4, "saveSteps": 100_000}
+    made = World(
+        tmp_path, baseModel="store:models/base", trainPolicy=settings, problems={"uri": "store:data/train.jsonl"}
+    )
+    made.store = store
+    select = made.selected(examples(20), [])
+
+    first = Attempt(cluster, made, select, 1)
+    until(lambda: first.progress().get("done"), "progress", SECONDS)
+    first.delete()
+    (latest,) = [key for key in store.list("rounds/r1/train-policy/") if key.endswith("/resume/latest.json")]
+    saved = json.loads(store.read(latest))["step"]
+    assert 0 < saved < STEPS
+
+    second = Attempt(cluster, made, select, 2)
+
+    def logs() -> list[str]:
+        return [started.log(cluster.namespace, pod["metadata"]["name"]) for pod in second.pods()]
+
+    until(lambda: second.has("Succeeded") or second.has("Failed"), "both nodes' end", SECONDS)
+    assert second.has("Succeeded"), logs()
+    assert all(f'"checkpoint-{saved}"' in log for log in logs())
+    (message,) = filter(None, second.messages())
+    result = json.loads(message)
+    assert hashlib.sha256(store.read(result["manifest"])).hexdigest() == result["digest"]
+    assert result["metrics"]["steps"] == STEPS
+    assert not any("/resume/" in key for key in store.list(""))
+    progress = second.progress()
+    assert (progress["done"], progress["total"]) == (STEPS, STEPS)
+    assert math.isfinite(progress["loss"])
+    assert progress["tokens_per_second"] > 0
+    cluster.bed.kubectl(
+        "wait", "--for=condition=Succeeded", f"pytorchjob/{second.name}", "-n", cluster.namespace, "--timeout=60s"
+    )
