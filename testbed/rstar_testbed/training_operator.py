@@ -54,6 +54,8 @@ def start_training_operator(plane: ControlPlane, binaries: Mapping[str, Path]) -
             f"--health-probe-bind-address=127.0.0.1:{health}",
             "--kube-api-qps=200",
             "--kube-api-burst=400",
+            # One thread, the default, keeps many rounds at once waiting for the answers to its requests.
+            "--controller-threads=8",
         ],
         plane.folder / "logs/training-operator.log",
         {"TMPDIR": str(folder)},
