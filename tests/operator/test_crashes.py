@@ -65,7 +65,7 @@ def test_killed_after_every_write_the_round_still_ends() -> None:
     assert plain(operator.status()) == STATUS
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 12), min_size=20, max_size=80))
 def test_views_of_the_cluster_that_are_old_change_nothing(ages: list[int]) -> None:
     cluster, fate, operator = world(round_body())
@@ -90,7 +90,7 @@ def _with_old_views(
             views.append(cluster.snapshot())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=30, max_size=120))
 def test_two_operators_at_once_change_nothing(turns: list[tuple[bool, bool]]) -> None:
     cluster, fate, first = world(round_body())

@@ -105,7 +105,7 @@ def check(cluster: SimulatedCluster, fate: Fate, operator: Operator) -> None:
 EVENTS = st.lists(st.tuples(st.sampled_from(FATES), st.integers(0, 3)), max_size=50)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(EVENTS, st.integers(0, 14))
 def test_from_any_reachable_state_passes_come_to_rest_and_the_round_to_an_end(
     events: list[tuple[str, int]], kind_turns: int
