@@ -158,6 +158,8 @@ class ControlPlane:
             f"--service-account-issuer={_ISSUER}",
             "--service-cluster-ip-range=10.0.0.0/16",
             "--authorization-mode=Node,RBAC",
+            # As stricter clusters have it: who makes an object whose owner waits for it may do so to the owner.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             "--allow-privileged=true",
             f"--audit-policy-file={policy}",
             f"--audit-log-path={self.audit_log}",

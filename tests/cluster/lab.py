@@ -205,13 +205,11 @@ def chart_operator(bed: Testbed, *values: str) -> Iterator[str]:
 
 
 def audited(bed: Testbed, user: str) -> Iterator[Json]:
-    """Yield the API server's notes of a user's requests, once per request."""
+    """Yield the API server's notes of a user's requests; of a watch there is one at its start and one at its end."""
     with (bed.folder / "logs/audit.jsonl").open() as lines:
         for line in lines:
             if f'"username":"{user}"' in line and line.endswith("\n"):
-                note: Json = json.loads(line)
-                if note["stage"] != "ResponseStarted":
-                    yield note
+                yield json.loads(line)
 
 
 def forbidden(bed: Testbed, user: str) -> list[str]:

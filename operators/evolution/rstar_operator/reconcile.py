@@ -157,7 +157,11 @@ class Reconciler:
         """
         if decision.status == before:
             return (self._newest(body) if fence and decision.writes else body), 0
-        stored = self._cluster.replace_status(ROUNDS, body["metadata"]["namespace"], status_body(body, decision.status))
+        try:
+            plain = status_body(body, decision.status)
+            stored = self._cluster.replace_status(ROUNDS, body["metadata"]["namespace"], plain)
+        except NotFoundError:
+            raise ConflictError(f"round {name_of(body)} is gone", 409) from None
         self._learn(ROUNDS, stored)
         self._progress_stored[body["metadata"]["uid"]] = time.monotonic()
         for kind, reason, message in transitions(before, decision.status):

@@ -77,7 +77,9 @@ def progress_map(owner: Owner, job: Json) -> Json:
     head = job["metadata"]
     own = attempt_labels(owner.name, Stage(head["labels"][STAGE]), int(head["labels"][ATTEMPT]))
     found = metadata(owner, head["name"], own)
-    found["ownerReferences"] = [reference(job["apiVersion"], job["kind"], head["name"], head["uid"])]
+    found["ownerReferences"] = [
+        reference(job["apiVersion"], job["kind"], head["name"], head["uid"], blocking=False)
+    ]
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": found, "data": {PROGRESS_KEY: "{}"}}
 
 

@@ -30,18 +30,21 @@ class Owner:
     @property
     def reference(self) -> Json:
         """The owner reference of what belongs to the round."""
-        return reference(API_VERSION, KIND, self.name, self.uid)
+        return reference(API_VERSION, KIND, self.name, self.uid, blocking=True)
 
 
-def reference(api_version: str, kind: str, name: str, uid: str) -> Json:
-    """Return an owner reference; deleting the owner in the foreground waits for what it owns."""
+def reference(api_version: str, kind: str, name: str, uid: str, *, blocking: bool) -> Json:
+    """Return an owner reference. ``blocking``: deleting the owner in the foreground waits for what it owns.
+
+    Strict clusters ask for the right to change the finalizers of who is made to wait.
+    """
     return {
         "apiVersion": api_version,
         "kind": kind,
         "name": name,
         "uid": uid,
         "controller": True,
-        "blockOwnerDeletion": True,
+        "blockOwnerDeletion": blocking,
     }
 
 
