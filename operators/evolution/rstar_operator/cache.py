@@ -96,7 +96,7 @@ class Cache:
             if body is None:
                 return None
             uid = body["metadata"]["uid"]
-            of = {kind: [self._bodies[kind][k] for k in self._by_round[kind, key]] for kind in CHILDREN}
+            of = {kind: [self._bodies[kind][k] for k in self._by_round.get((kind, key), ())] for kind in CHILDREN}
             mine = {kind: owned(bodies, uid) for kind, bodies in of.items()}
             job_uids = {job["metadata"]["uid"] for job in mine[PYTORCH_JOBS]}
             progress = [b for b in of[CONFIG_MAPS] if job_uids & _owners(b)]
@@ -130,7 +130,11 @@ class Cache:
     def _drop(self, kind: Kind, key: Key) -> None:
         body = self._bodies[kind].pop(key)
         for round_key in _rounds_of(kind, body):
-            self._by_round[kind, round_key].discard(key)
+            mine = self._by_round[kind, round_key]
+            mine.discard(key)
+            # Nothing is kept of a round that is gone.
+            if not mine:
+                del self._by_round[kind, round_key]
 
 
 def _key(body: Json) -> Key:
