@@ -58,14 +58,6 @@ class Passes:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def forget(self, key: Key) -> None:
-        """Look no more at a round that is gone."""
-        entry = self._entries.get(key)
-        if entry is not None and not entry.running:
-            if entry.timer is not None:
-                entry.timer.cancel()
-            del self._entries[key]
-
     async def close(self) -> None:
         """Finish the passes under way and start none."""
         self._closed = True
@@ -81,7 +73,10 @@ class Passes:
             entry.due = False
             pause = await self._pass(key, entry)
         entry.running = False
-        if pause is not None and not self._closed:
+        if pause is None:
+            # Nothing is kept of rounds that are at rest, or gone.
+            del self._entries[key]
+        elif not self._closed:
             entry.timer = asyncio.get_running_loop().call_later(pause, self.wake, key)
 
     async def _pass(self, key: Key, entry: _Entry) -> float | None:

@@ -108,8 +108,6 @@ class Watching:
             self._cache.put(kind, body)
         for key in self._cache.affected(kind, body):
             self._passes.wake(key)
-        if kind == ROUNDS and event["type"] == "DELETED":
-            self._passes.forget((body["metadata"]["namespace"], body["metadata"]["name"]))
 
     async def _keep_resyncing(self) -> None:
         while True:
