@@ -57,6 +57,12 @@ class ConfigMapProgress:
         self._sender.join(self._closing)
 
     def _send_all(self) -> None:
+        # At once, and in this thread: the client takes a second to load, which no stage should wait for.
+        try:
+            import rstar.cluster.api  # noqa: F401 - for later
+        except ImportError as error:
+            self._say(error)
+            return
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._newest is not None)
@@ -68,12 +74,8 @@ class ConfigMapProgress:
                 self._changed.wait_for(lambda: self._closed, self._period)
 
     def _send(self, text: str) -> None:
-        try:
-            # In this thread: the client takes a second to load, which no stage should wait for.
-            from rstar.cluster.api import CONFIG_MAPS, Cluster, ClusterError
-        except ImportError as error:
-            self._say(error)
-            return
+        from rstar.cluster.api import CONFIG_MAPS, Cluster, ClusterError
+
         try:
             if self._cluster is None:
                 self._cluster = Cluster.connect(user_agent="rstar-stage")
