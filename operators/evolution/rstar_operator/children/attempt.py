@@ -62,6 +62,10 @@ def attempt_pods(owner: Owner, configuration: Configuration, start: StartStage) 
     spec["automountServiceAccountToken"] = True
     spec["containers"][0]["volumeMounts"].append({"name": "round", "mountPath": ROUND_FOLDER, "readOnly": True})
     spec["volumes"].append(_round_volume())
+    if training is not None:
+        # Processes of one node exchange gradients here; a container engine gives it 64 MiB, whatever the model.
+        spec["containers"][0]["volumeMounts"].append({"name": "shm", "mountPath": "/dev/shm"})
+        spec["volumes"].append({"name": "shm", "emptyDir": {"medium": "Memory"}})
     annotations = {ROUND_ANNOTATION: round_text(owner.round)}
     return AttemptPods(
         name=name,
@@ -77,9 +81,7 @@ def progress_map(owner: Owner, job: Json) -> Json:
     head = job["metadata"]
     own = attempt_labels(owner.name, Stage(head["labels"][STAGE]), int(head["labels"][ATTEMPT]))
     found = metadata(owner, head["name"], own)
-    found["ownerReferences"] = [
-        reference(job["apiVersion"], job["kind"], head["name"], head["uid"], blocking=False)
-    ]
+    found["ownerReferences"] = [reference(job["apiVersion"], job["kind"], head["name"], head["uid"], blocking=False)]
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": found, "data": {PROGRESS_KEY: "{}"}}
 
 
