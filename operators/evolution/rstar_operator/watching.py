@@ -118,7 +118,8 @@ class Watching:
                 structlog.get_logger().warning("full list failed", error=str(error))
                 continue
             if changed:
-                structlog.get_logger().warning("the watch had missed something", rounds=len(changed))
+                # Usually the watch was only behind; if it has missed something, this mends it.
+                structlog.get_logger().info("the full list was ahead of the watch", rounds=len(changed))
             assert self._passes is not None
             for key in changed:
                 self._passes.wake(key)
