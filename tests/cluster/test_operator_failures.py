@@ -151,12 +151,12 @@ def limit(lab: Lab, **hard: str) -> None:
 
 @pytest.mark.usefixtures("operator")
 def test_what_a_quota_refuses_is_told_and_goes_on_when_there_is_room(testbed: Testbed) -> None:
-    # Executors take one of each.
+    # Executors take one of each. Who is refused pods asks ever less often, so that these come first.
     quotas = {
-        "deployment": {"count/deployments.apps": "1"},
-        "its pod": {"pods": "1"},
-        "job": {"count/pytorchjobs.kubeflow.org": "0"},
         "pod of the job": {"pods": "3"},
+        "its pod": {"pods": "1"},
+        "deployment": {"count/deployments.apps": "1"},
+        "job": {"count/pytorchjobs.kubeflow.org": "0"},
     }
     words = {
         "deployment": ("CreationRefused", "limited: count/deployments.apps=1"),
