@@ -139,6 +139,8 @@ async def test_after_sigkill_only_the_missing_shards_are_searched_again(tmp_path
         assert (await run(killed, "rollout", {}, "--search", address))[0] == 0
         assert not {"p0", "p1"} & gate.asked
         assert {"p2", "p3"} <= gate.asked
+        progress = json.loads(killed.progress.read_text())
+        assert (progress["done"], progress["solved"]) == (6, killed.outcome()["metrics"]["solved"])
         await run(whole, "rollout", {}, "--search", address)
     assert killed.ref() == whole.ref()
 
@@ -263,6 +265,10 @@ async def test_methods_are_compared_on_held_out_problems_without_a_verifier_in_t
     assert list(methods) == ["greedy", "maj@4"]
     rows = pq.read_table(made.store.path(f"{made.ref().prefix}/results.parquet")).to_pylist()
     assert len(rows) == 10
+    progress = json.loads(made.progress.read_text())
+    assert (progress["done"], progress["total"]) == (10, 10)
+    assert progress["correct"] == sum(row["correct"] for row in rows)
+    assert "solved" not in progress
     for name, line in methods.items():
         some = [row for row in rows if row["method"] == name]
         assert line["accuracy"] == pytest.approx(sum(row["correct"] for row in some) / 5)

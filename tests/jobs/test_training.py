@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -52,6 +53,10 @@ def test_a_policy_and_its_ppm_are_trained_and_load_without_this_project(tmp_path
         "dropped_too_long": 0,
         "markers_added": len(MARKERS),
     }
+    progress = json.loads(made.progress.read_text())
+    assert (progress["done"], progress["total"]) == (5, 5)
+    assert progress["tokens_per_second"] > 0
+    assert progress["loss"] > 0
     policy, folder = made.ref(), checkpoint(made)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
