@@ -7,6 +7,8 @@ export OMP_WAIT_POLICY := passive
 # The demo's folder: delete it to start over.
 OUT ?= out/game24
 QUICK ?=
+# More options for pytest in test-cluster, such as PYTEST='-k crd -x'.
+PYTEST ?=
 
 .PHONY: help
 help:  ## Show the targets
@@ -37,7 +39,7 @@ testbed: setup  ## Build the control plane's programs (once: about ten minutes; 
 
 .PHONY: test-cluster
 test-cluster: testbed  ## The tests on a real API server, with MinIO and the training operator
-	$(BIN)/python -m pytest tests/cluster
+	$(BIN)/python -m pytest tests/cluster $(PYTEST)
 
 .PHONY: crash-table
 crash-table: testbed  ## Kill the operator after every write of a round; print what became of it
