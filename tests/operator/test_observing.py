@@ -29,6 +29,7 @@ def running_rollout() -> tuple[SimulatedCluster, Fate, Operator]:
     ("code", "message", "reason", "said"),
     [
         (137, "", "OOMKilled", "out of memory (exit code 137)"),
+        (137, '{"event":"shard stored"}', "Error", "killed (exit code 137), by its node for memory or by somebody"),
         (1, '{"error":"the store is away","exit_code":1}', "", "the store is away"),
         (1, "Traceback\n  File x\nValueError: no such marker", "", "exit code 1: ValueError: no such marker"),
         (143, "", "", "exit code 143"),

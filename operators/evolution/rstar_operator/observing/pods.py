@@ -12,6 +12,7 @@ from rstar.cluster.api import Json
 from rstar_operator.times import parse_time
 
 _STARTING: Final = {"ContainerCreating", "PodInitializing"}
+_KILLED: Final = 137
 REASON_LENGTH: Final = 500
 
 
@@ -40,6 +41,9 @@ class Ended:
             return f"out of memory (exit code {self.exit_code}): raise memory in spec.cluster.resources"
         if said:
             return cut(str(said))
+        if self.exit_code == _KILLED:
+            # Its last line is of its work, not of its end.
+            return f"killed (exit code {self.exit_code}), by its node for memory or by somebody"
         # Without a message of its own, a program's last lines are the message.
         last = next((line for line in reversed(self.message.splitlines()) if line.strip()), "")
         reason = f", {self.reason}" if self.reason not in {"", "Error"} else ""
