@@ -19,7 +19,7 @@ import yaml
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.kubelet import Kubelet, Play, Player, Pod
 
-from rstar.cluster.api import EVENTS, PODS, PYTORCH_JOBS, ROUNDS, Cluster, Json, Kind
+from rstar.cluster.api import EVENTS, PODS, PYTORCH_JOBS, ROUNDS, Json, Kind
 from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
 from rstar.rounds.status import RoundStatus
 from tests.cluster.operating import furnish, going_well, look, operator_in_process, round_body, wait_for_round
@@ -197,19 +197,23 @@ def chart_operator(bed: Testbed, *values: str) -> Iterator[str]:
     )
     kubeconfig = bed.service_account_kubeconfig(namespace, "rstar-operator")
     user = f"system:serviceaccount:{namespace}:rstar-operator"
-    with operator_in_process(kubeconfig, settings=settings):
-        yield user
-    bed.helm("uninstall", "rstar", "-n", namespace)
-    bed.kubectl("delete", "namespace", namespace, "--wait=false")
+    try:
+        with operator_in_process(kubeconfig, settings=settings):
+            yield user
+    finally:
+        bed.helm("uninstall", "rstar", "-n", namespace)
+        bed.kubectl("delete", "namespace", namespace, "--wait=false")
     assert forbidden(bed, user) == []
 
 
 def audited(bed: Testbed, user: str) -> Iterator[Json]:
     """Yield the API server's notes of a user's requests; of a watch there is one at its start and one at its end."""
-    with (bed.folder / "logs/audit.jsonl").open() as lines:
-        for line in lines:
-            if f'"username":"{user}"' in line and line.endswith("\n"):
-                yield json.loads(line)
+    # A long one is cut, and goes on in another file.
+    for log in sorted((bed.folder / "logs").glob("audit*.jsonl")):
+        with log.open() as lines:
+            for line in lines:
+                if f'"username":"{user}"' in line and line.endswith("\n"):
+                    yield json.loads(line)
 
 
 def forbidden(bed: Testbed, user: str) -> list[str]:
@@ -217,8 +221,3 @@ def forbidden(bed: Testbed, user: str) -> list[str]:
     decision = "authorization.k8s.io/decision"
     notes = [note for note in audited(bed, user) if note.get("annotations", {}).get(decision) == "forbid"]
     return [f"{note['verb']} {note['requestURI']}" for note in notes]
-
-
-def connect(kubeconfig: Path) -> Cluster:
-    """Return a client for the user of a kubeconfig."""
-    return Cluster.connect(kubeconfig, user_agent="rstar-tests")
