@@ -51,9 +51,9 @@ class ControlPlane:
         etcd, etcd_address = self._start_etcd()
         etcd.wait_until(lambda: self._http_ok(f"{etcd_address}/health"), _SECONDS)
         self._apiserver = self._start_apiserver(etcd_address)
-        # It polls for the API server itself, and loads while that one starts.
-        controllers = self._start_controller_manager()
         self._wait_for_apiserver()
+        # Started beside an API server that takes its time it gives up, and ends.
+        controllers = self._start_controller_manager()
         # The last thing to come up that every pod needs.
         default_account = "/api/v1/namespaces/default/serviceaccounts/default"
         controllers.wait_until(lambda: self.request("GET", default_account) is not None, _SECONDS)
