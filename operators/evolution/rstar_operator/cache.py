@@ -122,6 +122,8 @@ class Cache:
             return False
         if there is not None:
             self._drop(kind, key)
+        # Who has set which field is a third of an object or more, and nobody here asks.
+        body["metadata"].pop("managedFields", None)
         self._bodies[kind][key] = body
         for round_key in _rounds_of(kind, body):
             self._by_round[kind, round_key].add(key)
