@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -30,7 +30,7 @@ from rstar_testbed.kubelet import Kubelet, Play, Pod, Run
 from rstar.cluster.api import ROUNDS, Cluster
 from rstar.rpc.logs import configure_logs
 from tests.cluster.endings import NAME, Ending, PodBook, ending, settled
-from tests.cluster.injection import Injection
+from tests.cluster.injection import Injection, Target, targets
 from tests.cluster.operating import (
     METRICS,
     OperatorProcess,
@@ -46,8 +46,6 @@ from tests.cluster.proxy import Answered, Proxy
 
 ATTEMPTS: Final = 5
 _WIDTH: Final = 120
-_SPARE: Final = 8
-"""How many writes more than the undisturbed one a round may make: what it says on its way depends on the pace."""
 
 _PATIENCE: Final = 900.0
 _REST: Final = 2.0
@@ -55,20 +53,12 @@ _REST: Final = 2.0
 
 
 @dataclass(frozen=True)
-class Kill:
-    """A write after which an operator was killed."""
-
-    number: int
-    write: Answered
-
-
-@dataclass(frozen=True)
 class History:
-    """A round, the kills its operators suffered, and what then was not as undisturbed."""
+    """A round, the writes after which its operators were killed, and what then was not as undisturbed."""
 
     operator: str
     round: str
-    kills: tuple[Kill, ...]
+    kills: tuple[Target, ...]
     differences: tuple[str, ...]
 
 
@@ -96,8 +86,8 @@ class Scene:
         return tuple(settled(self.cluster, self.namespace, name, self.book, like))
 
 
-def undisturbed(scene: Scene, name: str = "calm") -> tuple[Ending, int]:
-    """Return how a round ends whose operator lives, and how many writes that took."""
+def undisturbed(scene: Scene, name: str = "calm") -> tuple[Ending, list[Target]]:
+    """Return how a round ends whose operator lives, and what was written on the way."""
     injection = Injection()
     with scene.kubelet(), operator_in_process(scene.bed.kubeconfig, scene.namespace, reconciling=injection):
         scene.begin(name)
@@ -107,25 +97,25 @@ def undisturbed(scene: Scene, name: str = "calm") -> tuple[Ending, int]:
             assert time.monotonic() < until, f"the services of {name} stay"
             time.sleep(0.2)
     assert list(found.pods.values()) == [1] * ATTEMPTS, found.pods
-    return found, len(injection.writes(name))
+    return found, targets(injection.writes(name), name)
 
 
-def kill_every_write_once(scene: Scene, like: Ending, writes: int, kills_per_round: int = 1) -> list[History]:
+def kill_every_write_once(
+    scene: Scene, like: Ending, writes: Sequence[Target], kills_per_round: int = 1
+) -> list[History]:
     """Kill the operators of rounds side by side, so that each of the ``writes`` of a round is followed by a kill.
 
     ``kills_per_round``: more of them need fewer rounds.
     """
-    apart = -(-(writes + _SPARE) // kills_per_round)
-    kill_after = {f"killed-{n:03}": range(n, writes + _SPARE + 1, apart) for n in range(1, apart + 1)}
+    rounds = -(-len(writes) // kills_per_round)
+    kill_after = {f"killed-{n:03}": writes[n::rounds] for n in range(rounds)}
     injection = Injection(kill_after)
     histories = []
     with scene.kubelet(), operator_in_process(scene.bed.kubeconfig, scene.namespace, reconciling=injection):
         scene.begin(*kill_after)
-        for name, numbers in kill_after.items():
-            differences = scene.differences(name, like)
-            made = injection.writes(name)
-            kills = tuple(Kill(n, _anonymous(made[n - 1], name)) for n in numbers if n <= len(made))
-            histories.append(History("in process", name, kills, (*differences, *_twice(made))))
+        for name in kill_after:
+            differences = (*scene.differences(name, like), *_twice(injection.writes(name)))
+            histories.append(History("in process", name, tuple(injection.killed(name)), differences))
     return histories
 
 
@@ -152,8 +142,7 @@ def kill_after_every_write(scene: Scene, like: Ending, folder: Path) -> History:
                 elif time.monotonic() > quiet + _REST:
                     differences = ending(scene.cluster, scene.namespace, name, scene.book).differences(like)
                     quiet = time.monotonic()
-    kills = tuple(Kill(number, _anonymous(write, name)) for number, write in enumerate(writes, 1))
-    return History("process", name, kills, (*differences, *_twice(writes)))
+    return History("process", name, tuple(targets(writes, name)), (*differences, *_twice(writes)))
 
 
 def _twice(writes: Sequence[Answered]) -> list[str]:
@@ -173,35 +162,20 @@ def _play(pod: Pod) -> Play:
     return Run(seconds=0.2, message=json.dumps({"manifest": manifest, "digest": digest, "metrics": METRICS}))
 
 
-def _anonymous(write: Answered, name: str) -> Answered:
-    return Answered(write.method, write.kind, write.name.replace(name, NAME), write.code)
-
-
 def table(histories: Sequence[History]) -> Table:
     """Return one row per kill."""
-    found = Table("operator", "round", "write", "request", "object", "outcome")
+    found = Table("operator", "round", "killed after", "of", "outcome")
     for history in histories:
         outcome = "same" if not history.differences else "; ".join(history.differences)
         for kill in history.kills:
-            what = f"{kill.write.method} {kill.write.kind}"
-            found.add_row(history.operator, history.round, str(kill.number), what, kill.write.name, outcome)
+            turn = f" ({kill.turn})" if kill.turn > 1 else ""
+            found.add_row(history.operator, history.round, f"{kill.method} {kill.kind}{turn}", kill.name, outcome)
     return found
 
 
 def _plain(history: History) -> list[dict[str, Any]]:
-    return [
-        {
-            "operator": history.operator,
-            "round": history.round,
-            "write": kill.number,
-            "method": kill.write.method,
-            "kind": kill.write.kind,
-            "object": kill.write.name,
-            "code": kill.write.code,
-            "differences": list(history.differences),
-        }
-        for kill in history.kills
-    ]
+    told = {"operator": history.operator, "round": history.round, "differences": list(history.differences)}
+    return [{**told, "killed_after": asdict(kill)} for kill in history.kills]
 
 
 def main(

@@ -58,7 +58,7 @@ class PodBook:
 
     def of(self, round_name: str) -> dict[str, int]:
         """Return the number of pods that each attempt of a round ever had."""
-        return {_anonymous(job, round_name): len(uids) for job, uids in sorted(self._uids[round_name].items())}
+        return {anonymous(job, round_name): len(uids) for job, uids in sorted(self._uids[round_name].items())}
 
 
 def ending(cluster: Cluster, namespace: str, name: str, book: PodBook) -> Ending:
@@ -69,9 +69,9 @@ def ending(cluster: Cluster, namespace: str, name: str, book: PodBook) -> Ending
         # Pods of services that have been released are on their way out, and nobody's any more.
         names = [b["metadata"]["name"] for b in found if kind != PODS or JOB_NAME in b["metadata"]["labels"]]
         if names:
-            children[kind.plural] = sorted(_anonymous(each, name) for each in names)
+            children[kind.plural] = sorted(anonymous(each, name) for each in names)
     status = (cluster.get(ROUNDS, namespace, name) or {}).get("status", {})
-    return Ending(children, _timeless(json.loads(_anonymous(json.dumps(status), name))), book.of(name))
+    return Ending(children, _timeless(json.loads(anonymous(json.dumps(status), name))), book.of(name))
 
 
 def settled(cluster: Cluster, namespace: str, name: str, book: PodBook, like: Ending, seconds: float = 60) -> list[str]:
@@ -82,7 +82,8 @@ def settled(cluster: Cluster, namespace: str, name: str, book: PodBook, like: En
     return lines
 
 
-def _anonymous(text: str, name: str) -> str:
+def anonymous(text: str, name: str) -> str:
+    """Return a text with the round's name taken out, to compare it with another round's."""
     return text.replace(name, NAME)
 
 

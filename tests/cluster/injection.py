@@ -8,7 +8,7 @@ the round anew, as a restarted operator does. ``crashes`` does the same to a rea
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from rstar_operator.world import World
 
 from rstar.cluster.api import DEPLOYMENTS, ROUNDS, Cluster, ClusterError, ConflictError, Json
 from rstar.cluster.names import EXECUTOR_SERVICE, ROUND
+from tests.cluster.endings import anonymous
 from tests.cluster.operating import reconciler_of
 from tests.cluster.proxy import Answered
 
@@ -32,12 +33,35 @@ class KilledError(Exception):
     """The operator of a round was killed right after a write."""
 
 
-class CountingCluster(Cluster):
-    """A cluster that counts the writes it answers; the answers to those in ``kill_after`` kill the caller."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The ``turn``-th time that something is written: statuses and Events repeat, everything else is told by its name."""
 
-    def __init__(self, inner: Cluster, kill_after: Collection[int] = ()) -> None:
+    method: str
+    kind: str
+    name: str
+    turn: int
+
+
+def targets(writes: Iterable[Answered], round_name: str) -> list[Target]:
+    """Return the writes of a round's operators as targets that fit every round."""
+    found: list[Target] = []
+    for write in writes:
+        # What an Event is called depends on the round's uid.
+        name = "" if write.kind == "events" else anonymous(write.name, round_name)
+        turn = sum((t.method, t.kind, t.name) == (write.method, write.kind, name) for t in found)
+        found.append(Target(write.method, write.kind, name, turn + 1))
+    return found
+
+
+class CountingCluster(Cluster):
+    """A cluster that keeps the writes it has answered for a round; the answers to ``kill_after`` kill the caller."""
+
+    def __init__(self, inner: Cluster, round_name: str, kill_after: Collection[Target] = ()) -> None:
         super().__init__(inner._client)
         self.writes: list[Answered] = []
+        self.killed: list[Target] = []
+        self._round_name = round_name
         self._kill_after = kill_after
 
     def _request(self, method: str, path: str, *, body: Json | None = None, query: Mapping[str, str] = {}) -> Json:
@@ -50,7 +74,9 @@ class CountingCluster(Cluster):
         finally:
             if method != "GET" and code:
                 self.writes.append(Answered.read(method, path, body, code))
-                if len(self.writes) in self._kill_after:
+                now = targets(self.writes, self._round_name)[-1]
+                if now in self._kill_after:
+                    self.killed.append(now)
                     raise KilledError
 
 
@@ -60,7 +86,7 @@ class Injection:
     ``kill_after``: the writes after which the operator of a round is killed; operators of rounds not in it live.
     """
 
-    def __init__(self, kill_after: Mapping[str, Collection[int]] = MappingProxyType({})) -> None:
+    def __init__(self, kill_after: Mapping[str, Collection[Target]] = MappingProxyType({})) -> None:
         self._kill_after = kill_after
         self._clusters: dict[str, CountingCluster] = {}
         self._reconcilers: dict[str, Reconciler] = {}
@@ -73,6 +99,10 @@ class Injection:
     def writes(self, name: str) -> list[Answered]:
         """Return the writes of a round's operators so far."""
         return self._cluster(name).writes
+
+    def killed(self, name: str) -> list[Target]:
+        """Return the writes that have killed an operator of a round so far."""
+        return self._cluster(name).killed
 
     def reconcile(self, world: World) -> Pass:
         """Make a pass as the round's own operator; the first one of an operator is on what it lists."""
@@ -88,7 +118,7 @@ class Injection:
 
     def _cluster(self, name: str) -> CountingCluster:
         if name not in self._clusters:
-            self._clusters[name] = CountingCluster(self._inner, self._kill_after.get(name, ()))
+            self._clusters[name] = CountingCluster(self._inner, name, self._kill_after.get(name, ()))
         return self._clusters[name]
 
 
@@ -126,7 +156,7 @@ class Belated:
 
     def _past(self, name: str) -> _Past:
         if name not in self._pasts:
-            cluster = CountingCluster(self._inner)
+            cluster = CountingCluster(self._inner, name)
             self._pasts[name] = _Past(cluster, reconciler_of(cluster, self._configuration, self._cache), [])
         return self._pasts[name]
 

@@ -82,9 +82,9 @@ class Proxy(contextlib.AbstractContextManager["Proxy"]):
             app = web.Application(client_max_size=2**24)
             app.router.add_route("*", "/{path:.*}", self._forward)
             # A client that is gone takes its watches with it.
-            runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+            runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1).start()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
             _write_kubeconfig(self.kubeconfig, runner.addresses[0][1])
             self._ready.set()
             await self._stop.wait()

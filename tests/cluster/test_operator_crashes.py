@@ -17,7 +17,7 @@ from tests.cluster.crashes import (
     undisturbed,
 )
 from tests.cluster.endings import Ending
-from tests.cluster.injection import Belated
+from tests.cluster.injection import Belated, Target
 from tests.cluster.operating import OperatorProcess, furnish, install_crd, operator_in_process
 
 # Histories in real time, on whatever machine.
@@ -37,44 +37,43 @@ def scene(testbed: Testbed) -> Iterator[Scene]:
 
 
 @pytest.fixture(scope="module")
-def calm(scene: Scene) -> tuple[Ending, int]:
-    """How a round ends undisturbed, and how many writes that takes."""
+def calm(scene: Scene) -> tuple[Ending, list[Target]]:
+    """How a round ends undisturbed, and what is written on the way."""
     return undisturbed(scene)
 
 
-def killed_after(histories: list[History]) -> set[tuple[str, str, str]]:
-    """Return what was written just before a kill."""
-    return {(kill.write.method, kill.write.kind, kill.write.name) for each in histories for kill in each.kills}
+def missed(writes: list[Target], histories: list[History]) -> set[Target]:
+    """Return the writes that no operator was killed after. Statuses and Events depend on the pace: some may not come."""
+    killed = {kill for history in histories for kill in history.kills}
+    return {each for each in writes if each not in killed and each.kind not in {"events", "evolutionrounds/status"}}
 
 
-def test_a_round_takes_a_bounded_number_of_writes(calm: tuple[Ending, int]) -> None:
-    assert calm[1] <= 90
+def test_a_round_takes_a_bounded_number_of_writes(calm: tuple[Ending, list[Target]]) -> None:
+    assert len(calm[1]) <= 90
 
 
 def test_killed_after_any_write_the_round_ends_with_the_same_children_and_status(
-    scene: Scene, calm: tuple[Ending, int]
+    scene: Scene, calm: tuple[Ending, list[Target]]
 ) -> None:
     like, writes = calm
     histories = kill_every_write_once(scene, like, writes, kills_per_round=8)
     assert {each.round: each.differences for each in histories if each.differences} == {}
-    numbers = {kill.number for each in histories for kill in each.kills}
-    assert numbers >= set(range(1, max(numbers) - len(histories))), "no write was left out"
-    made = {("POST", kind, name) for kind in ("pytorchjobs", "configmaps") for name in like.children[kind]}
-    assert made <= killed_after(histories)
+    assert not missed(writes, histories)
 
 
 def test_a_process_killed_by_sigkill_after_every_write_of_a_round_ends_it_the_same(
-    scene: Scene, calm: tuple[Ending, int], tmp_path: Path
+    scene: Scene, calm: tuple[Ending, list[Target]], tmp_path: Path
 ) -> None:
-    like, _ = calm
+    like, writes = calm
     history = kill_after_every_write(scene, like, tmp_path)
     assert not history.differences
-    made = {("POST", kind, name) for kind in ("pytorchjobs", "configmaps") for name in like.children[kind]}
-    assert made <= killed_after([history])
+    assert not missed(writes, [history])
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_views_up_to_twelve_writes_old_change_nothing(scene: Scene, calm: tuple[Ending, int], seed: int) -> None:
+def test_views_up_to_twelve_writes_old_change_nothing(
+    scene: Scene, calm: tuple[Ending, list[Target]], seed: int
+) -> None:
     belated = Belated(MOST_WRITES_OLD, seed)
     names = [f"late-{seed}-{n}" for n in range(4)]
     with scene.kubelet(), operator_in_process(scene.bed.kubeconfig, scene.namespace, reconciling=belated):
@@ -85,7 +84,7 @@ def test_views_up_to_twelve_writes_old_change_nothing(scene: Scene, calm: tuple[
     assert 0 < belated.refused < belated.made, "some old views are refused, some do no harm"
 
 
-def test_two_operators_at_once_change_nothing(scene: Scene, calm: tuple[Ending, int], tmp_path: Path) -> None:
+def test_two_operators_at_once_change_nothing(scene: Scene, calm: tuple[Ending, list[Target]], tmp_path: Path) -> None:
     names = [f"twin-{n:02}" for n in range(10)]
     with ExitStack() as stack:
         stack.enter_context(scene.kubelet())
