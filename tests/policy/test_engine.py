@@ -176,8 +176,8 @@ async def test_impossible_requests_are_refused_by_name(
 
 async def test_more_calls_than_rows_are_all_answered(checkpoint: Path) -> None:
     async with TransformersPolicy.load(checkpoint, max_rows=8) as policy:
-        alone = await policy.propose(STATE, 5, SAMPLING, 0)
-        proposals = await asyncio.gather(*(policy.propose(STATE, 5, SAMPLING, seed % 2) for seed in range(20)))
+        alone = await policy.propose(STATE, 5, SAMPLING, 2)
+        proposals = await asyncio.gather(*(policy.propose(STATE, 5, SAMPLING, 2 + seed % 2) for seed in range(20)))
         for proposal in proposals[::2]:
             assert same(proposal.candidates, alone.candidates)
 
