@@ -140,11 +140,12 @@ def labs(bed: Testbed, *names: str) -> Iterator[dict[str, Lab]]:
 
 def limit(lab: Lab, **hard: str) -> None:
     body = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "lab"}, "spec": {"hard": hard}}
-    lab.kubectl("apply", "-f", "-", input=yaml.safe_dump(body))
 
     def counted() -> bool:
-        found = json.loads(lab.kubectl("get", "resourcequota", "lab", "-o", "json"))
-        return bool(found["status"].get("used", {}).keys() == hard.keys())
+        # The cluster learns of a new kind within half a minute; a quota from before that it looks at minutes later.
+        lab.kubectl("replace", "--force", "-f", "-", input=yaml.safe_dump(body))
+        looks = ("--for=jsonpath={.status.used}", "resourcequota/lab", "-n", lab.namespace, "--timeout=3s")
+        return "condition met" in lab.bed.kubectl("wait", *looks, check=False)
 
     lab.becomes(counted, "a quota that counts")
 
