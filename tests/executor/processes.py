@@ -24,24 +24,32 @@ async def end_of(pid: int) -> None:
 
 
 def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def descendants(pid: int) -> list[int]:
+    found = children(pid)
+    return found + [below for child in found for below in descendants(child)]
+
+
+def inside(executor: LocalExecutor) -> list[int]:
+    """Return all processes of an executor: what waits outside, wardens, roots, resting interpreters, programs."""
+    return [pid for outside in executor.warden_pids() for pid in (outside, *descendants(outside))]
 
 
 def entries(folder: Path) -> list[Path]:
     return list(folder.iterdir())
 
 
-async def first_child(pid: int) -> int:
+async def running_program(executor: LocalExecutor, before: list[int]) -> tuple[int, int]:
+    """Wait until a program runs that is not among ``before`` (``inside``); return its warden and it."""
     while True:
-        for child in children(pid):
-            return child
-        await asyncio.sleep(0.01)
-
-
-async def running_program(executor: LocalExecutor) -> tuple[int, int]:
-    """Wait until a program runs; return its zygote's process id and its own."""
-    while True:
-        for zygote in executor.zygote_pids():
-            for program in children(zygote):
-                return zygote, program
+        for outside in executor.warden_pids():
+            for warden in children(outside):
+                for program in children(warden):
+                    if program not in before:
+                        return warden, program
         await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ from rstar_executor.local import LocalExecutor
 from rstar.interfaces import ExecutionLimits
 from rstar.interfaces import ExecutionStatus as S
 from tests.executor.conftest import LIMITS, Run
-from tests.executor.processes import alive
+from tests.executor.processes import inside
 
 DAEMON = """
 import os, time
@@ -26,19 +26,24 @@ print(os.read(r, 20).decode())
 """
 
 
-async def test_a_daemon_is_gone_with_its_program(run: Run) -> None:
+async def test_a_daemon_is_gone_with_its_program(executor: LocalExecutor, run: Run) -> None:
+    await run("print(1)")
+    before = len(inside(executor))
     (execution,) = await run(DAEMON)
     assert execution.status == S.OK
-    assert not alive(int(execution.stdout))
+    assert int(execution.stdout) > 1
+    assert len(inside(executor)) == before
 
 
-async def test_a_daemon_is_gone_after_a_timeout(run: Run) -> None:
+async def test_a_daemon_is_gone_after_a_timeout(executor: LocalExecutor, run: Run) -> None:
+    await run("print(1)")
+    before = len(inside(executor))
     (execution,) = await run(f"{DAEMON}\nos.sys.stdout.flush()\nwhile True: pass", limits=ExecutionLimits(seconds=0.5))
     assert execution.status == S.TIMEOUT
-    assert not alive(int(execution.stdout))
+    assert len(inside(executor)) == before
 
 
-async def test_a_crowd_of_descendants_that_keep_forking_is_gone(run: Run) -> None:
+async def test_a_crowd_of_descendants_that_keep_forking_is_gone(executor: LocalExecutor, run: Run) -> None:
     program = """
 import os, time
 for _ in range(10):
@@ -50,11 +55,11 @@ for _ in range(10):
         time.sleep(1000)
 print('started')
 """
-    first, second = await run(
-        program, "import os\nprint(len(open(f'/proc/{os.getppid()}/task/{os.getppid()}/children').read().split()))"
-    )
-    assert (first.status, first.stdout) == (S.OK, "started\n")
-    assert second.stdout == "1\n"
+    await run("print(1)")
+    before = len(inside(executor))
+    (crowd,) = await run(program)
+    assert (crowd.status, crowd.stdout) == (S.OK, "started\n")
+    assert len(inside(executor)) == before
 
 
 async def test_a_child_that_holds_standard_output_does_not_hold_the_result(run: Run) -> None:
@@ -102,12 +107,9 @@ for fd in range(64):
     try: os.fstat(fd); fds.append(fd)
     except OSError: pass
 print([dict(os.environ), sys.stdin.read(), fds, os.listdir(), sys.argv, os.getsid(0) == os.getpid()])
-print('hunter2' in open('/proc/self/environ').read())
 """
     (execution,) = await run(program)
-    facts, secret = execution.stdout.splitlines()
-    assert ast.literal_eval(facts) == [{}, "", [0, 1, 2], [], ["program.py"], True]
-    assert secret == "False"
+    assert ast.literal_eval(execution.stdout) == [{}, "", [0, 1, 2], [], ["program.py"], True]
 
 
 async def test_files_do_not_reach_the_next_program(run: Run) -> None:
@@ -115,15 +117,19 @@ async def test_files_do_not_reach_the_next_program(run: Run) -> None:
     vandals = (
         "open('note', 'w').write('x')",
         "import os\nos.makedirs('a/b/c')\nos.symlink('/', 'a/root')\nos.chmod('a/b', 0)",
-        "import os\nos.rmdir(os.getcwd())",
         "import os\nos.chmod('.', 0)",
-        "import os\nhere = os.getcwd()\nos.rmdir(here)\nopen(here, 'w').close()",
-        "import os\nhere = os.getcwd()\nos.rmdir(here)\nos.symlink('/', here)",
-        "import os\nhere = os.getcwd()\nos.rename(here, here + '-moved')",
     )
     for vandal in vandals:
         first, second = await run(vandal, look)
         assert (first.status, first.reason) == (S.OK, "")
+        assert second.stdout == "[] 0o700\n"
+
+
+async def test_the_directory_itself_stays(run: Run) -> None:
+    look = "import os\nprint(os.listdir('.'), oct(os.stat('.').st_mode & 0o777))"
+    for vandal in ("os.rmdir(here)", "os.rename(here, here + '-moved')"):
+        first, second = await run(f"import os\nhere = os.getcwd()\n{vandal}", look)
+        assert first.status == S.EXCEPTION
         assert second.stdout == "[] 0o700\n"
 
 
@@ -154,7 +160,7 @@ async def test_candidates_share_the_prefix_and_nothing_else(executor: LocalExecu
     assert len(numbers) == 1
 
 
-async def test_two_zygotes_give_one_program_one_result() -> None:
+async def test_two_executors_give_one_program_one_result() -> None:
     program = "import random\nprint(random.random(), hash('text'), {'a', 'b', 'c'})"
     async with LocalExecutor(slots=1, cache_mib=0) as first, LocalExecutor(slots=1, cache_mib=0) as second:
         assert (await first.execute([], [program], LIMITS))[0].stdout == (await second.execute([], [program], LIMITS))[
@@ -162,7 +168,7 @@ async def test_two_zygotes_give_one_program_one_result() -> None:
         ].stdout
 
 
-async def test_numpy_and_sympy_run_seeded_in_the_heavy_zygote(run: Run) -> None:
+async def test_numpy_and_sympy_run_seeded_in_the_heavy_interpreter(run: Run) -> None:
     program = (
         "import numpy as np\nfrom sympy import symbols, solve, randprime\n"
         "x = symbols('x')\nprint(solve(x**2 - 4), np.random.rand(), randprime(10, 10**6))"

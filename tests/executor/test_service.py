@@ -18,7 +18,7 @@ from rstar.interfaces import ExecutionStatus as S
 from rstar.rpc.codec import execute_request, read_execute_response
 from rstar.v1 import executor_pb2_grpc
 from tests.executor.conftest import LIMITS
-from tests.executor.processes import alive, running_program
+from tests.executor.processes import alive, inside, running_program
 from tests.executor.test_pool import ENDLESS, LONG
 
 
@@ -54,8 +54,9 @@ async def test_bad_requests_are_refused_with_a_sentence(stub: executor_pb2_grpc.
 async def test_a_call_that_ends_early_takes_its_program_with_it(
     leave: str, stub: executor_pb2_grpc.ExecutorServiceAsyncStub, executor: LocalExecutor
 ) -> None:
+    before = inside(executor)
     call = stub.Execute(execute_request([], [ENDLESS], LONG), timeout=2 if leave == "deadline" else None)
-    _, program = await running_program(executor)
+    _, program = await running_program(executor, before)
     if leave == "cancel":
         call.cancel()
     with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):

@@ -1,4 +1,4 @@
-"""The executor as an object: ``rstar.interfaces.Executor`` over a pool of zygotes on this machine.
+"""The executor as an object: ``rstar.interfaces.Executor`` over a pool of wardens on this machine.
 
     async with LocalExecutor(slots=2) as executor:
         results = await executor.execute(steps, candidates, ExecutionLimits())
@@ -13,19 +13,36 @@ from collections.abc import Sequence
 from typing import Final, Self
 
 from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
-from rstar_executor import metrics
+from rstar_executor import layers, metrics
 from rstar_executor.cache import Cache
+from rstar_executor.layers import Layer
 from rstar_executor.pool import Pool
-from rstar_executor.programs import bounded, programs_of, rejection
+from rstar_executor.programs import Kind, bounded, codes_of, kind_of, rejection
+from rstar_executor.warden_process import Batch
 
 MAXIMUM: Final = ExecutionLimits(seconds=60.0, memory_mib=4096, output_bytes=1 << 20, file_mib=256)
 
 
-class LocalExecutor:
-    """Runs ``slots`` batches at once (default: one per core) and keeps ``cache_mib`` MiB of results; 0 turns that off."""
+class UnsafeError(Exception):
+    """A layer that the executor does not serve without is not in force; the text says which and why."""
 
-    def __init__(self, slots: int | None = None, *, maximum: ExecutionLimits = MAXIMUM, cache_mib: int = 64) -> None:
-        self._pool = Pool(slots or os.cpu_count() or 1)
+
+class LocalExecutor:
+    """Runs ``slots`` batches at once (default: one per core).
+
+    ``cache_mib`` MiB of results and, per slot, ``snapshot_mib`` MiB of resting interpreters are kept; 0 turns either
+    off.
+    """
+
+    def __init__(
+        self,
+        slots: int | None = None,
+        *,
+        maximum: ExecutionLimits = MAXIMUM,
+        cache_mib: int = 64,
+        snapshot_mib: int = 128,
+    ) -> None:
+        self._pool = Pool(slots or os.cpu_count() or 1, snapshot_mib << 20)
         self._maximum = maximum
         self._cache = Cache(cache_mib << 20)
 
@@ -37,16 +54,24 @@ class LocalExecutor:
         await self.close()
 
     async def start(self) -> None:
-        """Start the zygotes. Raises ``ZygoteFailedError``."""
+        """Start the wardens. Raises ``WardenFailedError``, and ``UnsafeError`` where programs would not be contained."""
         await self._pool.start()
+        if reason := layers.missing(self._pool.layers):
+            await self._pool.close()
+            raise UnsafeError(reason)
 
     async def close(self) -> None:
-        """Interrupt what still runs and end the zygotes."""
+        """Interrupt what still runs and end the wardens."""
         await self._pool.close()
 
-    def zygote_pids(self) -> list[int]:
-        """Return the process ids of all zygotes."""
-        return self._pool.zygote_pids()
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """What is in force between programs and everything else; known after ``start``."""
+        return self._pool.layers
+
+    def warden_pids(self) -> list[int]:
+        """Return the process ids of all wardens."""
+        return self._pool.warden_pids()
 
     async def execute(
         self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
@@ -56,26 +81,31 @@ class LocalExecutor:
         Raises ``ValueError`` for what no server could run and ``OverloadedError`` when too many calls wait.
         """
         limits = bounded(limits, self._maximum)
-        programs = programs_of(steps, candidates)
-        known = [self._answer(program, limits) for program in programs]
-        unknown = [program for program, execution in zip(programs, known, strict=True) if execution is None]
-        ran = iter(await self._pool.run(unknown, limits) if unknown else ())
-        executions = []
-        for program, answer in zip(programs, known, strict=True):
-            if answer is None:
-                execution = next(ran)
-                self._cache.put(program, limits, execution)
-                metrics.SECONDS.observe(execution.milliseconds / 1000)
-            else:
-                execution = answer
+        codes, own = codes_of(steps, candidates)
+        prefix = "".join(codes)
+        executions = [self._answer(prefix + code, limits) for code in own]
+        for kind in Kind:
+            wanted = [
+                index
+                for index, execution in enumerate(executions)
+                if execution is None and kind_of(prefix + own[index]) == kind
+            ]
+            if wanted:
+                fresh = await self._pool.run(Batch(kind, codes, [own[index] for index in wanted], limits))
+                for index, execution in zip(wanted, fresh, strict=True):
+                    metrics.SECONDS.observe(execution.milliseconds / 1000)
+                    self._cache.put(prefix + own[index], limits, execution)
+                    executions[index] = execution
+        answered = [execution for execution in executions if execution is not None]
+        for execution in answered:
             metrics.PROGRAMS[execution.status].inc()
-            executions.append(execution)
-        return executions
+        return answered
 
     def _answer(self, program: str, limits: ExecutionLimits) -> Execution | None:
-        """Return the result of a program that need not run."""
+        """Return what is known of ``program`` without running it."""
         if reason := rejection(program):
             return Execution(ExecutionStatus.REJECTED, reason=reason)
-        if (execution := self._cache.get(program, limits)) is not None:
+        known = self._cache.get(program, limits)
+        if known is not None:
             metrics.CACHE_HITS.inc()
-        return execution
+        return known

@@ -1,4 +1,4 @@
-"""The executor service's command line: start the zygotes, serve.
+"""The executor service's command line: start the wardens, serve.
 
 The module refuses to run programs and to know the wire format.
 """
@@ -17,6 +17,9 @@ def serve(
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest wall time of a program.")] = 60.0,
     max_memory_mib: Annotated[int, typer.Option(min=16, help="Most memory of a program.")] = 4096,
     cache_mib: Annotated[int, typer.Option(min=0, help="Memory for results of earlier programs; 0: none.")] = 64,
+    snapshot_mib: Annotated[
+        int, typer.Option(min=0, help="Memory per slot for interpreters that later steps go on from; 0: none.")
+    ] = 128,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes any free one.")] = 50_053,
     metrics_port: Annotated[
@@ -36,7 +39,7 @@ def serve(
 
     async def main() -> None:
         maximum = replace(MAXIMUM, seconds=max_seconds, memory_mib=max_memory_mib)
-        executor = LocalExecutor(slots, maximum=maximum, cache_mib=cache_mib)
+        executor = LocalExecutor(slots, maximum=maximum, cache_mib=cache_mib, snapshot_mib=snapshot_mib)
         await serving.serve(
             "executor",
             ExecutorService(executor).register,

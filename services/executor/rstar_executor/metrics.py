@@ -5,13 +5,18 @@ The module refuses to measure: the pool, the executor and the servicer report to
 
 from __future__ import annotations
 
+import contextlib
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from rstar.interfaces import ExecutionStatus
+from rstar_executor.warden_process import Told
 
 BUSY = Gauge("rstar_executor_busy_slots", "Slots that run a batch.")
 QUEUED = Gauge("rstar_executor_queued_batches", "Batches that wait for a slot.")
-ZYGOTES = Counter("rstar_executor_zygotes_started", "Zygotes started, by kind.", ["kind"])
+SLOTS = Gauge("rstar_executor_slots", "Batches that can run at once.")
+WARDENS = Counter("rstar_executor_wardens_started", "Wardens started.")
+RESUMED = Counter("rstar_executor_resumed", "Programs that went on from a snapshot.")
 CACHE_HITS = Counter("rstar_executor_cache_hits", "Programs answered from the cache.")
 SECONDS = Histogram(
     "rstar_executor_program_seconds",
@@ -26,3 +31,20 @@ CALL_SECONDS = Histogram(
 
 _PROGRAMS = Counter("rstar_executor_programs", "Programs answered, by status.", ["status"])
 PROGRAMS = {status: _PROGRAMS.labels(status.value) for status in ExecutionStatus}
+
+_SNAPSHOTS = Gauge("rstar_executor_snapshots", "Interpreters that rest, by warden.", ["warden"])
+_SNAPSHOT_BYTES = Gauge("rstar_executor_snapshot_bytes", "Bytes that resting interpreters hold, by warden.", ["warden"])
+
+
+def told(warden: int, words: Told) -> None:
+    """Note what a warden told with a batch."""
+    RESUMED.inc(words.resumed)
+    _SNAPSHOTS.labels(warden).set(words.snapshots)
+    _SNAPSHOT_BYTES.labels(warden).set(words.snapshot_bytes)
+
+
+def gone(warden: int) -> None:
+    """Forget a warden that is gone."""
+    for gauge in (_SNAPSHOTS, _SNAPSHOT_BYTES):
+        with contextlib.suppress(KeyError):
+            gauge.remove(warden)

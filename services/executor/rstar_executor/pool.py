@@ -1,67 +1,74 @@
-"""The slots: how many batches run at once, which zygote runs them, and what happens when it is lost.
+"""The slots: how many batches run at once, which warden runs them, and what happens when it is lost.
 
 A slot is taken by one batch until nothing of it runs any more, also when its caller has gone: cancelling interrupts the
-batch, and the slot is free when the zygote confirms it. A program whose zygote is lost under it is ``internal``; the
-batch goes on in a fresh one. The module refuses to retry a program: that is the client's decision.
+batch, and the slot is free when the warden confirms it. A batch goes to the idle warden that knows the longest part of
+its steps. A program whose warden is lost under it is ``internal``; the batch goes on in a fresh one. The module refuses
+to retry a program: that is the client's decision.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
-from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
+from rstar.interfaces import Execution, ExecutionStatus
 from rstar_executor import metrics
-from rstar_executor.programs import PRELOADED, Kind, kind_of
-from rstar_executor.zygote_process import ZygoteFailedError, ZygoteProcess
+from rstar_executor.affinity import Affinity
+from rstar_executor.layers import Layer
+from rstar_executor.warden_process import Batch, WardenFailedError, WardenProcess
 
 WAITING_PER_SLOT: Final = 64
+PROGRAMS_PER_WARDEN: Final = 100_000
+"""After so many programs a warden is replaced: whatever it may have gathered goes with it."""
 
 
 class OverloadedError(Exception):
     """More batches wait than the pool queues."""
 
 
-@dataclass
-class _Batch:
-    programs: Sequence[str]
-    limits: ExecutionLimits
-    results: list[Execution] = field(default_factory=list)
-    zygote: ZygoteProcess | None = None
-    interrupted: bool = False
+class _Work:
+    """A batch, and what may still be said to it."""
 
-    def rest(self) -> Sequence[str]:
-        return self.programs[len(self.results) :]
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.warden: WardenProcess | None = None
+        self.interrupted = False
 
     def give_up(self, reason: str) -> None:
-        self.results += [Execution(ExecutionStatus.INTERNAL, reason=reason)] * len(self.rest())
+        rest = self.batch.rest()
+        self.batch.results += [Execution(ExecutionStatus.INTERNAL, reason=reason)] * len(rest)
 
     def interrupt(self) -> None:
         self.interrupted = True
-        if self.zygote is not None:
-            self.zygote.interrupt()
+        if self.warden is not None:
+            self.warden.interrupt()
 
 
 class Pool:
-    """``slots`` batches at once, first come, first served."""
+    """``slots`` batches at once; the snapshots of each slot may hold ``snapshot_bytes``."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, snapshot_bytes: int, programs_per_warden: int = PROGRAMS_PER_WARDEN) -> None:
         self._slots = slots
+        self._snapshot_bytes = snapshot_bytes
+        self._programs_per_warden = programs_per_warden
         self._free = asyncio.Semaphore(slots)
         self._waiting = 0
-        self._idle: dict[Kind, list[ZygoteProcess]] = {kind: [] for kind in Kind}
-        self._running: dict[asyncio.Task[list[Execution]], _Batch] = {}
+        self._idle: list[WardenProcess] = []
+        self._affinity: Affinity[WardenProcess] = Affinity()
+        self._running: dict[asyncio.Task[list[Execution]], _Work] = {}
+        self.layers: Sequence[Layer] = ()
+        metrics.SLOTS.set(slots)
 
     async def start(self) -> None:
-        """Start the light zygotes; heavy ones start when a program wants one. Raises ``ZygoteFailedError``."""
+        """Start the wardens. Raises ``WardenFailedError``."""
         async with asyncio.TaskGroup() as group:
-            starting = [group.create_task(_start(Kind.LIGHT)) for _ in range(self._slots)]
-        self._idle[Kind.LIGHT] += [task.result() for task in starting]
+            starting = [group.create_task(self._start()) for _ in range(self._slots)]
+        self._idle += [task.result() for task in starting]
+        self.layers = self._idle[0].layers
 
-    async def run(self, programs: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
-        """Return one execution per program. Raises ``OverloadedError`` when too many batches wait already."""
+    async def run(self, batch: Batch) -> list[Execution]:
+        """Return one execution per candidate. Raises ``OverloadedError`` when too many batches wait already."""
         if self._waiting >= WAITING_PER_SLOT * self._slots:
             raise OverloadedError(
                 f"{self._waiting} batches wait for {self._slots} slots; try another executor or later"
@@ -73,71 +80,79 @@ class Pool:
         finally:
             self._waiting -= 1
             metrics.QUEUED.dec()
-        batch = _Batch(programs, limits)
-        work = asyncio.create_task(self._work(batch))
-        self._running[work] = batch
-        work.add_done_callback(self._done)
+        work = _Work(batch)
+        task = asyncio.create_task(self._work(work))
+        self._running[task] = work
+        task.add_done_callback(self._done)
         try:
-            return await asyncio.shield(work)
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
-            batch.interrupt()
+            work.interrupt()
             raise
 
     async def close(self) -> None:
-        """Interrupt what still runs and end every zygote."""
-        for batch in self._running.values():
-            batch.interrupt()
+        """Interrupt what still runs and end every warden."""
+        for work in self._running.values():
+            work.interrupt()
         await asyncio.gather(*self._running)
-        zygotes = [zygote for idle in self._idle.values() for zygote in idle]
-        self._idle = {kind: [] for kind in Kind}
-        await asyncio.gather(*(zygote.end() for zygote in zygotes))
+        wardens, self._idle = self._idle, []
+        await asyncio.gather(*(warden.end() for warden in wardens))
 
-    def zygote_pids(self) -> list[int]:
-        """Return the process ids of all zygotes."""
-        busy = [batch.zygote for batch in self._running.values() if batch.zygote is not None]
-        return [zygote.pid for zygote in (*busy, *(zygote for idle in self._idle.values() for zygote in idle))]
+    def warden_pids(self) -> list[int]:
+        """Return the process ids of all wardens."""
+        busy = [work.warden for work in self._running.values() if work.warden is not None]
+        return [warden.pid for warden in (*busy, *self._idle)]
 
-    def _done(self, work: asyncio.Task[list[Execution]]) -> None:
-        del self._running[work]
+    def _done(self, task: asyncio.Task[list[Execution]]) -> None:
+        del self._running[task]
         self._free.release()
 
-    async def _work(self, batch: _Batch) -> list[Execution]:
-        kind = kind_of(batch.programs)
+    async def _work(self, work: _Work) -> list[Execution]:
         with metrics.BUSY.track_inprogress():
-            while batch.rest() and not batch.interrupted:
+            while work.batch.rest() and not work.interrupted:
                 try:
-                    zygote = await self._take(kind)
-                except ZygoteFailedError as failure:
-                    batch.give_up(str(failure))
+                    warden = await self._take(work.batch)
+                except WardenFailedError as failure:
+                    work.give_up(str(failure))
                 else:
-                    await self._run_on(zygote, kind, batch)
-        batch.give_up("the executor was stopped")
-        return batch.results
+                    await self._run_on(warden, work)
+        work.give_up("the executor was stopped")
+        return work.batch.results
 
-    async def _run_on(self, zygote: ZygoteProcess, kind: Kind, batch: _Batch) -> None:
-        """Run what is left of ``batch``; a lost zygote costs one program."""
-        batch.zygote = zygote
+    async def _run_on(self, warden: WardenProcess, work: _Work) -> None:
+        """Run what is left of a batch; a lost warden costs one program."""
+        work.warden = warden
         try:
-            if not batch.interrupted:
-                await zygote.run(batch.rest(), batch.limits, batch.results)
-        except ZygoteFailedError as failure:
-            if batch.rest():
-                batch.results.append(Execution(ExecutionStatus.INTERNAL, reason=str(failure)))
-            await zygote.end()
+            if not work.interrupted:
+                await warden.run(work.batch)
+                metrics.told(warden.pid, warden.told)
+        except WardenFailedError as failure:
+            if work.batch.rest():
+                work.batch.results.append(Execution(ExecutionStatus.INTERNAL, reason=str(failure)))
+            await self._end(warden)
         else:
-            self._idle[kind].append(zygote)
+            self._affinity.note(warden, work.batch.kind, work.batch.steps, work.batch.candidates)
+            if warden.programs >= self._programs_per_warden:
+                await self._end(warden)
+            else:
+                self._idle.append(warden)
         finally:
-            batch.zygote = None
+            work.warden = None
 
-    async def _take(self, kind: Kind) -> ZygoteProcess:
-        while self._idle[kind]:
-            zygote = self._idle[kind].pop()
-            if zygote.alive:
-                return zygote
-            await zygote.end()
-        return await _start(kind)
+    async def _take(self, batch: Batch) -> WardenProcess:
+        while self._idle:
+            warden = self._affinity.choose(self._idle, batch.kind, batch.steps)
+            self._idle.remove(warden)
+            if warden.alive:
+                return warden
+            await self._end(warden)
+        return await self._start()
 
+    async def _start(self) -> WardenProcess:
+        metrics.WARDENS.inc()
+        return await WardenProcess.start(self._snapshot_bytes)
 
-async def _start(kind: Kind) -> ZygoteProcess:
-    metrics.ZYGOTES.labels(kind.value).inc()
-    return await ZygoteProcess.start(PRELOADED[kind])
+    async def _end(self, warden: WardenProcess) -> None:
+        self._affinity.forget(warden)
+        metrics.gone(warden.pid)
+        await warden.end()

@@ -41,28 +41,27 @@ PRELOADED = {
 """Modules a kind has imported before it forks; any other is imported by the program itself."""
 
 
-def kind_of(programs: Sequence[str]) -> Kind:
-    """Choose the interpreter of a batch: the heavy one as soon as a program imports what only it has loaded.
+def kind_of(program: str) -> Kind:
+    """Choose the interpreter of a program: the heavy one where it imports what only that has loaded.
 
     It is a matter of speed alone: either kind runs every program.
     """
-    return Kind.HEAVY if any(_IMPORTS_HEAVY.search(program) for program in programs) else Kind.LIGHT
+    return Kind.HEAVY if _IMPORTS_HEAVY.search(program) else Kind.LIGHT
 
 
-def programs_of(steps: Sequence[str], candidates: Sequence[str]) -> list[str]:
-    """Return ``code_of(steps + [candidate])`` for each candidate, reading the shared steps once.
+def codes_of(steps: Sequence[str], candidates: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the code of each step and of each candidate; a program is the steps' codes and a candidate's, joined.
 
     Raises ``ValueError`` when there are too many candidates or too much text.
     """
     if len(candidates) > MAX_CANDIDATES:
         raise ValueError(f"{len(candidates)} candidates in one call; send at most {MAX_CANDIDATES}")
-    prefix = code_of(steps) if steps else ""
-    size = len(candidates) * len(prefix) + sum(map(len, candidates))
+    size = len(candidates) * sum(map(len, steps)) + sum(map(len, candidates))
     if size > MAX_BATCH_BYTES:
         raise ValueError(
             f"the programs of one call have {size} characters, more than {MAX_BATCH_BYTES}; send fewer candidates per call"
         )
-    return [prefix + code_of([candidate]) for candidate in candidates]
+    return [code_of([step]) for step in steps], [code_of([candidate]) for candidate in candidates]
 
 
 def rejection(program: str) -> str:

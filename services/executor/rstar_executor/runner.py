@@ -1,8 +1,8 @@
-"""What happens inside the child: the program runs as ``__main__``, and its end is noted in shared memory.
+"""What happens inside an interpreter: steps run in the name space of one ``__main__``, and their end is described.
 
-The note needs no descriptor, so that nothing a program prints, writes or closes can pass for it or prevent it. A
-program that hunts the note down in its own memory forges nothing but its own result, which it could have had for the
-printing: deadlines and limits are judged outside. Standard library only: this runs inside the zygotes.
+Each step is compiled and run on its own, as in a file that is read piece by piece, and standard output is flushed after
+each: so a program ends the same way whether it runs in one go or goes on from a snapshot. Where the pieces are no
+statements of their own, the program is compiled as a whole. Standard library only: this runs inside the interpreters.
 """
 
 from __future__ import annotations
@@ -10,83 +10,122 @@ from __future__ import annotations
 import atexit
 import builtins
 import contextlib
-import mmap
-import os
-import random
 import sys
 import types
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any
 
-from rstar_executor.isolation import release_last_words
-
-NOTE_BYTES = 4096
-UNPREPARED, RUNNING, OK, EXCEPTION, MEMORY = range(5)
-"""The first byte of the note; the rest is the reason, up to the first NUL."""
+from rstar_executor import area
+from rstar_executor.sandbox.limits import release_last_words
 
 FILENAME = "<program>"
 _REASON_CHARACTERS = 300
 
 
-def run(source: str, note: mmap.mmap) -> NoReturn:
-    """Run ``source``, note how it ended and leave the process. Never returns into the zygote's code."""
-    # Bound before the program can patch them.
-    leave, own_pid, pid_now = os._exit, os.getpid(), os.getpid
-    stdout = sys.stdout
-    code = 1
-    try:
-        note[0] = RUNNING
-        # The module reseeds itself from the system after every fork.
-        random.seed(0)
-        ended, reason = _ending(source)
-        try:
-            stdout.flush()
-        except ValueError:  # the program closed it
-            pass
-        except OSError as error:
-            ended, reason = ended if ended != OK else EXCEPTION, reason or _describe(error)
-        # A process the program forked comes by here too when it does not leave by itself: it has no say.
-        if pid_now() == own_pid:
-            note[1:] = reason.encode("utf-8", "replace")[: NOTE_BYTES - 2].ljust(NOTE_BYTES - 1, b"\0")
-            note[0] = ended
-            code = 0
-    finally:
-        leave(code)
+class Ending:
+    """How a program ended so far; the first thing that went wrong stays."""
+
+    def __init__(self) -> None:
+        self.state = area.OK
+        self.reason = ""
+        self.traceback = ""
+
+    def note(self, state: int, error: BaseException, source: str) -> None:
+        """Note that ``error`` got out."""
+        if self.state == area.OK:
+            self.state = state
+            self.reason = describe(error)
+            self.traceback = _traceback(error, source)
 
 
-def _ending(source: str) -> tuple[int, str]:
-    first = (OK, "")
-    for part in (_program, _shut_down):
-        try:
-            part(source)
-        except SystemExit as error:
-            if error.code is not None and error.code != 0:
-                first = first if first[0] != OK else (EXCEPTION, _describe(error))
-        except MemoryError as error:
-            release_last_words()
-            first = first if first[0] != OK else (MEMORY, _describe(error))
-        except BaseException as error:
-            first = first if first[0] != OK else (EXCEPTION, _describe(error))
-    return first
-
-
-def _program(source: str) -> None:
+def fresh_main() -> dict[str, Any]:
+    """Return the name space of a new ``__main__``."""
     main = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = main
-    exec(compile(source, FILENAME, "exec", dont_inherit=True), main.__dict__)
+    return main.__dict__
 
 
-def _shut_down(_: str) -> None:
+def run_steps(steps: Sequence[str], line: int, names: dict[str, Any]) -> Ending:
+    """Compile all ``steps``, then run them; ``line`` lines of the program ran before."""
+    ending = Ending()
+    source = "\n" * line + "".join(steps)
+    try:
+        codes = _compiled(steps, line)
+    except MemoryError as error:
+        release_last_words()
+        ending.note(area.MEMORY, error, source)
+        return ending
+    except BaseException as error:
+        ending.note(area.SYNTAX, error, source)
+        return ending
+    stdout = sys.stdout
+    for code in codes:
+        guard(ending, source, exec, code, names)
+        flush(ending, source, stdout)
+        if ending.state != area.OK:
+            break
+    return ending
+
+
+def guard(ending: Ending, source: str, function: Any, *arguments: Any) -> None:
+    """Call ``function`` and note what gets out of it."""
+    try:
+        function(*arguments)
+    except SystemExit as error:
+        if error.code is not None and error.code != 0:
+            ending.note(area.EXCEPTION, error, source)
+        else:
+            raise
+    except MemoryError as error:
+        release_last_words()
+        ending.note(area.MEMORY, error, source)
+    except BaseException as error:
+        ending.note(area.EXCEPTION, error, source)
+
+
+def flush(ending: Ending, source: str, stdout: Any) -> None:
+    """Flush standard output; output that cannot be written is an exception."""
+    try:
+        stdout.flush()
+    except ValueError:  # the program closed it
+        pass
+    except OSError as error:
+        ending.note(area.EXCEPTION, error, source)
+
+
+def shut_down(ending: Ending, source: str) -> None:
     """Do what the interpreter does at its end, which ``os._exit`` skips: threads, exit handlers, buffers."""
-    threading = sys.modules.get("threading")
-    if threading is not None:
-        threading._shutdown()
-    atexit._run_exitfuncs()
-    with contextlib.suppress(AttributeError, ValueError):  # replaced by something else, or closed
-        sys.stdout.flush()
+
+    def last() -> None:
+        threading = sys.modules.get("threading")
+        if threading is not None:
+            threading._shutdown()
+        atexit._run_exitfuncs()
+        with contextlib.suppress(AttributeError, ValueError):  # replaced by something else, or closed
+            sys.stdout.flush()
+
+    with contextlib.suppress(SystemExit):
+        guard(ending, source, last)
 
 
-def _describe(error: BaseException) -> str:
+def _compiled(steps: Sequence[str], line: int) -> list[types.CodeType]:
+    codes = []
+    try:
+        before = line
+        for step in steps:
+            # A string that comes first in a later step is no docstring of the module.
+            lead = "\n" * (before - 1) + "0\n" if before else ""
+            codes.append(compile(lead + step, FILENAME, "exec", dont_inherit=True))
+            before += step.count("\n")
+    except SyntaxError:
+        if line or len(steps) == 1:
+            raise
+        return [compile("".join(steps), FILENAME, "exec", dont_inherit=True)]
+    return codes
+
+
+def describe(error: BaseException) -> str:
     """Return one line for the model, e.g. ``ZeroDivisionError: division by zero (line 3)``."""
     line = None
     traceback = error.__traceback__
@@ -107,3 +146,20 @@ def _describe(error: BaseException) -> str:
     name = type(error).__name__
     where = f" (line {line})" if line is not None else ""
     return f"{name}: {text}{where}" if text else f"{name}{where}"
+
+
+def _traceback(error: BaseException, source: str) -> str:
+    """Return what CPython would print for ``error``, as far as that is possible."""
+    try:
+        import linecache
+        import traceback
+
+        start = error.__traceback__
+        while start is not None and start.tb_frame.f_code.co_filename != FILENAME:
+            start = start.tb_next
+        if start is None and not isinstance(error, SyntaxError):
+            start = error.__traceback__
+        linecache.cache[FILENAME] = (len(source), None, source.splitlines(keepends=True), FILENAME)
+        return "".join(traceback.format_exception(type(error), error, start))
+    except BaseException:
+        return ""

@@ -1,50 +1,56 @@
-"""The working directory of the programs of one zygote, empty for each of them.
+"""The working directory of the programs of one warden, empty for each of them.
 
-Standard library only: this runs inside the zygotes. It refuses to follow what a program left: links are removed, never
-what they point to. It relies on nothing of the program running any more.
+Standard library only. It refuses to follow what a program left: links are removed, never what they point to. It relies
+on nothing of the program running any more.
 """
-
-# pathlib is not loaded: it would weigh on every fork.
-# ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH114, PTH118, PTH208
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
-import time
 
 
 class Scratch:
-    """One directory, made anew when a program has left something in it."""
+    """The directory at ``path``."""
 
-    def __init__(self, parent: str) -> None:
-        self.path = os.path.join(parent, "work")
-        os.mkdir(self.path)
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def empty(self) -> bool:
+        """Say whether nothing is in it."""
+        try:
+            return not os.listdir(self.path)
+        except OSError:
+            return False
 
     def clean(self) -> None:
-        """Make the directory empty again; most programs never touch it. Raises ``OSError`` when that is impossible."""
-        try:
-            mode = os.lstat(self.path).st_mode
-            if stat.S_ISDIR(mode) and stat.S_IMODE(mode) == 0o700 and not os.listdir(self.path):
-                return
-        except OSError:
-            pass
-        aside = f"{self.path}-{time.monotonic_ns()}"
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self.path, aside)
-        os.mkdir(self.path)
-        remove(aside)
+        """Make it empty again; most programs never touch it."""
+        if not self.empty():
+            empty(self.path)
+
+
+def empty(path: str) -> None:
+    """Remove what is in the directory ``path``, as far as it lets itself be removed."""
+    with contextlib.suppress(OSError):
+        os.chmod(path, 0o700)
+        for name in os.listdir(path):
+            _remove(os.path.join(path, name))
 
 
 def remove(path: str) -> None:
-    """Remove the directory ``path`` as far as it lets itself be removed."""
+    """Remove the directory ``path`` and what is in it, as far as it lets itself be removed."""
+    with contextlib.suppress(OSError):
+        empty(path)
+        os.rmdir(path)
+
+
+def _remove(path: str) -> None:
     try:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             os.unlink(path)
             return
-        import shutil  # only programs that write files pay for it
-
         os.chmod(path, 0o700)
         for folder, names, _ in os.walk(path):
             for name in names:

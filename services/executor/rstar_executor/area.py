@@ -1,0 +1,102 @@
+"""Memory that the warden shares with its interpreters: what to run goes in, how it ended comes out.
+
+No descriptor leads there, so nothing a program prints, writes or closes can pass for a result or prevent one. A program
+that hunts the area down in its own memory forges nothing but its own result, which it could have had for the
+printing: deadlines, limits and deaths are judged outside. One program at a time uses it, and it is wiped between two.
+Standard library only: this runs inside the interpreters.
+"""
+
+from __future__ import annotations
+
+import marshal
+import mmap
+from typing import Final, NamedTuple
+
+from rstar_executor.sandbox.limits import Limits
+
+UNPREPARED, RUNNING, OK, EXCEPTION, MEMORY, SYNTAX = range(6)
+"""How far a program came. SYNTAX: not run, as its text does not compile."""
+
+REASON_BYTES: Final = 4096
+TRACEBACK_BYTES: Final = 32_768
+_STATE, _RESTS = 0, 1
+_REASON = 16
+_TRACEBACK = _REASON + REASON_BYTES
+_COMMAND = _TRACEBACK + TRACEBACK_BYTES
+COMMAND_BYTES: Final = 5 << 20
+
+
+class Command(NamedTuple):
+    """What a fresh fork is to run: ``steps`` one after the other, the first of them from line ``line`` + 1 on."""
+
+    limits: Limits
+    own_bytes: int
+    line: int
+    rest: bool
+    steps: list[str]
+
+
+class Area:
+    """The shared memory."""
+
+    def __init__(self) -> None:
+        self._map = mmap.mmap(-1, _COMMAND + COMMAND_BYTES)
+        self._used = 0
+
+    def order(self, command: Command) -> None:
+        """Write what is to be run, for the next fork to read. Raises ``ValueError`` when it is too long."""
+        data = marshal.dumps((tuple(command.limits), *command[1:]))
+        if len(data) > COMMAND_BYTES:
+            raise ValueError(f"a program of {len(data)} bytes")
+        self._used = _COMMAND + len(data)
+        self._map[_COMMAND : self._used] = data
+
+    def ordered(self) -> Command:
+        """Read what is to be run."""
+        limits, own_bytes, line, rest, steps = marshal.loads(memoryview(self._map)[_COMMAND:])
+        return Command(Limits(*limits), own_bytes, line, rest, steps)
+
+    def begin(self) -> None:
+        """Note that the program is about to start."""
+        self._map[_STATE] = RUNNING
+
+    def finish(self, state: int, reason: str, traceback: str, rests: bool) -> None:
+        """Note how the program ended; ``rests``: its interpreter waits to go on from here."""
+        self._text(_REASON, REASON_BYTES, reason)
+        self._text(_TRACEBACK, TRACEBACK_BYTES, traceback)
+        self._map[_RESTS] = rests
+        self._map[_STATE] = state
+
+    @property
+    def state(self) -> int:
+        """How far the program says that it came."""
+        return self._map[_STATE]
+
+    @property
+    def rests(self) -> bool:
+        """Whether its interpreter says that it waits."""
+        return self._map[_RESTS] != 0
+
+    @property
+    def reason(self) -> bytes:
+        """Why it ended."""
+        return self._map[_REASON : _REASON + REASON_BYTES].split(b"\0", 1)[0]
+
+    @property
+    def traceback(self) -> bytes:
+        """The whole traceback."""
+        return self._map[_TRACEBACK : _TRACEBACK + TRACEBACK_BYTES].split(b"\0", 1)[0]
+
+    def wipe(self) -> None:
+        """Leave nothing of one program for the next."""
+        if self._map[_REASON] or self._map[_TRACEBACK]:
+            self._map[:_COMMAND] = bytes(_COMMAND)
+        self._map[:_REASON] = bytes(_REASON)
+        if self._used:
+            self._map[_COMMAND : self._used] = bytes(self._used - _COMMAND)
+            self._used = 0
+
+    def _text(self, start: int, size: int, text: str) -> None:
+        if text:
+            data = text.encode("utf-8", "replace")[: size - 1]
+            self._map[start : start + len(data) + 1] = data + b"\0"

@@ -1,0 +1,133 @@
+"""The warden's view of its processes: whose child is whose, who is left over, how to end them for certain.
+
+Every interpreter and every program is a child of the warden, and so becomes whatever a program leaves behind: what is a
+child and not known is a stray, and goes. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_PATIENCE_SECONDS: Final = 2.0
+_FIXED_BYTES: Final = 400 << 10  # page tables and kernel stack of a small process
+
+
+class Held(NamedTuple):
+    """What a process holds: threads, children, open descriptors, and an estimate of its private bytes."""
+
+    threads: int
+    children: int
+    descriptors: int
+    size: int
+
+
+class Processes:
+    """``proc``: a descriptor of /proc; ``contained``: this process is the init of a process namespace."""
+
+    def __init__(self, proc: int, contained: bool) -> None:
+        self._proc, self._contained = proc, contained
+        self._children = f"{os.getpid()}/task/{os.getpid()}/children"
+        self._ending: set[int] = set()
+
+    def read(self, path: str) -> bytes:
+        """Read a file below /proc."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        try:
+            parts = []
+            while part := os.read(descriptor, 65_536):
+                parts.append(part)
+            return b"".join(parts)
+        finally:
+            os.close(descriptor)
+
+    def address_space(self, pid: int) -> int:
+        """Return the bytes of address space of a process."""
+        return int(self.read(f"{pid}/statm").split()[0]) * PAGE
+
+    def held(self, pid: int) -> Held:
+        """Return what a process holds. Raises ``OSError`` when it is gone."""
+        fields = self.read(f"{pid}/stat").rpartition(b")")[2].split()
+        children = self.read(f"{pid}/task/{pid}/children").split()
+        folder = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
+        try:
+            descriptors = len(os.listdir(folder))
+        finally:
+            os.close(folder)
+        return Held(int(fields[17]), len(children), descriptors, int(fields[7]) * PAGE + _FIXED_BYTES)
+
+    def killed_for_memory(self) -> bytes:
+        """Return the kernel's count of processes killed for memory: it tells such a kill from any other."""
+        lines = self.read("vmstat").splitlines()
+        return next((line for line in lines if line.startswith(b"oom_kill ")), b"")
+
+    def is_child(self, pid: int) -> bool:
+        """Say whether ``pid`` is a child of this process, living or not yet reaped."""
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except (ChildProcessError, OverflowError):
+            return False
+        return True
+
+    def lives(self, pid: int) -> bool:
+        """Say whether ``pid`` is a living child of this process."""
+        try:
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
+
+    def end(self, pid: int) -> int:
+        """Kill a child and its group; return its wait status."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            # Before the child is reaped: until then nobody else can have its group's number.
+            os.killpg(pid, signal.SIGKILL)
+        return os.waitpid(pid, 0)[1]
+
+    def end_later(self, pid: int) -> None:
+        """Kill a resting interpreter; it is reaped when it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        self._ending.add(pid)
+
+    def sweep(self, known: Collection[int]) -> bool:
+        """End every child that is not known; return False where only ``end_all`` can."""
+        for pid in list(self._ending):
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                    continue
+            self._ending.discard(pid)
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while strays := self._strays(known):
+            if time.monotonic() > until:
+                return False
+            for stray in strays:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(stray, signal.SIGKILL)
+            for stray in strays:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(stray, 0)
+        return True
+
+    def end_all(self) -> None:
+        """End every other process of the namespace at once; where there is none, as many as can be found."""
+        if self._contained:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+        while True:
+            with contextlib.suppress(ProcessLookupError):
+                for stray in self._strays(()):
+                    os.kill(stray, signal.SIGKILL)
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
+
+    def _strays(self, known: Collection[int]) -> list[int]:
+        children = self.read(self._children).split()
+        return [pid for pid in map(int, children) if pid not in known and pid not in self._ending]

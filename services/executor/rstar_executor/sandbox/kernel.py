@@ -1,0 +1,80 @@
+"""System calls that Python 3.11 has no function for, through the C library.
+
+It refuses to know what they are used for. ``OSError`` is raised as Python's own functions raise it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from typing import Final
+
+CLONE_PARENT: Final = 0x0000_8000
+NEW_USER: Final = 0x1000_0000
+NEW_MOUNTS: Final = 0x0002_0000
+NEW_PIDS: Final = 0x2000_0000
+NEW_IPC: Final = 0x0800_0000
+NEW_NETWORK: Final = 0x4000_0000
+NEW_HOSTNAME: Final = 0x0400_0000
+NEW_CGROUP: Final = 0x0200_0000
+NEW_TIME: Final = 0x0000_0080
+NAMESPACES: Final = NEW_USER | NEW_MOUNTS | NEW_PIDS | NEW_IPC | NEW_NETWORK | NEW_HOSTNAME | NEW_CGROUP | NEW_TIME
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+# Without releasing the interpreter's lock: what forks must not let another thread in.
+_HOLDING = ctypes.PyDLL(None, use_errno=True)
+
+# The numbers of what the C library has no wrapper for. Those from 424 on are the same on every machine.
+_CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
+SECCOMP = {"x86_64": 317, "aarch64": 277}.get(platform.machine())
+LANDLOCK_CREATE_RULESET: Final = 444
+LANDLOCK_ADD_RULE: Final = 445
+LANDLOCK_RESTRICT_SELF: Final = 446
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def prctl(option: int, *values: int) -> int:
+    """Make the system call prctl. Raises ``OSError``."""
+    arguments = [ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]]
+    return _checked(_LIBC.prctl(option, *arguments), f"prctl {option}")
+
+
+def unshare(flags: int) -> None:
+    """Make the system call unshare. Raises ``OSError``."""
+    _checked(_LIBC.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    """Make the system call mount. Raises ``OSError``."""
+    encoded = [None if text is None else text.encode() for text in (source, target, kind, data)]
+    _checked(_LIBC.mount(*encoded[:3], ctypes.c_ulong(flags), encoded[3]), f"mount {target}")
+
+
+def unmount(target: str, flags: int) -> None:
+    """Make the system call umount2. Raises ``OSError``."""
+    _checked(_LIBC.umount2(target.encode(), flags), f"umount2 {target}")
+
+
+def system_call(number: int, *arguments: object) -> int:
+    """Make a system call by number. Raises ``OSError``."""
+    return _checked(_LIBC.syscall(ctypes.c_long(number), *arguments), f"system call {number}")
+
+
+def fork_sibling() -> int:
+    """Fork so that the child's parent is the caller's parent; return 0 in the child, which is the same interpreter.
+
+    Neither Python's nor the C library's fork handlers run: the child's random state, locks and buffers are its
+    parent's, as if it had lived on. Only for a process with one thread. Raises ``OSError``.
+    """
+    if _CLONE is None:
+        raise OSError(38, f"no clone for {platform.machine()} processors here")
+    zero = ctypes.c_long(0)
+    result = _HOLDING.syscall(ctypes.c_long(_CLONE), ctypes.c_long(CLONE_PARENT | 17), zero, zero, zero, zero)
+    return _checked(int(result), "clone")

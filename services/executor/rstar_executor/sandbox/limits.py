@@ -1,0 +1,62 @@
+"""The layer *limits*: how much of the machine one program may take.
+
+Covered per process: CPU time, address space, size of a file, open descriptors, core dumps; per user: number of
+processes. Wall time and output are the warden's.
+Not covered: what all processes of one program take together; that is the control group's.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import Final, NamedTuple
+
+MIB: Final = 1 << 20
+OPEN_FILES: Final = 64
+PROCESSES: Final = 1024
+PROCESSES_OF_USER: Final = 8192
+_LAST_WORDS = 32 * MIB  # address space that stays free for telling how a program ran out of it
+
+
+class Limits(NamedTuple):
+    """Limits of one program: wall seconds, MiB beyond the warm interpreter's own, bytes of output, MiB per file."""
+
+    seconds: float
+    memory_mib: int
+    output_bytes: int
+    file_mib: int
+
+
+def own_address_space() -> int:
+    """Return the bytes of address space of this process: programs get theirs on top of it. Needs /proc."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[0]) * resource.getpagesize()
+
+
+def enter_interpreter(counted_apart: bool) -> None:
+    """Set what holds for every program of an interpreter; ``counted_apart``: its user has no other processes."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    wanted = PROCESSES if counted_apart else PROCESSES_OF_USER
+    if most != resource.RLIM_INFINITY:
+        wanted = min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_NPROC, (wanted, wanted))
+    os.umask(0o077)
+
+
+def enter_program(limits: Limits, own_bytes: int) -> None:
+    """Set one program's limits; ``own_bytes`` is what the warm interpreter takes itself."""
+    setrlimit = resource.setrlimit
+    seconds = int(limits.seconds) + 2  # the wall clock decides; this is for what escapes it
+    setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    memory = own_bytes + limits.memory_mib * MIB
+    setrlimit(resource.RLIMIT_AS, (memory, memory + _LAST_WORDS))
+    files = limits.file_mib * MIB
+    setrlimit(resource.RLIMIT_FSIZE, (files, files))
+
+
+def release_last_words() -> None:
+    """Give the dying program's runner the memory kept back for telling why."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))

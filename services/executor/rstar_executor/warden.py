@@ -1,0 +1,148 @@
+"""The warden: the trusted process that tells interpreters what to run and answers the executor.
+
+It reads batches from an inherited socket and answers each with one frame per program and a last one. A batch is JSON
+``{"kind", "limits", "steps", "candidates"}``; an empty frame from the other side ends the running batch early, and when
+the socket closes, the warden ends. A candidate runs in a fork of the interpreter that rests after the longest prefix of
+its steps, or of the root: either way with the same result. Standard library only. It refuses to trust an interpreter:
+who speaks, who lives and how it ended is asked of the kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Final
+
+from rstar_executor import area as notes
+from rstar_executor.area import Area, Command
+from rstar_executor.execution import Ended, Executions, InterruptedBatchError, LostError
+from rstar_executor.frames import read_frame, write_frame
+from rstar_executor.judging import INTERNAL, TIMEOUT
+from rstar_executor.processes import Processes
+from rstar_executor.resumable import pieces, resumable
+from rstar_executor.roots import Root, RootLostError, Roots
+from rstar_executor.sandbox.limits import Limits
+from rstar_executor.scratch import Scratch
+from rstar_executor.snapshots import Resting, Snapshots, digests
+
+RESULT: Final = struct.Struct("!BdII")
+"""Head of a result: status, milliseconds, bytes of reason and of traceback; those and the standard output follow."""
+RESULT_FRAME, LAST_FRAME = b"R", b"E"
+
+MOST_SNAPSHOTS: Final = 192
+
+
+class Warden:
+    """The state that outlives a program."""
+
+    def __init__(
+        self, control: int, area: Area, roots: Roots, processes: Processes, scratch: Scratch, snapshot_bytes: int
+    ) -> None:
+        self._control, self._roots, self._processes, self._scratch = control, roots, processes, scratch
+        self._executions = Executions(control, area, processes)
+        self._snapshots = Snapshots(snapshot_bytes, MOST_SNAPSHOTS)
+        self._keeps = snapshot_bytes > 0
+        self._resumed = 0
+
+    def serve(self) -> None:
+        """Answer batches until the socket closes. Raises ``RootLostError`` when programs can be run no more."""
+        while (frame := read_frame(self._control)) is not None:
+            if not frame:
+                continue  # an interruption that came when its batch had just ended
+            batch = json.loads(frame)
+            self._resumed = 0
+            try:
+                self._batch(batch["kind"], Limits(*batch["limits"]), batch["steps"], batch["candidates"])
+            except InterruptedBatchError as interruption:
+                self._tidy()
+                if interruption.gone:
+                    return
+            told = (self._resumed, len(self._snapshots), self._snapshots.size)
+            write_frame(self._control, LAST_FRAME + json.dumps(told).encode())
+
+    def _batch(self, kind: str, limits: Limits, steps: list[str], candidates: list[str]) -> None:
+        root = self._roots.get(kind, self._processes)
+        keeps = self._keeps and pieces(steps) == steps and resumable("".join(steps))
+        if keeps and steps:
+            self._rest_after(root, limits, steps)
+        for candidate in candidates:
+            ended = self._candidate(root, limits, steps, candidate, keeps)
+            write_frame(self._control, RESULT_FRAME + _result(ended))
+
+    def _rest_after(self, root: Root, limits: Limits, steps: list[str]) -> None:
+        """Have an interpreter rest after ``steps`` if that is possible: the candidates will find it."""
+        keys = digests(root.kind, limits, steps)
+        depth, start = self._snapshots.longest(keys)
+        if depth == len(steps):
+            return
+        ended = self._resume(start, keys[depth], root, limits, steps, depth) if start is not None else None
+        if ended is None:
+            self._from_root(root, limits, steps, rest=True)
+
+    def _candidate(self, root: Root, limits: Limits, steps: list[str], candidate: str, keeps: bool) -> Ended:
+        program = [*steps, candidate]
+        if keeps and pieces(program) == program and resumable(candidate):
+            keys = digests(root.kind, limits, program)
+            depth, start = self._snapshots.longest(keys[:-1])
+            if start is not None and (ended := self._resume(start, keys[depth], root, limits, program, depth)):
+                self._resumed += 1
+                return ended
+            return self._from_root(root, limits, program, rest=True)
+        return self._from_root(root, limits, program, rest=False)
+
+    def _resume(
+        self, start: Resting, key: bytes, root: Root, limits: Limits, program: list[str], depth: int
+    ) -> Ended | None:
+        """Run what follows after ``depth`` steps in a fork of ``start``; None where only the whole program tells."""
+        if start.seconds >= limits.seconds:
+            reason = f"not finished after {limits.seconds:g} s".encode()
+            return Ended(TIMEOUT, reason, b"", start.stdout, 0.0, notes.RUNNING, None)
+        line = sum(step.count("\n") for step in program[:depth])
+        command = Command(limits, root.own_bytes, line, rest=True, steps=program[depth:])
+        ended: Ended | None = None
+        try:
+            ended = self._executions.run(start, root, command)
+            self._keep(root, limits, program, ended)
+        except LostError:
+            self._forget(key)
+        self._tidy()
+        # What does not compile alone may do so as part of the whole.
+        return None if ended is None or ended.state == notes.SYNTAX or ended.status == INTERNAL else ended
+
+    def _from_root(self, root: Root, limits: Limits, program: list[str], rest: bool) -> Ended:
+        command = Command(limits, root.own_bytes, line=0, rest=rest, steps=pieces(program))
+        try:
+            ended = self._executions.run(root.resting, root, command)
+        except LostError as error:
+            raise RootLostError(f"the {root.kind} interpreter is gone") from error
+        if rest:
+            self._keep(root, limits, program, ended)
+        self._tidy()
+        return ended
+
+    def _keep(self, root: Root, limits: Limits, program: list[str], ended: Ended) -> None:
+        if ended.resting is None:
+            return
+        if not self._scratch.empty():
+            self._processes.end_later(ended.resting.pid)
+            return
+        key = digests(root.kind, limits, program)[-1]
+        for going in self._snapshots.put(key, ended.resting):
+            self._processes.end_later(going.pid)
+
+    def _forget(self, key: bytes) -> None:
+        for lost in self._snapshots.drop(key):
+            self._processes.end_later(lost.pid)
+
+    def _tidy(self) -> None:
+        """Leave nothing of the program that ran."""
+        if not self._processes.sweep(self._roots.pids() | self._snapshots.pids()):
+            self._snapshots.clear()
+            self._processes.end_all()
+            raise RootLostError("a program could only be ended together with everything else")
+        self._scratch.clean()
+
+
+def _result(ended: Ended) -> bytes:
+    head = RESULT.pack(ended.status, ended.seconds * 1000, len(ended.reason), len(ended.traceback))
+    return head + ended.reason + ended.traceback + ended.stdout
