@@ -58,9 +58,10 @@ def tiny_rounds(count: int) -> str:
         if number > 1:
             spec["previousRound"] = f"r{number - 1}"
         spec["rollout"] |= {"concurrency": 1, "shardSize": SHARD}
-        spec["rollout"]["search"] |= {"tokenBudget": 150, "rollouts": 30, "execution": limits}
+        # On games this small a tree soon holds a win; what it holds besides, to make pairs of, takes more tokens.
+        spec["rollout"]["search"] |= {"tokenBudget": 500, "candidates": 8, "rollouts": 50, "execution": limits}
         spec["preferenceModel"] = {"use": "always" if number == 3 else "never"}
-        spec["select"] |= {"minVisits": 1, "heldOutFraction": 0.3}
+        spec["select"] |= {"minVisits": 1, "heldOutFraction": 0.2}
         # A policy that learns more loses no play, and without losses there are no pairs.
         spec["trainPolicy"] |= {"maxTrainTokens": 1_000, "batchSize": 16, "learningRate": 1e-4}
         spec["trainPpm"] |= {"maxTrainTokens": 1_000, "batchSize": 16}
