@@ -153,7 +153,7 @@ def _files(journal: Journal, attempt: Attempt) -> StageFiles:
 
 
 def _settled(attempt: Attempt) -> Attempt:
-    """Return an attempt of an earlier run as this one sees it: done, or over without counting."""
+    """Return an attempt of an earlier run as this one sees it: done, or over without counting or making this one wait."""
     if attempt.done:
         return attempt
     finished = attempt.finished_at or datetime.now(UTC)
@@ -162,7 +162,7 @@ def _settled(attempt: Attempt) -> Attempt:
         state=AttemptState.FAILED,
         finished_at=finished,
         reason=attempt.reason or _END_OF_RUN,
-        ending=EndReason.LOST,
+        ending=EndReason.SUSPENDED,
     )
 
 

@@ -70,15 +70,19 @@ class AttemptState(StrEnum):
 
 
 class EndReason(StrEnum):
-    """Why an attempt was ended from outside. DEADLINE and UNSCHEDULED count as failures, the others do not."""
+    """Why an attempt was ended from outside. DEADLINE and UNSCHEDULED count as failures, the others do not.
+
+    After LOST the next attempt waits as after a failure: what takes machines away may do so for long.
+    """
 
     DEADLINE = "deadline"
     UNSCHEDULED = "unscheduled"
     """Its pods did not run within ``lifecycle.pendingSeconds``."""
     SUSPENDED = "suspended"
+    """Or, on a laptop, the run of the driver that started it is over."""
     CANCELLED = "cancelled"
     LOST = "lost"
-    """The driver, the node or the machine went away: set by observers, never by the planner."""
+    """Its node or its pods were taken away: set by observers, never by the planner."""
 
 
 BAD_INPUT: Final = 2

@@ -162,13 +162,10 @@ def _run(
     actions: tuple[Action, ...] = (*services.actions, *stale)
     if live:
         return Outcome(actions, "Running", "EndingAttempt", "an earlier attempt is still ending", stage)
-    faults = [attempt for attempt in observed.of(stage) if attempt.counts]
-    if faults:
-        last = faults[-1]
-        retry_at = (last.finished_at or last.started_at) + backoff(spec.lifecycle, len(faults))
-        if retry_at > now:
-            message = f"stage {stage} is tried again at {retry_at:%H:%M:%S}: {_reason(last)}"
-            return Outcome(actions, "Running", "BackOff", message, stage, retry_at - now)
+    retry_at, why = _next_try(spec, observed.of(stage))
+    if retry_at is not None and retry_at > now:
+        message = f"stage {stage} is tried again at {retry_at:%H:%M:%S}: {why}"
+        return Outcome(actions, "Running", "BackOff", message, stage, retry_at - now)
     if not services.ready:
         return Outcome(actions, "Running", "ServicesStarting", services.message, stage, services.wait)
     number = max((attempt.number for attempt in observed.of(stage)), default=0) + 1
@@ -176,6 +173,21 @@ def _run(
     start = StartStage(stage, number, tuple(sorted(inputs.items())), search)
     deadline = timedelta(seconds=spec.lifecycle.deadline_seconds)
     return Outcome((*actions, start), "Running", "StageStarting", f"stage {stage} is starting", stage, deadline)
+
+
+def _next_try(spec: EvolutionRoundSpec, attempts: tuple[Attempt, ...]) -> tuple[datetime | None, str]:
+    """Return when a stage may be tried again, and after what; None: nothing stands in the way.
+
+    Failed attempts keep it waiting from their end, lost ones from their start: where machines are taken away all the
+    time, one that has run for longer than the pause has done some work, and the next begins at once.
+    """
+    pauses = []
+    if faults := [attempt for attempt in attempts if attempt.counts]:
+        ended = faults[-1].finished_at or faults[-1].started_at
+        pauses.append((ended + backoff(spec.lifecycle, len(faults)), _reason(faults[-1])))
+    if lost := [attempt for attempt in attempts if attempt.ending is EndReason.LOST and not attempt.live]:
+        pauses.append((lost[-1].started_at + backoff(spec.lifecycle, len(lost)), _reason(lost[-1])))
+    return max(pauses, key=lambda pause: pause[0], default=(None, ""))
 
 
 def _watch(

@@ -119,7 +119,7 @@ def _stage(observed: Observed, outcome: Outcome, stage: Stage) -> StageStatus:
         state = "failed"
     elif live:
         state = "running"
-    elif current and failures:
+    elif current and (failures or outcome.reason == "BackOff"):
         state = "retrying"
     return StageStatus(
         name=stage.value,

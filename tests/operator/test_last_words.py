@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from rstar_operator.backend import PyTorchJobBackend
 from rstar_operator.observing.pods import disrupted
@@ -72,6 +74,9 @@ def test_an_attempt_whose_pods_are_gone_was_taken_away_if_it_ran() -> None:
     status = operator.status()
     assert (status.attempts[0].state, status.attempts[0].ending) == ("failed", "lost")
     assert status.stages[0].attempts == 0
+    assert (status.stages[0].state, fate.live_jobs()) == ("retrying", [])
+    cluster.now += timedelta(seconds=60)
+    operator.settle()
     assert [job["metadata"]["name"] for job in fate.live_jobs()] == ["r1-rollout-2"]
 
 

@@ -116,6 +116,9 @@ def test_a_pod_whose_node_was_taken_away_is_nobodys_failure() -> None:
     status = operator.status()
     assert status.attempts[0].ending == "lost"
     assert status.stages[0].attempts == 0
+    assert (status.stages[0].state, fate.live_jobs()) == ("retrying", [])
+    cluster.now += timedelta(seconds=60)
+    operator.settle()
     assert [j["metadata"]["name"] for j in fate.live_jobs()] == ["r1-rollout-2"]
 
 

@@ -131,10 +131,42 @@ def test_exit_code_2_ends_the_round_at_once() -> None:
     assert "line 3 has no question" in status.message
 
 
-def test_an_attempt_whose_machine_went_away_does_not_count_and_is_repeated_at_once() -> None:
-    lost = failed(Stage.SELECT, 1, ending=EndReason.LOST)
-    planned = plan(spec(1, max_attempts=1), "r", Observed(attempts=(*done(Stage.ROLLOUT), lost)), START)
-    assert [a.attempt for a in planned.actions if isinstance(a, StartStage)] == [2]
+def lost(number: int, **changes: object) -> Attempt:
+    return failed(Stage.SELECT, number, exit_code=None, reason="its node went away", ending=EndReason.LOST, **changes)
+
+
+def after_rollout(*attempts: Attempt) -> Observed:
+    return Observed(attempts=(*done(Stage.ROLLOUT), *attempts))
+
+
+def test_attempts_whose_machines_go_away_never_count_but_wait_ever_longer() -> None:
+    for losses, pause in ((1, 7), (2, 14), (6, 224), (60, LONGEST_BACKOFF.total_seconds())):
+        observed = after_rollout(*(lost(number) for number in range(1, losses + 1)))
+        early = plan(spec(1, max_attempts=1), "r", observed, START + timedelta(seconds=pause - 1))
+        assert early.actions == ()
+        assert early.requeue_after == timedelta(seconds=1)
+        ready = early.status.condition("Ready")
+        assert ready is not None
+        assert (ready.reason, ready.message.partition(": ")[2]) == ("BackOff", "its node went away")
+        select = next(stage for stage in early.status.stages if stage.name == "select")
+        assert (select.state, select.attempts) == ("retrying", 0)
+        late = plan(spec(1, max_attempts=1), "r", observed, START + timedelta(seconds=pause))
+        assert [a.attempt for a in late.actions if isinstance(a, StartStage)] == [losses + 1]
+
+
+def test_an_attempt_that_was_lost_after_long_work_is_repeated_at_once() -> None:
+    now = START + timedelta(seconds=15)
+    observed = after_rollout(lost(1), lost(2, finished_at=now))
+    assert [a.attempt for a in plan(spec(1), "r", observed, now).actions if isinstance(a, StartStage)] == [3]
+
+
+def test_losses_and_failures_do_not_lengthen_each_other() -> None:
+    observed = after_rollout(lost(1), lost(2), failed(Stage.SELECT, 3))
+    waits = plan(spec(1), "r", observed, START)
+    assert waits.requeue_after == timedelta(seconds=14)
+    begun = START + timedelta(seconds=14)
+    observed = after_rollout(failed(Stage.SELECT, 1), lost(2, started_at=begun, finished_at=begun))
+    assert plan(spec(1), "r", observed, begun).requeue_after == timedelta(seconds=7)
 
 
 def test_a_deadline_ends_the_attempt_once_and_counts() -> None:

@@ -173,7 +173,10 @@ class World:
                 self.finish(attempt, "attempt-failed" if attempt.ending else "attempt-done")
         for number, _ in enumerate(self.observed.services):
             self.happen("service-ready", number)
-        self.now += timedelta(seconds=10)
+        planned = self.plan()
+        ready = planned.status.condition("Ready")
+        backs_off = ready is not None and ready.reason == "BackOff"
+        self.now += planned.requeue_after if planned.requeue_after and backs_off else timedelta(seconds=10)
 
 
 FATES = st.sampled_from(
