@@ -8,14 +8,13 @@ What makes it safe to be killed anywhere, to look at old bodies, and to run twic
 - Creates have names that follow from what they are. When the name is taken, the object is the round's own (made by
   an earlier pass that was cut off, or by the other operator) or somebody else's, and then it is left alone.
 - Deletes name the object by its uid.
-- Nothing is remembered outside the API server but when progress was last stored.
+- Nothing is remembered outside the API server but which rounds' status was stored within the last seconds.
 
 The module refuses to decide, and to repeat itself: whoever calls it looks again.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -45,6 +44,7 @@ from rstar_operator.deciding.deletion import FINALIZER, without_finalizer
 from rstar_operator.deciding.events import event, transitions
 from rstar_operator.deciding.obstacles import Obstacle, remembered
 from rstar_operator.deciding.writes import Create, Delete, Patch, Write
+from rstar_operator.lately import Lately
 from rstar_operator.observing.attempts import podless, unconfirmed
 from rstar_operator.observing.pods import cut
 from rstar_operator.observing.rounds import InvalidRoundError, read_round, read_status
@@ -87,7 +87,7 @@ class Reconciler:
         self._backend = backend
         self._learn = learn
         self._clock = clock
-        self._progress_stored: dict[str, float] = {}
+        self._stored = Lately(PROGRESS_SECONDS)
 
     def reconcile(self, world: World) -> Pass:
         """Make one pass. Raises ``ClusterError`` when the cluster fails it: the next pass goes on from what is there.
@@ -145,7 +145,7 @@ class Reconciler:
         """Return how long to wait when there is nothing to store but progress, and some was stored just now."""
         if before is None or decision.writes or not _differ_in_progress_alone(before, decision.status):
             return None
-        left = self._progress_stored.get(world.uid, 0.0) + PROGRESS_SECONDS - time.monotonic()
+        left = self._stored.left(world.uid)
         return timedelta(seconds=left) if left > 0 else None
 
     def _store(
@@ -163,7 +163,7 @@ class Reconciler:
         except NotFoundError:
             raise ConflictError(f"round {name_of(body)} is gone", 409) from None
         self._learn(ROUNDS, stored)
-        self._progress_stored[body["metadata"]["uid"]] = time.monotonic()
+        self._stored.note(body["metadata"]["uid"])
         for kind, reason, message in transitions(before, decision.status):
             structlog.get_logger().info(
                 "transition",
