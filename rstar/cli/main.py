@@ -14,6 +14,7 @@ from rstar.cli.change_commands import cancel, resume, suspend
 from rstar.cli.data_command import data
 from rstar.cli.errors import INTERRUPTED, CommandError
 from rstar.cli.evaluate_command import evaluate
+from rstar.cli.installed_commands import CommandGroup
 from rstar.cli.logs_command import logs
 from rstar.cli.run_command import run_rounds_file
 from rstar.cli.serve_command import ServiceGroup
@@ -23,6 +24,7 @@ from rstar.cli.submit_command import submit
 
 app = typer.Typer(
     name="rstar",
+    cls=CommandGroup,
     help="rStar-Math self-evolution: rounds of search, selection and training.",
     epilog="Exit codes: 0 done, 1 it ran and failed, 2 bad input and nothing was started, 130 Ctrl-C, 143 SIGTERM.",
     no_args_is_help=True,

@@ -68,7 +68,9 @@ def sums(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["run", "status", "solve", "evaluate", "data make game24"])
+@pytest.mark.parametrize(
+    "command", ["run", "status", "solve", "evaluate", "data make game24", "executor run", "executor doctor"]
+)
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     ended = rstar(*command.split(), "--help")
     assert ended.code == 0

@@ -1,0 +1,247 @@
+"""``rstar executor ...``: programs through a fresh executor, and what stands between them and this machine.
+
+For people who want to know what the executor makes of a program, and whether it can contain one here. Starts fast:
+the executor is imported when a command runs. The module refuses to serve (``main``) and to judge a program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rstar.interfaces import Execution, ExecutionLimits
+    from rstar_executor.layers import Layer
+
+commands = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Run programs in an executor, or ask what it keeps them from.\n\nExample: `rstar executor doctor`",
+)
+
+_FAILED, _BAD_INPUT, _TERMINATED = 1, 2, 143
+_MOST_BYTES: Final = 4 << 20  # more than any program may have, however it is encoded
+_SHOWN: Final = 100
+
+REMEDIES: Final = {
+    "identity": "start it with fewer rights: as an ordinary user, or with every capability dropped",
+    "namespaces": "allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns), "
+    "or run it as root of a machine that is its own",
+    "files": "it comes with namespaces and the right to mount inside them",
+    "landlock": "use Linux 5.13 or later with landlock among the security modules (lsm=... on the kernel's command line), "
+    "and a container engine whose seccomp profile lets landlock_restrict_self through",
+    "seccomp": "install libseccomp 2.5 or later (Debian, Ubuntu: libseccomp2), on x86_64 or aarch64",
+    "limits": "raise the hard limits of the shell or service that starts it",
+    "cgroup": "delegate a control group, version 2 (systemd: Delegate=yes); in a container, its own limits do",
+}
+"""What to do where a layer is not in force."""
+
+
+def _paths(incomplete: str) -> list[str]:
+    """Return the files and folders that start with ``incomplete``, for the shell's completion."""
+    folder, slash, _ = incomplete.rpartition("/")
+    try:
+        found = sorted(Path(f"{folder}{slash}" or ".").iterdir())
+    except OSError:
+        return []
+    names = [f"{folder}{slash}{path.name}{'/' if path.is_dir() else ''}" for path in found]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+class Program(NamedTuple):
+    """A program as it was read: its text, or why it has none."""
+
+    file: str
+    text: str
+    rejection: str
+
+
+@commands.command()
+def run(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Files with a Python program each; - reads one from standard input.",
+            show_default=False,
+            autocompletion=_paths,
+        ),
+    ],
+    seconds: Annotated[float, typer.Option(min=0, help="Longest wall time of a program.")] = 5.0,
+    memory_mib: Annotated[int, typer.Option(min=0, help="Most memory of a program.")] = 512,
+    output_bytes: Annotated[int, typer.Option(min=0, help="Most output of a program.")] = 65_536,
+    file_mib: Annotated[int, typer.Option(min=0, help="Largest file a program may write.")] = 16,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Programs that run at once; unset: one per core.", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON line per program instead of text.")] = False,
+) -> None:
+    """Run each FILE as the search runs a candidate program: one line of status, time and output per file, in order.
+
+    What a program does never makes the command fail: exit code 0 says that all were run.
+
+    Examples: `rstar executor run step.py`, `rstar executor run *.py --json --seconds 2`, `echo 'print(6*7)' | rstar executor run -`
+    """
+    from rstar.interfaces import ExecutionLimits
+    from rstar_executor.local import MAXIMUM
+    from rstar_executor.programs import bounded
+
+    try:
+        limits = bounded(ExecutionLimits(seconds, memory_mib, output_bytes, file_mib), MAXIMUM)
+        programs = [_read(file) for file in files]
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}; give files that can be read", _BAD_INPUT)
+    except ValueError as error:
+        _fail(str(error), _BAD_INPUT)
+    _until_ended(_run(programs, limits, slots, json=json))
+
+
+@commands.command()
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Start an executor and show each layer between programs and this machine: in force or not, why, what it covers.
+
+    Exit code 1 when programs would not be contained here; then the executor does not serve either.
+
+    Examples: `rstar executor doctor`, `rstar executor doctor --json`
+    """
+    _until_ended(_examine(json=json))
+
+
+def _read(file: str) -> Program:
+    if file == "-":
+        data = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    else:
+        with Path(file).open("rb") as stream:
+            data = stream.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        return Program(file, "", f"the program has more than {_MOST_BYTES} bytes")
+    try:
+        return Program(file, data.decode("utf-8-sig"), "")
+    except UnicodeDecodeError as error:
+        return Program(file, "", f"the program is not UTF-8: {error.reason} at byte {error.start}")
+
+
+async def _run(programs: Sequence[Program], limits: ExecutionLimits, slots: int | None, *, json: bool) -> None:
+    from rstar.interfaces import Execution, ExecutionStatus
+    from rstar_executor.local import LocalExecutor, UnsafeError
+    from rstar_executor.warden_process import WardenFailedError
+
+    executor = LocalExecutor(slots, cache_mib=0)
+    # Enough to keep every slot busy, and never more than the executor queues.
+    under_way = asyncio.Semaphore(2 * (slots or 1))
+
+    async def result(program: Program) -> Execution:
+        if program.rejection:
+            return Execution(ExecutionStatus.REJECTED, reason=program.rejection)
+        async with under_way:
+            (execution,) = await executor.execute([], [program.text], limits)
+        return execution
+
+    try:
+        async with executor, asyncio.TaskGroup() as group:
+            results = [group.create_task(result(program)) for program in programs]
+            for program, pending in zip(programs, results, strict=True):
+                _tell(program.file, await pending, json=json)
+    except UnsafeError as error:
+        _fail(f"{error}; 'rstar executor doctor' says what to do", _FAILED)
+    except WardenFailedError as error:
+        _fail(str(error), _FAILED)
+
+
+def _tell(file: str, execution: Execution, *, json: bool) -> None:
+    if json:
+        import json as encoder
+
+        row = {
+            "file": file,
+            "status": execution.status.value,
+            "reason": execution.reason,
+            "stdout": execution.stdout,
+            "ms": round(execution.milliseconds, 3),
+        }
+        line = encoder.dumps(row)
+    else:
+        lines = execution.stdout.splitlines()
+        shown = execution.reason or (lines[0] if lines else "")
+        more = f" (+{len(lines) - 1} lines)" if len(lines) > 1 and not execution.reason else ""
+        text = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+        line = f"{execution.status.value:<12} {execution.milliseconds:>8.1f} ms  {_plain(file)}  {_plain(text)}{more}"
+    print(line.rstrip(), flush=True)
+
+
+def _plain(text: str) -> str:
+    """Return ``text`` without what a terminal would obey: the words are a program's."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+async def _examine(*, json: bool) -> None:
+    from rstar_executor.local import LocalExecutor, UnsafeError
+    from rstar_executor.warden_process import WardenFailedError
+
+    executor = LocalExecutor(1, cache_mib=0)
+    missing = ""
+    try:
+        async with executor:
+            pass
+    except UnsafeError as error:
+        missing = str(error)
+    except WardenFailedError as error:
+        _fail(str(error), _FAILED)
+    _show(executor.layers, missing, json=json)
+    if missing:
+        _fail(missing, _FAILED)
+
+
+def _show(layers: Sequence[Layer], missing: str, *, json: bool) -> None:
+    if json:
+        import json as encoder
+
+        rows = [{**layer._asdict(), "remedy": _remedy(layer)} for layer in layers]
+        print(encoder.dumps({"contained": not missing, "missing": missing, "layers": rows}), flush=True)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("layer", "in force", "how, or why not", "keeps programs from")
+    for layer in layers:
+        state = "yes" if layer.in_force else "NO, and needed" if layer.required else "no"
+        remedy = _remedy(layer)
+        detail = f"{layer.detail}; {remedy}" if remedy else layer.detail
+        table.add_row(layer.name, state, Text(detail), Text(layer.covers))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    if not missing:
+        print("programs are contained here")
+
+
+def _remedy(layer: Layer) -> str:
+    return "" if layer.in_force else REMEDIES.get(layer.name, "")
+
+
+def _until_ended(work: Coroutine[None, None, None]) -> None:
+    """Run ``work``; SIGTERM ends it as Ctrl-C does, so that no process and no directory stays behind."""
+
+    async def main() -> None:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not task.cancelled() or (current := asyncio.current_task()) is None or current.cancelling():
+                raise  # Ctrl-C
+            raise typer.Exit(_TERMINATED) from None
+
+    asyncio.run(main())
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    print(f"rstar: {sentence}", file=sys.stderr)
+    raise typer.Exit(code)
