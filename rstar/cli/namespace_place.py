@@ -15,7 +15,7 @@ from rstar.cli.errors import BAD_INPUT, FAILED, CommandError
 from rstar.cli.options import opened_store
 from rstar.cli.place import AttemptName, LogLine, Reading, Said, ServiceName, found_round
 from rstar.cli.rounds_files import checked_rounds, parsed_rounds
-from rstar.cluster.api import Cluster, ClusterError, Json
+from rstar.cluster.api import PATIENCE_SECONDS, Cluster, ClusterError, Json
 from rstar.cluster.default_namespace import default_namespace
 from rstar.cluster.inputs import in_store, local_paths, namespace_store, upload
 from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
@@ -37,7 +37,7 @@ def connected(
 ) -> NamespacePlace:
     """Connect to a cluster. Raises ``CommandError`` when there is none."""
     try:
-        cluster = Cluster.connect(kubeconfig, context)
+        cluster = Cluster.connect(kubeconfig, context, patience=PATIENCE_SECONDS)
         chosen = namespace or default_namespace(kubeconfig, context)
     except ClusterError as error:
         raise CommandError(str(error)) from None

@@ -2,8 +2,9 @@
 
 Connection, credentials and TLS are the ``kubernetes`` package's. Bodies stay plain because what the platform
 reads and writes are mostly custom objects, and because a model that renames keys is one more thing to be wrong.
-Every request has a time limit; nothing is retried here, as those who call look again anyway. The module
-refuses to know what the objects mean and to watch them.
+Every request has a time limit. Nothing is retried here, as those who call look again anyway; only who asks for
+patience has requests repeated that the API server has put off. The module refuses to know what the objects mean and
+to watch them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any, Final
 
 from kubernetes import config
@@ -22,6 +24,8 @@ from urllib3.exceptions import HTTPError
 from rstar.cluster.names import GROUP, PLURAL, VERSION
 
 REQUEST_SECONDS: Final = 30.0
+PATIENCE_SECONDS: Final = 30.0
+"""How long a person's command waits for an API server that asks it to come again."""
 NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
 """Reason of an error where nothing can be made any more, as the whole namespace goes."""
 
@@ -29,6 +33,8 @@ Json = dict[str, Any]
 Bodies = list[Json]
 
 _DRY_RUN: Final = {"dryRun": "All"}
+_TOO_MANY_REQUESTS: Final = 429
+_SHORTEST_PAUSE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +83,24 @@ class ConflictError(ClusterError):
 
 
 class Cluster:
-    """One cluster, as one user. Safe to share between threads."""
+    """One cluster, as one user. Safe to share between threads.
 
-    def __init__(self, client: ApiClient) -> None:
+    ``patience``: for how many seconds in all a request is repeated that the API server puts off (429: it is crowded, or
+    a kind's storage is being set up). It has done nothing of it then, so that writes are repeated like reads.
+    """
+
+    def __init__(self, client: ApiClient, patience: float = 0.0) -> None:
         self._client = client
+        self._patience = patience
 
     @classmethod
     def connect(
-        cls, kubeconfig: Path | None = None, context: str | None = None, *, user_agent: str = "rstar"
+        cls,
+        kubeconfig: Path | None = None,
+        context: str | None = None,
+        *,
+        user_agent: str = "rstar",
+        patience: float = 0.0,
     ) -> Cluster:
         """Connect by ``kubeconfig``, or in-cluster by the pod's service account, or by the user's own kubeconfig.
 
@@ -108,7 +124,7 @@ class Cluster:
         configuration.retries = 0
         client = ApiClient(configuration)
         client.user_agent = user_agent
-        return cls(client)
+        return cls(client, patience)
 
     def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         """Return an object as it is now, or None when it is not there."""
@@ -196,23 +212,35 @@ class Cluster:
         headers = {"Accept": "application/json", "User-Agent": self._client.user_agent}
         if body is not None:
             headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        try:
-            return self._client.call_api(
-                path,
-                method,
-                query_params=list(query.items()),
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-                _return_http_data_only=True,
-                _preload_content=False,
-                _request_timeout=timeout or REQUEST_SECONDS,
-            )
-        except ApiException as error:
-            raise _told(method, path, error) from None
-        except (HTTPError, OSError) as error:
-            # What urllib3 wraps says it in one sentence; the wrapping repeats the request.
-            raise ClusterError(f"the cluster does not answer: {getattr(error, 'reason', None) or error}") from None
+        patience = self._patience
+        while True:
+            try:
+                return self._client.call_api(
+                    path,
+                    method,
+                    query_params=list(query.items()),
+                    header_params=dict(headers),
+                    body=body,
+                    auth_settings=["BearerToken"],
+                    _return_http_data_only=True,
+                    _preload_content=False,
+                    _request_timeout=timeout or REQUEST_SECONDS,
+                )
+            except ApiException as error:
+                pause = _pause(error)
+                patience -= pause
+                if error.status != _TOO_MANY_REQUESTS or patience < 0:
+                    raise _told(method, path, error) from None
+            except (HTTPError, OSError) as error:
+                # What urllib3 wraps says it in one sentence; the wrapping repeats the request.
+                raise ClusterError(f"the cluster does not answer: {getattr(error, 'reason', None) or error}") from None
+            sleep(pause)
+
+
+def _pause(error: ApiException) -> float:
+    """Return how many seconds the API server asks to wait; one, if it does not say."""
+    asked = (error.headers or {}).get("Retry-After", "")
+    return max(float(asked), _SHORTEST_PAUSE) if asked.isdecimal() else 1.0
 
 
 def _told(method: str, path: str, error: ApiException) -> ClusterError:
