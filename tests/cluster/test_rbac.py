@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import yaml
+from rstar_operator.deciding.deletion import FINALIZER, KEPT
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.kubelet import Kubelet, Run
 
@@ -72,7 +73,7 @@ def installation(testbed: Testbed) -> Iterator[Installation]:
     with Kubelet(testbed.kubeconfig, script, namespace=namespace) as kubelet, running:
         lab = Lab(testbed, namespace, script, kubelet)
         yield Installation(lab, f"system:serviceaccount:{namespace}:rstar-operator")
-    testbed.kubectl("delete", "namespace", namespace, "--wait=false")
+    testbed.kubectl("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
 
 
 def live_through_everything(lab: Lab) -> None:
@@ -81,6 +82,7 @@ def live_through_everything(lab: Lab) -> None:
     scaled = {"policy": {"autoscaling": {"maxReplicas": 2}}}
     cluster = {"deletionPolicy": "DeleteArtifacts"}
     lab.submit("r1", services=scaled, trainPolicy={"nodes": 2}, cluster=cluster)
+    hold(lab, "r1")
     lab.runs("r1", "rollout")
     service = next(name for name in lab.names(DEPLOYMENTS, "r1") if "policy" in name).removeprefix("r1-")
     rivals(lab, service)
@@ -104,6 +106,12 @@ def live_through_everything(lab: Lab) -> None:
     lab.kubectl("delete", "serviceaccount", "rstar-stage")
     lab.submit("podless")
     lab.ready_is("podless", "StagePending", 'serviceaccount "rstar-stage" not found')
+
+
+def hold(lab: Lab, name: str) -> None:
+    """Have the round wait for the deletion of its artefacts, which an operator of a namespace leaves to the user."""
+    held = {"metadata": {"finalizers": [FINALIZER]}}
+    lab.kubectl("patch", "er", name, "--type=merge", f"--patch={json.dumps(held)}")
 
 
 def cleaning(lab: Lab, name: str) -> list[Json]:
@@ -141,6 +149,7 @@ def rivals(lab: Lab, service: str) -> None:
         services = {"policy": {"autoscaling": {"maxReplicas": 2}}} if name == "scaler" else {}
         policy = "DeleteArtifacts" if name == "cleanup" else "Keep"
         lab.submit(name, services=services, cluster={"deletionPolicy": policy})
+    hold(lab, "cleanup")
     lab.runs("cleanup", "rollout")
     lab.kubectl("delete", "er", "cleanup", "--wait=false")
     for name, (_, _, word, suffix) in taken.items():
@@ -174,6 +183,24 @@ def test_in_a_cluster_it_has_the_same_rights_and_sees_kinds_come(testbed: Testbe
         assert {resource for _, resource, _ in beyond} == {"customresourcedefinitions"}
         until(lambda: beyond <= used(testbed, user), "a look at the kinds")
         assert rights(of_a_namespace) <= rights(role)
+
+
+def test_a_namespace_goes_with_its_rounds_though_the_operators_rights_go_first(installation: Installation) -> None:
+    lab = installation.lab
+    lab.script.on(FOREVER, stage=Stage.ROLLOUT)
+    lab.submit("running", cluster={"deletionPolicy": "DeleteArtifacts"})
+    lab.submit("resting", cluster={"deletionPolicy": "DeleteArtifacts"}, suspend=True)
+    lab.runs("running", "rollout")
+    lab.ready_is("resting", "Suspended")
+    for name in ("running", "resting"):
+        told = lab.once(name, lambda status: status.condition(KEPT) is not None).condition(KEPT)
+        assert told is not None
+        assert (told.status, told.reason) == ("True", "OperatorMayGoFirst")
+        assert "finalizers" not in lab.there(ROUNDS, name)["metadata"]
+    # In which order a namespace's objects go is nobody's to choose.
+    lab.kubectl("delete", "rolebinding", "rstar-operator")
+    lab.bed.kubectl("delete", "namespace", lab.namespace, "--timeout=120s")
+    assert lab.bed.kubectl("get", "namespace", lab.namespace, "--ignore-not-found") == ""
 
 
 def test_where_owners_must_be_asked_the_operator_needs_the_rounds_finalizers(

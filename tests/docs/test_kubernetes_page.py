@@ -15,6 +15,7 @@ import rstar_testbed.__main__ as testbed
 import typer
 import yaml
 from rstar_operator.deciding import events
+from rstar_operator.deciding.deletion import KEPT
 from rstar_operator.deciding.obstacles import OBSTACLES
 
 from rstar.rounds.observed import EndReason, Observed
@@ -78,7 +79,7 @@ def test_every_condition_is_documented() -> None:
     spec = EvolutionRoundSpec.model_validate({"round": 1, "baseModel": "store:b", "problems": {"uri": "store:p"}})
     status = plan(spec, "r1", Observed(), datetime(2026, 1, 1, tzinfo=UTC)).status
     documented = {kind for first, _ in rows_after("other conditions") for kind in re.findall(r"`(\w+)`", first)}
-    assert documented | {"Ready"} == {condition.type for condition in status.conditions} | set(OBSTACLES)
+    assert documented | {"Ready"} == {condition.type for condition in status.conditions} | {*OBSTACLES, KEPT}
 
 
 def test_every_reason_of_guidance_is_documented() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rstar_operator.backend import PyTorchJobBackend
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import Configuration
@@ -22,6 +24,7 @@ class Operator:
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self.cluster = cluster
+        self.fleeting = False
         self.reconciler = self.fresh()
 
     def fresh(self) -> Reconciler:
@@ -33,7 +36,7 @@ class Operator:
         if world is None:
             return 0
         try:
-            return self.reconciler.reconcile(world).written
+            return self.reconciler.reconcile(replace(world, fleeting=self.fleeting)).written
         except ConflictError:
             return 1
         except KilledError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from rstar_operator.deciding.deletion import FINALIZER
+from rstar_operator.deciding.deletion import FINALIZER, KEPT
 
 from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, JOBS, PYTORCH_JOBS, ROUNDS, SERVICES, Kind
 from tests.operator.driving import live_well, world
@@ -125,6 +125,39 @@ def test_a_namespace_that_is_being_deleted_is_not_held_up() -> None:
     for _ in range(3):
         operator.settle()
         cluster.settle()
+    assert (ROUNDS, "r1") not in cluster.objects
+
+
+def test_an_operator_whose_rights_may_go_first_holds_no_round_and_says_so() -> None:
+    cluster, _, operator = world(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
+    operator.fleeting = True
+    operator.settle()
+    assert "finalizers" not in operator.body()["metadata"]
+    told = operator.status().condition(KEPT)
+    assert told is not None
+    assert (told.status, told.observed_generation) == ("True", 1)
+    assert FINALIZER in told.message
+    cluster.edit("r1", cluster={"deletionPolicy": "Keep"})
+    operator.settle()
+    told = operator.status().condition(KEPT)
+    assert told is not None
+    assert (told.status, told.reason) == ("False", "Cleared")
+
+
+def test_where_the_user_holds_the_round_any_operator_deletes_the_artefacts() -> None:
+    body = round_body(cluster={"deletionPolicy": "DeleteArtifacts"})
+    body["metadata"]["finalizers"] = [FINALIZER]
+    cluster, fate, operator = world(body)
+    operator.fleeting = True
+    operator.settle()
+    assert operator.status().condition(KEPT) is None
+    cluster.remove(ROUNDS, "r1")
+    for _ in range(3):
+        operator.settle()
+        cluster.settle()
+    fate.cleanup()
+    operator.settle()
+    cluster.settle()
     assert (ROUNDS, "r1") not in cluster.objects
 
 

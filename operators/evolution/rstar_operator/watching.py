@@ -66,7 +66,10 @@ class Watching:
     def one_pass(self, key: Key) -> timedelta | None:
         """Look at one round; return when to look again."""
         world = self._cache.world(key)
-        return None if world is None else self._reconciler.reconcile(world).again
+        if world is None:
+            return None
+        # Who serves given namespaces has a Role in each of them, and nothing beyond.
+        return self._reconciler.reconcile(replace(world, fleeting=bool(self._namespaces))).again
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()

@@ -19,7 +19,8 @@ class World:
 
     ``pods`` are of the attempts and services, by label; ``executor`` is the Deployment of shared executors in the
     namespace; ``previous`` the round before, if it is there. ``cleanup`` is the Job that deletes artefacts.
-    ``troubles`` says, by the name of a job, why its pods cannot be made.
+    ``troubles`` says, by the name of a job, why its pods cannot be made. ``fleeting``: the operator's rights are objects
+    of the round's own namespace, which may go before the round does.
     """
 
     round: Json
@@ -33,6 +34,7 @@ class World:
     executor: Json | None = None
     previous: Json | None = None
     troubles: Mapping[str, str] = field(default_factory=dict)
+    fleeting: bool = False
 
     @property
     def uid(self) -> str:

@@ -22,7 +22,7 @@ from rstar.rounds.wanted import needs_services
 from rstar_operator.backend import TrainingBackend
 from rstar_operator.children.identity import Owner
 from rstar_operator.configuration import Configuration
-from rstar_operator.deciding.deletion import decide_deletion
+from rstar_operator.deciding.deletion import decide_deletion, told_of_artifacts
 from rstar_operator.deciding.obstacles import Obstacle, cleared, hindered
 from rstar_operator.deciding.progress import reported_progress
 from rstar_operator.deciding.writes import Write, next_expiry, writes
@@ -67,6 +67,7 @@ def decide(
     deletion = decide_deletion(owner, configuration, world, idle=not (made or _held(observed)))
     if deletion.message:
         status = status.model_copy(update={"message": deletion.message})
+    status = told_of_artifacts(status, deletion, now)
     status = hindered(status, obstacle, now) if obstacle is not None else cleared(status, now)
     status = _stamped(status, head["generation"])
     podless_jobs = any(podless(world, status, backend))
