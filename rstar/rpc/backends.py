@@ -1,13 +1,15 @@
 """The servers of one service as a client sees them: one channel each, and only healthy ones get calls.
 
 Every server's health is watched (``grpc.health.v1``), so a server that drains gets no new call from the
-moment it says NOT_SERVING, and one that died gets none until it is back. The module refuses to retry and
-to choose: see ``calls`` and ``dispatch``.
+moment it says NOT_SERVING, and one that died gets none until it is back. Names are looked up again every few seconds,
+and at once when a server goes away. The module refuses to retry and to choose: see ``calls``, ``executing`` and
+``dispatch``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final, Generic, TypeVar
@@ -17,9 +19,13 @@ from grpc_health.v1 import health_pb2
 
 from rstar.rpc.addresses import Target, look_up, parse_target
 from rstar.rpc.errors import ServiceUnavailable
+from rstar.rpc.resting import AWAKE, Rest
 from rstar.rpc.transport import CLIENT_OPTIONS
 
 LOOK_UP_SECONDS: Final = 5.0
+LOOK_AGAIN_SECONDS: Final = 0.5
+"""Between two look-ups at least, however many servers go away."""
+
 READY_SECONDS: Final = 60.0
 """How long a call waits for a server that is ready, before it fails."""
 
@@ -28,11 +34,33 @@ _LONGEST_PAUSE: Final = 1.0
 
 M = TypeVar("M")
 
+Targets = Sequence[str] | Callable[[], Collection[str]]
+"""``HOST:PORT`` or ``dns:///HOST:PORT`` of each server, or what returns them whenever it is asked."""
+
 
 class Backend(Generic[M]):
-    """One server: its channel, the method called on it, the calls outstanding and whether it is ready."""
+    """One server: its channel, the method called on it, the calls outstanding and whether it is ready.
 
-    __slots__ = ("address", "channel", "leaving", "method", "outstanding", "ready", "state", "watch")
+    ``farewell``: it has said that it takes no more calls, or its address is gone, so that its end is nobody's fault.
+    ``when_lost`` are called when its connection breaks without a farewell. ``signals``: it tells when a call begins to
+    be worked on. ``rest`` and ``trying`` are for ``rstar.rpc.executing``.
+    """
+
+    __slots__ = (
+        "address",
+        "channel",
+        "farewell",
+        "leaving",
+        "method",
+        "outstanding",
+        "ready",
+        "rest",
+        "signals",
+        "state",
+        "trying",
+        "watch",
+        "when_lost",
+    )
 
     def __init__(self, address: str, method: Callable[[grpc.aio.Channel], M]) -> None:
         self.address = address
@@ -41,6 +69,11 @@ class Backend(Generic[M]):
         self.outstanding = 0
         self.ready = False
         self.leaving = False
+        self.farewell = False
+        self.rest: Rest = AWAKE
+        self.trying = False
+        self.signals = False
+        self.when_lost: set[Callable[[], None]] = set()
         self.state = "not reached yet"
         self.watch: asyncio.Task[None] | None = None
 
@@ -55,20 +88,23 @@ class Pool(Generic[M]):
         self,
         service: str,
         full_name: str,
-        targets: Sequence[str],
+        targets: Targets,
         method: Callable[[grpc.aio.Channel], M],
         ready_seconds: float = READY_SECONDS,
     ) -> None:
-        if not targets:
+        if not callable(targets) and not targets:
             raise ValueError(f"{service}: no address was given; write HOST:PORT or dns:///HOST:PORT")
         self.service = service
         self._health = health_pb2.HealthCheckRequest(service=full_name)
-        self._targets = [parse_target(target) for target in targets]
+        self._source = targets if callable(targets) else None
+        self._targets = [] if callable(targets) else [parse_target(target) for target in targets]
         self._method = method
-        self._ready_seconds = ready_seconds
+        self.ready_seconds = ready_seconds
         self._backends: dict[str, Backend[M]] = {}
         self._ready: list[Backend[M]] = []
         self._some_ready = asyncio.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._look_again = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
         self._found: dict[Target, list[str]] = {}
@@ -80,7 +116,7 @@ class Pool(Generic[M]):
             return
         self._started = True
         await self._look_up()
-        if any(target.many for target in self._targets):
+        if self._source is not None or any(target.many for target in self._targets):
             self._run(self._keep_looking_up())
 
     async def wait_ready(self, seconds: float) -> None:
@@ -100,13 +136,42 @@ class Pool(Generic[M]):
         """
         ready: list[Backend[M]] = self._ready
         while not ready:
-            await self.wait_ready(min(seconds, self._ready_seconds))
+            await self.wait_ready(min(seconds, self.ready_seconds))
             ready = self._ready
         if avoid:
             ready = [backend for backend in ready if backend.address not in avoid] or ready
         backend = choose(ready)
         backend.outstanding += 1
         return backend
+
+    @property
+    def addresses(self) -> str:
+        """Every server known, or the names that stand for them."""
+        return ", ".join(self._backends) or ", ".join(map(str, self._targets))
+
+    @property
+    def ready(self) -> Sequence[Backend[M]]:
+        """The servers that are ready."""
+        return self._ready
+
+    async def change(self, seconds: float) -> None:
+        """Return when a server has become ready, gone away or free of a suspect, or after ``seconds``."""
+        changed = asyncio.get_running_loop().create_future()
+        self._waiting.add(changed)
+        try:
+            await asyncio.wait((changed,), timeout=seconds)
+        finally:
+            self._waiting.discard(changed)
+
+    def changed(self) -> None:
+        """Wake who waits for a ``change``."""
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def look_again(self) -> None:
+        """Look the names up again soon: a server has failed, so that there may be others."""
+        self._look_again.set()
 
     def release(self, backend: Backend[M]) -> None:
         """Give back what ``pick`` returned, its call being over."""
@@ -128,10 +193,16 @@ class Pool(Generic[M]):
 
     async def _keep_looking_up(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_UP_SECONDS)
+            await asyncio.sleep(min(LOOK_AGAIN_SECONDS, LOOK_UP_SECONDS))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look_again.wait(), max(0, LOOK_UP_SECONDS - LOOK_AGAIN_SECONDS))
+            self._look_again.clear()
             await self._look_up()
 
     async def _look_up(self) -> None:
+        if self._source is not None:
+            self._targets = [parse_target(target) for target in self._source()]
+            self._found = {target: found for target, found in self._found.items() if target in self._targets}
         for target in self._targets:
             try:
                 self._found[target] = await look_up(target)
@@ -151,7 +222,7 @@ class Pool(Generic[M]):
 
     def _remove(self, address: str) -> None:
         backend = self._backends.pop(address)
-        backend.leaving = True
+        backend.leaving = backend.farewell = True
         if backend.watch is not None:
             backend.watch.cancel()
         self._refresh()
@@ -169,10 +240,16 @@ class Pool(Generic[M]):
             try:
                 async for reply in watch(self._health):
                     backend.state = health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
-                    self._set_ready(backend, reply.status == health_pb2.HealthCheckResponse.SERVING)
+                    serving = reply.status == health_pb2.HealthCheckResponse.SERVING
+                    backend.farewell = not serving
+                    self._set_ready(backend, serving)
                     pause = _FIRST_PAUSE
             except grpc.aio.AioRpcError as error:
                 backend.state = f"{error.code().name}: {error.details()}"
+                if not backend.farewell:
+                    for tell in tuple(backend.when_lost):
+                        tell()
+                self.look_again()
             # An ended watch knows nothing: the server counts as away until it is heard of again.
             self._set_ready(backend, False)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -189,6 +266,7 @@ class Pool(Generic[M]):
             self._some_ready.set()
         else:
             self._some_ready.clear()
+        self.changed()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -196,10 +274,9 @@ class Pool(Generic[M]):
         task.add_done_callback(self._tasks.discard)
 
     def _unavailable(self, seconds: float) -> ServiceUnavailable:
-        addresses = ", ".join(self._backends) or ", ".join(map(str, self._targets))
         states = "; ".join(f"{backend.address}: {backend.state}" for backend in self._backends.values())
         return ServiceUnavailable(
             self.service,
-            addresses,
+            self.addresses,
             f"no server was ready within {seconds:g} s ({states or self._not_found}); is it running?",
         )

@@ -7,19 +7,19 @@ connects at its first call and is ended by ``close``.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Generic, Self, TypeVar
 
 import grpc
 
-from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus, Proposal, Sampling, Scores, State
+from rstar.interfaces import Execution, ExecutionLimits, Executor, Proposal, Sampling, Scores, State
 from rstar.rpc import codec
-from rstar.rpc.backends import READY_SECONDS, Backend, Pool
+from rstar.rpc.backends import READY_SECONDS, Pool, Targets
 from rstar.rpc.calls import call
-from rstar.rpc.dispatch import least_outstanding, rendezvous
-from rstar.rpc.errors import CallFailed
+from rstar.rpc.dispatch import rendezvous
+from rstar.rpc.executing import Counts, Dispatcher, Executors, Method
 from rstar.v1 import (
     executor_pb2,
     executor_pb2_grpc,
@@ -34,7 +34,6 @@ QUEUE_SECONDS: Final = 120.0
 """How long a program may wait for its turn on an executor."""
 
 EXECUTOR_DEFAULT_SECONDS: Final = 5.0
-INTERNAL_RETRIES: Final = 2
 
 M = TypeVar("M")
 
@@ -129,60 +128,64 @@ class PreferenceModelClient(
         return codec.read_score_response(response)
 
 
-class ExecutorClient(
-    Client[grpc.aio.UnaryUnaryMultiCallable[executor_pb2.ExecuteRequest, executor_pb2.ExecuteResponse]]
-):
-    """``Executor`` over gRPC; a call goes where the fewest are outstanding.
+class ExecutorClient(Client[Method]):
+    """``Executor`` over gRPC, on as many executors as there are: see ``rstar.rpc.executing``.
 
-    A candidate that the executor itself failed on (INTERNAL) is run elsewhere, at most twice more.
+    ``targets`` may also be a function that returns the addresses whenever it is asked. ``tenant`` says who calls, for
+    executors that serve several fairly.
     """
 
-    def __init__(self, targets: Sequence[str], *, ready_seconds: float = READY_SECONDS) -> None:
-        super().__init__(
-            Pool(
-                "executor service",
-                "rstar.v1.ExecutorService",
-                targets,
-                lambda channel: executor_pb2_grpc.ExecutorServiceStub(channel).Execute,
-                ready_seconds,
-            ),
+    def __init__(self, targets: Targets, *, tenant: str = "", ready_seconds: float = READY_SECONDS) -> None:
+        pool: Executors = Pool(
+            "executor service",
+            "rstar.v1.ExecutorService",
+            targets,
+            lambda channel: executor_pb2_grpc.ExecutorServiceStub(channel).Execute,
             ready_seconds,
         )
-        self._turns = itertools.count()
+        super().__init__(pool, ready_seconds)
+        self._dispatcher = Dispatcher(pool, codec.read_execute_response)
+        self._tenant = tenant
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the calls so far."""
+        return self._dispatcher.counts
 
     async def execute(
         self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
     ) -> list[Execution]:
         """Run each candidate after ``steps``. Raises ``CallFailed`` or one of its kinds."""
-        executions, address = await self._execute(steps, candidates, limits, ())
-        failed_on = {address}
-        for _ in range(INTERNAL_RETRIES):
-            broken = [i for i, execution in enumerate(executions) if execution.status is ExecutionStatus.INTERNAL]
-            if not broken:
-                break
-            again, address = await self._execute(steps, [candidates[i] for i in broken], limits, failed_on)
-            failed_on = {*failed_on, address}
-            for i, execution in zip(broken, again, strict=True):
-                executions[i] = execution
-        return executions
+        return await self.execute_for(codec.problem_of(steps), steps, candidates, limits)
 
-    async def _execute(
-        self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits, avoid: Collection[str]
-    ) -> tuple[list[Execution], str]:
-        request = codec.execute_request(steps, candidates, limits)
-        seconds = execution_seconds(len(candidates), limits)
-        response, address = await call(self._pool, self._choose, request, seconds, avoid)
-        executions = codec.read_execute_response(response)
-        if len(executions) != len(candidates):
-            raise CallFailed(
-                "executor service",
-                address,
-                f"{len(candidates)} candidates were sent and {len(executions)} results came back",
-            )
-        return executions, address
+    async def execute_for(
+        self, problem: str, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
+    ) -> list[Execution]:
+        """Run each candidate after ``steps`` when it is the turn of ``problem``. Raises as ``execute`` does."""
+        prefix = codec.execute_request(steps, (), limits, self._tenant, problem)
 
-    def _choose(self, backends: Sequence[Backend[M]]) -> Backend[M]:
-        return least_outstanding(backends, next(self._turns))
+        def request(group: Sequence[int]) -> executor_pb2.ExecuteRequest:
+            return codec.with_candidates(prefix, [candidates[i] for i in group])
+
+        each = limits.seconds or EXECUTOR_DEFAULT_SECONDS
+        return await self._dispatcher.execute(
+            request, len(candidates), each, execution_seconds(len(candidates), limits)
+        )
+
+    def of(self, problem: str) -> Executor:
+        """Return this client as the executor of one problem: problems of a tenant take turns."""
+        return _ExecutorOfProblem(self, problem)
+
+
+@dataclass(frozen=True, slots=True)
+class _ExecutorOfProblem:
+    client: ExecutorClient
+    problem: str
+
+    async def execute(
+        self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
+    ) -> list[Execution]:
+        return await self.client.execute_for(self.problem, steps, candidates, limits)
 
 
 def execution_seconds(candidates: int, limits: ExecutionLimits) -> float:

@@ -6,6 +6,7 @@ program's output never fails a call. The module refuses to validate; servers ref
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -133,10 +134,17 @@ def read_score_response(message: preference_pb2.ScoreResponse) -> Scores:
     return Scores(tuple(message.scores), message.model_digest)
 
 
+def problem_of(steps: Sequence[str]) -> str:
+    """Return what stands for the problem where nobody named it: a digest of the first step, which its search shares."""
+    if not steps:
+        return ""
+    return hashlib.blake2b(steps[0].encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
 def execute_request(
-    steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
+    steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits, tenant: str = "", problem: str = ""
 ) -> executor_pb2.ExecuteRequest:
-    """Encode a call of ``Executor.execute``."""
+    """Encode a call of ``Executor.execute``, for the turn of ``problem`` among those of ``tenant``."""
     return executor_pb2.ExecuteRequest(
         steps=_texts(steps),
         candidates=_texts(candidates),
@@ -146,7 +154,17 @@ def execute_request(
             output_bytes=limits.output_bytes,
             file_mib=limits.file_mib,
         ),
+        tenant=wire_text(tenant),
+        problem=wire_text(problem),
     )
+
+
+def with_candidates(request: executor_pb2.ExecuteRequest, candidates: Sequence[str]) -> executor_pb2.ExecuteRequest:
+    """Return ``request`` with other candidates."""
+    message = executor_pb2.ExecuteRequest()
+    message.CopyFrom(request)
+    message.candidates[:] = _texts(candidates)
+    return message
 
 
 def read_execute_request(message: executor_pb2.ExecuteRequest) -> tuple[list[str], list[str], ExecutionLimits]:

@@ -1,6 +1,6 @@
 """Which server gets a call: pure decisions over what is known of the servers.
 
-Executors take the call where the fewest are outstanding. Model servers keep every call of a problem
+Executors take the call where the fewest are outstanding, and one that rests is passed over. Model servers keep every call of a problem
 on one server, for its prefix cache: rendezvous hashing (the highest random weight wins, so that a new
 server takes only its own share of the problems) with bounded load (a server far above the mean is
 passed over, after Mirrokni et al., "Consistent Hashing with Bounded Loads"). The module refuses to
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Final, Protocol, TypeVar
+
+from rstar.rpc.resting import Rest
 
 LOAD_BOUND: Final = 1.25
 """A server takes a problem's call while it would then have at most this many times the mean load."""
@@ -33,7 +35,22 @@ class Loaded(Protocol):
         ...
 
 
+class Watched(Loaded, Protocol):
+    """What more there is to see of an executor."""
+
+    @property
+    def rest(self) -> Rest:
+        """How long it is left alone."""
+        ...
+
+    @property
+    def trying(self) -> bool:
+        """Whether a suspect runs on it, which should be the only one there."""
+        ...
+
+
 B = TypeVar("B", bound=Loaded)
+W = TypeVar("W", bound=Watched)
 
 Choice = Callable[[Sequence[B]], B]
 """Chooses one of the servers that are ready (at least one)."""
@@ -47,6 +64,25 @@ def least_outstanding(backends: Sequence[B], turn: int = 0) -> B:
         if backend.outstanding < best.outstanding:
             best = backend
     return best
+
+
+def awake(backends: Sequence[W], now: float, avoid: Collection[str], alone: bool, turn: int) -> W | float:
+    """Return the least loaded of the backends that do not rest, or the seconds until the first of them wakes.
+
+    None of ``avoid`` where there is a choice. ``alone``: the call carries a suspect, and two suspects never share a
+    backend, for of two that are lost with it nobody could tell which it was. Infinity: nothing but a change helps.
+    """
+    up = [backend for backend in backends if backend.rest.until <= now]
+    up = [backend for backend in up if backend.address not in avoid] or up
+    free = [backend for backend in up if not (alone and backend.trying)]
+    if free:
+        return least_outstanding(free, turn)
+    return min((backend.rest.until - now for backend in backends if backend.rest.until > now), default=math.inf)
+
+
+def may_hedge(hedges: int, calls: int) -> bool:
+    """Say whether one more call may be doubled: one in ten, so that executors that are slow are not made slower."""
+    return hedges < 1 + calls // 10
 
 
 def rendezvous(key: str, backends: Sequence[B]) -> B:

@@ -1,8 +1,8 @@
 """The one skeleton of every service: listen, warm up, serve, drain.
 
 A server reports NOT_SERVING until its warm-up is done, and again as the first thing after SIGTERM or
-SIGINT; then it waits until clients have noticed, finishes the calls it has, and ends. A second signal
-ends it at once. The module refuses to know what is served.
+SIGINT; then it waits until clients have noticed, turns away those that have not, finishes the calls it has,
+and ends. A second signal ends it at once. The module refuses to know what is served.
 """
 
 from __future__ import annotations
@@ -23,11 +23,19 @@ from prometheus_client import start_http_server
 
 from rstar.rpc.addresses import join_address
 from rstar.rpc.logs import configure_logs
+from rstar.rpc.outcomes import PUSHBACK
 from rstar.rpc.transport import SERVER_OPTIONS
 
 DRAIN_SECONDS: Final = 30.0
 NOTICE_SECONDS: Final = 0.5
-"""Between NOT_SERVING and refusing new calls: clients that watch the health need a moment to turn away."""
+"""Between NOT_SERVING and refusing new calls: clients that watch the health need a moment to turn away.
+
+As long again new calls are told so, with UNAVAILABLE and when to come back; then the port is closed, which leaves a client
+to guess what became of a call that crossed it.
+"""
+
+COME_BACK_SECONDS: Final = 1.0
+"""What a call is told that is refused at the end: elsewhere at once, here when there may be a new server."""
 
 
 async def serve(
@@ -56,7 +64,8 @@ async def serve(
     log = structlog.get_logger()
     stopping = _stop_on_signals()
     _withdraw(ready_file)
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    gate = Gate()
+    server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[gate])
     host = host.strip("[]")
     register(server)
     state = Health(full_names)
@@ -75,7 +84,7 @@ async def serve(
                 log.info("serving", address=address)
                 await stopping.wait()
             log.info("draining", seconds=drain_seconds)
-            await drain(server, state, drain_seconds)
+            await drain(server, state, gate, drain_seconds)
         finally:
             await server.stop(0)
             if close is not None:
@@ -114,11 +123,33 @@ class Health(health.aio.HealthServicer):
             over.cancel()
 
 
-async def drain(server: grpc.aio.Server, state: Health, seconds: float) -> None:
+class Gate(grpc.aio.ServerInterceptor):
+    """Lets calls in until it is closed; from then on all but health and reflection are refused, and were not begun."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> Any:
+        """Return the handler of a call."""
+        if self.closed and not details.method.startswith("/grpc."):
+            return grpc.unary_unary_rpc_method_handler(_turn_away)
+        return await continuation(details)
+
+
+async def _turn_away(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
+    pushback = ((PUSHBACK, str(round(COME_BACK_SECONDS * 1000))),)
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "this server is about to end; call another one", pushback)
+
+
+async def drain(server: grpc.aio.Server, state: Health, gate: Gate, seconds: float) -> None:
     """Turn clients away, then finish the calls in flight; those that take longer than ``seconds`` are cancelled."""
     # A client that does not read its watch must not hold up the drain.
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(state.enter_graceful_shutdown(), NOTICE_SECONDS)
+    await asyncio.sleep(NOTICE_SECONDS)
+    gate.closed = True
     await asyncio.sleep(NOTICE_SECONDS)
     state.end_watches()
     await server.stop(seconds)

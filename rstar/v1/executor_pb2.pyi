@@ -87,6 +87,12 @@ class ExecuteRequest(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Who calls. Tenants that wait for the same executor take turns, however much each of them sends."""
+    problem: _builtins.str
+    """What the programs are for, such as the problem of a search. The problems of a tenant take turns."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Raw texts of the shared prefix, markers included."""
@@ -101,10 +107,12 @@ class ExecuteRequest(_message.Message):
         steps: _abc.Iterable[_builtins.str] | None = ...,
         candidates: _abc.Iterable[_builtins.str] | None = ...,
         limits: Global___ExecutionLimits | None = ...,
+        tenant: _builtins.str = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "limits", b"limits", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "limits", b"limits", "problem", b"problem", "steps", b"steps", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

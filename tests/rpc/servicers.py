@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,11 +138,13 @@ class ScriptedExecutor(executor_pb2_grpc.ExecutorServiceServicer):
         self.stdout = stdout
         self.calls = Calls()
         self.programs: list[str] = []
+        self.turns: set[tuple[str, str]] = set()
 
     async def Execute(self, request: executor_pb2.ExecuteRequest, context: Context) -> executor_pb2.ExecuteResponse:  # noqa: N802
         steps, candidates, limits = codec.read_execute_request(request)
         async with self.calls.count():
             self.programs += candidates
+            self.turns.add((request.tenant, request.problem))
             await self.before(context)
         if self.model is not None:
             return codec.execute_response(await self.model.execute(steps, candidates, limits))
@@ -190,7 +192,7 @@ async def running(*servicers: object, port: int = 0) -> AsyncIterator[Running]:
 
 @dataclass
 class Process:
-    """A policy server in a process of its own."""
+    """A server in a process of its own."""
 
     address: str
     process: asyncio.subprocess.Process
@@ -199,12 +201,19 @@ class Process:
         self.process.send_signal(number)
 
 
-@asynccontextmanager
-async def policy_process(*flags: str) -> AsyncIterator[Process]:
+def policy_process(*flags: str) -> AbstractAsyncContextManager[Process]:
     """Start ``tests.rpc.policy_process`` and wait until it logs that it serves."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.rpc.policy_process", *flags, stderr=asyncio.subprocess.PIPE
-    )
+    return _process("tests.rpc.policy_process", *flags)
+
+
+def executor_process(*flags: str) -> AbstractAsyncContextManager[Process]:
+    """Start ``tests.rpc.executor_process`` and wait until it logs that it serves."""
+    return _process("tests.rpc.executor_process", *flags)
+
+
+@asynccontextmanager
+async def _process(module: str, *flags: str) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, *flags, stderr=asyncio.subprocess.PIPE)
     assert process.stderr is not None
     try:
         event: dict[str, str] = {}

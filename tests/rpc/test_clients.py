@@ -15,7 +15,7 @@ from rstar.interfaces import (
     State,
 )
 from rstar.rpc.calls import ATTEMPTS
-from rstar.rpc.clients import INTERNAL_RETRIES, ExecutorClient, PolicyClient, PreferenceModelClient
+from rstar.rpc.clients import ExecutorClient, PolicyClient, PreferenceModelClient
 from rstar.rpc.errors import CallFailed, CallRefused, CallTimedOut, ServiceUnavailable
 from tests.rpc.servicers import (
     ScriptedExecutor,
@@ -133,16 +133,26 @@ async def test_a_call_that_failed_on_one_server_is_tried_on_another() -> None:
 
 async def test_only_the_candidates_the_executor_failed_on_run_again_and_elsewhere() -> None:
     bad, good = ScriptedExecutor(broken=frozenset({"b", "d"})), ScriptedExecutor(stdout="mended")
+    async with (
+        running(bad) as first,
+        running(good) as second,
+        ExecutorClient([first.address, second.address]) as executor,
+    ):
+        await _both_ready(executor)
+        for _ in range(2):  # whichever executor comes first
+            results = await executor.execute([], ["a", "b", "c", "d"], ExecutionLimits())
+            assert all(result.status is ExecutionStatus.OK for result in results)
+        assert good.programs.count("b") == 2
+
+
+async def test_a_program_that_every_executor_fails_on_runs_twice_and_is_called_crashed() -> None:
+    bad = ScriptedExecutor(broken=frozenset({"b", "d"}))
     async with running(bad) as first, ExecutorClient([first.address]) as alone:
-        statuses = [e.status for e in await alone.execute([], ["a", "b", "c", "d"], ExecutionLimits())]
-        assert statuses == [ExecutionStatus.OK, ExecutionStatus.INTERNAL, ExecutionStatus.OK, ExecutionStatus.INTERNAL]
-        assert bad.programs == ["a", "b", "c", "d"] + ["b", "d"] * INTERNAL_RETRIES
-        async with running(good) as second, ExecutorClient([first.address, second.address]) as executor:
-            await _both_ready(executor)
-            for _ in range(2):  # whichever executor comes first
-                results = await executor.execute([], ["a", "b", "c", "d"], ExecutionLimits())
-                assert all(result.status is ExecutionStatus.OK for result in results)
-            assert good.programs.count("b") == 2
+        results = await alone.execute([], ["a", "b", "c", "d"], ExecutionLimits())
+    statuses = [result.status for result in results]
+    assert statuses == [ExecutionStatus.OK, ExecutionStatus.CRASHED, ExecutionStatus.OK, ExecutionStatus.CRASHED]
+    assert results[1].reason == "given up after 2 tries; its executor failed while it ran: scripted"
+    assert sorted(bad.programs) == sorted(["a", "b", "c", "d", "b", "d"])
 
 
 async def test_all_calls_of_a_problem_reach_the_same_model_server() -> None:

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar.rpc.dispatch import LOAD_BOUND, least_outstanding, rendezvous
+from rstar.rpc.dispatch import LOAD_BOUND, awake, least_outstanding, may_hedge, rendezvous
+from rstar.rpc.resting import AWAKE, Rest, after_refusal
 
 
 @dataclass
 class Server:
     address: str
     outstanding: int = 0
+    rest: Rest = AWAKE
+    trying: bool = False
 
 
 addresses = st.lists(st.from_regex(r"10\.\d\.\d\.\d:5005\d", fullmatch=True), min_size=1, max_size=8, unique=True)
@@ -78,3 +81,47 @@ def test_a_call_spills_to_the_next_server_of_its_problem_and_comes_back(key: str
     assert rendezvous(key, idle) is rendezvous(key, rest)
     first.outstanding = 0
     assert rendezvous(key, idle) is first
+
+
+executors = st.lists(
+    st.builds(Server, st.just(""), st.integers(0, 9), st.floats(0, 9).map(lambda s: Rest(1, 0, s)), st.booleans()),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(executors, st.floats(0, 9), st.sets(st.integers(0, 7)), st.booleans(), st.integers(0, 9))
+def test_an_executor_that_rests_gets_nothing_and_the_wait_is_until_the_first_wakes(
+    servers: list[Server], now: float, avoided: set[int], alone: bool, turn: int
+) -> None:
+    for i, server in enumerate(servers):
+        server.address = str(i)
+    avoid = {str(i) for i in avoided}
+    chosen = awake(servers, now, avoid, alone, turn)
+    up = [server for server in servers if server.rest.until <= now]
+    if isinstance(chosen, float):
+        assert not up or alone
+        assert chosen == min((s.rest.until - now for s in servers if s not in up), default=math.inf)
+        return
+    assert chosen in up
+    assert not (alone and chosen.trying)
+    others = [server for server in up if server.address not in avoid]
+    assert chosen in (others or up)
+    peers = [server for server in others or up if not (alone and server.trying)]
+    assert chosen.outstanding == min(server.outstanding for server in peers)
+
+
+def test_a_suspect_waits_for_an_executor_of_its_own_rather_than_going_back() -> None:
+    here, there = Server("here"), Server("there", trying=True)
+    assert awake([here, there], 0.0, {"here"}, True, 0) == math.inf
+    assert awake([here, there], 0.0, {"here"}, False, 0) is there
+    there.rest = after_refusal(AWAKE, 0.0, 5.0)
+    assert awake([here, there], 0.0, {"here"}, True, 0) is here
+
+
+@given(st.integers(0, 1_000))
+def test_one_call_in_ten_is_doubled_at_most_beyond_the_first(calls: int) -> None:
+    hedges = 0
+    while may_hedge(hedges, calls):
+        hedges += 1
+    assert hedges <= 1 + calls / 10

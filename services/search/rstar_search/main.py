@@ -27,11 +27,14 @@ def serve(
         float, typer.Option(min=0, help="How long searches under way may still take after SIGTERM.")
     ] = 30.0,
     max_searches: Annotated[int, typer.Option(min=1, help="Searches at once; more are sent away.")] = 256,
+    tenant: Annotated[str, typer.Option(help="Whom executors see calling; tenants take turns there.")] = "",
 ) -> None:
     """Serve the search coordinator until SIGTERM."""
     try:
         asyncio.run(
-            _serve(policy, executor, ppm or [], host, port, metrics_port, ready_file, drain_seconds, max_searches)
+            _serve(
+                policy, executor, ppm or [], host, port, metrics_port, ready_file, drain_seconds, max_searches, tenant
+            )
         )
     except ValueError as error:
         typer.echo(f"search: {error}", err=True)
@@ -48,6 +51,7 @@ async def _serve(
     ready_file: Path | None,
     drain_seconds: float,
     max_searches: int,
+    tenant: str,
 ) -> None:
     import grpc
 
@@ -56,7 +60,7 @@ async def _serve(
     from rstar.v1 import search_pb2_grpc
     from rstar_search.servicer import SearchServicer
 
-    policies, executors = PolicyClient(policy), ExecutorClient(executor)
+    policies, executors = PolicyClient(policy), ExecutorClient(executor, tenant=tenant)
     scorers = PreferenceModelClient(ppm) if ppm else None
     clients = [client for client in (policies, executors, scorers) if client is not None]
 

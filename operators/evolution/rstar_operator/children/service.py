@@ -117,6 +117,9 @@ def _command(owner: Owner, configuration: Configuration, ref: ServiceRef, size: 
         options += ["--prompt", ref.prompt]
     if size.slots is not None:
         options += [_SLOTS_OPTION[ref.kind], str(size.slots)]
+    if ref.kind is ServiceKind.SEARCH:
+        # Rounds that share executors take turns on them.
+        options += ["--tenant", f"{owner.namespace}/{owner.name}"]
     for used in ref.upstream:
         options += [f"--{used.kind}", upstream_target(owner, configuration, used)]
     return ["python", "-m", f"rstar_{ref.kind}", *options]

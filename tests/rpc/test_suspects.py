@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rstar.interfaces import Execution, ExecutionStatus
+from rstar.rpc.suspects import COPIES, Suspects
+
+OK = Execution(ExecutionStatus.OK, "1\n")
+INTERNAL = Execution(ExecutionStatus.INTERNAL, reason="zygote lost")
+
+sizes = st.integers(1, 12)
+
+
+@given(sizes, st.data())
+def test_programs_that_kill_their_executor_run_twice_and_the_innocent_of_the_batch_get_their_results(
+    n: int, data: st.DataObject
+) -> None:
+    poison = data.draw(st.sets(st.integers(0, n - 1)))
+    suspects, runs = Suspects(n), Counter[int]()
+    open_copies = [tuple(range(n))]
+    while open_copies:
+        group = open_copies.pop(data.draw(st.integers(0, len(open_copies) - 1)))
+        runs.update(group)
+        if poison.intersection(group):
+            again = suspects.lost(group, "Socket closed")
+        else:
+            again = suspects.answered(group, [OK] * len(group))
+        open_copies += [(i,) for i in again]
+    assert suspects.done
+    assert max(runs.values()) <= COPIES
+    crashed = {i for i, e in enumerate(suspects.results()) if e.status is ExecutionStatus.CRASHED}
+    assert crashed == poison == set(suspects.given_up)
+
+
+@given(sizes, st.data())
+def test_internal_is_a_loss_of_that_program_alone(n: int, data: st.DataObject) -> None:
+    broken = sorted(data.draw(st.sets(st.integers(0, n - 1), min_size=1)))
+    suspects = Suspects(n)
+    assert suspects.answered(range(n), [INTERNAL if i in broken else OK for i in range(n)]) == broken
+    for i in broken:
+        assert not suspects.done
+        assert suspects.answered((i,), [INTERNAL]) == []
+    reasons = {e.reason for e in suspects.results() if e.status is ExecutionStatus.CRASHED}
+    assert reasons == {"given up after 2 tries; its executor failed while it ran: zygote lost"}
+
+
+@given(sizes, st.data())
+def test_whatever_happens_to_copies_nobody_runs_more_than_twice_and_everybody_gets_one_result(
+    n: int, data: st.DataObject
+) -> None:
+    suspects, runs = Suspects(n), Counter[int](range(n))
+    open_copies = [tuple(range(n))]
+    while not suspects.done:
+        k = data.draw(st.integers(0, len(open_copies) - 1))
+        group = open_copies[k]
+        event = data.draw(st.sampled_from(["answered", "lost", "slow", "internal"]))
+        if event == "slow":
+            again = suspects.slow(group)
+        else:
+            open_copies.pop(k)
+            if event == "lost":
+                again = suspects.lost(group, "gone")
+            else:
+                again = suspects.answered(group, [OK if event == "answered" else INTERNAL] * len(group))
+        runs.update(again)
+        open_copies += [(i,) for i in again]
+    assert max(runs.values()) <= COPIES
+    assert len(suspects.results()) == n
+    for group in open_copies:  # late answers change nothing
+        before = suspects.results()
+        assert suspects.lost(group, "late") == []
+        assert suspects.results() == before
+
+
+def test_the_first_answer_wins() -> None:
+    suspects = Suspects(2)
+    assert suspects.slow((0, 1)) == [0, 1]
+    assert suspects.answered((0,), [OK]) == []
+    late = Execution(ExecutionStatus.OK, "late")
+    assert suspects.answered((0, 1), [late, late]) == []
+    assert suspects.results() == [OK, late]
+    assert not suspects.wants((1,))
+
+
+def test_a_copy_that_reached_nobody_matters_only_if_it_was_the_last() -> None:
+    suspects = Suspects(1)
+    assert suspects.slow((0,)) == [0]
+    assert suspects.undelivered((0,))
+    assert not suspects.undelivered((0,))
