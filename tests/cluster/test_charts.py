@@ -20,6 +20,8 @@ from rstar_testbed.modules import OPENAPI_VERSIONS
 
 from rstar.cluster.names import COMPONENT, EXECUTOR_SERVICE, GRPC_PORTS, METRICS_PORT, PART_OF, service_target
 from rstar.rounds.observed import ServiceKind
+from rstar.rpc.backends import LOOK_UP_SECONDS
+from rstar.rpc.serving import NOTICE_SECONDS
 from tests.cluster.rendering import (
     CHARTS,
     COMBINATIONS,
@@ -186,6 +188,25 @@ def test_every_program_takes_the_arguments_that_it_is_given(deployment: str, pro
                 container = document["spec"]["template"]["spec"]["containers"][0]
                 assert container["command"] == ["python", "-m", deployment.replace("-", "_")]
                 command.make_context(deployment, list(container["args"]))
+
+
+def mebibytes(quantity: str) -> int:
+    return int(quantity[:-2]) * {"Mi": 1, "Gi": 1024}[quantity[-2:]]
+
+
+@pytest.mark.parametrize("name", ["default", "dev", "fixed", "gpu", "keda"])
+def test_an_executor_fits_into_its_memory_and_ends_within_its_grace(name: str) -> None:
+    pod = one(rendered(values_named(name)), "Deployment", "rstar-executor")["spec"]["template"]["spec"]
+    container, (tmp,) = pod["containers"][0], pod["volumes"]
+    flags = {flag: value for flag, _, value in (argument.partition("=") for argument in container["args"])}
+    slot = int(flags["--max-memory-mib"]) + int(flags["--snapshot-mib"])
+    files = mebibytes(tmp["emptyDir"]["sizeLimit"])
+    needed = int(flags["--slots"]) * slot + int(flags["--cache-mib"]) + files + 1024
+    assert needed <= mebibytes(container["resources"]["limits"]["memory"])
+    drain = container["lifecycle"]["preStop"]["sleep"]["seconds"] + 2 * NOTICE_SECONDS + int(flags["--drain-seconds"])
+    assert drain < pod["terminationGracePeriodSeconds"]
+    assert container["lifecycle"]["preStop"]["sleep"]["seconds"] > LOOK_UP_SECONDS
+    assert int(flags["--drain-seconds"]) > float(flags["--max-seconds"])
 
 
 @pytest.mark.parametrize(
