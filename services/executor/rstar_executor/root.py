@@ -79,6 +79,8 @@ def become(plan: Plan, area: Area, voice: socket.socket, proc: int) -> NoReturn:
         listener = syscalls.restrict(
             signals_kept_in=plan.contained or plan.landlock_abi >= landlock.SIGNALS_ABI, files_apart=plan.contained
         )
+        # Building the filter has left holes.
+        _settle_heap()
         # Standard output is replaced by the warden for every program.
         voice.sendmsg([b"ready"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener]))])
         os.close(listener)
@@ -127,6 +129,13 @@ def _apart(abi: int) -> Callable[[], None]:
         return lambda: None
     scopes = landlock.scopes()
     return lambda: landlock.enter_scopes(scopes)
+
+
+def _settle_heap() -> None:
+    """Have the C library merge what is free in its heap: else the first large allocation does, in every fork anew."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(ctypes.c_size_t(0))
 
 
 def _collapse(proc: int) -> None:
