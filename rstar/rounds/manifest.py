@@ -42,7 +42,8 @@ class Manifest(BaseModel):
     stage: Stage
     round: str
     seed: int
-    code_version: str = Field(default_factory=lambda: version("rstar"))
+    # Validated: while the package is being installed anew it has no version, and nobody could read the manifest.
+    code_version: str = Field(default_factory=lambda: version("rstar"), validate_default=True)
     spec_digest: Sha256
     inputs: dict[str, ManifestRef] = Field(default_factory=dict)
     sources: dict[str, str] = Field(default_factory=dict)

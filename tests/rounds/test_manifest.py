@@ -34,6 +34,15 @@ def finished(store: Store, folder: Path) -> tuple[StageRun, ManifestRef, Manifes
     return run, ref, manifest
 
 
+def test_no_manifest_is_written_that_could_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderStore(tmp_path / "store")
+    # As the library answers while the package is being replaced.
+    monkeypatch.setattr("rstar.rounds.manifest.version", lambda _name: None)
+    with pytest.raises(ValueError, match="code_version"):
+        finished(store, tmp_path)
+    assert not [key for key in store.list("") if key.endswith("manifest.json")]
+
+
 def test_equal_work_gives_equal_bytes_whatever_the_order(tmp_path: Path) -> None:
     _, one, manifest = finished(FolderStore(tmp_path / "a"), tmp_path / "1")
     _, other, _ = finished(FolderStore(tmp_path / "b"), tmp_path / "2")
