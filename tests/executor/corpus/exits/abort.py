@@ -1,0 +1,4 @@
+# Aborts.
+# expect: crashed
+import os
+os.abort()

@@ -1,0 +1,4 @@
+# Raises what is no Exception.
+# expect: exception
+class E(BaseException): pass
+raise E('x')

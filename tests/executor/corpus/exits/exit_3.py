@@ -1,0 +1,4 @@
+# Leaves with a code.
+# expect: exception
+import sys
+sys.exit(3)

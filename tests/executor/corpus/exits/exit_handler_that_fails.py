@@ -1,0 +1,6 @@
+# An exit handler raises; Python reports it and ends well.
+# expect: ok
+# stdout: done
+import atexit
+atexit.register(lambda: 1 / 0)
+print("done")

@@ -1,0 +1,4 @@
+# Leaves with a text.
+# expect: exception
+import sys
+sys.exit('no')

@@ -1,0 +1,4 @@
+# Finalises the interpreter under the runner.
+# expect: crashed ok
+import ctypes
+ctypes.PyDLL(None).Py_FinalizeEx()

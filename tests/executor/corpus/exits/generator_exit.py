@@ -1,0 +1,3 @@
+# Raises what ends a generator.
+# expect: exception
+raise GeneratorExit

@@ -1,0 +1,3 @@
+# Raises what Ctrl-C raises.
+# expect: exception
+raise KeyboardInterrupt

@@ -1,0 +1,4 @@
+# Kills itself.
+# expect: crashed
+import os
+os.kill(os.getpid(), 9)

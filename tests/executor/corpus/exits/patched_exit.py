@@ -1,0 +1,5 @@
+# Patches the functions by which the runner may leave.
+# expect: exception crashed
+import os, sys
+os._exit = sys.exit = os.abort = os.kill = lambda *_: None
+1 / 0

@@ -1,0 +1,4 @@
+# Reads where nothing is.
+# expect: crashed
+import ctypes
+ctypes.string_at(0)

@@ -1,0 +1,6 @@
+# Reads where nothing is, in a thread.
+# expect: crashed
+import ctypes, threading
+thread = threading.Thread(target=ctypes.string_at, args=(0,))
+thread.start()
+thread.join()

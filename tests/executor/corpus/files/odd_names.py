@@ -1,0 +1,7 @@
+# Files with names that are no text.
+# expect: ok
+# stdout: 6
+import os
+for name in (b"\xff\xfe", b"new\nline", b"-rf", b"x" * 255, b"\x1b[2J", " ".encode()):
+    open(name, "w").close()
+print(len(os.listdir()))

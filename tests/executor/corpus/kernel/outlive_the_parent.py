@@ -1,0 +1,8 @@
+# Asks not to die with its parent.
+# expect: ok
+# stdout: refused
+import ctypes, os, platform
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+
+print("LEAKED" if libc.prctl(1, 0, 0, 0, 0) == 0 else "refused")

@@ -1,0 +1,9 @@
+# A file that lives in memory alone and counts for no limit on address space.
+# expect: ok
+# stdout: refused
+import os
+try:
+    os.memfd_create("rstar-corpus")
+    print("LEAKED")
+except OSError:
+    print("refused")

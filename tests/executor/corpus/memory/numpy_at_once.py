@@ -1,0 +1,5 @@
+# An array of numpy's too large.
+# expect: memory
+# limits: memory_mib=96 seconds=5
+import numpy
+numpy.ones(10**10)

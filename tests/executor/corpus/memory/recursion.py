@@ -1,0 +1,4 @@
+# Endless recursion.
+# expect: exception
+def f(): return f()
+f()

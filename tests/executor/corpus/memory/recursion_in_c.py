@@ -1,0 +1,9 @@
+# Recursion through C with the limit lifted: the stack ends first.
+# expect: crashed memory exception
+# limits: memory_mib=96 seconds=5
+import sys
+sys.setrecursionlimit(2**31 - 1)
+class C:
+    def __repr__(self):
+        return repr(self)
+repr(C())

@@ -1,0 +1,11 @@
+# An event loop of asyncio, which needs a pair of sockets; whatever becomes of it, it stays inside.
+# expect: ok exception
+import asyncio
+async def main():
+    await asyncio.sleep(0)
+    try:
+        await asyncio.open_connection("127.0.0.1", 22)
+        print("LEAKED")
+    except OSError:
+        print("refused")
+asyncio.run(main())

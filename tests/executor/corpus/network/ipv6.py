@@ -1,0 +1,9 @@
+# Opens a socket of IPv6.
+# expect: ok
+# stdout: refused
+import socket
+try:
+    socket.socket(socket.AF_INET6)
+    print('LEAKED')
+except OSError:
+    print('refused')

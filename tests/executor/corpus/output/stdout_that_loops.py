@@ -1,0 +1,11 @@
+# Leaves an object in place of standard output whose flush never ends.
+# expect: timeout ok
+# limits: seconds=0.3
+import sys
+class Slow:
+    def write(self, text):
+        return len(text)
+    def flush(self):
+        while True:
+            pass
+sys.stdout = Slow()

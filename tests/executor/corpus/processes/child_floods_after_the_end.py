@@ -1,0 +1,7 @@
+# A child goes on printing when the program has ended.
+# expect: ok output_limit
+# limits: output_bytes=4096
+import os
+if os.fork() == 0:
+    while True:
+        os.write(1, b"x" * 1000)

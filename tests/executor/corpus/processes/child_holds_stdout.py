@@ -1,0 +1,7 @@
+# A child keeps standard output open after the program's end, to hold its result back.
+# expect: ok
+# stdout: done
+import os, time
+if os.fork() == 0:
+    time.sleep(1000)
+print("done")

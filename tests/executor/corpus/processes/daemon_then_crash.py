@@ -1,0 +1,11 @@
+# Starts a daemon and crashes, so that its end looks different.
+# expect: crashed
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(1000)
+    os._exit(0)
+os.wait()
+os.abort()

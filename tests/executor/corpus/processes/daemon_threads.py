@@ -1,0 +1,11 @@
+# Two thousand threads that nobody waits for.
+# expect: ok
+# stdout: done
+# limits: seconds=5
+import threading, time
+try:
+    for _ in range(2000):
+        threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+except (RuntimeError, MemoryError):
+    pass
+print("done")

@@ -1,0 +1,10 @@
+# An exit handler starts a daemon when the program is over already.
+# expect: ok
+# stdout: done
+import atexit, os, time
+def late():
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(1000)
+atexit.register(late)
+print("done")

@@ -1,0 +1,4 @@
+# Removes every builtin.
+# expect: ok exception crashed
+import builtins
+vars(builtins).clear()

@@ -1,0 +1,5 @@
+# Sets variables of the environment that interpreters obey.
+# expect: ok
+import os
+os.environ.update(PYTHONPATH=".", PYTHONSTARTUP="evil.py", LD_PRELOAD="./evil.so", PYTHONHASHSEED="7")
+os.putenv("RSTAR", "x")

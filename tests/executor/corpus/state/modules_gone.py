@@ -1,0 +1,4 @@
+# Empties the table of modules.
+# expect: ok exception crashed
+import sys
+sys.modules.clear()

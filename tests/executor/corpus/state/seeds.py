@@ -1,0 +1,6 @@
+# Seeds every source of chance, and draws from it.
+# expect: ok
+import random
+random.seed(7)
+[random.random() for _ in range(1000)]
+random.SystemRandom = None

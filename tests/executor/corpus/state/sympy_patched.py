@@ -1,0 +1,8 @@
+# Changes sympy: numbers that it keeps, caches, functions.
+# expect: ok
+import sympy
+from sympy.core import cache
+sympy.simplify = sympy.solve = lambda *_, **__: 42
+sympy.Integer.__add__ = lambda *_: sympy.Integer(5)
+cache.clear_cache()
+sympy.symbols = None

@@ -1,0 +1,5 @@
+# Turns every warning into an error.
+# expect: ok
+import warnings
+warnings.simplefilter("error")
+warnings.showwarning = None

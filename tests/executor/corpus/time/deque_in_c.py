@@ -1,0 +1,5 @@
+# An endless loop in C that never comes back to the interpreter.
+# expect: timeout
+# limits: seconds=0.3
+import collections, itertools
+collections.deque(itertools.repeat(None), maxlen=0)

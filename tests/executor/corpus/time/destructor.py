@@ -1,0 +1,9 @@
+# An object whose destructor never ends, destroyed at the program's end or never.
+# expect: ok timeout
+# limits: seconds=0.3
+class Last:
+    def __del__(self):
+        while True:
+            pass
+last = Last()
+del last

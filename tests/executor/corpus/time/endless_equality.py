@@ -1,0 +1,8 @@
+# A comparison that never ends inside of a sort in C.
+# expect: timeout
+# limits: seconds=0.3
+class Slow:
+    def __lt__(self, other):
+        while True:
+            pass
+sorted([Slow(), Slow()])

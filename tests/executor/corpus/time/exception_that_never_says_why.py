@@ -1,0 +1,8 @@
+# An exception whose text never comes.
+# expect: timeout
+# limits: seconds=0.3
+class E(Exception):
+    def __str__(self):
+        while True:
+            pass
+raise E
