@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from minio import Minio
 
+from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
 from tests.rounds.conftest import s3  # noqa: F401 - a fixture
+from tests.rpc.servicers import ScriptedExecutor, running
 
 FILES = Path(__file__).parents[2] / "charts" / "rstar" / "files"
 
@@ -58,27 +61,44 @@ def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("flags", "code"), [((), 0), (("--isolated",), 1)])
-def test_the_check_tells_when_programs_reach_the_network(executor: str, flags: tuple[str, ...], code: int) -> None:
+def test_the_check_tells_when_the_cluster_enforces_no_policies(
+    executor: str, flags: tuple[str, ...], code: int
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as api:
-        port = str(api.getsockname()[1])
-        done = run(
-            "check_executor.py", executor, *flags, KUBERNETES_SERVICE_HOST="127.0.0.1", KUBERNETES_SERVICE_PORT=port
-        )
+        port = api.getsockname()[1]
+        done = check(executor, port, *flags)
     assert done.returncode == code
-    assert f"the executor at {executor} runs programs" in done.stdout
-    assert f"a program reached 127.0.0.1:{port} from the executor" in (done.stderr if code else done.stdout)
+    assert done.stdout.startswith(f"the executor at {executor} runs programs\nits programs cannot reach the network\n")
+    assert f"this pod reached 127.0.0.1:{port}" in (done.stderr if code else done.stdout)
 
 
-def test_the_check_is_content_when_they_do_not(executor: str) -> None:
+def test_the_check_is_content_when_nobody_reaches_anything(executor: str) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        port = str(closed.getsockname()[1])
-        done = run(
-            "check_executor.py",
-            executor,
-            "--isolated",
-            KUBERNETES_SERVICE_HOST="127.0.0.1",
-            KUBERNETES_SERVICE_PORT=port,
-        )
+        done = check(executor, closed.getsockname()[1], "--isolated")
     assert done.returncode == 0, done.stderr
-    assert "its programs cannot reach the network" in done.stdout
+    assert "neither can coordinators" in done.stdout
+
+
+async def test_the_check_fails_where_a_program_reaches_the_network() -> None:
+    class Open:
+        async def execute(
+            self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
+        ) -> list[Execution]:
+            said = ["connected" if "socket" in candidate else "24" for candidate in candidates]
+            return [Execution(ExecutionStatus.OK, text) for text in said]
+
+    async with running(ScriptedExecutor(model=Open())) as server:
+        done = await asyncio.to_thread(check, server.address, 1)
+    assert done.returncode == 1
+    assert "a program reached 127.0.0.1:1 from the executor" in done.stderr
+
+
+def check(executor: str, port: int, *flags: str) -> subprocess.CompletedProcess[str]:
+    return run(
+        "check_executor.py",
+        executor,
+        *flags,
+        KUBERNETES_SERVICE_HOST="127.0.0.1",
+        KUBERNETES_SERVICE_PORT=str(port),
+    )

@@ -35,7 +35,7 @@ def chart(testbed: Testbed, namespace: str, kubelet: StartKubelet) -> str:
 
 
 def test_helm_test_runs_a_program_and_tells_where_policies_are_not_enforced(testbed: Testbed, chart: str) -> None:
-    # The testbed enforces none, so that the program that tries gets out.
+    # The testbed enforces none, so that the pod that tries gets out.
     with pytest.raises(CommandError, match="pod rstar-test-executor failed"):
         testbed.helm("test", "r", "-n", chart, "--timeout=100s")
     log = testbed.kubectl("logs", "rstar-test-executor", "-n", chart)
