@@ -8,11 +8,14 @@ Standard library only: this runs inside the interpreters.
 
 from __future__ import annotations
 
+import builtins
 import marshal
 import mmap
 from typing import Final, NamedTuple
 
 from rstar_executor.sandbox.limits import Limits
+
+globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can patch
 
 UNPREPARED, RUNNING, OK, EXCEPTION, MEMORY, SYNTAX = range(6)
 """How far a program came. SYNTAX: not run, as its text does not compile."""
@@ -41,15 +44,13 @@ class Area:
 
     def __init__(self) -> None:
         self._map = mmap.mmap(-1, _COMMAND + COMMAND_BYTES)
-        self._used = 0
 
     def order(self, command: Command) -> None:
         """Write what is to be run, for the next fork to read. Raises ``ValueError`` when it is too long."""
         data = marshal.dumps((tuple(command.limits), *command[1:]))
         if len(data) > COMMAND_BYTES:
             raise ValueError(f"a program of {len(data)} bytes")
-        self._used = _COMMAND + len(data)
-        self._map[_COMMAND : self._used] = data
+        self._map[_COMMAND : _COMMAND + len(data)] = data
 
     def ordered(self) -> Command:
         """Read what is to be run."""
@@ -88,13 +89,8 @@ class Area:
         return self._map[_TRACEBACK : _TRACEBACK + TRACEBACK_BYTES].split(b"\0", 1)[0]
 
     def wipe(self) -> None:
-        """Leave nothing of one program for the next."""
-        if self._map[_REASON] or self._map[_TRACEBACK]:
-            self._map[:_COMMAND] = bytes(_COMMAND)
-        self._map[:_REASON] = bytes(_REASON)
-        if self._used:
-            self._map[_COMMAND : self._used] = bytes(self._used - _COMMAND)
-            self._used = 0
+        """Leave nothing of one program for the next, wherever it wrote."""
+        self._map.madvise(mmap.MADV_REMOVE)
 
     def _text(self, start: int, size: int, text: str) -> None:
         if text:

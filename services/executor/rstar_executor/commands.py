@@ -142,7 +142,7 @@ async def _run(programs: Sequence[Program], limits: ExecutionLimits, slots: int 
         if program.rejection:
             return Execution(ExecutionStatus.REJECTED, reason=program.rejection)
         async with under_way:
-            (execution,) = await executor.execute([], [program.text], limits)
+            (execution,) = await executor.run([program.text], limits)
         return execution
 
     try:

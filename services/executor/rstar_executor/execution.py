@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from rstar_executor import area as notes
@@ -48,10 +49,13 @@ class Ended(NamedTuple):
 
 
 class Executions:
-    """Runs one program at a time; ``control`` is the socket on which the batch may be interrupted."""
+    """Runs one program at a time.
 
-    def __init__(self, control: int, area: Area, processes: Processes) -> None:
-        self._control, self._area, self._processes = control, area, processes
+    ``control`` is the socket on which the batch may be interrupted, ``known`` returns the processes that are no program.
+    """
+
+    def __init__(self, control: int, area: Area, processes: Processes, known: Callable[[], Collection[int]]) -> None:
+        self._control, self._area, self._processes, self._known = control, area, processes, known
         self._killed_for_memory = processes.killed_for_memory()
 
     def run(self, start: Resting, root: Root, command: Command) -> Ended:
@@ -98,7 +102,8 @@ class Executions:
                 continue
             if words.speaker == start.pid:
                 start.call = words.call
-                if words.said > 0 and not self._processes.is_child(words.said):
+                fresh = words.said not in self._known() and self._processes.is_child(words.said)
+                if words.said > 0 and not fresh:
                     break
                 return words.said, early
             early.append(words)

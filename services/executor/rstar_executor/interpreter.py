@@ -9,10 +9,10 @@ ended and how. Standard library only: this runs inside the sandbox. It refuses t
 from __future__ import annotations
 
 import atexit
+import builtins
 import gc
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -21,6 +21,8 @@ from rstar_executor import runner
 from rstar_executor.area import OK, SYNTAX, Area, Command
 from rstar_executor.sandbox import identity, limits
 from rstar_executor.sandbox.kernel import fork_sibling
+
+globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can patch
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
@@ -77,10 +79,8 @@ def _enter_program(command: Command, enter: Callable[[], None]) -> None:
 
 
 def _end(ending: runner.Ending, command: Command) -> None:
-    source = "\n" * command.line + "".join(command.steps)
-    stdout = sys.stdout
-    runner.shut_down(ending, source)
-    runner.flush(ending, source, stdout)
+    runner.shut_down()
+    runner.flush(ending, "\n" * command.line + "".join(command.steps))
 
 
 class _Rests:

@@ -1,6 +1,7 @@
 """From what was seen of a program to its status: a pure function on plain data.
 
-Standard library only: this runs inside the warden. It refuses to believe a program where the kernel says otherwise.
+Standard library only: this runs inside the warden. It refuses to believe a program where the kernel says otherwise,
+and never answers ``internal``: that is retried elsewhere, and a program could ask for it.
 """
 
 from __future__ import annotations
@@ -41,8 +42,6 @@ def judge(seen: Seen, limits: Limits) -> tuple[int, bytes]:
         return OK, b""
     if os.WIFSIGNALED(seen.wait_status):
         return _killed(os.WTERMSIG(seen.wait_status), seen, limits)
-    if seen.state == area.UNPREPARED:
-        return INTERNAL, b"the program's process could not be set up"
     code = os.WEXITSTATUS(seen.wait_status)
     status = _FROM_NOTE.get(seen.state)
     if code != 0 or status is None:
@@ -55,8 +54,6 @@ def _killed(number: int, seen: Seen, limits: Limits) -> tuple[int, bytes]:
         return TIMEOUT, f"not finished after {limits.seconds:g} s".encode()
     if number == signal.SIGKILL and seen.killed_for_memory:
         return MEMORY, b"killed: the machine ran out of memory"
-    if seen.state == area.UNPREPARED:
-        return INTERNAL, b"the program's process was killed before the program began"
     try:
         name = signal.Signals(number).name
     except ValueError:

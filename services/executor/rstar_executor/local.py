@@ -80,8 +80,14 @@ class LocalExecutor:
 
         Raises ``ValueError`` for what no server could run and ``OverloadedError`` when too many calls wait.
         """
+        return await self._run(*codes_of(steps, candidates), limits)
+
+    async def run(self, programs: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
+        """Run whole programs, as they are: no marker is looked for. Raises as ``execute`` does."""
+        return await self._run([], programs, limits)
+
+    async def _run(self, codes: Sequence[str], own: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
         limits = bounded(limits, self._maximum)
-        codes, own = codes_of(steps, candidates)
         prefix = "".join(codes)
         executions = [self._answer(prefix + code, limits) for code in own]
         for kind in Kind:

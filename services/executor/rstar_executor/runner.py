@@ -18,8 +18,12 @@ from typing import Any
 from rstar_executor import area
 from rstar_executor.sandbox.limits import release_last_words
 
+globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can patch
+
 FILENAME = "<program>"
 _REASON_CHARACTERS = 300
+_STDOUT = sys.stdout
+_NAME_OF = type.__dict__["__name__"].__get__
 
 
 class Ending:
@@ -59,24 +63,23 @@ def run_steps(steps: Sequence[str], line: int, names: dict[str, Any]) -> Ending:
     except BaseException as error:
         ending.note(area.SYNTAX, error, source)
         return ending
-    stdout = sys.stdout
     for code in codes:
         guard(ending, source, exec, code, names)
-        flush(ending, source, stdout)
+        flush(ending, source)
         if ending.state != area.OK:
             break
     return ending
 
 
 def guard(ending: Ending, source: str, function: Any, *arguments: Any) -> None:
-    """Call ``function`` and note what gets out of it."""
+    """Call ``function`` and note what gets out of it. Raises ``SystemExit`` where a program ends itself well."""
     try:
         function(*arguments)
     except SystemExit as error:
-        if error.code is not None and error.code != 0:
-            ending.note(area.EXCEPTION, error, source)
-        else:
+        code = error.code
+        if code is None or (type(code) in (int, bool) and code == 0):
             raise
+        ending.note(area.EXCEPTION, error, source)
     except MemoryError as error:
         release_last_words()
         ending.note(area.MEMORY, error, source)
@@ -84,29 +87,27 @@ def guard(ending: Ending, source: str, function: Any, *arguments: Any) -> None:
         ending.note(area.EXCEPTION, error, source)
 
 
-def flush(ending: Ending, source: str, stdout: Any) -> None:
+def flush(ending: Ending, source: str) -> None:
     """Flush standard output; output that cannot be written is an exception."""
     try:
-        stdout.flush()
+        _STDOUT.flush()
     except ValueError:  # the program closed it
         pass
     except OSError as error:
         ending.note(area.EXCEPTION, error, source)
 
 
-def shut_down(ending: Ending, source: str) -> None:
-    """Do what the interpreter does at its end, which ``os._exit`` skips: threads, exit handlers, buffers."""
+def shut_down() -> None:
+    """Do what the interpreter does at its end, which ``os._exit`` skips; what gets out of it changes nothing there."""
+    threading = sys.modules.get("threading")
+    for last in (getattr(threading, "_shutdown", None), atexit._run_exitfuncs, _flush_replacement):
+        if last is not None:
+            with contextlib.suppress(BaseException):
+                last()
 
-    def last() -> None:
-        threading = sys.modules.get("threading")
-        if threading is not None:
-            threading._shutdown()
-        atexit._run_exitfuncs()
-        with contextlib.suppress(AttributeError, ValueError):  # replaced by something else, or closed
-            sys.stdout.flush()
 
-    with contextlib.suppress(SystemExit):
-        guard(ending, source, last)
+def _flush_replacement() -> None:
+    sys.stdout.flush()
 
 
 def _compiled(steps: Sequence[str], line: int) -> list[types.CodeType]:
@@ -127,24 +128,25 @@ def _compiled(steps: Sequence[str], line: int) -> list[types.CodeType]:
 
 def describe(error: BaseException) -> str:
     """Return one line for the model, e.g. ``ZeroDivisionError: division by zero (line 3)``."""
-    line = None
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == FILENAME:
-            line = traceback.tb_lineno
-        traceback = traceback.tb_next
+    line, name, text = None, "Exception", ""
     try:
+        name = _NAME_OF(type(error))
+        traceback = error.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code.co_filename == FILENAME:
+                line = traceback.tb_lineno
+            traceback = traceback.tb_next
         if isinstance(error, SyntaxError) and error.filename == FILENAME:
-            text, line = error.msg, error.lineno
+            text, line = str(error.msg), error.lineno
         else:
             text = str(error)
+        # An exact text: a class of the program's own could do anything when it is cut.
+        text = " ".join("".join((text, ""))[: 4 * _REASON_CHARACTERS].replace("\0", " ").split())
     except BaseException:
         text = ""
-    text = " ".join(text[: 4 * _REASON_CHARACTERS].replace("\0", " ").split())
     if len(text) > _REASON_CHARACTERS:
         text = f"{text[:_REASON_CHARACTERS]}..."
-    name = type(error).__name__
-    where = f" (line {line})" if line is not None else ""
+    where = f" (line {line})" if type(line) is int else ""
     return f"{name}: {text}{where}" if text else f"{name}{where}"
 
 

@@ -39,8 +39,8 @@ class Warden:
         self, control: int, area: Area, roots: Roots, processes: Processes, scratch: Scratch, snapshot_bytes: int
     ) -> None:
         self._control, self._roots, self._processes, self._scratch = control, roots, processes, scratch
-        self._executions = Executions(control, area, processes)
         self._snapshots = Snapshots(snapshot_bytes, MOST_SNAPSHOTS)
+        self._executions = Executions(control, area, processes, self._known)
         self._keeps = snapshot_bytes > 0
         self._resumed = 0
 
@@ -134,9 +134,12 @@ class Warden:
         for lost in self._snapshots.drop(key):
             self._processes.end_later(lost.pid)
 
+    def _known(self) -> set[int]:
+        return self._roots.pids() | self._snapshots.pids()
+
     def _tidy(self) -> None:
         """Leave nothing of the program that ran."""
-        if not self._processes.sweep(self._roots.pids() | self._snapshots.pids()):
+        if not self._processes.sweep(self._known()):
             self._snapshots.clear()
             self._processes.end_all()
             raise RootLostError("a program could only be ended together with everything else")
