@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ class Ended:
     err: str
 
 
-def rstar(*arguments: str, cwd: Path | None = None) -> Ended:
+def rstar(*arguments: str, cwd: Path | None = None, environment: Mapping[str, str] = PLAIN) -> Ended:
     done = subprocess.run(
-        [*RSTAR, *arguments], capture_output=True, text=True, timeout=60, env=PLAIN, cwd=cwd, check=False
+        [*RSTAR, *arguments], capture_output=True, text=True, timeout=60, env=environment, cwd=cwd, check=False
     )
     return Ended(done.returncode, done.stdout, done.stderr)
 
@@ -92,6 +92,25 @@ def test_installed_services_are_listed_and_unknown_ones_refused() -> None:
     assert "search" in rstar("serve", "--help").out
     assert "--policy" in rstar("serve", "search", "--help").out
     assert rstar("serve", "nonsense").code == 2
+
+
+def test_a_part_that_is_installed_brings_its_command_and_one_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
+    info = tmp_path / "part_of_a_lab-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: part-of-a-lab\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[rstar.commands]\nlab = part_of_a_lab:app\ngone = no_such_module:app\n")
+    (tmp_path / "part_of_a_lab.py").write_text(
+        "import typer\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def say() -> None: print('said')\n"
+        "@app.command()\n"
+        "def other() -> None: ...\n"
+    )
+    environment = {**PLAIN, "PYTHONPATH": str(tmp_path)}
+    assert "lab" in rstar("--help", environment=environment).out
+    assert rstar("lab", "say", environment=environment).out == "said\n"
+    refused(rstar("gone", environment=environment), "the command gone cannot be loaded", "no_such_module")
 
 
 def test_games_are_made_disjoint_and_read_back(tmp_path: Path) -> None:
