@@ -1,10 +1,10 @@
 """Which server gets a call: pure decisions over what is known of the servers.
 
-Executors take the call where the fewest are outstanding, and one that rests is passed over. Model servers keep every call of a problem
-on one server, for its prefix cache: rendezvous hashing (the highest random weight wins, so that a new
-server takes only its own share of the problems) with bounded load (a server far above the mean is
-passed over, after Mirrokni et al., "Consistent Hashing with Bounded Loads"). The module refuses to
-know what a connection is.
+Executors take the call where the fewest are outstanding, or a few more where the problem's interpreters rest; one
+that failed is passed over for a while. Model servers keep every call of a problem on one server, for its prefix
+cache: rendezvous hashing (the highest random weight wins, so that a new server takes only its own share of the
+problems) with bounded load (a server far above the mean is passed over, after Mirrokni et al., "Consistent Hashing
+with Bounded Loads"). The module refuses to know what a connection is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, Protocol, TypeVar
 
 from rstar.rpc.resting import Rest
@@ -66,8 +66,12 @@ def least_outstanding(backends: Sequence[B], turn: int = 0) -> B:
     return best
 
 
-def awake(backends: Sequence[W], now: float, avoid: Collection[str], alone: bool, turn: int) -> W | float:
-    """Return the least loaded of the backends that do not rest, or the seconds until the first of them wakes.
+def awake(
+    backends: Sequence[W], now: float, avoid: Collection[str], alone: bool, turn: int, key: str = ""
+) -> W | float:
+    """Return one of the least loaded of the backends that do not rest, or the seconds until the first of them wakes.
+
+    The calls of ``key`` go to one of them, which still has the interpreters of its steps, while its load allows.
 
     None of ``avoid`` where there is a choice. ``alone``: the call carries a suspect, and two suspects never share a
     backend, for of two that are lost with it nobody could tell which it was. Infinity: nothing but a change helps.
@@ -76,7 +80,11 @@ def awake(backends: Sequence[W], now: float, avoid: Collection[str], alone: bool
     up = [backend for backend in up if backend.address not in avoid] or up
     free = [backend for backend in up if not (alone and backend.trying)]
     if free:
-        return least_outstanding(free, turn)
+        least = least_outstanding(free, turn)
+        if not key or alone:
+            return least
+        home = max(free, key=partial(_weight_of, key))
+        return home if home.outstanding <= least.outstanding + max(1, least.outstanding // 4) else least
     return min((backend.rest.until - now for backend in backends if backend.rest.until > now), default=math.inf)
 
 
@@ -95,10 +103,13 @@ def rendezvous(key: str, backends: Sequence[B]) -> B:
         return backends[0]
     total = sum(backend.outstanding for backend in backends) + 1
     bound = max(1, math.ceil(LOAD_BOUND * total / len(backends)))
-    encoded = key.encode("utf-8", "surrogatepass")
     within = [backend for backend in backends if backend.outstanding < bound]
     # Never empty: not every backend can be above the mean.
-    return max(within, key=lambda backend: _weight(encoded, backend.address))
+    return max(within, key=partial(_weight_of, key))
+
+
+def _weight_of(key: str, backend: Loaded) -> bytes:
+    return _weight(key.encode("utf-8", "surrogatepass"), backend.address)
 
 
 def _weight(key: bytes, address: str) -> bytes:

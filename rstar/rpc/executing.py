@@ -105,8 +105,8 @@ class Dispatcher:
         self.counts.calls += 1
         return await _Call(self, request, candidates, program_seconds, seconds).run()
 
-    async def place(self, avoid: Collection[str], alone: bool, deadline: float) -> Backend[Method]:
-        """Wait for an executor that may be given a call. Raises ``ServiceUnavailable`` or ``CallTimedOut``."""
+    async def place(self, avoid: Collection[str], alone: bool, deadline: float, problem: str) -> Backend[Method]:
+        """Wait for an executor that may be given a call of ``problem``. Raises ``ServiceUnavailable`` or ``CallTimedOut``."""
         loop = asyncio.get_running_loop()
         while True:
             left = deadline - loop.time()
@@ -115,7 +115,7 @@ class Dispatcher:
             if not self.pool.ready:
                 await self.pool.wait_ready(min(left, self.pool.ready_seconds))
                 continue
-            chosen = awake(self.pool.ready, loop.time(), avoid, alone, next(self.turns))
+            chosen = awake(self.pool.ready, loop.time(), avoid, alone, next(self.turns), problem)
             if isinstance(chosen, Backend):
                 return chosen
             await self.pool.change(min(left, chosen * random.uniform(1.0, 1.2) + 0.001))
@@ -205,7 +205,7 @@ class _Call:
         last: CallFailed | None = None
         while True:
             try:
-                backend = await self._shared.place(copy.shunned(), copy.alone, self._deadline)
+                backend = await self._shared.place(copy.shunned(), copy.alone, self._deadline, message.problem)
             except CallTimedOut as error:
                 raise last or error from None
             sent = self._loop.time()

@@ -90,14 +90,14 @@ executors = st.lists(
 )
 
 
-@given(executors, st.floats(0, 9), st.sets(st.integers(0, 7)), st.booleans(), st.integers(0, 9))
+@given(executors, st.floats(0, 9), st.sets(st.integers(0, 7)), st.booleans(), st.integers(0, 9), st.text())
 def test_an_executor_that_rests_gets_nothing_and_the_wait_is_until_the_first_wakes(
-    servers: list[Server], now: float, avoided: set[int], alone: bool, turn: int
+    servers: list[Server], now: float, avoided: set[int], alone: bool, turn: int, key: str
 ) -> None:
     for i, server in enumerate(servers):
         server.address = str(i)
     avoid = {str(i) for i in avoided}
-    chosen = awake(servers, now, avoid, alone, turn)
+    chosen = awake(servers, now, avoid, alone, turn, key)
     up = [server for server in servers if server.rest.until <= now]
     if isinstance(chosen, float):
         assert not up or alone
@@ -108,7 +108,22 @@ def test_an_executor_that_rests_gets_nothing_and_the_wait_is_until_the_first_wak
     others = [server for server in up if server.address not in avoid]
     assert chosen in (others or up)
     peers = [server for server in others or up if not (alone and server.trying)]
-    assert chosen.outstanding == min(server.outstanding for server in peers)
+    least = min(server.outstanding for server in peers)
+    assert chosen.outstanding <= least + (max(1, least // 4) if key and not alone else 0)
+
+
+@given(st.text(min_size=1), loads, st.integers(0, 9), st.integers(0, 9))
+def test_calls_of_a_problem_meet_their_interpreters_again_while_the_load_allows(
+    key: str, loads: list[int], turn: int, other: int
+) -> None:
+    idle = servers([0] * len(loads))
+    home = awake(idle, 0.0, (), False, turn, key)
+    assert home is awake(idle, 0.0, (), False, other, key)
+    assert isinstance(home, Server)
+    home.outstanding = 1
+    assert awake(idle, 0.0, (), False, turn, key) is home
+    home.outstanding = 2
+    assert (awake(idle, 0.0, (), False, turn, key) is home) == (len(idle) == 1)
 
 
 def test_a_suspect_waits_for_an_executor_of_its_own_rather_than_going_back() -> None:
