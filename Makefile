@@ -58,6 +58,10 @@ bench: setup  ## Benchmarks, as tables
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.generation
 
+.PHONY: bench-load
+bench-load: setup  ## Ten minutes of full load on executors that come, drain and are killed
+	$(BIN)/python -m benchmarks.executor_load
+
 .PHONY: bench-cluster
 bench-cluster: testbed  ## 200 rounds at once on a real control plane
 	$(BIN)/python -m benchmarks.operator

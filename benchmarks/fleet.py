@@ -19,6 +19,9 @@ START_SECONDS: Final = 120.0
 STALE_SECONDS: Final = 3.0
 """How long a killed executor's address is still told."""
 
+LAST_BREATH_SECONDS: Final = 20.0
+"""How long the kernel of a busy machine may take to end what a killed executor ran."""
+
 
 @dataclass
 class Member:
@@ -87,7 +90,8 @@ class Fleet:
         await member.process.wait()
         await asyncio.sleep(STALE_SECONDS)
         self._told.remove(member.address)
-        self.left_behind += sum(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=LAST_BREATH_SECONDS)
+        self.left_behind += sum(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in alive)
 
     async def close(self) -> None:
         """Drain what still runs."""
