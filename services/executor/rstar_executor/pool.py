@@ -132,7 +132,11 @@ class Pool:
             await self._end(warden)
         else:
             self._affinity.note(warden, work.batch.kind, work.batch.steps, work.batch.candidates)
-            if warden.programs >= self._programs_per_warden:
+            if warden.told.spent and not warden.programs:
+                work.batch.results.append(
+                    Execution(ExecutionStatus.INTERNAL, reason="a fresh warden could run nothing")
+                )
+            if warden.told.spent or warden.programs >= self._programs_per_warden:
                 await self._end(warden)
             else:
                 self._idle.append(warden)

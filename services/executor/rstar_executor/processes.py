@@ -14,7 +14,7 @@ from collections.abc import Collection
 from typing import Final, NamedTuple
 
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-_PATIENCE_SECONDS: Final = 2.0
+_PATIENCE_SECONDS: Final = 10.0
 _FIXED_BYTES: Final = 400 << 10  # page tables and kernel stack of a small process
 
 
@@ -103,16 +103,20 @@ class Processes:
                     continue
             self._ending.discard(pid)
         until = time.monotonic() + _PATIENCE_SECONDS
-        while strays := self._strays(known):
+        while self._strays(known):
             if time.monotonic() > until:
                 return False
-            for stray in strays:
+            # Not only children: what forks as fast as it can is ended in all its generations at once.
+            for stray in self._all(known):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(stray, signal.SIGKILL)
-            for stray in strays:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(stray, 0)
+            self._reap()
         return True
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                self._ending.discard(pid)
 
     def end_all(self) -> None:
         """End every other process of the namespace at once; where there is none, as many as can be found."""
@@ -131,3 +135,22 @@ class Processes:
     def _strays(self, known: Collection[int]) -> list[int]:
         children = self.read(self._children).split()
         return [pid for pid in map(int, children) if pid not in known and pid not in self._ending]
+
+    def _all(self, known: Collection[int]) -> list[int]:
+        """Return every process that is neither known nor ending: of the namespace, or what can be found below this one."""
+        if self._contained:
+            found = [int(name) for name in os.listdir(self._proc) if name.isdigit()]
+        else:
+            found = self._below(self._strays(known))
+        own = os.getpid()
+        return [pid for pid in found if pid != own and pid not in known and pid not in self._ending]
+
+    def _below(self, pids: Collection[int]) -> list[int]:
+        found, queue = list(pids), list(pids)
+        while queue:
+            pid = queue.pop()
+            with contextlib.suppress(OSError):
+                children = [int(child) for child in self.read(f"{pid}/task/{pid}/children").split()]
+                found += children
+                queue += children
+        return found

@@ -10,6 +10,7 @@ who speaks, who lives and how it ended is asked of the kernel.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from typing import Final
 
@@ -32,6 +33,10 @@ RESULT_FRAME, LAST_FRAME = b"R", b"E"
 MOST_SNAPSHOTS: Final = 192
 
 
+class SpentError(Exception):
+    """The warden can run no more programs; what it has answered holds."""
+
+
 class Warden:
     """The state that outlives a program."""
 
@@ -43,22 +48,29 @@ class Warden:
         self._executions = Executions(control, area, processes, self._known)
         self._keeps = snapshot_bytes > 0
         self._resumed = 0
+        self._spent = False
 
     def serve(self) -> None:
-        """Answer batches until the socket closes. Raises ``RootLostError`` when programs can be run no more."""
+        """Answer batches until the socket closes, or until programs can be run no more and the other side was told."""
         while (frame := read_frame(self._control)) is not None:
             if not frame:
                 continue  # an interruption that came when its batch had just ended
             batch = json.loads(frame)
             self._resumed = 0
+            spent = False
             try:
                 self._batch(batch["kind"], Limits(*batch["limits"]), batch["steps"], batch["candidates"])
+            except (SpentError, RootLostError) as error:
+                os.write(2, f"rstar executor: {error}\n".encode())
+                spent = True
             except InterruptedBatchError as interruption:
                 self._tidy()
                 if interruption.gone:
                     return
-            told = (self._resumed, len(self._snapshots), self._snapshots.size)
+            told = (self._resumed, len(self._snapshots), self._snapshots.size, int(spent))
             write_frame(self._control, LAST_FRAME + json.dumps(told).encode())
+            if spent:
+                return
 
     def _batch(self, kind: str, limits: Limits, steps: list[str], candidates: list[str]) -> None:
         root = self._roots.get(kind, self._processes)
@@ -68,6 +80,7 @@ class Warden:
         for candidate in candidates:
             ended = self._candidate(root, limits, steps, candidate, keeps)
             write_frame(self._control, RESULT_FRAME + _result(ended))
+            self._check()
 
     def _rest_after(self, root: Root, limits: Limits, steps: list[str]) -> None:
         """Have an interpreter rest after ``steps`` if that is possible: the candidates will find it."""
@@ -78,6 +91,7 @@ class Warden:
         ended = self._resume(start, keys[depth], root, limits, steps, depth) if start is not None else None
         if ended is None:
             self._from_root(root, limits, steps, rest=True)
+        self._check()
 
     def _candidate(self, root: Root, limits: Limits, steps: list[str], candidate: str, keeps: bool) -> Ended:
         program = [*steps, candidate]
@@ -142,8 +156,12 @@ class Warden:
         if not self._processes.sweep(self._known()):
             self._snapshots.clear()
             self._processes.end_all()
-            raise RootLostError("a program could only be ended together with everything else")
+            self._spent = True
         self._scratch.clean()
+
+    def _check(self) -> None:
+        if self._spent:
+            raise SpentError("a program could only be ended together with everything else")
 
 
 def _result(ended: Ended) -> bytes:

@@ -62,11 +62,15 @@ class Batch:
 
 
 class Told(NamedTuple):
-    """What a warden tells with each batch: candidates that went on from a snapshot; snapshots and their bytes now."""
+    """What a warden tells with each batch: candidates that went on from a snapshot; snapshots and their bytes now.
+
+    ``spent``: it can run no more; the rest of the batch is for another.
+    """
 
     resumed: int
     snapshots: int
     snapshot_bytes: int
+    spent: bool = False
 
 
 class WardenProcess:
@@ -123,7 +127,7 @@ class WardenProcess:
     async def run(self, batch: Batch) -> None:
         """Run what is left of ``batch`` and append each result as it comes.
 
-        Returns early after ``interrupt``. Raises ``WardenFailedError``; the results by then hold.
+        Returns early after ``interrupt`` and when the warden is spent. Raises ``WardenFailedError``; the results by then hold.
         """
         self._interrupted = False
         limits = batch.limits
@@ -140,8 +144,11 @@ class WardenProcess:
             for _ in range(len(candidates) + 1):
                 async with asyncio.timeout(patience):
                     frame = await self._frame(max(largest, _LARGEST_OF_OTHERS))
-                if frame[:1] == LAST_FRAME and (not batch.rest() or self._interrupted):
-                    self.told = Told(*map(int, json.loads(frame[1:])))
+                if frame[:1] == LAST_FRAME:
+                    resumed, snapshots, size, spent = map(int, json.loads(frame[1:]))
+                    self.told = Told(resumed, snapshots, size, bool(spent))
+                    if batch.rest() and not (self._interrupted or self.told.spent):
+                        raise ValueError("a batch that ends early")
                     return
                 if frame[:1] != RESULT_FRAME or not batch.rest():
                     raise ValueError("a frame out of turn")

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 MIB: Final = 1 << 20
 OPEN_FILES: Final = 64
-PROCESSES: Final = 1024
-PROCESSES_OF_USER: Final = 8192
+PROCESSES: Final = 512
+PROCESSES_OF_USER: Final = 2048
 _LAST_WORDS = 32 * MIB  # address space that stays free for telling how a program ran out of it
 
 

@@ -1,5 +1,5 @@
 # Takes memory bit by bit.
 # expect: memory
-# limits: memory_mib=96 seconds=5
+# limits: memory_mib=96
 x = []
 while True: x.append('a' * 10**5)

@@ -1,7 +1,7 @@
 # Raises its own limit on memory.
 # expect: memory exception
 # stdout:
-# limits: memory_mib=96 seconds=5
+# limits: memory_mib=96
 import resource
 soft, hard = resource.getrlimit(resource.RLIMIT_AS)
 if hard == resource.RLIM_INFINITY:

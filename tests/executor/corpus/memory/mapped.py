@@ -1,7 +1,7 @@
 # Maps memory that no Python object counts.
 # expect: ok
 # stdout: refused
-# limits: memory_mib=96 seconds=5
+# limits: memory_mib=96
 import mmap
 kept = []
 try:

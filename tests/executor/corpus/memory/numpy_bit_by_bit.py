@@ -1,6 +1,6 @@
 # Arrays of numpy's, each touched, until there is no more.
 # expect: memory
-# limits: memory_mib=96 seconds=5
+# limits: memory_mib=96
 import numpy
 kept = []
 while True:

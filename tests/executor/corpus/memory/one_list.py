@@ -1,4 +1,4 @@
 # One list too large.
 # expect: memory
-# limits: memory_mib=96 seconds=5
+# limits: memory_mib=96
 x = [0] * 10**9

@@ -1,6 +1,6 @@
 # Recursion through C with the limit lifted: the stack ends first.
 # expect: crashed memory exception
-# limits: memory_mib=96 seconds=5
+# limits: memory_mib=96
 import sys
 sys.setrecursionlimit(2**31 - 1)
 class C:

@@ -1,0 +1,7 @@
+# Leaves an object in place of standard output that raises whenever it is used.
+# expect: ok exception
+import sys
+class Bad:
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+sys.stdout = sys.stderr = Bad()

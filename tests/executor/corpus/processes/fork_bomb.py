@@ -1,0 +1,10 @@
+# Forks in every process it starts, as far as it is let; none ends by itself.
+# expect: timeout
+# limits: seconds=1
+import os, time
+for _ in range(8):  # 256 processes, wherever it runs
+    try:
+        os.fork()
+    except OSError:
+        break
+time.sleep(1000)
