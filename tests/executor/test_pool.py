@@ -78,19 +78,39 @@ async def test_a_stopped_warden_is_replaced(executor: LocalExecutor, run: Run, m
     await end_of(warden)
 
 
-async def test_calls_beyond_the_queue_are_refused_and_the_queue_is_served(
-    executor: LocalExecutor, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_calls_beyond_the_queue_are_refused_and_the_queue_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "WAITING_PER_SLOT", 3)
+    async with LocalExecutor(slots=1, cache_mib=0) as executor:
+        before = inside(executor)
+        first = asyncio.create_task(executor.execute([], [ENDLESS], LONG))
+        await running_program(executor, before)
+        waiting = [asyncio.create_task(executor.execute([], [f"print({k})"], LIMITS)) for k in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="3 batches wait for 1 slots"):
+            await executor.execute([], ["print('one too many')"], LIMITS)
+        first.cancel()
+        assert [(await call)[0].stdout for call in waiting] == ["0\n", "1\n", "2\n"]
+
+
+async def test_tenants_that_wait_take_turns(executor: LocalExecutor) -> None:
     before = inside(executor)
-    first = asyncio.create_task(run(ENDLESS, limits=LONG))
+    first = asyncio.create_task(executor.execute([], [ENDLESS], LONG))
     await running_program(executor, before)
-    waiting = [asyncio.create_task(run(f"print({k})")) for k in range(3)]
+    order: list[str] = []
+
+    async def call(tenant: str, number: int) -> None:
+        async def started() -> None:
+            order.append(f"{tenant}{number}")
+
+        await executor.execute([], [f"print({number})"], LIMITS, tenant=tenant, started=started)
+
+    calls = [asyncio.create_task(call("a", number)) for number in range(4)]
     await asyncio.sleep(0)
-    with pytest.raises(OverloadedError, match="3 batches wait for 1 slots"):
-        await run("print('one too many')")
+    calls += [asyncio.create_task(call("b", number)) for number in range(2)]
+    await asyncio.sleep(0)
     first.cancel()
-    assert [(await call)[0].stdout for call in waiting] == ["0\n", "1\n", "2\n"]
+    await asyncio.gather(*calls)
+    assert order == ["a0", "b0", "a1", "b1", "a2", "a3"]
 
 
 async def test_closing_ends_every_process_and_removes_every_directory(

@@ -16,7 +16,7 @@ from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
 from rstar_executor import layers, metrics
 from rstar_executor.cache import Cache
 from rstar_executor.layers import Layer
-from rstar_executor.pool import Pool
+from rstar_executor.pool import Pool, Started
 from rstar_executor.programs import Kind, bounded, codes_of, kind_of, rejection
 from rstar_executor.warden_process import Batch
 
@@ -74,19 +74,36 @@ class LocalExecutor:
         return self._pool.warden_pids()
 
     async def execute(
-        self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
+        self,
+        steps: Sequence[str],
+        candidates: Sequence[str],
+        limits: ExecutionLimits,
+        *,
+        tenant: str = "",
+        problem: str = "",
+        started: Started | None = None,
     ) -> list[Execution]:
         """Run ``code_of(steps + [candidate])`` for each candidate; programs never see each other.
 
+        Where calls wait, tenants take turns, and within a tenant its problems. ``started`` is called when the first
+        programs of the call have a slot; never, where all are known already.
         Raises ``ValueError`` for what no server could run and ``OverloadedError`` when too many calls wait.
         """
-        return await self._run(*codes_of(steps, candidates), limits)
+        return await self._run(*codes_of(steps, candidates), limits, tenant, problem, started)
 
     async def run(self, programs: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
         """Run whole programs, as they are: no marker is looked for. Raises as ``execute`` does."""
-        return await self._run([], programs, limits)
+        return await self._run([], programs, limits, "", "", None)
 
-    async def _run(self, codes: Sequence[str], own: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
+    async def _run(
+        self,
+        codes: Sequence[str],
+        own: Sequence[str],
+        limits: ExecutionLimits,
+        tenant: str,
+        problem: str,
+        started: Started | None,
+    ) -> list[Execution]:
         limits = bounded(limits, self._maximum)
         prefix = "".join(codes)
         executions = [self._answer(prefix + code, limits) for code in own]
@@ -97,7 +114,9 @@ class LocalExecutor:
                 if execution is None and kind_of(prefix + own[index]) == kind
             ]
             if wanted:
-                fresh = await self._pool.run(Batch(kind, codes, [own[index] for index in wanted], limits))
+                batch = Batch(kind, codes, [own[index] for index in wanted], limits)
+                fresh = await self._pool.run(batch, tenant, problem, started)
+                started = None
                 for index, execution in zip(wanted, fresh, strict=True):
                     metrics.SECONDS.observe(execution.milliseconds / 1000)
                     self._cache.put(prefix + own[index], limits, execution)

@@ -9,14 +9,17 @@ to retry a program: that is the client's decision.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from rstar.interfaces import Execution, ExecutionStatus
 from rstar_executor import metrics
 from rstar_executor.affinity import Affinity
+from rstar_executor.fair_queue import FairQueue, QueueFullError
 from rstar_executor.layers import Layer
 from rstar_executor.warden_process import Batch, WardenFailedError, WardenProcess
+
+Started = Callable[[], Awaitable[None]]
 
 WAITING_PER_SLOT: Final = 64
 PROGRAMS_PER_WARDEN: Final = 100_000
@@ -52,8 +55,8 @@ class Pool:
         self._slots = slots
         self._snapshot_bytes = snapshot_bytes
         self._programs_per_warden = programs_per_warden
-        self._free = asyncio.Semaphore(slots)
-        self._waiting = 0
+        self._open = slots
+        self._queue: FairQueue[asyncio.Future[None]] = FairQueue(WAITING_PER_SLOT * slots)
         self._idle: list[WardenProcess] = []
         self._affinity: Affinity[WardenProcess] = Affinity()
         self._running: dict[asyncio.Task[list[Execution]], _Work] = {}
@@ -67,19 +70,20 @@ class Pool:
         self._idle += [task.result() for task in starting]
         self.layers = self._idle[0].layers
 
-    async def run(self, batch: Batch) -> list[Execution]:
-        """Return one execution per candidate. Raises ``OverloadedError`` when too many batches wait already."""
-        if self._waiting >= WAITING_PER_SLOT * self._slots:
-            raise OverloadedError(
-                f"{self._waiting} batches wait for {self._slots} slots; try another executor or later"
-            )
-        self._waiting += 1
-        metrics.QUEUED.inc()
+    async def run(
+        self, batch: Batch, tenant: str = "", problem: str = "", started: Started | None = None
+    ) -> list[Execution]:
+        """Return one execution per candidate; ``started`` is called when the batch has its slot.
+
+        Raises ``OverloadedError`` when too many batches wait already.
+        """
+        await self._turn(tenant, problem)
         try:
-            await self._free.acquire()
-        finally:
-            self._waiting -= 1
-            metrics.QUEUED.dec()
+            if started is not None:
+                await started()
+        except BaseException:
+            self._release()
+            raise
         work = _Work(batch)
         task = asyncio.create_task(self._work(work))
         self._running[task] = work
@@ -89,6 +93,35 @@ class Pool:
         except asyncio.CancelledError:
             work.interrupt()
             raise
+
+    async def _turn(self, tenant: str, problem: str) -> None:
+        """Take a slot, or wait for one."""
+        if self._open:
+            self._open -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._queue.push(turn, tenant, problem)
+        except QueueFullError as error:
+            raise OverloadedError(
+                f"{len(self._queue)} batches wait for {self._slots} slots; try another executor or later"
+            ) from error
+        with metrics.QUEUED.track_inprogress():
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not self._queue.remove(turn) and turn.done() and not turn.cancelled():
+                    self._release()
+                raise
+
+    def _release(self) -> None:
+        """Give a slot to whose turn it is."""
+        while len(self._queue):
+            turn = self._queue.pop()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._open += 1
 
     async def close(self) -> None:
         """Interrupt what still runs and end every warden."""
@@ -105,7 +138,7 @@ class Pool:
 
     def _done(self, task: asyncio.Task[list[Execution]]) -> None:
         del self._running[task]
-        self._free.release()
+        self._release()
 
     async def _work(self, work: _Work) -> list[Execution]:
         with metrics.BUSY.track_inprogress():

@@ -12,6 +12,7 @@ from typing import Any, Final
 import grpc
 
 from rstar.rpc.codec import execute_response, read_execute_request
+from rstar.rpc.outcomes import PUSHBACK, STARTED
 from rstar.rpc.serving import refuse
 from rstar.v1 import executor_pb2, executor_pb2_grpc
 from rstar_executor import metrics
@@ -19,6 +20,9 @@ from rstar_executor.local import LocalExecutor
 from rstar_executor.pool import OverloadedError
 
 FULL_NAME: Final = executor_pb2.DESCRIPTOR.services_by_name["ExecutorService"].full_name
+
+COME_BACK_MILLISECONDS: Final = 500
+"""What a caller is asked to wait when too many calls wait already."""
 
 
 class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
@@ -34,12 +38,20 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
     async def Execute(  # noqa: N802 - gRPC names it
         self, request: executor_pb2.ExecuteRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> executor_pb2.ExecuteResponse:
-        """Answer one call."""
+        """Answer one call; its initial metadata say when its programs have a slot."""
+
+        async def started() -> None:
+            await context.send_initial_metadata(((STARTED, ""),))
+
         with metrics.CALL_SECONDS.time():
             try:
-                executions = await self._executor.execute(*read_execute_request(request))
+                steps, candidates, limits = read_execute_request(request)
+                executions = await self._executor.execute(
+                    steps, candidates, limits, tenant=request.tenant, problem=request.problem, started=started
+                )
             except ValueError as error:
                 await refuse(context, str(error))
             except OverloadedError as error:
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+                pushback = ((PUSHBACK, str(COME_BACK_MILLISECONDS)),)
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), pushback)
             return execute_response(executions)
