@@ -104,7 +104,8 @@ def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
         driver.before = leftovers.NOTHING
         assert driver.left_behind() == ""
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        for folder in (scratch, SECRET):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
