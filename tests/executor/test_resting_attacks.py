@@ -28,7 +28,7 @@ for said in (0, *[{said}] * 20):
 """
 
 
-@pytest.mark.parametrize("said", [1, 2, 3, 4, 5, 6, 2**31 - 1])
+@pytest.mark.parametrize("said", [-(2**31), -1, 0, 1, 2, 3, 4, 5, 6, 2**31 - 1])
 async def test_an_interpreter_that_says_the_number_of_another_costs_no_other_program(
     said: int, run: Run, executor: LocalExecutor
 ) -> None:

@@ -71,7 +71,7 @@ class Executions:
         try:
             pid, early = self._fork(start, root.listener, out_end, err_end)
             if pid < 0:
-                reason = f"cannot fork: {os.strerror(-pid)}".encode()
+                reason = f"cannot fork (error {-pid})".encode()
                 return Ended(INTERNAL, reason, b"", b"", 0.0, notes.UNPREPARED, None)
             watch = _Watch(pid, out, err, until, command.limits.output_bytes, start, early)
             return self._finish(watch, start, root, command, began)
@@ -102,8 +102,7 @@ class Executions:
                 continue
             if words.speaker == start.pid:
                 start.call = words.call
-                fresh = words.said not in self._known() and self._processes.is_child(words.said)
-                if words.said > 0 and not fresh:
+                if words.said >= 0 and (words.said in self._known() or not self._processes.is_child(words.said)):
                     break
                 return words.said, early
             early.append(words)

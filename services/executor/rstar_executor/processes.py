@@ -68,9 +68,11 @@ class Processes:
 
     def is_child(self, pid: int) -> bool:
         """Say whether ``pid`` is a child of this process, living or not yet reaped."""
+        if pid <= 0:
+            return False
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except (ChildProcessError, OverflowError):
+        except (OSError, OverflowError):
             return False
         return True
 
