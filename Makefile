@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY := passive
 # The demo's folder: delete it to start over.
 OUT ?= out/game24
 QUICK ?=
-# More options for pytest in test-cluster, such as PYTEST='-k crd -x'.
+# More options for pytest, such as PYTEST='-k crd -x'.
 PYTEST ?=
 
 .PHONY: help
@@ -31,7 +31,7 @@ demo: setup  ## Four rounds of self-evolution on the Game of 24 (QUICK=1: two sh
 
 .PHONY: test
 test: setup  ## All tests that need no cluster
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
 
 .PHONY: testbed
 testbed: setup  ## Build the control plane's programs (once: about ten minutes; needs Go)
