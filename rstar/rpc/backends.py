@@ -18,8 +18,8 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from rstar.rpc.addresses import Target, look_up, parse_target
+from rstar.rpc.backoff import AWAKE, Rest
 from rstar.rpc.errors import ServiceUnavailable
-from rstar.rpc.resting import AWAKE, Rest
 from rstar.rpc.transport import CLIENT_OPTIONS
 
 LOOK_UP_SECONDS: Final = 5.0

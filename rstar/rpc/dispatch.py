@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache, partial
 from typing import Final, Protocol, TypeVar
 
-from rstar.rpc.resting import Rest
+from rstar.rpc.backoff import Rest
 
 LOAD_BOUND: Final = 1.25
 """A server takes a problem's call while it would then have at most this many times the mean load."""

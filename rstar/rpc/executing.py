@@ -4,7 +4,7 @@ Infrastructure alone is ever tried again; what a program did is its result. An e
 that is full or about to end is believed when it says for how long; one that is lost under a call makes suspects
 (``rstar.rpc.suspects``). A call whose programs should have been done by now, or whose executor has fallen silent, is
 doubled elsewhere. Everything ends with the caller's deadline or cancellation. The decisions are pure and stand in
-``outcomes``, ``resting``, ``dispatch`` and ``suspects``; the module refuses to make any of its own, and to know the
+``outcomes``, ``backoff``, ``dispatch`` and ``suspects``; the module refuses to make any of its own, and to know the
 wire format.
 """
 
@@ -23,11 +23,11 @@ import structlog
 
 from rstar.interfaces import Execution, ExecutionStatus
 from rstar.rpc.backends import Backend, Pool
+from rstar.rpc.backoff import after_answer, after_failure, after_refusal
 from rstar.rpc.calls import pause
 from rstar.rpc.dispatch import awake, may_hedge
 from rstar.rpc.errors import CallFailed, CallTimedOut, failure
 from rstar.rpc.outcomes import STARTED, Meaning, Outcome, outcome
-from rstar.rpc.resting import after_answer, after_failure, after_refusal
 from rstar.rpc.suspects import Suspects
 from rstar.v1 import executor_pb2
 

@@ -88,6 +88,11 @@ def outcome(
             return Outcome(Meaning.FINAL)
 
 
+def pushback(seconds: float) -> tuple[tuple[str, str]]:
+    """Return the trailing metadata that ask a caller to come back after ``seconds``."""
+    return ((PUSHBACK, str(round(seconds * 1000))),)
+
+
 def pushback_seconds(value: str | bytes) -> float | None:
     """Read the value of ``PUSHBACK``: seconds to wait, or None for never."""
     text = value.decode("ascii", "replace") if isinstance(value, bytes) else value

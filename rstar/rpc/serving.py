@@ -23,7 +23,7 @@ from prometheus_client import start_http_server
 
 from rstar.rpc.addresses import join_address
 from rstar.rpc.logs import configure_logs
-from rstar.rpc.outcomes import PUSHBACK
+from rstar.rpc.outcomes import pushback
 from rstar.rpc.transport import SERVER_OPTIONS
 
 DRAIN_SECONDS: Final = 30.0
@@ -139,8 +139,8 @@ class Gate(grpc.aio.ServerInterceptor):
 
 
 async def _turn_away(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
-    pushback = ((PUSHBACK, str(round(COME_BACK_SECONDS * 1000))),)
-    await context.abort(grpc.StatusCode.UNAVAILABLE, "this server is about to end; call another one", pushback)
+    words = "this server is about to end; call another one"
+    await context.abort(grpc.StatusCode.UNAVAILABLE, words, pushback(COME_BACK_SECONDS))
 
 
 async def drain(server: grpc.aio.Server, state: Health, gate: Gate, seconds: float) -> None:

@@ -4,6 +4,7 @@
 # expect: timeout memory             statuses that are right, one or several
 # stdout: refused                    its exact output, one such line per line; without any, the output is its own affair
 # limits: seconds=0.5 memory_mib=96  where it needs others than the usual ones
+# opens with: maps                   where it begins as others do, with the text of that file in ``openings``
 # machine: x86_64                    where it makes sense on this kind of processor alone
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 from rstar.interfaces import ExecutionLimits, ExecutionStatus
 
 CORPUS = Path(__file__).parent / "corpus"
+OPENINGS = Path(__file__).parent / "openings"
 CATEGORIES = ("processes", "time", "memory", "output", "exits", "files", "network", "kernel", "state")
 _USUAL = {"seconds": 10.0, "memory_mib": 512, "output_bytes": 65_536, "file_mib": 16}
 
@@ -47,6 +49,8 @@ def load(path: Path) -> HostileProgram:
             expected = [ExecutionStatus(word) for word in value.split()]
         elif colon and key == "stdout":
             stdout.append(value.removeprefix(" "))
+        elif colon and key == "opens with":
+            text = (OPENINGS / f"{value.strip()}.py").read_text(encoding="utf-8") + text
         elif colon and key == "machine":
             machine = value.strip()
         elif colon and key == "limits":

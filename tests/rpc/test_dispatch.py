@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rstar.rpc.backoff import AWAKE, Rest, after_refusal
 from rstar.rpc.dispatch import LOAD_BOUND, awake, least_outstanding, may_hedge, rendezvous
-from rstar.rpc.resting import AWAKE, Rest, after_refusal
 
 
 @dataclass

@@ -172,7 +172,7 @@ async def test_an_executor_that_answers_unavailable_is_left_alone_and_convicts_n
 
 
 async def test_executors_out_of_reach_are_tried_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rstar.rpc.resting.FIRST_SECONDS", 0.01)
+    monkeypatch.setattr("rstar.rpc.backoff.FIRST_SECONDS", 0.01)
     bad = ScriptedExecutor(fails(grpc.StatusCode.UNAVAILABLE))
     async with running(bad) as a, ExecutorClient([a.address]) as executor:
         with pytest.raises(ServiceUnavailable, match="UNAVAILABLE: scripted"):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
 
 from rstar_executor.sandbox.limits import Limits
-from rstar_executor.snapshots import digests
+from rstar_executor.snapshots import digests, follow
 
 Worker = TypeVar("Worker")
 
@@ -27,9 +27,10 @@ class Affinity(Generic[Worker]):
 
     def note(self, worker: Worker, kind: str, steps: Sequence[str], candidates: Sequence[str]) -> None:
         """Remember that ``worker`` ran ``steps`` and each of ``candidates`` after them."""
-        keys = [digests(kind, _ANY, [*steps, candidate])[-1] for candidate in candidates]
+        prefix = digests(kind, _ANY, steps)[-1]
+        keys = [follow(prefix, candidate) for candidate in candidates]
         if steps:
-            keys.append(digests(kind, _ANY, steps)[-1])
+            keys.append(prefix)
         for key in keys:
             self._known[key] = worker
             self._known.move_to_end(key)

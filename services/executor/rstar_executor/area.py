@@ -21,11 +21,9 @@ UNPREPARED, RUNNING, OK, EXCEPTION, MEMORY, SYNTAX = range(6)
 """How far a program came. SYNTAX: not run, as its text does not compile."""
 
 REASON_BYTES: Final = 4096
-TRACEBACK_BYTES: Final = 32_768
 _STATE, _RESTS = 0, 1
 _REASON = 16
-_TRACEBACK = _REASON + REASON_BYTES
-_COMMAND = _TRACEBACK + TRACEBACK_BYTES
+_COMMAND = _REASON + REASON_BYTES
 COMMAND_BYTES: Final = 5 << 20
 
 
@@ -61,10 +59,11 @@ class Area:
         """Note that the program is about to start."""
         self._map[_STATE] = RUNNING
 
-    def finish(self, state: int, reason: str, traceback: str, rests: bool) -> None:
+    def finish(self, state: int, reason: str, rests: bool) -> None:
         """Note how the program ended; ``rests``: its interpreter waits to go on from here."""
-        self._text(_REASON, REASON_BYTES, reason)
-        self._text(_TRACEBACK, TRACEBACK_BYTES, traceback)
+        if reason:
+            data = reason.encode("utf-8", "replace")[: REASON_BYTES - 1]
+            self._map[_REASON : _REASON + len(data) + 1] = data + b"\0"
         self._map[_RESTS] = rests
         self._map[_STATE] = state
 
@@ -83,16 +82,6 @@ class Area:
         """Why it ended."""
         return self._map[_REASON : _REASON + REASON_BYTES].split(b"\0", 1)[0]
 
-    @property
-    def traceback(self) -> bytes:
-        """The whole traceback."""
-        return self._map[_TRACEBACK : _TRACEBACK + TRACEBACK_BYTES].split(b"\0", 1)[0]
-
     def wipe(self) -> None:
         """Leave nothing of one program for the next, wherever it wrote."""
         self._map.madvise(mmap.MADV_REMOVE)
-
-    def _text(self, start: int, size: int, text: str) -> None:
-        if text:
-            data = text.encode("utf-8", "replace")[: size - 1]
-            self._map[start : start + len(data) + 1] = data + b"\0"

@@ -41,7 +41,6 @@ class Ended(NamedTuple):
 
     status: int
     reason: bytes
-    traceback: bytes
     stdout: bytes
     seconds: float
     state: int
@@ -72,7 +71,7 @@ class Executions:
             pid, early = self._fork(start, root.listener, out_end, err_end)
             if pid < 0:
                 reason = f"cannot fork (error {-pid})".encode()
-                return Ended(INTERNAL, reason, b"", b"", 0.0, notes.UNPREPARED, None)
+                return Ended(INTERNAL, reason, b"", 0.0, notes.UNPREPARED, None)
             watch = _Watch(pid, out, err, until, command.limits.output_bytes, start, early)
             return self._finish(watch, start, root, command, began)
         finally:
@@ -129,11 +128,10 @@ class Executions:
         if status != OK and resting is not None:
             self._processes.end(watch.pid)
             resting = None
-        traceback = self._area.traceback if reason else b""
         stdout = b"".join((start.stdout, *watch.stdout))[: command.limits.output_bytes]
         if self._area.state == notes.SYNTAX:
             stdout = b""
-        return Ended(status, reason, traceback, stdout, seconds, self._area.state, resting)
+        return Ended(status, reason, stdout, seconds, self._area.state, resting)
 
     def _resting(self, watch: _Watch, call: int, start: Resting, seconds: float) -> Resting | None:
         """Return the interpreter as one that rests, or None when it holds what a fork could not copy."""

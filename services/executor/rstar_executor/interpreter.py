@@ -61,11 +61,11 @@ def live(area: Area, enter: Callable[[], None]) -> NoReturn:
                 ending, over = runner.Ending(), True
             rest = command.rest and not over and own_pid() == me and rests()
             if not rest and ending.state != SYNTAX:
-                end(ending, command)
+                end(ending)
             # A process that the program forked comes by here too when it does not leave by itself: it has no say.
             if own_pid() != me:
                 leave(0)
-            finish(ending.state, ending.reason, ending.traceback, rest)
+            finish(ending.state, ending.reason, rest)
             if not rest:
                 leave(0)
     finally:
@@ -78,9 +78,9 @@ def _enter_program(command: Command, enter: Callable[[], None]) -> None:
     gc.enable()
 
 
-def _end(ending: runner.Ending, command: Command) -> None:
+def _end(ending: runner.Ending) -> None:
     runner.shut_down()
-    runner.flush(ending, "\n" * command.line + "".join(command.steps))
+    runner.flush(ending)
 
 
 class _Rests:

@@ -106,21 +106,20 @@ class LocalExecutor:
     ) -> list[Execution]:
         limits = bounded(limits, self._maximum)
         prefix = "".join(codes)
-        executions = [self._answer(prefix + code, limits) for code in own]
-        for kind in Kind:
-            wanted = [
-                index
-                for index, execution in enumerate(executions)
-                if execution is None and kind_of(prefix + own[index]) == kind
-            ]
-            if wanted:
-                batch = Batch(kind, codes, [own[index] for index in wanted], limits)
-                fresh = await self._pool.run(batch, tenant, problem, started)
-                started = None
-                for index, execution in zip(wanted, fresh, strict=True):
-                    metrics.SECONDS.observe(execution.milliseconds / 1000)
-                    self._cache.put(prefix + own[index], limits, execution)
-                    executions[index] = execution
+        programs = [prefix + code for code in own]
+        executions = [self._answer(program, limits) for program in programs]
+        wanted: dict[Kind, list[int]] = {}
+        for index, execution in enumerate(executions):
+            if execution is None:
+                wanted.setdefault(kind_of(programs[index]), []).append(index)
+        for kind, indices in wanted.items():
+            batch = Batch(kind, codes, [own[index] for index in indices], limits)
+            fresh = await self._pool.run(batch, tenant, problem, started)
+            started = None
+            for index, execution in zip(indices, fresh, strict=True):
+                metrics.SECONDS.observe(execution.milliseconds / 1000)
+                self._cache.put(programs[index], limits, execution)
+                executions[index] = execution
         answered = [execution for execution in executions if execution is not None]
         for execution in answered:
             metrics.PROGRAMS[execution.status].inc()

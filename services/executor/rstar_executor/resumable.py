@@ -26,7 +26,11 @@ def resumable(text: str) -> bool:
     return _DOUBTFUL.search(text) is None
 
 
+def separable(step: str) -> bool:
+    """Say whether ``step`` leaves alone how the other steps of its program are read."""
+    return _INSEPARABLE.search(step) is None
+
+
 def pieces(steps: Sequence[str]) -> list[str]:
-    """Return ``steps`` as they are compiled: one by one, or as one text where a piece changes how the next is read."""
-    joined = "".join(steps)
-    return [joined] if _INSEPARABLE.search(joined) else list(steps)
+    """Return ``steps`` as they are compiled: one by one, or as one text where one changes how the others are read."""
+    return list(steps) if all(map(separable, steps)) else ["".join(steps)]

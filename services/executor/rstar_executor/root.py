@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, NoReturn
 from rstar_executor import runner
 from rstar_executor.area import Area
 from rstar_executor.interpreter import live
-from rstar_executor.sandbox import identity, landlock, limits, syscalls
+from rstar_executor.sandbox import landlock, limits, syscalls
 
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25
 _HUGE: Final = 2 << 20
@@ -73,7 +73,6 @@ def become(plan: Plan, area: Area, voice: socket.socket, proc: int) -> NoReturn:
         _collapse(proc)
         os.close(proc)
         limits.enter_interpreter(plan.counted_apart)
-        identity.give_up_privileges()
         apart = _apart(plan.landlock_abi)
         landlock.restrict(plan.readable, plan.writable, plan.landlock_abi)
         listener = syscalls.restrict(

@@ -32,14 +32,12 @@ class Ending:
     def __init__(self) -> None:
         self.state = area.OK
         self.reason = ""
-        self.traceback = ""
 
-    def note(self, state: int, error: BaseException, source: str) -> None:
+    def note(self, state: int, error: BaseException) -> None:
         """Note that ``error`` got out."""
         if self.state == area.OK:
             self.state = state
             self.reason = describe(error)
-            self.traceback = _traceback(error, source)
 
 
 def fresh_main() -> dict[str, Any]:
@@ -53,25 +51,24 @@ def fresh_main() -> dict[str, Any]:
 def run_steps(steps: Sequence[str], line: int, names: dict[str, Any]) -> Ending:
     """Compile all ``steps``, then run them; ``line`` lines of the program ran before."""
     ending = Ending()
-    source = "\n" * line + "".join(steps)
     try:
         codes = _compiled(steps, line)
     except MemoryError as error:
         release_last_words()
-        ending.note(area.MEMORY, error, source)
+        ending.note(area.MEMORY, error)
         return ending
     except BaseException as error:
-        ending.note(area.SYNTAX, error, source)
+        ending.note(area.SYNTAX, error)
         return ending
     for code in codes:
-        guard(ending, source, exec, code, names)
-        flush(ending, source)
+        guard(ending, exec, code, names)
+        flush(ending)
         if ending.state != area.OK:
             break
     return ending
 
 
-def guard(ending: Ending, source: str, function: Any, *arguments: Any) -> None:
+def guard(ending: Ending, function: Any, *arguments: Any) -> None:
     """Call ``function`` and note what gets out of it. Raises ``SystemExit`` where a program ends itself well."""
     try:
         function(*arguments)
@@ -79,22 +76,22 @@ def guard(ending: Ending, source: str, function: Any, *arguments: Any) -> None:
         code = error.code
         if code is None or (type(code) in (int, bool) and code == 0):
             raise
-        ending.note(area.EXCEPTION, error, source)
+        ending.note(area.EXCEPTION, error)
     except MemoryError as error:
         release_last_words()
-        ending.note(area.MEMORY, error, source)
+        ending.note(area.MEMORY, error)
     except BaseException as error:
-        ending.note(area.EXCEPTION, error, source)
+        ending.note(area.EXCEPTION, error)
 
 
-def flush(ending: Ending, source: str) -> None:
+def flush(ending: Ending) -> None:
     """Flush standard output; output that cannot be written is an exception."""
     try:
         _STDOUT.flush()
     except ValueError:  # the program closed it
         pass
     except OSError as error:
-        ending.note(area.EXCEPTION, error, source)
+        ending.note(area.EXCEPTION, error)
 
 
 def shut_down() -> None:
@@ -148,20 +145,3 @@ def describe(error: BaseException) -> str:
         text = f"{text[:_REASON_CHARACTERS]}..."
     where = f" (line {line})" if type(line) is int else ""
     return f"{name}: {text}{where}" if text else f"{name}{where}"
-
-
-def _traceback(error: BaseException, source: str) -> str:
-    """Return what CPython would print for ``error``, as far as that is possible."""
-    try:
-        import linecache
-        import traceback
-
-        start = error.__traceback__
-        while start is not None and start.tb_frame.f_code.co_filename != FILENAME:
-            start = start.tb_next
-        if start is None and not isinstance(error, SyntaxError):
-            start = error.__traceback__
-        linecache.cache[FILENAME] = (len(source), None, source.splitlines(keepends=True), FILENAME)
-        return "".join(traceback.format_exception(type(error), error, start))
-    except BaseException:
-        return ""

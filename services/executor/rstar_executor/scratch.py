@@ -30,9 +30,8 @@ class Scratch:
             return False
 
     def clean(self) -> None:
-        """Make it empty again; most programs never touch it."""
-        if not self.empty():
-            empty(self.path)
+        """Make it empty again."""
+        empty(self.path)
 
 
 def empty(path: str) -> None:

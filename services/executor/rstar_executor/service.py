@@ -12,7 +12,7 @@ from typing import Any, Final
 import grpc
 
 from rstar.rpc.codec import execute_response, read_execute_request
-from rstar.rpc.outcomes import PUSHBACK, STARTED
+from rstar.rpc.outcomes import STARTED, pushback
 from rstar.rpc.serving import refuse
 from rstar.v1 import executor_pb2, executor_pb2_grpc
 from rstar_executor import metrics
@@ -21,7 +21,7 @@ from rstar_executor.pool import OverloadedError
 
 FULL_NAME: Final = executor_pb2.DESCRIPTOR.services_by_name["ExecutorService"].full_name
 
-COME_BACK_MILLISECONDS: Final = 500
+COME_BACK_SECONDS: Final = 0.5
 """What a caller is asked to wait when too many calls wait already."""
 
 
@@ -52,6 +52,5 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
             except ValueError as error:
                 await refuse(context, str(error))
             except OverloadedError as error:
-                pushback = ((PUSHBACK, str(COME_BACK_MILLISECONDS)),)
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), pushback)
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), pushback(COME_BACK_SECONDS))
             return execute_response(executions)

@@ -5,12 +5,15 @@ Pure bookkeeping on plain data. It refuses to know what a process is.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from rstar_executor.sandbox.limits import Limits
+
+_DIGEST_BYTES = 16
 
 
 @dataclass
@@ -30,14 +33,13 @@ class Resting:
 
 def digests(kind: str, limits: Limits, steps: Sequence[str]) -> list[bytes]:
     """Return a digest of each prefix of ``steps``, from the empty one to the whole, under these limits."""
-    state = blake2b(repr((kind, tuple(limits))).encode(), digest_size=16)
-    found = [state.digest()]
-    for step in steps:
-        data = step.encode("utf-8", "surrogatepass")
-        state.update(b"%d:" % len(data))
-        state.update(data)
-        found.append(state.digest())
-    return found
+    empty = blake2b(repr((kind, tuple(limits))).encode(), digest_size=_DIGEST_BYTES).digest()
+    return list(itertools.accumulate(steps, follow, initial=empty))
+
+
+def follow(prefix: bytes, step: str) -> bytes:
+    """Return the digest of the prefix with digest ``prefix`` and ``step`` after it."""
+    return blake2b(prefix + step.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
 
 
 class Snapshots:

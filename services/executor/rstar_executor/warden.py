@@ -20,14 +20,14 @@ from rstar_executor.execution import Ended, Executions, InterruptedBatchError, L
 from rstar_executor.frames import read_frame, write_frame
 from rstar_executor.judging import INTERNAL, TIMEOUT
 from rstar_executor.processes import Processes
-from rstar_executor.resumable import pieces, resumable
+from rstar_executor.resumable import pieces, resumable, separable
 from rstar_executor.roots import Root, RootLostError, Roots
 from rstar_executor.sandbox.limits import Limits
 from rstar_executor.scratch import Scratch
-from rstar_executor.snapshots import Resting, Snapshots, digests
+from rstar_executor.snapshots import Resting, Snapshots, digests, follow
 
-RESULT: Final = struct.Struct("!BdII")
-"""Head of a result: status, milliseconds, bytes of reason and of traceback; those and the standard output follow."""
+RESULT: Final = struct.Struct("!BdI")
+"""Head of a result: status, milliseconds, bytes of reason; it and the standard output follow."""
 RESULT_FRAME, LAST_FRAME = b"R", b"E"
 
 MOST_SNAPSHOTS: Final = 192
@@ -74,90 +74,90 @@ class Warden:
 
     def _batch(self, kind: str, limits: Limits, steps: list[str], candidates: list[str]) -> None:
         root = self._roots.get(kind, self._processes)
-        keeps = self._keeps and pieces(steps) == steps and resumable("".join(steps))
+        keeps = self._keeps and all(separable(step) and resumable(step) for step in steps)
+        keys = digests(kind, limits, steps)
         if keeps and steps:
-            self._rest_after(root, limits, steps)
+            self._rest_after(root, limits, steps, keys)
         for candidate in candidates:
-            ended = self._candidate(root, limits, steps, candidate, keeps)
+            rest = keeps and separable(candidate) and resumable(candidate)
+            ended = self._candidate(root, limits, [*steps, candidate], [*keys, follow(keys[-1], candidate)], rest)
             write_frame(self._control, RESULT_FRAME + _result(ended))
             self._check()
 
-    def _rest_after(self, root: Root, limits: Limits, steps: list[str]) -> None:
+    def _rest_after(self, root: Root, limits: Limits, steps: list[str], keys: list[bytes]) -> None:
         """Have an interpreter rest after ``steps`` if that is possible: the candidates will find it."""
-        keys = digests(root.kind, limits, steps)
         depth, start = self._snapshots.longest(keys)
         if depth == len(steps):
             return
-        ended = self._resume(start, keys[depth], root, limits, steps, depth) if start is not None else None
-        if ended is None:
-            self._from_root(root, limits, steps, rest=True)
+        if start is None or self._resume(start, depth, root, limits, steps, keys) is None:
+            self._from_root(root, limits, steps, keys[-1])
         self._check()
 
-    def _candidate(self, root: Root, limits: Limits, steps: list[str], candidate: str, keeps: bool) -> Ended:
-        program = [*steps, candidate]
-        if keeps and pieces(program) == program and resumable(candidate):
-            keys = digests(root.kind, limits, program)
-            depth, start = self._snapshots.longest(keys[:-1])
-            if start is not None and (ended := self._resume(start, keys[depth], root, limits, program, depth)):
-                self._resumed += 1
-                return ended
-            return self._from_root(root, limits, program, rest=True)
-        return self._from_root(root, limits, program, rest=False)
+    def _candidate(self, root: Root, limits: Limits, program: list[str], keys: list[bytes], rest: bool) -> Ended:
+        if not rest:
+            return self._from_root(root, limits, program, None)
+        depth, start = self._snapshots.longest(keys[:-1])
+        if start is not None and (ended := self._resume(start, depth, root, limits, program, keys)):
+            self._resumed += 1
+            return ended
+        return self._from_root(root, limits, program, keys[-1])
 
     def _resume(
-        self, start: Resting, key: bytes, root: Root, limits: Limits, program: list[str], depth: int
+        self, start: Resting, depth: int, root: Root, limits: Limits, program: list[str], keys: list[bytes]
     ) -> Ended | None:
         """Run what follows after ``depth`` steps in a fork of ``start``; None where only the whole program tells."""
         if start.seconds >= limits.seconds:
             reason = f"not finished after {limits.seconds:g} s".encode()
-            return Ended(TIMEOUT, reason, b"", start.stdout, 0.0, notes.RUNNING, None)
+            return Ended(TIMEOUT, reason, start.stdout, 0.0, notes.RUNNING, None)
         line = sum(step.count("\n") for step in program[:depth])
         command = Command(limits, root.own_bytes, line, rest=True, steps=program[depth:])
-        ended: Ended | None = None
         try:
             ended = self._executions.run(start, root, command)
-            self._keep(root, limits, program, ended)
         except LostError:
-            self._forget(key)
-        self._tidy()
+            for lost in self._snapshots.drop(keys[depth]):
+                self._processes.end_later(lost.pid)
+            self._tidy()
+            return None
+        self._settle(ended, keys[-1])
         # What does not compile alone may do so as part of the whole.
-        return None if ended is None or ended.state == notes.SYNTAX or ended.status == INTERNAL else ended
+        return None if ended.state == notes.SYNTAX or ended.status == INTERNAL else ended
 
-    def _from_root(self, root: Root, limits: Limits, program: list[str], rest: bool) -> Ended:
-        command = Command(limits, root.own_bytes, line=0, rest=rest, steps=pieces(program))
+    def _from_root(self, root: Root, limits: Limits, program: list[str], key: bytes | None) -> Ended:
+        """Run a whole program; with a ``key``, its interpreter may rest under it."""
+        command = Command(limits, root.own_bytes, line=0, rest=key is not None, steps=pieces(program))
         try:
             ended = self._executions.run(root.resting, root, command)
         except LostError as error:
             raise RootLostError(f"the {root.kind} interpreter is gone") from error
-        if rest:
-            self._keep(root, limits, program, ended)
-        self._tidy()
+        self._settle(ended, key)
         return ended
 
-    def _keep(self, root: Root, limits: Limits, program: list[str], ended: Ended) -> None:
-        if ended.resting is None:
+    def _settle(self, ended: Ended, key: bytes | None) -> None:
+        """Keep the interpreter that rests, if nothing of its program is left outside it, and clear up."""
+        resting = ended.resting
+        clean = self._tidy(resting)
+        if resting is None:
             return
-        if not self._scratch.empty():
-            self._processes.end_later(ended.resting.pid)
+        if key is None or not clean:
+            self._processes.end_later(resting.pid)
             return
-        key = digests(root.kind, limits, program)[-1]
-        for going in self._snapshots.put(key, ended.resting):
+        for going in self._snapshots.put(key, resting):
             self._processes.end_later(going.pid)
-
-    def _forget(self, key: bytes) -> None:
-        for lost in self._snapshots.drop(key):
-            self._processes.end_later(lost.pid)
 
     def _known(self) -> set[int]:
         return self._roots.pids() | self._snapshots.pids()
 
-    def _tidy(self) -> None:
-        """Leave nothing of the program that ran."""
-        if not self._processes.sweep(self._known()):
+    def _tidy(self, resting: Resting | None = None) -> bool:
+        """Leave nothing of the program that ran but what rests of it; say whether there was nothing else."""
+        known = self._known() if resting is None else self._known() | {resting.pid}
+        if not self._processes.sweep(known):
             self._snapshots.clear()
             self._processes.end_all()
             self._spent = True
-        self._scratch.clean()
+        clean = self._scratch.empty()
+        if not clean:
+            self._scratch.clean()
+        return clean and not self._spent
 
     def _check(self) -> None:
         if self._spent:
@@ -165,5 +165,4 @@ class Warden:
 
 
 def _result(ended: Ended) -> bytes:
-    head = RESULT.pack(ended.status, ended.seconds * 1000, len(ended.reason), len(ended.traceback))
-    return head + ended.reason + ended.traceback + ended.stdout
+    return RESULT.pack(ended.status, ended.seconds * 1000, len(ended.reason)) + ended.reason + ended.stdout

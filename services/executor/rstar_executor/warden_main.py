@@ -98,8 +98,8 @@ def _inside(
         kind: root.Plan(modules, readable, (scratch,), abi, apart, contained)
         for kind, modules in configuration["modules"].items()
     }
-    roots = Roots(plans, area, proc)
     identity.give_up_privileges()
+    roots = Roots(plans, area, proc)
     identity.show(False)
     # Not before: becoming another user revokes it.
     identity.end_with_parent(signal.SIGKILL)
@@ -156,7 +156,7 @@ def _landlock_layer(abi: int) -> Layer:
 
 
 def _seccomp_layer() -> Layer:
-    if kernel.SECCOMP is None:
+    if not kernel.SUPPORTED:
         return layer("seccomp", False, "only x86_64 and aarch64 are supported")
     try:
         ctypes.CDLL(syscalls.LIBRARY)

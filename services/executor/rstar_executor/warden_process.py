@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
-from rstar_executor.area import REASON_BYTES, TRACEBACK_BYTES
+from rstar_executor.area import REASON_BYTES
 from rstar_executor.frames import LENGTH
 from rstar_executor.judging import STATUSES
 from rstar_executor.layers import Layer
@@ -135,7 +135,7 @@ class WardenProcess:
         values = (limits.seconds, limits.memory_mib, limits.output_bytes, limits.file_mib)
         request = {"kind": batch.kind, "limits": values, "steps": list(batch.steps), "candidates": list(candidates)}
         data = json.dumps(request).encode()
-        largest = 1 + RESULT.size + REASON_BYTES + TRACEBACK_BYTES + limits.output_bytes
+        largest = 1 + RESULT.size + REASON_BYTES + limits.output_bytes
         # The shared steps may have to run first.
         patience = limits.seconds * (2 if batch.steps else 1) + GRACE_SECONDS
         try:
@@ -214,11 +214,11 @@ def _spawn(control: socket.socket, directory: str, snapshot_bytes: int) -> subpr
 
 
 def _execution(frame: bytes) -> Execution:
-    status, milliseconds, reason, traceback = RESULT.unpack_from(frame)
+    status, milliseconds, reason = RESULT.unpack_from(frame)
     start = RESULT.size + reason
     return Execution(
         ExecutionStatus(STATUSES[status]),
-        frame[start + traceback :].decode("utf-8", "replace"),
+        frame[start:].decode("utf-8", "replace"),
         frame[RESULT.size : start].decode("utf-8", "replace"),
         milliseconds,
     )

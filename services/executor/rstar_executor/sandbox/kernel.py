@@ -26,11 +26,14 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _HOLDING = ctypes.PyDLL(None, use_errno=True)
 
 # The numbers of what the C library has no wrapper for. Those from 424 on are the same on every machine.
-_CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
-SECCOMP = {"x86_64": 317, "aarch64": 277}.get(platform.machine())
+_CLONE: Final = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
 LANDLOCK_CREATE_RULESET: Final = 444
 LANDLOCK_ADD_RULE: Final = 445
 LANDLOCK_RESTRICT_SELF: Final = 446
+
+
+SUPPORTED: Final = _CLONE is not None
+"""Whether the numbers for this kind of processor are known here."""
 
 
 def _checked(result: int, what: str) -> int:

@@ -27,12 +27,6 @@ class Limits(NamedTuple):
     file_mib: int
 
 
-def own_address_space() -> int:
-    """Return the bytes of address space of this process: programs get theirs on top of it. Needs /proc."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[0]) * resource.getpagesize()
-
-
 def enter_interpreter(counted_apart: bool) -> None:
     """Set what holds for every program of an interpreter; ``counted_apart``: its user has no other processes."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

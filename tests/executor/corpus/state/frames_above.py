@@ -1,12 +1,6 @@
 # Walks up the frames into the runner and changes what it finds there.
 # expect: ok exception crashed
-import sys
-def above():
-    frame = sys._getframe()
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
+# opens with: above
 for frame in above():
     for name, value in list(frame.f_globals.items()):
         if callable(value) and not name.startswith("__") and frame.f_globals is not globals():

@@ -1,12 +1,6 @@
 # Changes every attribute of every object that the runner's frames hold.
 # expect: ok exception crashed
-import sys
-def above():
-    frame = sys._getframe()
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
+# opens with: above
 for frame in above():
     for value in list(frame.f_locals.values()):
         for name in list(getattr(value, "__dict__", ())):

@@ -1,12 +1,6 @@
 # Calls the functions of the runner itself, to read what comes next or to run it.
 # expect: ok exception crashed
-import sys
-def above():
-    frame = sys._getframe()
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
+# opens with: above
 import types
 for frame in list(above()):
     for name, value in list(frame.f_locals.items()) + list(frame.f_globals.items()):

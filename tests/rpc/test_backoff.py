@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar.rpc.resting import AWAKE, LONGEST_SECONDS, after_answer, after_failure, after_refusal
+from rstar.rpc.backoff import AWAKE, LONGEST_SECONDS, after_answer, after_failure, after_refusal
 
 rolls = st.floats(0, 1, exclude_max=True)
 seconds = st.floats(0, 100)
