@@ -32,15 +32,29 @@ from tests.policy.tiny import save_policy, save_ppm
 pytestmark = [needs_root, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-# The user of the images. It may read all, since the interpreter of this machine may be its superuser's.
-AS_USER = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", "--no-new-privs", "--pdeathsig=KILL"]
-AS_USER += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"]
+# The user of the images.
+AS_USER = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", "--no-new-privs", "--pdeathsig=KILL", "--"]
 
 
 def environment_of(dockerfile: str) -> dict[str, str]:
     """What an image's ENV lines set."""
     lines = re.findall(r"^ENV (.*)$", (ROOT / dockerfile).read_text(), re.MULTILINE)
     return dict(pair.split("=", 1) for line in lines for pair in line.split() if not pair.startswith("PATH="))
+
+
+def opened(folder: Path) -> list[tuple[str, str, bool]]:
+    """Mounts that let every user reach Python and this project, as in an image: their folders may be in a closed home."""
+    needed = [Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), ROOT]
+    closed = {home for path in needed for home in path.parents if home.stat().st_mode & 0o005 != 0o005}
+    outermost = sorted(home for home in closed if not closed & set(home.parents))
+    mounts = []
+    for number, home in enumerate(outermost):
+        stand_in = folder / f"home{number}"
+        inside = [path for path in needed if home in path.parents]
+        for path in inside:
+            (stand_in / path.relative_to(home)).mkdir(parents=True, exist_ok=True)
+        mounts += [(str(stand_in), str(home), True), *((str(path), str(path), True) for path in inside)]
+    return mounts
 
 
 class Container:
@@ -57,9 +71,12 @@ class Container:
         self.message.chmod(0o666)
         (folder / "hosts").write_text("127.0.0.1 localhost pod\n")
         (folder / "resolv.conf").touch()
+        self.opened = opened(folder)
 
     def start(self, dockerfile: str, command: list[str]) -> subprocess.Popen[str]:
-        """Start a program; it is process 1 of its own."""
+        """Start a program, which may read all that is in the folder; it is process 1 of its own."""
+        for path in self.folder.rglob("*"):
+            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
         scratch = Path(tempfile.mkdtemp(dir=self.folder))
         described = scratch.with_suffix(".json")
         box = Sandbox(
@@ -74,6 +91,7 @@ class Container:
             hostname="pod",
             scratch=str(scratch),
             mounts=[
+                *self.opened,
                 (str(self.tmp), "/tmp", False),
                 (str(self.cache), "/cache", False),
                 (str(self.message), "/dev/termination-log", False),
