@@ -145,3 +145,13 @@ async def test_many_calls_at_once_each_get_their_own_results() -> None:
         calls = [executor.execute([f"x = {k}\n"], ["print(x)", "print(-x)", "1 / 0"], LIMITS) for k in range(40)]
         for k, executions in enumerate(await asyncio.gather(*calls)):
             assert [execution.stdout for execution in executions] == [f"{k}\n", f"{-k}\n", ""]
+
+
+async def test_whichever_interpreter_dies_while_it_waits_the_next_program_runs(executor: LocalExecutor, run: Run) -> None:
+    for victim in range(6):
+        await executor.execute(["x = 1\n"], [f"print(x + {victim})"], LIMITS)
+        (outside,) = executor.warden_pids()
+        waiting = [pid for warden in children(outside) for pid in children(warden)]
+        os.kill(waiting[victim % len(waiting)], signal.SIGKILL)
+        (execution,) = await run(f"print('next {victim}')")
+        assert (execution.status, execution.stdout) == (S.OK, f"next {victim}\n")

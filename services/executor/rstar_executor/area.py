@@ -9,31 +9,32 @@ Standard library only: this runs inside the interpreters.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import marshal
 import mmap
+import os
 from typing import Final, NamedTuple
-
-from rstar_executor.sandbox.limits import Limits
 
 globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can patch
 
 UNPREPARED, RUNNING, OK, EXCEPTION, MEMORY, SYNTAX = range(6)
 """How far a program came. SYNTAX: not run, as its text does not compile."""
 
+LEAVES, WAITS, RESTS = range(3)
+"""What an interpreter does after its program: it leaves, it waits for its end, it waits for that or to go on."""
+
 REASON_BYTES: Final = 4096
-_STATE, _RESTS = 0, 1
+_STATE, _NEXT, _ITSELF = range(3)
 _REASON = 16
 _COMMAND = _REASON + REASON_BYTES
 COMMAND_BYTES: Final = 5 << 20
+_BYTES = _COMMAND + COMMAND_BYTES
 
 
 class Command(NamedTuple):
     """What a fresh fork is to run: ``steps`` one after the other, the first of them from line ``line`` + 1 on."""
 
-    limits: Limits
-    own_bytes: int
     line: int
-    rest: bool
     steps: list[str]
 
 
@@ -41,30 +42,42 @@ class Area:
     """The shared memory."""
 
     def __init__(self) -> None:
-        self._map = mmap.mmap(-1, _COMMAND + COMMAND_BYTES)
+        self._file = os.memfd_create("area")
+        os.ftruncate(self._file, _BYTES)
+        self._map = mmap.mmap(self._file, _BYTES)
+        self._used = 0
 
-    def order(self, command: Command) -> None:
-        """Write what is to be run, for the next fork to read. Raises ``ValueError`` when it is too long."""
-        data = marshal.dumps((tuple(command.limits), *command[1:]))
+    def order(self, command: Command, itself: bool) -> None:
+        """Write what is to be run, for a fork to read, or for an interpreter that rests to go on ``itself``.
+
+        Raises ``ValueError`` when it is too long.
+        """
+        data = marshal.dumps(tuple(command))
         if len(data) > COMMAND_BYTES:
             raise ValueError(f"a program of {len(data)} bytes")
-        self._map[_COMMAND : _COMMAND + len(data)] = data
+        self._used = _COMMAND + len(data)
+        self._map[_COMMAND : self._used] = data
+        self._map[_ITSELF] = itself
+
+    @property
+    def itself(self) -> bool:
+        """Whether the interpreter that is told to go on is to run the command itself."""
+        return self._map[_ITSELF] != 0
 
     def ordered(self) -> Command:
         """Read what is to be run."""
-        limits, own_bytes, line, rest, steps = marshal.loads(memoryview(self._map)[_COMMAND:])
-        return Command(Limits(*limits), own_bytes, line, rest, steps)
+        return Command(*marshal.loads(memoryview(self._map)[_COMMAND:]))
 
     def begin(self) -> None:
         """Note that the program is about to start."""
         self._map[_STATE] = RUNNING
 
-    def finish(self, state: int, reason: str, rests: bool) -> None:
-        """Note how the program ended; ``rests``: its interpreter waits to go on from here."""
+    def finish(self, state: int, reason: str, then: int) -> None:
+        """Note how the program ended, and what its interpreter does next: ``LEAVES``, ``WAITS`` or ``RESTS``."""
         if reason:
             data = reason.encode("utf-8", "replace")[: REASON_BYTES - 1]
             self._map[_REASON : _REASON + len(data) + 1] = data + b"\0"
-        self._map[_RESTS] = rests
+        self._map[_NEXT] = then
         self._map[_STATE] = state
 
     @property
@@ -73,9 +86,9 @@ class Area:
         return self._map[_STATE]
 
     @property
-    def rests(self) -> bool:
-        """Whether its interpreter says that it waits."""
-        return self._map[_RESTS] != 0
+    def then(self) -> int:
+        """What its interpreter says that it does next."""
+        return self._map[_NEXT]
 
     @property
     def reason(self) -> bytes:
@@ -84,4 +97,8 @@ class Area:
 
     def wipe(self) -> None:
         """Leave nothing of one program for the next, wherever it wrote."""
-        self._map.madvise(mmap.MADV_REMOVE)
+        self._map[: self._used] = bytes(self._used)
+        with contextlib.suppress(OSError):  # there is nothing
+            os.lseek(self._file, -(-self._used // mmap.PAGESIZE) * mmap.PAGESIZE, os.SEEK_DATA)
+            # Not always: it takes longer the more interpreters rest.
+            self._map.madvise(mmap.MADV_REMOVE)

@@ -1,4 +1,4 @@
-"""One program from fork to the last trace of it: the pipes it writes to, the deadline, its end.
+"""One program from its order to the last trace of it: the pipes it writes to, the deadline, its end.
 
 Standard library only: this runs inside the warden. It refuses to decide where a program starts from (``warden``).
 """
@@ -8,21 +8,23 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Collection
+from enum import Enum
 from typing import NamedTuple
 
 from rstar_executor import area as notes
 from rstar_executor import conversation
 from rstar_executor.area import Area, Command
+from rstar_executor.births import Births, LostError
 from rstar_executor.frames import read_frame
 from rstar_executor.judging import INTERNAL, OK, OUTPUT_LIMIT, TIMEOUT, Seen, judge
-from rstar_executor.processes import Processes
+from rstar_executor.processes import Held, Processes
 from rstar_executor.roots import Root
+from rstar_executor.sandbox.limits import Limits, limit_program
 from rstar_executor.snapshots import Resting
 
 _CHUNK = 65_536
-_FORK_SECONDS = 20.0
 _STANDARD_DESCRIPTORS = 3
+_LARGE = 32 << 20  # bytes: to take so much back may last, and the next program is not to find it missing
 
 
 class InterruptedBatchError(Exception):
@@ -30,10 +32,6 @@ class InterruptedBatchError(Exception):
 
     def __init__(self, gone: bool) -> None:
         self.gone = gone
-
-
-class LostError(Exception):
-    """The interpreter that was to be forked is gone."""
 
 
 class Ended(NamedTuple):
@@ -47,107 +45,122 @@ class Ended(NamedTuple):
     resting: Resting | None
 
 
+class Way(Enum):
+    """How a program goes on from an interpreter that rests: in a fork, the next of which is made meanwhile, or in itself."""
+
+    FORK, FORK_AND_AGAIN, ITSELF = range(3)
+
+
 class Executions:
-    """Runs one program at a time.
+    """Runs one program at a time, in a newborn of ``births``; ``control`` is where the batch may be interrupted."""
 
-    ``control`` is the socket on which the batch may be interrupted, ``known`` returns the processes that are no program.
-    """
-
-    def __init__(self, control: int, area: Area, processes: Processes, known: Callable[[], Collection[int]]) -> None:
-        self._control, self._area, self._processes, self._known = control, area, processes, known
+    def __init__(self, control: int, area: Area, processes: Processes, births: Births) -> None:
+        self._control, self._area, self._processes, self._births = control, area, processes, births
         self._killed_for_memory = processes.killed_for_memory()
+        self.running: int | None = None
 
-    def run(self, start: Resting, root: Root, command: Command) -> Ended:
-        """Run ``command`` in a fork of ``start``.
+    def run(self, start: Resting, root: Root, limits: Limits, command: Command, keep: bool, way: Way) -> Ended:
+        """Run ``command`` from where ``start`` rests, of the family of ``root``; with ``keep``, its interpreter may rest.
 
         Raises ``LostError`` when ``start`` is gone, ``InterruptedBatchError`` when the batch is to end.
         """
+        if way == Way.ITSELF:
+            self._births.settle()  # nobody else is to read this order
         began = time.monotonic()
-        until = began + command.limits.seconds - start.seconds
-        self._area.order(command)
+        until = began + limits.seconds - start.seconds
+        self._area.order(command, itself=way == Way.ITSELF)
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         try:
-            pid, early = self._fork(start, root.listener, out_end, err_end)
+            output = out_end, err_end
+            pid = self._go_on(start, root, output) if way == Way.ITSELF else self._start(start, root, limits, output)
             if pid < 0:
                 reason = f"cannot fork (error {-pid})".encode()
                 return Ended(INTERNAL, reason, b"", 0.0, notes.UNPREPARED, None)
-            watch = _Watch(pid, out, err, until, command.limits.output_bytes, start, early)
-            return self._finish(watch, start, root, command, began)
+            self.running = pid
+            if way == Way.FORK_AND_AGAIN:
+                self._births.ask(start, root.listener)
+            watch = _Watch(pid, out, err, until, limits.output_bytes, start, self._births)
+            return self._finish(watch, start, root, limits, keep, began)
         finally:
+            self.running = None
             for descriptor in (out, out_end, err, err_end):
                 os.close(descriptor)
             self._area.wipe()
 
-    def _fork(self, start: Resting, listener: int, out: int, err: int) -> tuple[int, list[conversation.Words]]:
-        """Have ``start`` fork with these descriptors as its output; return the child and what was said meanwhile."""
+    def _start(self, start: Resting, root: Root, limits: Limits, output: tuple[int, int]) -> int:
+        """Give a newborn its limits and its output and let it go; return it, or a negative error number."""
+        while True:
+            made_before = start.newborn is not None
+            newborn = self._births.take(start, root.listener)
+            if newborn.pid < 0:
+                return newborn.pid
+            try:
+                if start is root.resting:
+                    limit_program(newborn.pid, limits, root.own_bytes)
+                _wake(root.listener, newborn.call, output)
+            except OSError as error:
+                self._processes.end(newborn.pid)
+                if not made_before:
+                    raise LostError from error
+            else:
+                return newborn.pid
+
+    def _go_on(self, start: Resting, root: Root, output: tuple[int, int]) -> int:
+        """Let ``start`` itself go on."""
         try:
-            conversation.install(listener, start.call, out, 1)
-            conversation.install(listener, start.call, err, 2)
-            conversation.answer(listener, start.call)
+            _wake(root.listener, start.call, output)
         except OSError as error:
             raise LostError from error
-        until = time.monotonic() + _FORK_SECONDS
-        poller = select.poll()
-        poller.register(listener, select.POLLIN)
-        early: list[conversation.Words] = []
-        while time.monotonic() < until:
-            if not poller.poll(100):
-                if not self._processes.lives(start.pid):
-                    break
-                continue
-            words = conversation.receive(listener)
-            if words is None:
-                continue
-            if words.speaker == start.pid:
-                start.call = words.call
-                if words.said >= 0 and (words.said in self._known() or not self._processes.is_child(words.said)):
-                    break
-                return words.said, early
-            early.append(words)
-        raise LostError
+        return start.pid
 
-    def _finish(self, watch: _Watch, start: Resting, root: Root, command: Command, began: float) -> Ended:
+    def _finish(self, watch: _Watch, start: Resting, root: Root, limits: Limits, keep: bool, began: float) -> Ended:
         try:
-            call = watch.until_end(root.listener, self._control, self._area, command.rest)
+            call = watch.until_end(root.listener, self._control, self._area)
         except BaseException:
             self._processes.end(watch.pid)
             raise
         seconds = time.monotonic() - began
-        resting, wait_status = None, None
-        if call is not None:
-            watch.drain()
-            resting = self._resting(watch, call, start, seconds)
-        if resting is None:
+        held = None if call is None else self._still(watch.pid)
+        wait_status = None
+        if held is None:
             status = self._processes.end(watch.pid)
-            wait_status = None if call is not None else status
-            watch.drain()
+            wait_status = status if call is None else None
+        watch.drain()
         killed = self._memory_kill() if wait_status is not None and os.WIFSIGNALED(wait_status) else False
         seen = Seen(watch.verdict, wait_status, self._area.state, self._area.reason, killed)
-        status, reason = judge(seen, command.limits)
-        if status != OK and resting is not None:
-            self._processes.end(watch.pid)
-            resting = None
-        stdout = b"".join((start.stdout, *watch.stdout))[: command.limits.output_bytes]
-        if self._area.state == notes.SYNTAX:
-            stdout = b""
+        status, reason = judge(seen, limits)
+        stdout = b"".join((start.stdout, *watch.stdout))
+        resting = None
+        if call is not None and held is not None:
+            if keep and status == OK and self._area.then == notes.RESTS and held.descriptors == _STANDARD_DESCRIPTORS:
+                resting = Resting(watch.pid, call, stdout, watch.stderr_bytes, start.seconds + seconds, held.size)
+            elif held.size > _LARGE:
+                self._processes.end(watch.pid)
+            else:
+                self._processes.end_later(watch.pid)
+        stdout = b"" if self._area.state == notes.SYNTAX else stdout[: limits.output_bytes]
         return Ended(status, reason, stdout, seconds, self._area.state, resting)
 
-    def _resting(self, watch: _Watch, call: int, start: Resting, seconds: float) -> Resting | None:
-        """Return the interpreter as one that rests, or None when it holds what a fork could not copy."""
+    def _still(self, pid: int) -> Held | None:
+        """Return what a process holds that waits, if it is all that there is of its program; else None."""
         try:
-            held = self._processes.held(watch.pid)
+            held = self._processes.held(pid)
         except (OSError, IndexError, ValueError):
             return None
-        if held.threads != 1 or held.children or held.descriptors != _STANDARD_DESCRIPTORS:
-            return None
-        stdout = b"".join((start.stdout, *watch.stdout))
-        return Resting(watch.pid, call, stdout, watch.stderr_bytes, start.seconds + seconds, held.size)
+        return held if held.threads == 1 and not held.children else None
 
     def _memory_kill(self) -> bool:
         count = self._processes.killed_for_memory()
         before, self._killed_for_memory = self._killed_for_memory, count
         return count != before
+
+
+def _wake(listener: int, call: int, output: tuple[int, int]) -> None:
+    """Let an interpreter go on that writes to ``output``. Raises ``OSError`` when it is gone."""
+    for number, descriptor in enumerate(output, 1):
+        conversation.install(listener, call, descriptor, number)
+    conversation.answer(listener, call)
 
 
 class _Watch:
@@ -161,26 +174,23 @@ class _Watch:
         until: float,
         output_bytes: int,
         start: Resting,
-        early: list[conversation.Words],
+        births: Births,
     ) -> None:
         self.pid, self._out, self._err, self._until, self._most = pid, out, err, until, output_bytes
-        self._early = early
+        self._births = births
         self.stdout: list[bytes] = []
         self._stdout_bytes, self.stderr_bytes = len(start.stdout), start.stderr_bytes
         self.verdict = OK
         os.set_blocking(out, False)
         os.set_blocking(err, False)
 
-    def until_end(self, listener: int, control: int, area: Area, rest: bool) -> int | None:
-        """Wait until the program has ended, rests or has to be ended; return the call of one that rests."""
+    def until_end(self, listener: int, control: int, area: Area) -> int | None:
+        """Wait until the program has ended, waits or has to be ended; return the call of one that waits."""
         handle = os.pidfd_open(self.pid)
         poller = select.poll()
         for descriptor in (handle, self._out, self._err, control, listener):
             poller.register(descriptor, select.POLLIN)
         try:
-            for early in self._early:
-                if (call := self._hear(listener, early, area, rest)) is not None:
-                    return call
             while self.verdict == OK:
                 left = self._until - time.monotonic()
                 if left <= 0:
@@ -192,7 +202,7 @@ class _Watch:
                         ended = True
                     elif descriptor == listener:
                         words = conversation.receive(listener)
-                        if words is not None and (call := self._hear(listener, words, area, rest)) is not None:
+                        if words is not None and (call := self._hear(listener, words, area)) is not None:
                             return call
                     elif descriptor == control:
                         raise InterruptedBatchError(gone=read_frame(control) is None)
@@ -210,10 +220,11 @@ class _Watch:
             while self.verdict == OK and self._take(descriptor):
                 pass
 
-    def _hear(self, listener: int, words: conversation.Words, area: Area, rest: bool) -> int | None:
-        if rest and words.speaker == self.pid and area.state == notes.OK and area.rests:
+    def _hear(self, listener: int, words: conversation.Words, area: Area) -> int | None:
+        if words.speaker == self.pid and area.then != notes.LEAVES:
             return words.call
-        conversation.refuse(listener, words)
+        if words.speaker == self.pid or not self._births.hear(words, listener):
+            conversation.refuse(listener, words)
         return None
 
     def _take(self, descriptor: int) -> bool:

@@ -1,8 +1,8 @@
 """The life of a warm interpreter: wait for the warden, fork, and in the child run what was ordered, then wait in turn.
 
 A *root* has imported what programs commonly want and runs no program itself. An interpreter whose steps ran to their end
-and that holds nothing a fork could not copy *rests*: it waits like a root, and what it is told to run goes on from
-where it stopped. Every interpreter is a child of the warden, which learns from the kernel alone who speaks, who
+and that holds nothing a fork could not copy *rests*: it waits like a root, and what its forks are told to run goes on from
+where it stopped. A fork prepares itself and waits for what it is to run, which may come much later. Every interpreter is a child of the warden, which learns from the kernel alone who speaks, who
 ended and how. Standard library only: this runs inside the sandbox. It refuses to decide anything.
 """
 
@@ -13,13 +13,13 @@ import builtins
 import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from rstar_executor import runner
-from rstar_executor.area import OK, SYNTAX, Area, Command
-from rstar_executor.sandbox import identity, limits
+from rstar_executor.area import LEAVES, OK, RESTS, SYNTAX, WAITS, Area
 from rstar_executor.sandbox.kernel import fork_sibling
 
 globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can patch
@@ -27,55 +27,55 @@ globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can p
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
-def live(area: Area, enter: Callable[[], None]) -> NoReturn:
-    """Wait, fork and run, for ever; ``enter`` is called once in every program that starts from a root."""
+def live(area: Area, birth: Callable[[], None], infancy: Callable[[], None]) -> NoReturn:
+    """Wait, fork, wait and run, for ever.
+
+    Every fork calls ``infancy``, those of a root ``birth`` too, before they wait for what they are to run.
+    """
     # Bound before a program can patch them.
     converse, leave, own_pid, new_session = os.sched_rr_get_interval, os._exit, os.getpid, os.setsid
-    ordered, begin, finish, run_steps = area.ordered, area.begin, area.finish, runner.run_steps
-    rests, end, fork = _Rests(), _end, fork_sibling
-    end_with_parent, kill = identity.end_with_parent, signal.SIGKILL
-    root = True
-    names: dict[str, Any] = {}
+    ordered, begin, finish = area.ordered, area.begin, area.finish
+    run_steps, flush = runner.run_steps, runner.flush
+    idle, end, fork = _Idle(), _end, fork_sibling
+    root, me = True, 0
+    # A root runs no program: its forks find a name space that nobody has used.
+    names = runner.fresh_main()
     said = 0
     try:
         while True:
             converse(said)
-            try:
+            if root or not area.itself:
                 said = fork()
-            except OSError as error:
-                said = -(error.errno or 1)
-            if said != 0:
-                continue
-            new_session()
-            end_with_parent(kill)
+                if said != 0:
+                    continue
+                new_session()
+                infancy()
+                if root:
+                    root = False
+                    birth()
+                    gc.enable()
+                me = own_pid()
+                converse(0)
             command = ordered()
-            if root:
-                root, names = False, runner.fresh_main()
-                _enter_program(command, enter)
-            me = own_pid()
             begin()
             try:
                 ending = run_steps(command.steps, command.line, names)
-                over = ending.state != OK
+                then = RESTS if ending.state == OK else WAITS
             except SystemExit:
-                ending, over = runner.Ending(), True
-            rest = command.rest and not over and own_pid() == me and rests()
-            if not rest and ending.state != SYNTAX:
-                end(ending)
-            # A process that the program forked comes by here too when it does not leave by itself: it has no say.
-            if own_pid() != me:
-                leave(0)
-            finish(ending.state, ending.reason, rest)
-            if not rest:
+                ending, then = runner.Ending(), WAITS
+                flush(ending)
+            if own_pid() != me or not idle():
+                then = LEAVES
+                if ending.state != SYNTAX:
+                    end(ending)
+                # A process that the program forked comes by here too when it does not leave by itself: it has no say.
+                if own_pid() != me:
+                    leave(0)
+            finish(ending.state, ending.reason, then)
+            if then == LEAVES:
                 leave(0)
     finally:
         leave(1)
-
-
-def _enter_program(command: Command, enter: Callable[[], None]) -> None:
-    enter()
-    limits.enter_program(command.limits, command.own_bytes)
-    gc.enable()
 
 
 def _end(ending: runner.Ending) -> None:
@@ -83,19 +83,23 @@ def _end(ending: runner.Ending) -> None:
     runner.flush(ending)
 
 
-class _Rests:
-    """Says whether the calling process can wait and be forked: the fork must find all that the process is."""
+class _Idle:
+    """Says whether nothing is left to do in the calling process, at its end or ever: so a fork finds all that it is."""
 
     def __init__(self) -> None:
         self._handlers = atexit._ncallbacks
         self._own_handlers = self._handlers()
         self._threads = threading.active_count
         self._wait, self._timer = os.waitpid, signal.getitimer
-        self._closed = ChildProcessError
+        self._closed, self._modules, self._stdout = ChildProcessError, sys, sys.stdout
 
     def __call__(self) -> bool:
         try:
-            if self._handlers() != self._own_handlers or self._threads() != 1:
+            if (
+                self._handlers() != self._own_handlers
+                or self._threads() != 1
+                or self._modules.stdout is not self._stdout
+            ):
                 return False
             if any(self._timer(which) != (0.0, 0.0) for which in _TIMERS):
                 return False

@@ -22,7 +22,7 @@ _FROM_NOTE = {area.OK: OK, area.EXCEPTION: EXCEPTION, area.SYNTAX: EXCEPTION, ar
 class Seen(NamedTuple):
     """What the warden saw: what it did to the program (a status, OK for nothing), how it ended, what it noted.
 
-    ``wait_status`` is None for an interpreter that rests; ``killed_for_memory``: the kernel did, meanwhile.
+    ``wait_status`` is None for an interpreter that waits; ``killed_for_memory``: the kernel did, meanwhile.
     """
 
     verdict: int
@@ -38,11 +38,9 @@ def judge(seen: Seen, limits: Limits) -> tuple[int, bytes]:
         return TIMEOUT, f"not finished after {limits.seconds:g} s".encode()
     if seen.verdict == OUTPUT_LIMIT:
         return OUTPUT_LIMIT, f"more than {limits.output_bytes} bytes of output".encode()
-    if seen.wait_status is None:
-        return OK, b""
-    if os.WIFSIGNALED(seen.wait_status):
+    if seen.wait_status is not None and os.WIFSIGNALED(seen.wait_status):
         return _killed(os.WTERMSIG(seen.wait_status), seen, limits)
-    code = os.WEXITSTATUS(seen.wait_status)
+    code = 0 if seen.wait_status is None else os.WEXITSTATUS(seen.wait_status)
     status = _FROM_NOTE.get(seen.state)
     if code != 0 or status is None:
         return CRASHED, f"left by os._exit({code}) before its end".encode()

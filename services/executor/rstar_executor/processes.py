@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _PATIENCE_SECONDS: Final = 10.0
+_MOST_ENDING: Final = 8
 _FIXED_BYTES: Final = 400 << 10  # page tables and kernel stack of a small process
 
 
@@ -92,20 +93,29 @@ class Processes:
         return os.waitpid(pid, 0)[1]
 
     def end_later(self, pid: int) -> None:
-        """Kill a resting interpreter; it is reaped when it is gone."""
+        """Kill a process that waits for its warden; it is reaped when it is gone."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         self._ending.add(pid)
 
-    def sweep(self, known: Collection[int]) -> bool:
-        """End every child that is not known; return False where only ``end_all`` can."""
+    def reap(self) -> None:
+        """Take leave of what was to be ended later and has ended."""
         for pid in list(self._ending):
+            patient = len(self._ending) > _MOST_ENDING
             with contextlib.suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                if os.waitpid(pid, 0 if patient else os.WNOHANG)[0] == 0:
                     continue
             self._ending.discard(pid)
+
+    def strays(self, known: Collection[int]) -> list[int]:
+        """Return the children that are neither known nor ending."""
+        children = self.read(self._children).split()
+        return [pid for pid in map(int, children) if pid not in known and pid not in self._ending]
+
+    def sweep(self, known: Collection[int]) -> bool:
+        """End every child that is not known; return False where only ``end_all`` can."""
         until = time.monotonic() + _PATIENCE_SECONDS
-        while self._strays(known):
+        while self.strays(known):
             if time.monotonic() > until:
                 return False
             # Not only children: what forks as fast as it can is ended in all its generations at once.
@@ -127,23 +137,19 @@ class Processes:
                 os.kill(-1, signal.SIGKILL)
         while True:
             with contextlib.suppress(ProcessLookupError):
-                for stray in self._strays(()):
+                for stray in self.strays(()):
                     os.kill(stray, signal.SIGKILL)
             try:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 return
 
-    def _strays(self, known: Collection[int]) -> list[int]:
-        children = self.read(self._children).split()
-        return [pid for pid in map(int, children) if pid not in known and pid not in self._ending]
-
     def _all(self, known: Collection[int]) -> list[int]:
         """Return every process that is neither known nor ending: of the namespace, or what can be found below this one."""
         if self._contained:
             found = [int(name) for name in os.listdir(self._proc) if name.isdigit()]
         else:
-            found = self._below(self._strays(known))
+            found = self._below(self.strays(known))
         own = os.getpid()
         return [pid for pid in found if pid != own and pid not in known and pid not in self._ending]
 

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import random
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -19,10 +20,14 @@ from typing import Final, NamedTuple, NoReturn
 from rstar_executor import runner
 from rstar_executor.area import Area
 from rstar_executor.interpreter import live
-from rstar_executor.sandbox import landlock, limits, syscalls
+from rstar_executor.sandbox import identity, landlock, limits, syscalls
 
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25
 _HUGE: Final = 2 << 20
+_LARGE_ALLOCATION: Final = 100_000
+"""Bytes: more than any hole has, less than what the C library maps apart."""
+_OFTEN: Final = 20
+"""Runs after which Python has fitted a function's code to its use, which writes to it."""
 _MOST_DESCRIPTORS: Final = 65_536
 
 WARM_UP: Final = """
@@ -43,6 +48,10 @@ import sympy as sp
 x = sp.symbols('x')
 print(sp.solve(x ** 2 - 4), sp.expand((x + 1) ** 3), sp.simplify(sp.Rational(1, 3) + 1), np.arange(6).reshape(2, 3).sum())
 print(sp.factor(x ** 2 - 1), sp.diff(x ** 3, x), sp.integrate(x, x), sp.sqrt(8), sp.nsimplify(0.5), sp.factorint(360))
+for k in range(32):
+    y = sp.Symbol('y')
+    print(x + k, k * x - y, x ** 2 - k * x, sp.Rational(k, 7), sp.Integer(k) ** 2, sp.expand((x + k) * (x - y)), sp.Eq(x, k))
+    print((x + k * y).subs(x, 2), sp.simplify(x + k * x), sp.sqrt(k), float(sp.sqrt(k)), sp.gcd(k, 12), sp.isprime(k))
 """
 
 
@@ -73,7 +82,7 @@ def become(plan: Plan, area: Area, voice: socket.socket, proc: int) -> NoReturn:
         _collapse(proc)
         os.close(proc)
         limits.enter_interpreter(plan.counted_apart)
-        apart = _apart(plan.landlock_abi)
+        birth = _birth(plan.landlock_abi)
         landlock.restrict(plan.readable, plan.writable, plan.landlock_abi)
         listener = syscalls.restrict(
             signals_kept_in=plan.contained or plan.landlock_abi >= landlock.SIGNALS_ABI, files_apart=plan.contained
@@ -88,7 +97,7 @@ def become(plan: Plan, area: Area, voice: socket.socket, proc: int) -> NoReturn:
     except BaseException as error:
         os.write(2, f"rstar executor: an interpreter cannot be made: {error!r}\n".encode())
         os._exit(1)
-    live(area, apart)
+    live(area, birth, _nothing if plan.contained else _end_with_warden)
 
 
 def _close_all_but(kept: set[int]) -> None:
@@ -108,9 +117,8 @@ def _load(modules: Sequence[str]) -> None:
 
 
 def _warm_up(heavy: bool) -> None:
-    for source in (WARM_UP, WARM_UP_HEAVY) if heavy else (WARM_UP,):
-        for text in (source, source, "1 / 0\n", "1 +\n"):
-            runner.run_steps([text], 0, runner.fresh_main())
+    for text in [WARM_UP, "1 / 0\n", "1 +\n"] * _OFTEN + [WARM_UP_HEAVY] * (2 if heavy else 0):
+        runner.run_steps([text], 0, runner.fresh_main())
     # Seeded last: what is warm must not show. Programs inherit these states as they are.
     random.seed(0)
     if "numpy" in sys.modules:
@@ -122,19 +130,36 @@ def _warm_up(heavy: bool) -> None:
     del sys.modules["__main__"]
 
 
-def _apart(abi: int) -> Callable[[], None]:
-    """Return what each program does first: keep its signals to itself and to what it starts."""
+def _birth(abi: int) -> Callable[[], None]:
+    """Return what each fork of a root does first: keep its signals to itself and to what it starts."""
     if abi < landlock.SIGNALS_ABI:
-        return lambda: None
+        return _nothing
     scopes = landlock.scopes()
-    return lambda: landlock.enter_scopes(scopes)
+    enter, close, refused = landlock.entering(scopes), os.close, OSError
+
+    def birth() -> None:
+        if enter() != 0:
+            raise refused
+        close(scopes)
+
+    return birth
+
+
+def _nothing() -> None:
+    """Do nothing: the end of a warden that is the init of its namespace ends all."""
+
+
+def _end_with_warden() -> None:
+    identity.end_with_parent(signal.SIGKILL)
 
 
 def _settle_heap() -> None:
-    """Have the C library merge what is free in its heap: else the first large allocation does, in every fork anew."""
+    """Have the C library merge and sort what is free in its heap: else large allocations do, in every fork anew."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(ctypes.c_size_t(0))
+        libc.malloc.restype = ctypes.c_void_p
+        libc.free(ctypes.c_void_p(libc.malloc(ctypes.c_size_t(_LARGE_ALLOCATION))))
 
 
 def _collapse(proc: int) -> None:

@@ -16,7 +16,8 @@ from typing import Final
 
 from rstar_executor import area as notes
 from rstar_executor.area import Area, Command
-from rstar_executor.execution import Ended, Executions, InterruptedBatchError, LostError
+from rstar_executor.births import Births, LostError
+from rstar_executor.execution import Ended, Executions, InterruptedBatchError, Way
 from rstar_executor.frames import read_frame, write_frame
 from rstar_executor.judging import INTERNAL, TIMEOUT
 from rstar_executor.processes import Processes
@@ -31,6 +32,7 @@ RESULT: Final = struct.Struct("!BdI")
 RESULT_FRAME, LAST_FRAME = b"R", b"E"
 
 MOST_SNAPSHOTS: Final = 192
+_QUICKLY_SECONDS: Final = 0.005
 
 
 class SpentError(Exception):
@@ -45,7 +47,8 @@ class Warden:
     ) -> None:
         self._control, self._roots, self._processes, self._scratch = control, roots, processes, scratch
         self._snapshots = Snapshots(snapshot_bytes, MOST_SNAPSHOTS)
-        self._executions = Executions(control, area, processes, self._known)
+        self._births = Births(processes, self._known)
+        self._executions = Executions(control, area, processes, self._births)
         self._keeps = snapshot_bytes > 0
         self._resumed = 0
         self._spent = False
@@ -73,14 +76,17 @@ class Warden:
                 return
 
     def _batch(self, kind: str, limits: Limits, steps: list[str], candidates: list[str]) -> None:
+        # What a program left on its way to rest is not awake beside those of others.
+        self._births.settle()
         root = self._roots.get(kind, self._processes)
         keeps = self._keeps and all(separable(step) and resumable(step) for step in steps)
         keys = digests(kind, limits, steps)
         if keeps and steps:
             self._rest_after(root, limits, steps, keys)
-        for candidate in candidates:
+        for number, candidate in enumerate(candidates, 1):
             rest = keeps and separable(candidate) and resumable(candidate)
-            ended = self._candidate(root, limits, [*steps, candidate], [*keys, follow(keys[-1], candidate)], rest)
+            last = number == len(candidates)
+            ended = self._candidate(root, limits, [*steps, candidate], [*keys, follow(keys[-1], candidate)], rest, last)
             write_frame(self._control, RESULT_FRAME + _result(ended))
             self._check()
 
@@ -89,71 +95,101 @@ class Warden:
         depth, start = self._snapshots.longest(keys)
         if depth == len(steps):
             return
-        if start is None or self._resume(start, depth, root, limits, steps, keys) is None:
+        if start is None or self._resume(start, depth, root, limits, steps, keys, last=True) is None:
             self._from_root(root, limits, steps, keys[-1])
         self._check()
 
-    def _candidate(self, root: Root, limits: Limits, program: list[str], keys: list[bytes], rest: bool) -> Ended:
+    def _candidate(
+        self, root: Root, limits: Limits, program: list[str], keys: list[bytes], rest: bool, last: bool
+    ) -> Ended:
         if not rest:
             return self._from_root(root, limits, program, None)
         depth, start = self._snapshots.longest(keys[:-1])
-        if start is not None and (ended := self._resume(start, depth, root, limits, program, keys)):
+        if start is not None and (ended := self._resume(start, depth, root, limits, program, keys, last)):
             self._resumed += 1
             return ended
         return self._from_root(root, limits, program, keys[-1])
 
     def _resume(
-        self, start: Resting, depth: int, root: Root, limits: Limits, program: list[str], keys: list[bytes]
+        self,
+        start: Resting,
+        depth: int,
+        root: Root,
+        limits: Limits,
+        program: list[str],
+        keys: list[bytes],
+        last: bool,
     ) -> Ended | None:
-        """Run what follows after ``depth`` steps in a fork of ``start``; None where only the whole program tells."""
+        """Run what follows after ``depth`` steps from where ``start`` rests; None where only the whole program tells.
+
+        ``last``: nothing else is known to go on from there. What is quickly run again then goes on itself: one fork less.
+        """
         if start.seconds >= limits.seconds:
             reason = f"not finished after {limits.seconds:g} s".encode()
             return Ended(TIMEOUT, reason, start.stdout, 0.0, notes.RUNNING, None)
         line = sum(step.count("\n") for step in program[:depth])
-        command = Command(limits, root.own_bytes, line, rest=True, steps=program[depth:])
+        command = Command(line, steps=program[depth:])
+        way = Way.FORK if last else Way.FORK_AND_AGAIN
+        if last and start.seconds < _QUICKLY_SECONDS:
+            way = Way.ITSELF
+            self._snapshots.drop(keys[depth])
+            self._births.forget(start)
         try:
-            ended = self._executions.run(start, root, command)
+            ended = self._executions.run(start, root, limits, command, keep=True, way=way)
         except LostError:
             for lost in self._snapshots.drop(keys[depth]):
-                self._processes.end_later(lost.pid)
+                self._end(lost)
             self._tidy()
             return None
-        self._settle(ended, keys[-1])
+        ended = self._settle(ended, keys[-1])
         # What does not compile alone may do so as part of the whole.
         return None if ended.state == notes.SYNTAX or ended.status == INTERNAL else ended
 
     def _from_root(self, root: Root, limits: Limits, program: list[str], key: bytes | None) -> Ended:
         """Run a whole program; with a ``key``, its interpreter may rest under it."""
-        command = Command(limits, root.own_bytes, line=0, rest=key is not None, steps=pieces(program))
+        command = Command(line=0, steps=pieces(program))
         try:
-            ended = self._executions.run(root.resting, root, command)
+            ended = self._executions.run(
+                root.resting, root, limits, command, keep=key is not None, way=Way.FORK_AND_AGAIN
+            )
         except LostError as error:
             raise RootLostError(f"the {root.kind} interpreter is gone") from error
-        self._settle(ended, key)
-        return ended
+        return self._settle(ended, key)
 
-    def _settle(self, ended: Ended, key: bytes | None) -> None:
+    def _settle(self, ended: Ended, key: bytes | None) -> Ended:
         """Keep the interpreter that rests, if nothing of its program is left outside it, and clear up."""
         resting = ended.resting
         clean = self._tidy(resting)
         if resting is None:
-            return
+            return ended
         if key is None or not clean:
-            self._processes.end_later(resting.pid)
-            return
-        for going in self._snapshots.put(key, resting):
-            self._processes.end_later(going.pid)
+            self._end(resting)
+            return ended._replace(resting=None)
+        going = self._snapshots.put(key, resting)
+        for other in going:
+            self._end(other)
+        return ended._replace(resting=None) if resting in going else ended
+
+    def _end(self, resting: Resting) -> None:
+        self._births.forget(resting)
+        self._processes.end_later(resting.pid)
 
     def _known(self) -> set[int]:
-        return self._roots.pids() | self._snapshots.pids()
+        running = self._executions.running
+        known = self._roots.pids() | self._snapshots.pids() | self._births.unborn()
+        return known if running is None else known | {running}
 
     def _tidy(self, resting: Resting | None = None) -> bool:
         """Leave nothing of the program that ran but what rests of it; say whether there was nothing else."""
-        known = self._known() if resting is None else self._known() | {resting.pid}
-        if not self._processes.sweep(known):
-            self._snapshots.clear()
-            self._processes.end_all()
-            self._spent = True
+        mine = set() if resting is None else {resting.pid}
+        self._processes.reap()
+        if self._processes.strays(self._known() | mine):
+            # It may be a newborn of which nobody has heard yet.
+            self._births.settle()
+            if not self._processes.sweep(self._known() | mine):
+                self._snapshots.clear()
+                self._processes.end_all()
+                self._spent = True
         clean = self._scratch.empty()
         if not clean:
             self._scratch.clean()

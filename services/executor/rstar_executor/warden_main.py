@@ -54,7 +54,9 @@ def main() -> None:
         _outside(child, group)
     readable = _readable(configuration["paths"], libraries.split(":"))
     if not os.access(os.__file__, os.R_OK):
-        sys.exit(f"the sandbox cannot read {os.path.dirname(os.__file__)}: let user {os.geteuid()} enter every folder above")
+        sys.exit(
+            f"the sandbox cannot read {os.path.dirname(os.__file__)}: let user {os.geteuid()} enter every folder above"
+        )
     control = _low(configuration["control"])
     found = [group_layer, layer("namespaces", not refused, refused or "process, network, IPC, mount and host name")]
     _inside(control, directory, readable, configuration, not refused, found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Callable
 from typing import Final
 
 CLONE_PARENT: Final = 0x0000_8000
@@ -22,8 +23,14 @@ NEW_TIME: Final = 0x0000_0080
 NAMESPACES: Final = NEW_USER | NEW_MOUNTS | NEW_PIDS | NEW_IPC | NEW_NETWORK | NEW_HOSTNAME | NEW_CGROUP | NEW_TIME
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-# Without releasing the interpreter's lock: what forks must not let another thread in.
-_HOLDING = ctypes.PyDLL(None, use_errno=True)
+# Without releasing the interpreter's lock: what forks must not let another thread in. The calls of a fork share all that
+# they can, bound before: each page of memory that one more of Python's objects lies on is copied in every fork.
+_HOLDING = ctypes.PyDLL(None)
+_BARE_CALL = _HOLDING.syscall
+_BARE_CALL.restype = ctypes.c_long
+_ERRNO = _HOLDING.__errno_location
+_ERRNO.restype = ctypes.POINTER(ctypes.c_int)
+_ZERO: Final = ctypes.c_long(0)
 
 # The numbers of what the C library has no wrapper for. Those from 424 on are the same on every machine.
 _CLONE: Final = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
@@ -70,14 +77,24 @@ def system_call(number: int, *arguments: object) -> int:
     return _checked(_LIBC.syscall(ctypes.c_long(number), *arguments), f"system call {number}")
 
 
-def fork_sibling() -> int:
-    """Fork so that the child's parent is the caller's parent; return 0 in the child, which is the same interpreter.
+def bare_call(number: int, *arguments: int) -> Callable[[], int]:
+    """Return a function that makes a system call as cheaply as Python can, for the first moments of a fork.
 
-    Neither Python's nor the C library's fork handlers run: the child's random state, locks and buffers are its
-    parent's, as if it had lived on. Only for a process with one thread. Raises ``OSError``.
+    It returns what the call does, or its negative error number. Five arguments are passed, zeros where none are given.
     """
-    if _CLONE is None:
-        raise OSError(38, f"no clone for {platform.machine()} processors here")
-    zero = ctypes.c_long(0)
-    result = _HOLDING.syscall(ctypes.c_long(_CLONE), ctypes.c_long(CLONE_PARENT | 17), zero, zero, zero, zero)
-    return _checked(int(result), "clone")
+    bound = [ctypes.c_long(value) for value in (number, *arguments)]
+    bound += [_ZERO] * (6 - len(bound))
+
+    def call() -> int:
+        result: int = _BARE_CALL(*bound)
+        return -_ERRNO().contents.value if result < 0 else result
+
+    return call
+
+
+fork_sibling: Final = bare_call(_CLONE or 0, CLONE_PARENT | 17)
+"""Fork so that the child's parent is the caller's parent; 0 in the child, which is the same interpreter.
+
+Neither Python's nor the C library's fork handlers run: the child's random state, locks and buffers are its
+parent's, as if it had lived on. Only for a process with one thread.
+"""

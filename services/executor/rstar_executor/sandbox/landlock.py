@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from rstar_executor.sandbox import kernel
@@ -74,10 +74,9 @@ def scopes() -> int:
     )
 
 
-def enter_scopes(ruleset: int) -> None:
-    """Enter ``scopes()`` and close it. Raises ``OSError``."""
-    kernel.system_call(kernel.LANDLOCK_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))
-    os.close(ruleset)
+def entering(ruleset: int) -> Callable[[], int]:
+    """Return what enters ``scopes()``, in a fork; it returns a negative error number where that fails."""
+    return kernel.bare_call(kernel.LANDLOCK_RESTRICT_SELF, ruleset)
 
 
 def _allow(ruleset: int, path: str, access: int) -> None:

@@ -39,15 +39,17 @@ def enter_interpreter(counted_apart: bool) -> None:
     os.umask(0o077)
 
 
-def enter_program(limits: Limits, own_bytes: int) -> None:
-    """Set one program's limits; ``own_bytes`` is what the warm interpreter takes itself."""
-    setrlimit = resource.setrlimit
+def limit_program(pid: int, limits: Limits, own_bytes: int) -> None:
+    """Set the limits of a program that waits; ``own_bytes`` is what the warm interpreter takes itself.
+
+    Raises ``OSError`` when it is gone.
+    """
     seconds = int(limits.seconds) + 2  # the wall clock decides; this is for what escapes it
-    setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds + 1))
     memory = own_bytes + limits.memory_mib * MIB
-    setrlimit(resource.RLIMIT_AS, (memory, memory + _LAST_WORDS))
+    resource.prlimit(pid, resource.RLIMIT_AS, (memory, memory + _LAST_WORDS))
     files = limits.file_mib * MIB
-    setrlimit(resource.RLIMIT_FSIZE, (files, files))
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (files, files))
 
 
 def release_last_words() -> None:

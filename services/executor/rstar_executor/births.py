@@ -1,0 +1,131 @@
+"""Newborn interpreters: forks that wait for what they are to run, made while another program runs, so that none waits for them.
+
+A parent is told to fork and goes back to wait; its child prepares itself and waits too. Both are heard in any order, and
+between other words. Standard library only: this runs inside the warden. It refuses to take a parent's word for who its
+child is: the child speaks for itself, and the kernel says who speaks.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from rstar_executor import conversation
+from rstar_executor.conversation import Words
+from rstar_executor.processes import Processes
+from rstar_executor.snapshots import Newborn, Resting
+
+_FORK_SECONDS = 20.0
+
+
+class LostError(Exception):
+    """The interpreter that was to be forked is gone."""
+
+
+@dataclass
+class _Birth:
+    parent: Resting
+    listener: int
+    until: float = field(default_factory=lambda: time.monotonic() + _FORK_SECONDS)
+    child: int | None = None
+
+
+class Births:
+    """All births under way; ``known`` returns the processes that no newborn can be."""
+
+    def __init__(self, processes: Processes, known: Callable[[], Collection[int]]) -> None:
+        self._processes, self._known = processes, known
+        self._births: dict[int, _Birth] = {}
+        self._early: dict[int, tuple[Words, int]] = {}
+
+    def ask(self, parent: Resting, listener: int) -> None:
+        """Have ``parent`` fork, without waiting for it. Raises ``LostError`` when it is gone."""
+        if parent.newborn is not None or parent.pid in self._births:
+            return
+        try:
+            conversation.answer(listener, parent.call)
+        except OSError as error:
+            raise LostError from error
+        self._births[parent.pid] = _Birth(parent, listener)
+
+    def take(self, parent: Resting, listener: int) -> Newborn:
+        """Return a fork of ``parent`` that waits for its order, new or made before; a negative process is an error number.
+
+        Raises ``LostError`` when the parent is gone.
+        """
+        self.ask(parent, listener)
+        while (birth := self._births.get(parent.pid)) is not None:
+            self._listen(birth)
+        newborn, parent.newborn = parent.newborn, None
+        if newborn is None:
+            raise LostError
+        return newborn
+
+    def settle(self) -> None:
+        """Wait until every parent waits again; a newborn may still be on its way to do so."""
+        while (birth := next((birth for birth in self._births.values() if birth.child is None), None)) is not None:
+            self._listen(birth)
+
+    def forget(self, parent: Resting) -> None:
+        """End the newborn of ``parent``, if there is or will be one. Only when births are settled."""
+        pids = parent.pids() - {parent.pid}
+        if (birth := self._births.pop(parent.pid, None)) is not None and birth.child is not None:
+            pids.add(birth.child)
+        parent.newborn = None
+        for pid in pids:
+            self._processes.end_later(pid)
+
+    def unborn(self) -> set[int]:
+        """Return the newborns that are on their way."""
+        return {birth.child for birth in self._births.values() if birth.child is not None}
+
+    def hear(self, words: Words, listener: int) -> bool:
+        """Take the words of a parent or of a child; False when they cannot be about a birth."""
+        birth = self._births.get(words.speaker)
+        if birth is not None and birth.child is None:
+            birth.parent.call = words.call
+            if words.said < 0:
+                birth.parent.newborn = Newborn(words.said, 0)
+                del self._births[words.speaker]
+            elif words.said in self._known() or not self._processes.is_child(words.said):
+                self._lose(birth)
+            else:
+                birth.child = words.said
+        elif self._births:
+            self._early[words.speaker] = words, listener
+        else:
+            return False
+        self._match()
+        return True
+
+    def _listen(self, birth: _Birth) -> None:
+        poller = select.poll()
+        poller.register(birth.listener, select.POLLIN)
+        if poller.poll(100):
+            words = conversation.receive(birth.listener)
+            if words is not None and not self.hear(words, birth.listener):
+                conversation.refuse(birth.listener, words)
+        elif time.monotonic() > birth.until or not self._lives(birth):
+            self._lose(birth)
+            self._match()
+
+    def _match(self) -> None:
+        for pid, birth in list(self._births.items()):
+            if birth.child in self._early:
+                words, _ = self._early.pop(birth.child)
+                birth.parent.newborn = Newborn(words.speaker, words.call)
+                del self._births[pid]
+        if not self._births:
+            for words, listener in self._early.values():
+                conversation.refuse(listener, words)
+            self._early.clear()
+
+    def _lives(self, birth: _Birth) -> bool:
+        return self._processes.lives(birth.parent.pid) and (birth.child is None or self._processes.lives(birth.child))
+
+    def _lose(self, birth: _Birth) -> None:
+        """End a parent whose child does not come."""
+        self._processes.end_later(birth.parent.pid)
+        del self._births[birth.parent.pid]
