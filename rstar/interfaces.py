@@ -98,12 +98,16 @@ class ExecutionLimits:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """The result of one program. ``reason`` is one line for the model; empty when ``status`` is OK."""
+    """The result of one program.
+
+    ``reason`` is one line for the model, empty when ``status`` is OK; ``traceback`` is for people who asked for it.
+    """
 
     status: ExecutionStatus
     stdout: str = ""
     reason: str = ""
     milliseconds: float = 0.0
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,10 +159,19 @@ class ExecutorClient(Client[Method]):
         return await self.execute_for(codec.problem_of(steps), steps, candidates, limits)
 
     async def execute_for(
-        self, problem: str, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
+        self,
+        problem: str,
+        steps: Sequence[str],
+        candidates: Sequence[str],
+        limits: ExecutionLimits,
+        tracebacks: bool = False,
     ) -> list[Execution]:
-        """Run each candidate after ``steps`` when it is the turn of ``problem``. Raises as ``execute`` does."""
+        """Run each candidate after ``steps`` when it is the turn of ``problem``. Raises as ``execute`` does.
+
+        With ``tracebacks``, how a program failed is told at length, which takes longer: for people, not for a search.
+        """
         prefix = codec.execute_request(steps, (), limits, self._tenant, problem)
+        prefix.tracebacks = tracebacks
 
         def request(group: Sequence[int]) -> executor_pb2.ExecuteRequest:
             return codec.with_candidates(prefix, [candidates[i] for i in group])

@@ -183,6 +183,7 @@ def execute_response(executions: Iterable[Execution]) -> executor_pb2.ExecuteRes
                 stdout=wire_text(execution.stdout),
                 reason=wire_text(execution.reason),
                 milliseconds=execution.milliseconds,
+                traceback=wire_text(execution.traceback),
             )
             for execution in executions
         ]
@@ -192,6 +193,12 @@ def execute_response(executions: Iterable[Execution]) -> executor_pb2.ExecuteRes
 def read_execute_response(message: executor_pb2.ExecuteResponse) -> list[Execution]:
     """Decode the results of one call. A status this version does not know is the executor's failure: INTERNAL."""
     return [
-        Execution(_STATUS.get(wire.status, ExecutionStatus.INTERNAL), wire.stdout, wire.reason, wire.milliseconds)
+        Execution(
+            _STATUS.get(wire.status, ExecutionStatus.INTERNAL),
+            wire.stdout,
+            wire.reason,
+            wire.milliseconds,
+            wire.traceback,
+        )
         for wire in message.executions
     ]

@@ -89,10 +89,13 @@ class ExecuteRequest(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    TRACEBACKS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Who calls. Tenants that wait for the same executor take turns, however much each of them sends."""
     problem: _builtins.str
     """What the programs are for, such as the problem of a search. The problems of a tenant take turns."""
+    tracebacks: _builtins.bool
+    """For people: each program runs from its start, and how it failed is told at length."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Raw texts of the shared prefix, markers included."""
@@ -109,10 +112,11 @@ class ExecuteRequest(_message.Message):
         limits: Global___ExecutionLimits | None = ...,
         tenant: _builtins.str = ...,
         problem: _builtins.str = ...,
+        tracebacks: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "limits", b"limits", "problem", b"problem", "steps", b"steps", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "limits", b"limits", "problem", b"problem", "steps", b"steps", "tenant", b"tenant", "tracebacks", b"tracebacks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,12 +130,15 @@ class Execution(_message.Message):
     STDOUT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MILLISECONDS_FIELD_NUMBER: _builtins.int
+    TRACEBACK_FIELD_NUMBER: _builtins.int
     status: Global___ExecutionStatus.ValueType
     stdout: _builtins.str
     """Invalid UTF-8 is replaced."""
     reason: _builtins.str
     """One line for the model; empty when the status is OK."""
     milliseconds: _builtins.float
+    traceback: _builtins.str
+    """What Python prints when a program fails like this; only where it was asked for."""
     def __init__(
         self,
         *,
@@ -139,10 +146,11 @@ class Execution(_message.Message):
         stdout: _builtins.str = ...,
         reason: _builtins.str = ...,
         milliseconds: _builtins.float = ...,
+        traceback: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["milliseconds", b"milliseconds", "reason", b"reason", "status", b"status", "stdout", b"stdout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["milliseconds", b"milliseconds", "reason", b"reason", "status", b"status", "stdout", b"stdout", "traceback", b"traceback"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -98,6 +98,14 @@ def test_a_limit_that_is_no_limit_is_refused(tmp_path: Path) -> None:
     assert "limits.seconds is inf" in ended.err
 
 
+def test_tracebacks_are_shown_to_who_asks(tmp_path: Path) -> None:
+    file = program(tmp_path, "bad.py", "def f(): return 1 / 0\nf()")
+    ended = rstar("run", file, "--tracebacks")
+    assert 'File "<program>", line 2, in <module>' in ended.out
+    (row,) = [json.loads(line) for line in rstar("run", file, "--tracebacks", "--json").out.splitlines()]
+    assert row["traceback"].endswith("ZeroDivisionError: division by zero\n")
+
+
 def test_a_line_of_text_holds_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
     files = [
         program(tmp_path, "escape.py", "print('\\x1b[2J\\x1b]0;title\\x07gone')\nprint('more')"),

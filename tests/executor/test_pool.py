@@ -147,7 +147,9 @@ async def test_many_calls_at_once_each_get_their_own_results() -> None:
             assert [execution.stdout for execution in executions] == [f"{k}\n", f"{-k}\n", ""]
 
 
-async def test_whichever_interpreter_dies_while_it_waits_the_next_program_runs(executor: LocalExecutor, run: Run) -> None:
+async def test_whichever_interpreter_dies_while_it_waits_the_next_program_runs(
+    executor: LocalExecutor, run: Run
+) -> None:
     for victim in range(6):
         await executor.execute(["x = 1\n"], [f"print(x + {victim})"], LIMITS)
         (outside,) = executor.warden_pids()

@@ -24,17 +24,23 @@ LEAVES, WAITS, RESTS = range(3)
 """What an interpreter does after its program: it leaves, it waits for its end, it waits for that or to go on."""
 
 REASON_BYTES: Final = 4096
+TRACEBACK_BYTES: Final = 32_768
 _STATE, _NEXT, _ITSELF = range(3)
 _REASON = 16
-_COMMAND = _REASON + REASON_BYTES
+_TRACEBACK = _REASON + REASON_BYTES
+_COMMAND = _TRACEBACK + TRACEBACK_BYTES
 COMMAND_BYTES: Final = 5 << 20
 _BYTES = _COMMAND + COMMAND_BYTES
 
 
 class Command(NamedTuple):
-    """What a fresh fork is to run: ``steps`` one after the other, the first of them from line ``line`` + 1 on."""
+    """What a fresh fork is to run: ``steps`` one after the other, the first of them from line ``line`` + 1 on.
+
+    With ``tracebacks``, it tells at length how it failed.
+    """
 
     line: int
+    tracebacks: bool
     steps: list[str]
 
 
@@ -72,11 +78,12 @@ class Area:
         """Note that the program is about to start."""
         self._map[_STATE] = RUNNING
 
-    def finish(self, state: int, reason: str, then: int) -> None:
+    def finish(self, state: int, reason: str, traceback: str, then: int) -> None:
         """Note how the program ended, and what its interpreter does next: ``LEAVES``, ``WAITS`` or ``RESTS``."""
-        if reason:
-            data = reason.encode("utf-8", "replace")[: REASON_BYTES - 1]
-            self._map[_REASON : _REASON + len(data) + 1] = data + b"\0"
+        for text, start, size in ((reason, _REASON, REASON_BYTES), (traceback, _TRACEBACK, TRACEBACK_BYTES)):
+            if text:
+                data = text.encode("utf-8", "replace")[: size - 1]
+                self._map[start : start + len(data) + 1] = data + b"\0"
         self._map[_NEXT] = then
         self._map[_STATE] = state
 
@@ -93,7 +100,12 @@ class Area:
     @property
     def reason(self) -> bytes:
         """Why it ended."""
-        return self._map[_REASON : _REASON + REASON_BYTES].split(b"\0", 1)[0]
+        return self._map[_REASON:_TRACEBACK].split(b"\0", 1)[0]
+
+    @property
+    def traceback(self) -> bytes:
+        """How it failed, at length."""
+        return self._map[_TRACEBACK:_COMMAND].split(b"\0", 1)[0]
 
     def wipe(self) -> None:
         """Leave nothing of one program for the next, wherever it wrote."""

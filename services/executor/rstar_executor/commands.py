@@ -80,13 +80,16 @@ def run(
     slots: Annotated[
         int | None, typer.Option(min=1, help="Programs that run at once; unset: one per core.", show_default=False)
     ] = None,
+    tracebacks: Annotated[
+        bool, typer.Option("--tracebacks", help="Show of a failed program what Python itself would have printed.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON line per program instead of text.")] = False,
 ) -> None:
     """Run each FILE as the search runs a candidate program: one line of status, time and output per file, in order.
 
     What a program does never makes the command fail: exit code 0 says that all were run.
 
-    Examples: `rstar executor run step.py`, `rstar executor run *.py --json --seconds 2`, `echo 'print(6*7)' | rstar executor run -`
+    Examples: `rstar executor run step.py --tracebacks`, `rstar executor run *.py --json --seconds 2`, `echo 'print(6*7)' | rstar executor run -`
     """
     from rstar.interfaces import ExecutionLimits
     from rstar_executor.local import MAXIMUM
@@ -99,7 +102,7 @@ def run(
         _fail(f"{error.filename}: {error.strerror}; give files that can be read", _BAD_INPUT)
     except ValueError as error:
         _fail(str(error), _BAD_INPUT)
-    _until_ended(_run(programs, limits, slots, json=json))
+    _until_ended(_run(programs, limits, slots, json=json, tracebacks=tracebacks))
 
 
 @commands.command()
@@ -129,7 +132,9 @@ def _read(file: str) -> Program:
         return Program(file, "", f"the program is not UTF-8: {error.reason} at byte {error.start}")
 
 
-async def _run(programs: Sequence[Program], limits: ExecutionLimits, slots: int | None, *, json: bool) -> None:
+async def _run(
+    programs: Sequence[Program], limits: ExecutionLimits, slots: int | None, *, json: bool, tracebacks: bool
+) -> None:
     from rstar.interfaces import Execution, ExecutionStatus
     from rstar_executor.local import LocalExecutor, UnsafeError
     from rstar_executor.warden_process import WardenFailedError
@@ -149,14 +154,14 @@ async def _run(programs: Sequence[Program], limits: ExecutionLimits, slots: int 
         async with executor, asyncio.TaskGroup() as group:
             results = [group.create_task(result(program)) for program in programs]
             for program, pending in zip(programs, results, strict=True):
-                _tell(program.file, await pending, json=json)
+                _tell(program.file, await pending, json=json, tracebacks=tracebacks)
     except UnsafeError as error:
         _fail(f"{error}; 'rstar executor doctor' says what to do", _FAILED)
     except WardenFailedError as error:
         _fail(str(error), _FAILED)
 
 
-def _tell(file: str, execution: Execution, *, json: bool) -> None:
+def _tell(file: str, execution: Execution, *, json: bool, tracebacks: bool) -> None:
     if json:
         import json as encoder
 
@@ -167,14 +172,18 @@ def _tell(file: str, execution: Execution, *, json: bool) -> None:
             "stdout": execution.stdout,
             "ms": round(execution.milliseconds, 3),
         }
-        line = encoder.dumps(row)
+        if tracebacks:
+            row["traceback"] = execution.traceback
+        print(encoder.dumps(row), flush=True)
     else:
         lines = execution.stdout.splitlines()
         shown = execution.reason or (lines[0] if lines else "")
         more = f" (+{len(lines) - 1} lines)" if len(lines) > 1 and not execution.reason else ""
         text = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
         line = f"{execution.status.value:<12} {execution.milliseconds:>8.1f} ms  {_plain(file)}  {_plain(text)}{more}"
-    print(line.rstrip(), flush=True)
+        print(line.rstrip(), flush=True)
+        for each in execution.traceback.splitlines() if tracebacks else ():
+            print(f"    {_plain(each)}", flush=True)
 
 
 def _plain(text: str) -> str:

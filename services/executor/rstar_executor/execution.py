@@ -16,7 +16,7 @@ from rstar_executor import conversation
 from rstar_executor.area import Area, Command
 from rstar_executor.births import Births, LostError
 from rstar_executor.frames import read_frame
-from rstar_executor.judging import INTERNAL, OK, OUTPUT_LIMIT, TIMEOUT, Seen, judge
+from rstar_executor.judging import EXCEPTION, INTERNAL, MEMORY, OK, OUTPUT_LIMIT, TIMEOUT, Seen, judge
 from rstar_executor.processes import Held, Processes
 from rstar_executor.roots import Root
 from rstar_executor.sandbox.limits import Limits, limit_program
@@ -39,6 +39,7 @@ class Ended(NamedTuple):
 
     status: int
     reason: bytes
+    traceback: bytes
     stdout: bytes
     seconds: float
     state: int
@@ -76,7 +77,7 @@ class Executions:
             pid = self._go_on(start, root, output) if way == Way.ITSELF else self._start(start, root, limits, output)
             if pid < 0:
                 reason = f"cannot fork (error {-pid})".encode()
-                return Ended(INTERNAL, reason, b"", 0.0, notes.UNPREPARED, None)
+                return Ended(INTERNAL, reason, b"", b"", 0.0, notes.UNPREPARED, None)
             self.running = pid
             if way == Way.FORK_AND_AGAIN:
                 self._births.ask(start, root.listener)
@@ -140,7 +141,8 @@ class Executions:
             else:
                 self._processes.end_later(watch.pid)
         stdout = b"" if self._area.state == notes.SYNTAX else stdout[: limits.output_bytes]
-        return Ended(status, reason, stdout, seconds, self._area.state, resting)
+        traceback = self._area.traceback if status in (EXCEPTION, MEMORY) else b""
+        return Ended(status, reason, traceback, stdout, seconds, self._area.state, resting)
 
     def _still(self, pid: int) -> Held | None:
         """Return what a process holds that waits, if it is all that there is of its program; else None."""

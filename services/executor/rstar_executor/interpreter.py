@@ -59,7 +59,7 @@ def live(area: Area, birth: Callable[[], None], infancy: Callable[[], None]) -> 
             command = ordered()
             begin()
             try:
-                ending = run_steps(command.steps, command.line, names)
+                ending = run_steps(command.steps, command.line, names, command.tracebacks)
                 then = RESTS if ending.state == OK else WAITS
             except SystemExit:
                 ending, then = runner.Ending(), WAITS
@@ -71,7 +71,7 @@ def live(area: Area, birth: Callable[[], None], infancy: Callable[[], None]) -> 
                 # A process that the program forked comes by here too when it does not leave by itself: it has no say.
                 if own_pid() != me:
                     leave(0)
-            finish(ending.state, ending.reason, then)
+            finish(ending.state, ending.reason, ending.traceback, then)
             if then == LEAVES:
                 leave(0)
     finally:

@@ -15,6 +15,7 @@ from typing import Final, Self
 from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
 from rstar_executor import layers, metrics
 from rstar_executor.cache import Cache
+from rstar_executor.canary import Canary
 from rstar_executor.layers import Layer
 from rstar_executor.pool import Pool, Started
 from rstar_executor.programs import Kind, bounded, codes_of, kind_of, rejection
@@ -30,8 +31,8 @@ class UnsafeError(Exception):
 class LocalExecutor:
     """Runs ``slots`` batches at once (default: one per core).
 
-    ``cache_mib`` MiB of results and, per slot, ``snapshot_mib`` MiB of resting interpreters are kept; 0 turns either
-    off.
+    ``cache_mib`` MiB of results and, per slot, ``snapshot_mib`` MiB of resting interpreters are kept; one program in
+    ``canary_every`` is run a second time to see whether it ends the same way. 0 turns each off.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class LocalExecutor:
         maximum: ExecutionLimits = MAXIMUM,
         cache_mib: int = 64,
         snapshot_mib: int = 128,
+        canary_every: int = 0,
     ) -> None:
         self._pool = Pool(slots or os.cpu_count() or 1, snapshot_mib << 20)
         self._maximum = maximum
         self._cache = Cache(cache_mib << 20)
+        self._canary = Canary(self._pool, canary_every)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -62,6 +65,7 @@ class LocalExecutor:
 
     async def close(self) -> None:
         """Interrupt what still runs and end the wardens."""
+        await self._canary.close()
         await self._pool.close()
 
     @property
@@ -82,18 +86,20 @@ class LocalExecutor:
         tenant: str = "",
         problem: str = "",
         started: Started | None = None,
+        tracebacks: bool = False,
     ) -> list[Execution]:
         """Run ``code_of(steps + [candidate])`` for each candidate; programs never see each other.
 
         Where calls wait, tenants take turns, and within a tenant its problems. ``started`` is called when the first
-        programs of the call have a slot; never, where all are known already.
+        programs of the call have a slot; never, where all are known already. With ``tracebacks``, every program runs from
+        its start and how it failed is told at length.
         Raises ``ValueError`` for what no server could run and ``OverloadedError`` when too many calls wait.
         """
-        return await self._run(*codes_of(steps, candidates), limits, tenant, problem, started)
+        return await self._run(*codes_of(steps, candidates), limits, tenant, problem, started, tracebacks)
 
     async def run(self, programs: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
-        """Run whole programs, as they are: no marker is looked for. Raises as ``execute`` does."""
-        return await self._run([], programs, limits, "", "", None)
+        """Run programs for people: as they are, no marker is looked for, with tracebacks. Raises as ``execute`` does."""
+        return await self._run([], programs, limits, "", "", None, whole=True)
 
     async def _run(
         self,
@@ -103,33 +109,36 @@ class LocalExecutor:
         tenant: str,
         problem: str,
         started: Started | None,
+        whole: bool,
     ) -> list[Execution]:
         limits = bounded(limits, self._maximum)
         prefix = "".join(codes)
         programs = [prefix + code for code in own]
-        executions = [self._answer(program, limits) for program in programs]
+        executions = [self._answer(program, limits, whole) for program in programs]
         wanted: dict[Kind, list[int]] = {}
         for index, execution in enumerate(executions):
             if execution is None:
                 wanted.setdefault(kind_of(programs[index]), []).append(index)
         for kind, indices in wanted.items():
-            batch = Batch(kind, codes, [own[index] for index in indices], limits)
+            batch = Batch(kind, codes, [own[index] for index in indices], limits, whole)
             fresh = await self._pool.run(batch, tenant, problem, started)
             started = None
             for index, execution in zip(indices, fresh, strict=True):
                 metrics.SECONDS.observe(execution.milliseconds / 1000)
-                self._cache.put(programs[index], limits, execution)
                 executions[index] = execution
+                if not whole:
+                    self._cache.put(programs[index], limits, execution)
+                    self._canary.look_at(programs[index], limits, execution)
         answered = [execution for execution in executions if execution is not None]
         for execution in answered:
             metrics.PROGRAMS[execution.status].inc()
         return answered
 
-    def _answer(self, program: str, limits: ExecutionLimits) -> Execution | None:
+    def _answer(self, program: str, limits: ExecutionLimits, whole: bool) -> Execution | None:
         """Return what is known of ``program`` without running it."""
         if reason := rejection(program):
             return Execution(ExecutionStatus.REJECTED, reason=reason)
-        known = self._cache.get(program, limits)
+        known = None if whole else self._cache.get(program, limits)
         if known is not None:
             metrics.CACHE_HITS.inc()
         return known

@@ -20,6 +20,9 @@ def serve(
     snapshot_mib: Annotated[
         int, typer.Option(min=0, help="Memory per slot for interpreters that later steps go on from; 0: none.")
     ] = 128,
+    canary_every: Annotated[
+        int, typer.Option(min=0, help="One program in so many runs twice, to count ends that differ; 0: none.")
+    ] = 256,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes any free one.")] = 50_053,
     metrics_port: Annotated[
@@ -39,7 +42,9 @@ def serve(
 
     async def main() -> None:
         maximum = replace(MAXIMUM, seconds=max_seconds, memory_mib=max_memory_mib)
-        executor = LocalExecutor(slots, maximum=maximum, cache_mib=cache_mib, snapshot_mib=snapshot_mib)
+        executor = LocalExecutor(
+            slots, maximum=maximum, cache_mib=cache_mib, snapshot_mib=snapshot_mib, canary_every=canary_every
+        )
         await serving.serve(
             "executor",
             ExecutorService(executor).register,

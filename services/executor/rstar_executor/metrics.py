@@ -29,6 +29,11 @@ CALL_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
 
+_CANARY = Counter(
+    "rstar_executor_canary_programs", "Programs run a second time, by whether they ended the same.", ["end"]
+)
+CANARY_SAME, CANARY_DIFFERENCES = _CANARY.labels("same"), _CANARY.labels("different")
+
 _PROGRAMS = Counter("rstar_executor_programs", "Programs answered, by status.", ["status"])
 PROGRAMS = {status: _PROGRAMS.labels(status.value) for status in ExecutionStatus}
 

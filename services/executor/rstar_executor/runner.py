@@ -15,7 +15,7 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
-from rstar_executor import area
+from rstar_executor import area, tracebacks
 from rstar_executor.sandbox.limits import release_last_words
 
 globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can patch
@@ -27,17 +27,20 @@ _NAME_OF = type.__dict__["__name__"].__get__
 
 
 class Ending:
-    """How a program ended so far; the first thing that went wrong stays."""
+    """How a program ended so far; the first thing that went wrong stays, with a traceback where ``text`` is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str | None = None) -> None:
         self.state = area.OK
-        self.reason = ""
+        self.reason = self.traceback = ""
+        self._text = text
 
     def note(self, state: int, error: BaseException) -> None:
         """Note that ``error`` got out."""
         if self.state == area.OK:
             self.state = state
             self.reason = describe(error)
+            if self._text is not None:
+                self.traceback = tracebacks.whole(error, FILENAME, self._text)
 
 
 def fresh_main() -> dict[str, Any]:
@@ -48,9 +51,12 @@ def fresh_main() -> dict[str, Any]:
     return main.__dict__
 
 
-def run_steps(steps: Sequence[str], line: int, names: dict[str, Any]) -> Ending:
-    """Compile all ``steps``, then run them; ``line`` lines of the program ran before."""
-    ending = Ending()
+def run_steps(steps: Sequence[str], line: int, names: dict[str, Any], at_length: bool = False) -> Ending:
+    """Compile all ``steps``, then run them; ``line`` lines of the program ran before.
+
+    ``at_length``: with a traceback of what goes wrong.
+    """
+    ending = Ending("".join(steps) if at_length else None)
     try:
         codes = _compiled(steps, line)
     except MemoryError as error:

@@ -47,7 +47,13 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
             try:
                 steps, candidates, limits = read_execute_request(request)
                 executions = await self._executor.execute(
-                    steps, candidates, limits, tenant=request.tenant, problem=request.problem, started=started
+                    steps,
+                    candidates,
+                    limits,
+                    tenant=request.tenant,
+                    problem=request.problem,
+                    started=started,
+                    tracebacks=request.tracebacks,
                 )
             except ValueError as error:
                 await refuse(context, str(error))

@@ -1,7 +1,7 @@
 """The warden: the trusted process that tells interpreters what to run and answers the executor.
 
 It reads batches from an inherited socket and answers each with one frame per program and a last one. A batch is JSON
-``{"kind", "limits", "steps", "candidates"}``; an empty frame from the other side ends the running batch early, and when
+``{"kind", "limits", "steps", "candidates", "whole"}``; an empty frame from the other side ends the running batch early, and when
 the socket closes, the warden ends. A candidate runs in a fork of the interpreter that rests after the longest prefix of
 its steps, or of the root: either way with the same result. Standard library only. It refuses to trust an interpreter:
 who speaks, who lives and how it ended is asked of the kernel.
@@ -27,11 +27,11 @@ from rstar_executor.sandbox.limits import Limits
 from rstar_executor.scratch import Scratch
 from rstar_executor.snapshots import Resting, Snapshots, digests, follow
 
-RESULT: Final = struct.Struct("!BdI")
-"""Head of a result: status, milliseconds, bytes of reason; it and the standard output follow."""
+RESULT: Final = struct.Struct("!BdII")
+"""Head of a result: status, milliseconds, bytes of reason and of traceback; these and the standard output follow."""
 RESULT_FRAME, LAST_FRAME = b"R", b"E"
 
-MOST_SNAPSHOTS: Final = 192
+MOST_SNAPSHOTS: Final = 64
 _QUICKLY_SECONDS: Final = 0.005
 
 
@@ -62,7 +62,9 @@ class Warden:
             self._resumed = 0
             spent = False
             try:
-                self._batch(batch["kind"], Limits(*batch["limits"]), batch["steps"], batch["candidates"])
+                self._batch(
+                    batch["kind"], Limits(*batch["limits"]), batch["steps"], batch["candidates"], batch["whole"]
+                )
             except (SpentError, RootLostError) as error:
                 os.write(2, f"rstar executor: {error}\n".encode())
                 spent = True
@@ -75,18 +77,23 @@ class Warden:
             if spent:
                 return
 
-    def _batch(self, kind: str, limits: Limits, steps: list[str], candidates: list[str]) -> None:
+    def _batch(self, kind: str, limits: Limits, steps: list[str], candidates: list[str], whole: bool) -> None:
+        """Run a batch; ``whole``: every program from its start, with a traceback where it fails."""
         # What a program left on its way to rest is not awake beside those of others.
         self._births.settle()
         root = self._roots.get(kind, self._processes)
-        keeps = self._keeps and all(separable(step) and resumable(step) for step in steps)
+        keeps = self._keeps and not whole and all(separable(step) and resumable(step) for step in steps)
         keys = digests(kind, limits, steps)
         if keeps and steps:
             self._rest_after(root, limits, steps, keys)
         for number, candidate in enumerate(candidates, 1):
             rest = keeps and separable(candidate) and resumable(candidate)
             last = number == len(candidates)
-            ended = self._candidate(root, limits, [*steps, candidate], [*keys, follow(keys[-1], candidate)], rest, last)
+            program, following = [*steps, candidate], [*keys, follow(keys[-1], candidate)]
+            if rest:
+                ended = self._candidate(root, limits, program, following, last)
+            else:
+                ended = self._from_root(root, limits, program, None, tracebacks=whole)
             write_frame(self._control, RESULT_FRAME + _result(ended))
             self._check()
 
@@ -99,11 +106,7 @@ class Warden:
             self._from_root(root, limits, steps, keys[-1])
         self._check()
 
-    def _candidate(
-        self, root: Root, limits: Limits, program: list[str], keys: list[bytes], rest: bool, last: bool
-    ) -> Ended:
-        if not rest:
-            return self._from_root(root, limits, program, None)
+    def _candidate(self, root: Root, limits: Limits, program: list[str], keys: list[bytes], last: bool) -> Ended:
         depth, start = self._snapshots.longest(keys[:-1])
         if start is not None and (ended := self._resume(start, depth, root, limits, program, keys, last)):
             self._resumed += 1
@@ -126,9 +129,9 @@ class Warden:
         """
         if start.seconds >= limits.seconds:
             reason = f"not finished after {limits.seconds:g} s".encode()
-            return Ended(TIMEOUT, reason, start.stdout, 0.0, notes.RUNNING, None)
+            return Ended(TIMEOUT, reason, b"", start.stdout, 0.0, notes.RUNNING, None)
         line = sum(step.count("\n") for step in program[:depth])
-        command = Command(line, steps=program[depth:])
+        command = Command(line, tracebacks=False, steps=program[depth:])
         way = Way.FORK if last else Way.FORK_AND_AGAIN
         if last and start.seconds < _QUICKLY_SECONDS:
             way = Way.ITSELF
@@ -145,9 +148,11 @@ class Warden:
         # What does not compile alone may do so as part of the whole.
         return None if ended.state == notes.SYNTAX or ended.status == INTERNAL else ended
 
-    def _from_root(self, root: Root, limits: Limits, program: list[str], key: bytes | None) -> Ended:
+    def _from_root(
+        self, root: Root, limits: Limits, program: list[str], key: bytes | None, tracebacks: bool = False
+    ) -> Ended:
         """Run a whole program; with a ``key``, its interpreter may rest under it."""
-        command = Command(line=0, steps=pieces(program))
+        command = Command(line=0, tracebacks=tracebacks, steps=pieces(program))
         try:
             ended = self._executions.run(
                 root.resting, root, limits, command, keep=key is not None, way=Way.FORK_AND_AGAIN
@@ -201,4 +206,5 @@ class Warden:
 
 
 def _result(ended: Ended) -> bytes:
-    return RESULT.pack(ended.status, ended.seconds * 1000, len(ended.reason)) + ended.reason + ended.stdout
+    head = RESULT.pack(ended.status, ended.seconds * 1000, len(ended.reason), len(ended.traceback))
+    return head + ended.reason + ended.traceback + ended.stdout

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
-from rstar_executor.area import REASON_BYTES
+from rstar_executor.area import REASON_BYTES, TRACEBACK_BYTES
 from rstar_executor.frames import LENGTH
 from rstar_executor.judging import STATUSES
 from rstar_executor.layers import Layer
@@ -48,12 +48,13 @@ class WardenFailedError(Exception):
 
 @dataclass
 class Batch:
-    """What one call asks to be run, and the results so far."""
+    """What one call asks to be run, and the results so far; ``whole``: from the start, with tracebacks."""
 
     kind: Kind
     steps: Sequence[str]
     candidates: Sequence[str]
     limits: ExecutionLimits
+    whole: bool = False
     results: list[Execution] = field(default_factory=list)
 
     def rest(self) -> Sequence[str]:
@@ -133,9 +134,15 @@ class WardenProcess:
         limits = batch.limits
         candidates = batch.rest()
         values = (limits.seconds, limits.memory_mib, limits.output_bytes, limits.file_mib)
-        request = {"kind": batch.kind, "limits": values, "steps": list(batch.steps), "candidates": list(candidates)}
+        request = {
+            "kind": batch.kind,
+            "limits": values,
+            "steps": list(batch.steps),
+            "candidates": list(candidates),
+            "whole": batch.whole,
+        }
         data = json.dumps(request).encode()
-        largest = 1 + RESULT.size + REASON_BYTES + limits.output_bytes
+        largest = 1 + RESULT.size + REASON_BYTES + TRACEBACK_BYTES + limits.output_bytes
         # The shared steps may have to run first.
         patience = limits.seconds * (2 if batch.steps else 1) + GRACE_SECONDS
         try:
@@ -214,11 +221,10 @@ def _spawn(control: socket.socket, directory: str, snapshot_bytes: int) -> subpr
 
 
 def _execution(frame: bytes) -> Execution:
-    status, milliseconds, reason = RESULT.unpack_from(frame)
-    start = RESULT.size + reason
-    return Execution(
-        ExecutionStatus(STATUSES[status]),
-        frame[start:].decode("utf-8", "replace"),
-        frame[RESULT.size : start].decode("utf-8", "replace"),
-        milliseconds,
-    )
+    status, milliseconds, reason_bytes, traceback_bytes = RESULT.unpack_from(frame)
+    parts, start = [], RESULT.size
+    for end in (start + reason_bytes, start + reason_bytes + traceback_bytes, len(frame)):
+        parts.append(frame[start:end].decode("utf-8", "replace"))
+        start = end
+    reason, traceback, stdout = parts
+    return Execution(ExecutionStatus(STATUSES[status]), stdout, reason, milliseconds, traceback)
