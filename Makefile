@@ -56,11 +56,16 @@ check: setup  ## Formatting, lint, types, layers, wire contract
 .PHONY: bench
 bench: setup  ## Benchmarks, as tables
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.executor
 	$(BIN)/python -m benchmarks.generation
 
 .PHONY: bench-load
 bench-load: setup  ## Ten minutes of full load on executors that come, drain and are killed
 	$(BIN)/python -m benchmarks.executor_load
+
+.PHONY: bench-soak
+bench-soak: setup  ## 100,000 mixed programs in a row on one executor
+	$(BIN)/python -m benchmarks.executor_soak
 
 .PHONY: bench-cluster
 bench-cluster: testbed  ## 200 rounds at once on a real control plane

@@ -22,7 +22,7 @@ while frame is not None:
         if type(getattr(value, '__self__', None)).__name__ == 'Area':
             area = value.__self__
     frame = frame.f_back
-area.finish(2, '', True)
+area.finish(2, '', '', 2)
 for said in (0, *[{said}] * 20):
     os.sched_rr_get_interval(said)
 """
