@@ -28,6 +28,7 @@ from benchmarks.known_programs import batches
 from rstar.interfaces import ExecutionLimits
 from rstar.rpc.clients import ExecutorClient
 from rstar.rpc.errors import CallFailed
+from rstar.rpc.logs import configure_logs
 
 LIMITS: Final = ExecutionLimits(seconds=20, memory_mib=128)
 TENANTS: Final = ("lab-a/r1", "lab-b/r1")
@@ -159,6 +160,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Drive the load; exit code 1 when a call failed or a result was wrong."""
+    configure_logs("load")
     with tempfile.TemporaryDirectory() as folder:
         report = asyncio.run(load(minutes * 60, tasks, slots, pause, seed, Path(folder)))
     if as_json:

@@ -31,7 +31,7 @@ async def test_a_traceback_is_what_python_prints(executor: LocalExecutor, progra
     file.write_text(program)
     alone = await asyncio.create_subprocess_exec(sys.executable, str(file), stdout=PIPE, stderr=PIPE)
     _, printed = await alone.communicate()
-    (execution,) = await executor.run([program], LIMITS)
+    (execution,) = await executor.run([program], LIMITS, tracebacks=True)
     assert execution.traceback == printed.decode().replace(str(file), "<program>")
 
 
@@ -51,7 +51,7 @@ async def test_only_who_asks_gets_one(executor: LocalExecutor) -> None:
 
 @pytest.mark.parametrize("end", ["print(1)\n", "import os\nos._exit(3)\n", "while True: pass\n"])
 async def test_what_does_not_end_by_an_exception_has_none(executor: LocalExecutor, end: str) -> None:
-    (execution,) = await executor.run([end], replace(LIMITS, seconds=1))
+    (execution,) = await executor.run([end], replace(LIMITS, seconds=1), tracebacks=True)
     assert execution.traceback == ""
 
 
@@ -63,7 +63,7 @@ async def test_a_hostile_exception_gets_no_further_than_its_own_traceback(execut
         "raise ValueError('x' * 1_000_000)\n",
         "raise ValueError('\\ud800\\0')\n",
     ]
-    executions = await executor.run([*programs, "print('after')"], LIMITS)
+    executions = await executor.run([*programs, "print('after')"], LIMITS, tracebacks=True)
     assert [execution.status for execution in executions] == [S.EXCEPTION] * len(programs) + [S.OK]
     assert all(len(execution.traceback.encode()) < TRACEBACK_BYTES for execution in executions)
 

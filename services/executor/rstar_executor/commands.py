@@ -147,21 +147,21 @@ async def _run(
         if program.rejection:
             return Execution(ExecutionStatus.REJECTED, reason=program.rejection)
         async with under_way:
-            (execution,) = await executor.run([program.text], limits)
+            (execution,) = await executor.run([program.text], limits, tracebacks=tracebacks)
         return execution
 
     try:
         async with executor, asyncio.TaskGroup() as group:
             results = [group.create_task(result(program)) for program in programs]
             for program, pending in zip(programs, results, strict=True):
-                _tell(program.file, await pending, json=json, tracebacks=tracebacks)
+                _tell(program.file, await pending, json=json)
     except UnsafeError as error:
         _fail(f"{error}; 'rstar executor doctor' says what to do", _FAILED)
     except WardenFailedError as error:
         _fail(str(error), _FAILED)
 
 
-def _tell(file: str, execution: Execution, *, json: bool, tracebacks: bool) -> None:
+def _tell(file: str, execution: Execution, *, json: bool) -> None:
     if json:
         import json as encoder
 
@@ -172,7 +172,7 @@ def _tell(file: str, execution: Execution, *, json: bool, tracebacks: bool) -> N
             "stdout": execution.stdout,
             "ms": round(execution.milliseconds, 3),
         }
-        if tracebacks:
+        if execution.traceback:
             row["traceback"] = execution.traceback
         print(encoder.dumps(row), flush=True)
     else:
@@ -182,7 +182,7 @@ def _tell(file: str, execution: Execution, *, json: bool, tracebacks: bool) -> N
         text = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
         line = f"{execution.status.value:<12} {execution.milliseconds:>8.1f} ms  {_plain(file)}  {_plain(text)}{more}"
         print(line.rstrip(), flush=True)
-        for each in execution.traceback.splitlines() if tracebacks else ():
+        for each in execution.traceback.splitlines():
             print(f"    {_plain(each)}", flush=True)
 
 

@@ -65,8 +65,6 @@ class Executions:
 
         Raises ``LostError`` when ``start`` is gone, ``InterruptedBatchError`` when the batch is to end.
         """
-        if way == Way.ITSELF:
-            self._births.settle()  # nobody else is to read this order
         began = time.monotonic()
         until = began + limits.seconds - start.seconds
         self._area.order(command, itself=way == Way.ITSELF)

@@ -97,9 +97,11 @@ class LocalExecutor:
         """
         return await self._run(*codes_of(steps, candidates), limits, tenant, problem, started, tracebacks)
 
-    async def run(self, programs: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
-        """Run programs for people: as they are, no marker is looked for, with tracebacks. Raises as ``execute`` does."""
-        return await self._run([], programs, limits, "", "", None, whole=True)
+    async def run(
+        self, programs: Sequence[str], limits: ExecutionLimits, *, tracebacks: bool = False
+    ) -> list[Execution]:
+        """Run whole programs, as they are: no marker is looked for. Raises as ``execute`` does."""
+        return await self._run([], programs, limits, "", "", None, tracebacks)
 
     async def _run(
         self,

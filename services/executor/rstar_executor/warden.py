@@ -88,10 +88,10 @@ class Warden:
             self._rest_after(root, limits, steps, keys)
         for number, candidate in enumerate(candidates, 1):
             rest = keeps and separable(candidate) and resumable(candidate)
-            last = number == len(candidates)
+            left = len(candidates) - number
             program, following = [*steps, candidate], [*keys, follow(keys[-1], candidate)]
             if rest:
-                ended = self._candidate(root, limits, program, following, last)
+                ended = self._candidate(root, limits, program, following, left)
             else:
                 ended = self._from_root(root, limits, program, None, tracebacks=whole)
             write_frame(self._control, RESULT_FRAME + _result(ended))
@@ -102,13 +102,13 @@ class Warden:
         depth, start = self._snapshots.longest(keys)
         if depth == len(steps):
             return
-        if start is None or self._resume(start, depth, root, limits, steps, keys, last=True) is None:
+        if start is None or self._resume(start, depth, root, limits, steps, keys, left=0) is None:
             self._from_root(root, limits, steps, keys[-1])
         self._check()
 
-    def _candidate(self, root: Root, limits: Limits, program: list[str], keys: list[bytes], last: bool) -> Ended:
+    def _candidate(self, root: Root, limits: Limits, program: list[str], keys: list[bytes], left: int) -> Ended:
         depth, start = self._snapshots.longest(keys[:-1])
-        if start is not None and (ended := self._resume(start, depth, root, limits, program, keys, last)):
+        if start is not None and (ended := self._resume(start, depth, root, limits, program, keys, left)):
             self._resumed += 1
             return ended
         return self._from_root(root, limits, program, keys[-1])
@@ -121,22 +121,25 @@ class Warden:
         limits: Limits,
         program: list[str],
         keys: list[bytes],
-        last: bool,
+        left: int,
     ) -> Ended | None:
         """Run what follows after ``depth`` steps from where ``start`` rests; None where only the whole program tells.
 
-        ``last``: nothing else is known to go on from there. What is quickly run again then goes on itself: one fork less.
+        ``left``: so many more are known to go on from there. With none, what is quickly run again goes on itself: one fork less.
         """
         if start.seconds >= limits.seconds:
             reason = f"not finished after {limits.seconds:g} s".encode()
             return Ended(TIMEOUT, reason, b"", start.stdout, 0.0, notes.RUNNING, None)
         line = sum(step.count("\n") for step in program[:depth])
         command = Command(line, tracebacks=False, steps=program[depth:])
-        way = Way.FORK if last else Way.FORK_AND_AGAIN
-        if last and start.seconds < _QUICKLY_SECONDS:
+        quick = start.seconds < _QUICKLY_SECONDS
+        way = Way.FORK_AND_AGAIN if left > quick else Way.FORK
+        if quick and left == 0:
             way = Way.ITSELF
-            self._snapshots.drop(keys[depth])
+            # Nobody else is to read this order, and it is not to be answered twice.
+            self._births.settle()
             self._births.forget(start)
+            self._snapshots.drop(keys[depth])
         try:
             ended = self._executions.run(start, root, limits, command, keep=True, way=way)
         except LostError:
