@@ -27,10 +27,10 @@ REASON_BYTES: Final = 4096
 TRACEBACK_BYTES: Final = 32_768
 _STATE, _NEXT, _ITSELF = range(3)
 _REASON = 16
-_TRACEBACK = _REASON + REASON_BYTES
-_COMMAND = _TRACEBACK + TRACEBACK_BYTES
+_COMMAND = _REASON + REASON_BYTES
 COMMAND_BYTES: Final = 5 << 20
-_BYTES = _COMMAND + COMMAND_BYTES
+_TRACEBACK = _COMMAND + COMMAND_BYTES
+_BYTES = _TRACEBACK + TRACEBACK_BYTES
 
 
 class Command(NamedTuple):
@@ -100,17 +100,17 @@ class Area:
     @property
     def reason(self) -> bytes:
         """Why it ended."""
-        return self._map[_REASON:_TRACEBACK].split(b"\0", 1)[0]
+        return self._map[_REASON:_COMMAND].split(b"\0", 1)[0]
 
     @property
     def traceback(self) -> bytes:
         """How it failed, at length."""
-        return self._map[_TRACEBACK:_COMMAND].split(b"\0", 1)[0]
+        return self._map[_TRACEBACK:].split(b"\0", 1)[0]
 
     def wipe(self) -> None:
         """Leave nothing of one program for the next, wherever it wrote."""
         self._map[: self._used] = bytes(self._used)
         with contextlib.suppress(OSError):  # there is nothing
             os.lseek(self._file, -(-self._used // mmap.PAGESIZE) * mmap.PAGESIZE, os.SEEK_DATA)
-            # Not always: it takes longer the more interpreters rest.
+            # A traceback, or something hostile. Not always: it takes longer the more interpreters rest.
             self._map.madvise(mmap.MADV_REMOVE)

@@ -11,17 +11,25 @@ import select
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rstar_executor import conversation
 from rstar_executor.conversation import Words
 from rstar_executor.processes import Processes
-from rstar_executor.snapshots import Newborn, Resting
+from rstar_executor.snapshots import Resting
 
 _FORK_SECONDS = 20.0
 
 
 class LostError(Exception):
     """The interpreter that was to be forked is gone."""
+
+
+class Newborn(NamedTuple):
+    """A fork that has run nothing yet: its process, or a negative error number where there is none; its waiting call."""
+
+    pid: int
+    call: int
 
 
 @dataclass
@@ -33,16 +41,17 @@ class _Birth:
 
 
 class Births:
-    """All births under way; ``known`` returns the processes that no newborn can be."""
+    """All births under way, and the newborns that wait; ``known`` returns the processes that no newborn can be."""
 
     def __init__(self, processes: Processes, known: Callable[[], Collection[int]]) -> None:
         self._processes, self._known = processes, known
         self._births: dict[int, _Birth] = {}
+        self._newborns: dict[Resting, Newborn] = {}
         self._early: dict[int, tuple[Words, int]] = {}
 
     def ask(self, parent: Resting, listener: int) -> None:
         """Have ``parent`` fork, without waiting for it. Raises ``LostError`` when it is gone."""
-        if parent.newborn is not None or parent.pid in self._births:
+        if parent in self._newborns or parent.pid in self._births:
             return
         try:
             conversation.answer(listener, parent.call)
@@ -58,10 +67,13 @@ class Births:
         self.ask(parent, listener)
         while (birth := self._births.get(parent.pid)) is not None:
             self._listen(birth)
-        newborn, parent.newborn = parent.newborn, None
-        if newborn is None:
+        if parent not in self._newborns:
             raise LostError
-        return newborn
+        return self._newborns.pop(parent)
+
+    def waits(self, parent: Resting) -> bool:
+        """Say whether a newborn of ``parent`` waits already."""
+        return parent in self._newborns
 
     def settle(self) -> None:
         """Wait until every parent waits again; a newborn may still be on its way to do so."""
@@ -70,16 +82,15 @@ class Births:
 
     def forget(self, parent: Resting) -> None:
         """End the newborn of ``parent``, if there is or will be one. Only when births are settled."""
-        pids = parent.pids() - {parent.pid}
+        if (newborn := self._newborns.pop(parent, None)) is not None and newborn.pid > 0:
+            self._processes.end_later(newborn.pid)
         if (birth := self._births.pop(parent.pid, None)) is not None and birth.child is not None:
-            pids.add(birth.child)
-        parent.newborn = None
-        for pid in pids:
-            self._processes.end_later(pid)
+            self._processes.end_later(birth.child)
 
-    def unborn(self) -> set[int]:
-        """Return the newborns that are on their way."""
-        return {birth.child for birth in self._births.values() if birth.child is not None}
+    def pids(self) -> set[int]:
+        """Return the newborns that wait or are on their way to do so."""
+        coming = {birth.child for birth in self._births.values() if birth.child is not None}
+        return coming | {newborn.pid for newborn in self._newborns.values()}
 
     def hear(self, words: Words, listener: int) -> bool:
         """Take the words of a parent or of a child; False when they cannot be about a birth."""
@@ -87,7 +98,7 @@ class Births:
         if birth is not None and birth.child is None:
             birth.parent.call = words.call
             if words.said < 0:
-                birth.parent.newborn = Newborn(words.said, 0)
+                self._newborns[birth.parent] = Newborn(words.said, 0)
                 del self._births[words.speaker]
             elif words.said in self._known() or not self._processes.is_child(words.said):
                 self._lose(birth)
@@ -115,7 +126,7 @@ class Births:
         for pid, birth in list(self._births.items()):
             if birth.child in self._early:
                 words, _ = self._early.pop(birth.child)
-                birth.parent.newborn = Newborn(words.speaker, words.call)
+                self._newborns[birth.parent] = Newborn(words.speaker, words.call)
                 del self._births[pid]
         if not self._births:
             for words, listener in self._early.values():

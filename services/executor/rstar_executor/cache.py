@@ -9,11 +9,10 @@ the exception that proves the rule: a program that prints the time gets the time
 from __future__ import annotations
 
 from collections import OrderedDict
-from hashlib import blake2b
 
-from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
+from rstar.interfaces import Execution, ExecutionLimits
+from rstar_executor.programs import REPEATABLE, digest
 
-_KEPT = (ExecutionStatus.OK, ExecutionStatus.EXCEPTION)
 _ENTRY_BYTES = 512  # key, tuple, strings' heads, place in the table
 
 
@@ -38,7 +37,7 @@ class Cache:
     def put(self, program: str, limits: ExecutionLimits, execution: Execution) -> None:
         """Remember a result, as far as it is worth remembering."""
         weight = _weight(execution)
-        if execution.status not in _KEPT or weight > self._capacity:
+        if execution.status not in REPEATABLE or weight > self._capacity:
             return
         key = _key(program, limits)
         if (previous := self._entries.pop(key, None)) is not None:
@@ -50,7 +49,7 @@ class Cache:
 
 
 def _key(program: str, limits: ExecutionLimits) -> tuple[bytes, ExecutionLimits]:
-    return blake2b(program.encode("utf-8", "surrogatepass"), digest_size=16).digest(), limits
+    return digest(program), limits
 
 
 def _weight(execution: Execution) -> int:

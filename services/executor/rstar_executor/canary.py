@@ -7,19 +7,17 @@ they differ by right. The module refuses to do anything about a difference but t
 from __future__ import annotations
 
 import asyncio
-from hashlib import blake2b
 from typing import Final
 
 import structlog
 
-from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
+from rstar.interfaces import Execution, ExecutionLimits
 from rstar_executor import metrics
 from rstar_executor.pool import OverloadedError, Pool
-from rstar_executor.programs import kind_of
+from rstar_executor.programs import REPEATABLE, digest, kind_of
 from rstar_executor.resumable import resumable
 from rstar_executor.warden_process import Batch
 
-_COMPARABLE: Final = (ExecutionStatus.OK, ExecutionStatus.EXCEPTION)
 _AT_ONCE: Final = 1
 _SHOWN: Final = 200
 _log = structlog.get_logger()
@@ -27,7 +25,7 @@ _log = structlog.get_logger()
 
 def chosen(program: str, every: int) -> bool:
     """Say whether ``program`` is one of the sample: one in ``every`` is, none when that is 0."""
-    return every > 0 and int.from_bytes(_digest(program)) % every == 0
+    return every > 0 and int.from_bytes(digest(program)) % every == 0
 
 
 def difference(first: Execution, second: Execution) -> str:
@@ -54,7 +52,7 @@ class Canary:
 
     def look_at(self, program: str, limits: ExecutionLimits, first: Execution) -> None:
         """Have ``program``, which ended as ``first``, run again if it is one of the sample; does not wait."""
-        if first.status not in _COMPARABLE or len(self._again) >= _AT_ONCE:
+        if first.status not in REPEATABLE or len(self._again) >= _AT_ONCE:
             return
         if chosen(program, self._every) and resumable(program):
             task = asyncio.create_task(self._compare(program, limits, first))
@@ -76,15 +74,9 @@ class Canary:
             (second,) = await self._pool.run(Batch(kind_of(program), [], [program], limits, whole=True))
         except OverloadedError:
             return
-        if second.status not in _COMPARABLE:
+        if second.status not in REPEATABLE:
             return  # out of time, of memory or of an executor: that is load, not another end
         words = difference(first, second)
         (metrics.CANARY_DIFFERENCES if words else metrics.CANARY_SAME).inc()
         if words:
-            _log.warning(
-                "a program ended differently the second time", program=_digest(program).hex(), difference=words
-            )
-
-
-def _digest(program: str) -> bytes:
-    return blake2b(program.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            _log.warning("a program ended differently the second time", program=digest(program).hex(), difference=words)

@@ -90,7 +90,7 @@ class Executions:
     def _start(self, start: Resting, root: Root, limits: Limits, output: tuple[int, int]) -> int:
         """Give a newborn its limits and its output and let it go; return it, or a negative error number."""
         while True:
-            made_before = start.newborn is not None
+            made_before = self._births.waits(start)
             newborn = self._births.take(start, root.listener)
             if newborn.pid < 0:
                 return newborn.pid

@@ -2,8 +2,8 @@
 
 A *root* has imported what programs commonly want and runs no program itself. An interpreter whose steps ran to their end
 and that holds nothing a fork could not copy *rests*: it waits like a root, and what its forks are told to run goes on from
-where it stopped. A fork prepares itself and waits for what it is to run, which may come much later. Every interpreter is a child of the warden, which learns from the kernel alone who speaks, who
-ended and how. Standard library only: this runs inside the sandbox. It refuses to decide anything.
+where it stopped. A fork prepares itself and waits for what it is to run, which may come much later. Every interpreter is
+a child of the warden, which learns from the kernel alone who speaks, who ended and how. Standard library only: this runs inside the sandbox. It refuses to decide anything.
 """
 
 from __future__ import annotations

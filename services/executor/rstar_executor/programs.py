@@ -10,8 +10,9 @@ import math
 import re
 from collections.abc import Sequence
 from enum import StrEnum
+from hashlib import blake2b
 
-from rstar.interfaces import ExecutionLimits
+from rstar.interfaces import ExecutionLimits, ExecutionStatus
 from rstar.trajectory import code_of
 
 MAX_CANDIDATES = 1024
@@ -39,6 +40,15 @@ PRELOADED = {
     Kind.HEAVY: ("numpy", "sympy"),
 }
 """Modules a kind has imported before it forks; any other is imported by the program itself."""
+
+
+REPEATABLE = (ExecutionStatus.OK, ExecutionStatus.EXCEPTION)
+"""Statuses that are the program's own doing: every other may be the machine's."""
+
+
+def digest(program: str) -> bytes:
+    """Return what a program is known by, 16 bytes."""
+    return blake2b(program.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def kind_of(program: str) -> Kind:

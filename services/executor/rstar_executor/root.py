@@ -135,12 +135,12 @@ def _birth(abi: int) -> Callable[[], None]:
     if abi < landlock.SIGNALS_ABI:
         return _nothing
     scopes = landlock.scopes()
-    enter, close, refused = landlock.entering(scopes), os.close, OSError
+    enter = landlock.entering(scopes)
 
     def birth() -> None:
-        if enter() != 0:
-            raise refused
-        close(scopes)
+        if (result := enter()) != 0:
+            raise OSError(-result, "the scopes of signals are refused")
+        os.close(scopes)
 
     return birth
 

@@ -72,7 +72,7 @@ class Roots:
 
     def pids(self) -> set[int]:
         """Return the processes of all roots, ready or not."""
-        return {pid for pid, _ in self._seeds.values()}.union(*(root.resting.pids() for root in self._roots.values()))
+        return {pid for pid, _ in self._seeds.values()}
 
 
 def _wait(voice: socket.socket) -> None:

@@ -10,26 +10,17 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
 
 from rstar_executor.sandbox.limits import Limits
 
 _DIGEST_BYTES = 16
 
 
-class Newborn(NamedTuple):
-    """A fork that has run nothing yet: its process, or a negative error number where there is none; its waiting call."""
-
-    pid: int
-    call: int
-
-
-@dataclass
+@dataclass(eq=False)
 class Resting:
     """An interpreter that waits: its process, its call that waits for an answer (another after each fork).
 
-    ``stdout``, ``stderr_bytes`` and ``seconds`` are what its steps printed and took, ``size`` the bytes it holds;
-    ``newborn`` is a fork of it that waits too.
+    ``stdout``, ``stderr_bytes`` and ``seconds`` are what its steps printed and took, ``size`` the bytes it holds.
     """
 
     pid: int
@@ -38,11 +29,6 @@ class Resting:
     stderr_bytes: int = 0
     seconds: float = 0.0
     size: int = 0
-    newborn: Newborn | None = None
-
-    def pids(self) -> set[int]:
-        """Return its process and its newborn's."""
-        return {self.pid} if self.newborn is None or self.newborn.pid < 0 else {self.pid, self.newborn.pid}
 
 
 def digests(kind: str, limits: Limits, steps: Sequence[str]) -> list[bytes]:
@@ -99,4 +85,4 @@ class Snapshots:
 
     def pids(self) -> set[int]:
         """Return the processes of all."""
-        return {pid for resting in self._entries.values() for pid in resting.pids()}
+        return {resting.pid for resting in self._entries.values()}

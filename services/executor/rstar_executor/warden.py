@@ -125,17 +125,15 @@ class Warden:
     ) -> Ended | None:
         """Run what follows after ``depth`` steps from where ``start`` rests; None where only the whole program tells.
 
-        ``left``: so many more are known to go on from there. With none, what is quickly run again goes on itself: one fork less.
+        ``left``: so many more are known to go on from there.
         """
         if start.seconds >= limits.seconds:
             reason = f"not finished after {limits.seconds:g} s".encode()
             return Ended(TIMEOUT, reason, b"", start.stdout, 0.0, notes.RUNNING, None)
         line = sum(step.count("\n") for step in program[:depth])
         command = Command(line, tracebacks=False, steps=program[depth:])
-        quick = start.seconds < _QUICKLY_SECONDS
-        way = Way.FORK_AND_AGAIN if left > quick else Way.FORK
-        if quick and left == 0:
-            way = Way.ITSELF
+        way = _way(start.seconds, left)
+        if way == Way.ITSELF:
             # Nobody else is to read this order, and it is not to be answered twice.
             self._births.settle()
             self._births.forget(start)
@@ -147,7 +145,7 @@ class Warden:
                 self._end(lost)
             self._tidy()
             return None
-        ended = self._settle(ended, keys[-1])
+        self._settle(ended, keys[-1])
         # What does not compile alone may do so as part of the whole.
         return None if ended.state == notes.SYNTAX or ended.status == INTERNAL else ended
 
@@ -162,21 +160,20 @@ class Warden:
             )
         except LostError as error:
             raise RootLostError(f"the {root.kind} interpreter is gone") from error
-        return self._settle(ended, key)
+        self._settle(ended, key)
+        return ended
 
-    def _settle(self, ended: Ended, key: bytes | None) -> Ended:
+    def _settle(self, ended: Ended, key: bytes | None) -> None:
         """Keep the interpreter that rests, if nothing of its program is left outside it, and clear up."""
         resting = ended.resting
         clean = self._tidy(resting)
         if resting is None:
-            return ended
+            return
         if key is None or not clean:
             self._end(resting)
-            return ended._replace(resting=None)
-        going = self._snapshots.put(key, resting)
-        for other in going:
-            self._end(other)
-        return ended._replace(resting=None) if resting in going else ended
+            return
+        for going in self._snapshots.put(key, resting):
+            self._end(going)
 
     def _end(self, resting: Resting) -> None:
         self._births.forget(resting)
@@ -184,7 +181,7 @@ class Warden:
 
     def _known(self) -> set[int]:
         running = self._executions.running
-        known = self._roots.pids() | self._snapshots.pids() | self._births.unborn()
+        known = self._roots.pids() | self._snapshots.pids() | self._births.pids()
         return known if running is None else known | {running}
 
     def _tidy(self, resting: Resting | None = None) -> bool:
@@ -206,6 +203,17 @@ class Warden:
     def _check(self) -> None:
         if self._spent:
             raise SpentError("a program could only be ended together with everything else")
+
+
+def _way(seconds: float, left: int) -> Way:
+    """Return how to go on from steps that took ``seconds``, when ``left`` more are known to do so after this one.
+
+    The last goes on itself where the steps are quickly run again, should anybody want them: so none is forked for it.
+    """
+    quick = seconds < _QUICKLY_SECONDS
+    if quick and left == 0:
+        return Way.ITSELF
+    return Way.FORK_AND_AGAIN if left > (1 if quick else 0) else Way.FORK
 
 
 def _result(ended: Ended) -> bytes:

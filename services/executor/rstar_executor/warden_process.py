@@ -222,9 +222,12 @@ def _spawn(control: socket.socket, directory: str, snapshot_bytes: int) -> subpr
 
 def _execution(frame: bytes) -> Execution:
     status, milliseconds, reason_bytes, traceback_bytes = RESULT.unpack_from(frame)
-    parts, start = [], RESULT.size
-    for end in (start + reason_bytes, start + reason_bytes + traceback_bytes, len(frame)):
-        parts.append(frame[start:end].decode("utf-8", "replace"))
-        start = end
-    reason, traceback, stdout = parts
-    return Execution(ExecutionStatus(STATUSES[status]), stdout, reason, milliseconds, traceback)
+    reason_end = RESULT.size + reason_bytes
+    traceback_end = reason_end + traceback_bytes
+    return Execution(
+        ExecutionStatus(STATUSES[status]),
+        frame[traceback_end:].decode("utf-8", "replace"),
+        frame[RESULT.size : reason_end].decode("utf-8", "replace"),
+        milliseconds,
+        frame[reason_end:traceback_end].decode("utf-8", "replace"),
+    )
