@@ -43,7 +43,7 @@ test-cluster: testbed  ## The tests on a real API server, with MinIO and the tra
 
 .PHONY: crash-table
 crash-table: testbed  ## Kill the operator after every write of a round; print what became of it
-	$(BIN)/python -m tests.cluster.crashes
+	$(BIN)/python -m tests.support.cluster.crashes
 
 .PHONY: check
 check: setup  ## Formatting, lint, types, layers, wire contract

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from rstar_executor.local import LocalExecutor
+from rstar_executor.server.local_executor import LocalExecutor
 
 from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
 

@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rstar_executor.local import LocalExecutor
+from rstar_executor.server.local_executor import LocalExecutor
 
 from rstar.interfaces import ExecutionLimits
 from rstar.interfaces import ExecutionStatus as S

@@ -36,7 +36,7 @@ from rstar_testbed.kubelet.api import Api
 
 from rstar.cluster.api import PODS, PYTORCH_JOBS, ROUNDS, Kind
 from rstar.cluster.names import ATTEMPT, ROUND, STAGE
-from tests.cluster.operating import (
+from tests.support.cluster.operating import (
     ENDED,
     SETTINGS,
     furnish,

@@ -17,8 +17,8 @@ from rstar_operator.backend import PyTorchJobBackend
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import load_configuration
 from rstar_operator.reconcile import Pass, Reconciler
+from rstar_operator.snapshot import World
 from rstar_operator.watching import Watching
-from rstar_operator.world import World
 
 from rstar.cluster.api import Cluster, ConflictError
 from rstar.rpc.logs import configure_logs

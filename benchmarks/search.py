@@ -21,16 +21,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from rstar_executor.local import LocalExecutor
+from rstar_executor.server.local_executor import LocalExecutor
 
 from benchmarks.scripted import InstantExecutor, InstantModel, InstantPolicy, InstantVerifier
 from rstar.config import SearchConfig
-from rstar.expansion import SearchContext
 from rstar.interfaces import Executor, Policy, PreferenceModel
-from rstar.mcts import mcts
 from rstar.problem import Problem
 from rstar.rpc.clients import ExecutorClient, PolicyClient, PreferenceModelClient
-from rstar.solve import solve
+from rstar.search.expansion import SearchContext
+from rstar.search.mcts import mcts
+from rstar.search.solve import solve
 
 CANDIDATES = 8
 CONCURRENCY = 32

@@ -1,6 +1,6 @@
 """What a finished search leaves behind: flat rows, no pointers.
 
-The search grows linked nodes (``rstar.tree``); everything after it (the wire, Parquet shards,
+The search grows linked nodes (``rstar.search.tree``); everything after it (the wire, Parquet shards,
 selection, evaluation) works on these records. A record is complete: selection needs nothing else.
 """
 

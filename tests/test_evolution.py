@@ -15,9 +15,9 @@ import pytest
 import yaml
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from rstar.rounds.checkpoint import checkpoint_digest
+from rstar.store.digests import checkpoint_digest
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 GAME24 = ROOT / "examples/game24"
 RSTAR = str(Path(sysconfig.get_path("scripts")) / "rstar")
 ENVIRONMENT = os.environ | {"OMP_WAIT_POLICY": "passive"}

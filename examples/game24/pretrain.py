@@ -21,7 +21,7 @@ from plays import TARGET, random_plays, render_play
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rstar_jobs.batches import ExampleCollator
 from rstar_jobs.encoded import EncodedExample, encode_example
-from rstar_jobs.order import training_order
+from rstar_jobs.training_order import training_order
 from tokenizer import build_tokenizer
 from transformers import (
     LlamaConfig,

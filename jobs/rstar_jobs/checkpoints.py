@@ -18,9 +18,8 @@ from transformers.utils.logging import disable_progress_bar
 from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import ManifestRef
 from rstar.rounds.stage import StageRun
-from rstar_jobs.models import CHECKPOINT
 from rstar_jobs.processes import is_leader
-from rstar_jobs.program import BadInputError
+from rstar_jobs.program import CHECKPOINT, BadInputError
 from rstar_jobs.resume import ResumeStore
 from rstar_jobs.training import Trained
 

@@ -21,11 +21,11 @@ from typing import Final
 
 import structlog
 
-from rstar.rounds.manifest import MANIFEST
 from rstar.rounds.observed import BAD_INPUT
-from rstar.rounds.store import Store, StoreError
-from rstar.rounds.stores import open_store
 from rstar.rpc.logs import configure_logs
+from rstar.store.digests import MANIFEST
+from rstar.store.open import open_store
+from rstar.store.store import Store, StoreError
 
 REQUESTS: Final = 8
 """Deletions under way at once: each is a request of a few milliseconds to the object store."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from rstar.models.encoding import encode_continuation, encode_pair, encode_prompt
 from rstar.prompt import render, render_prompt
-from rstar.rounds.encoding import encode_continuation, encode_pair, encode_prompt
 from rstar.selection import PreferencePair, SftExample
 
 NO_LOSS: Final = -100

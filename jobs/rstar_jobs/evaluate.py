@@ -19,15 +19,14 @@ from rstar.record import SearchRecord
 from rstar.rounds.evaluation import Outcome, judge, summarise
 from rstar.rounds.manifest import Manifest, Output
 from rstar.rounds.observed import ManifestRef, Stage
-from rstar.rounds.sentences import nearest
 from rstar.rounds.spec import EvaluationMethod, EvolutionRoundSpec
 from rstar.rounds.stage import StageRun, stage_settings
-from rstar.rounds.tables import write_rows
+from rstar.rounds.validation_errors import nearest
 from rstar.seeds import derive
+from rstar.store.tables import write_rows
 from rstar.verify import verifier, verifier_names
-from rstar_jobs.meter import Meter
-from rstar_jobs.problems import load_problems, problems_digest
-from rstar_jobs.program import BadInputError, Invocation, run
+from rstar_jobs.program import BadInputError, Invocation, load_problems, problems_digest, run
+from rstar_jobs.progress import Meter
 from rstar_jobs.searches import Phase, Shard, search_shards, shards_of
 from rstar_jobs.shards import StoredShards
 

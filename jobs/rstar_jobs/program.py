@@ -14,7 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -23,14 +23,18 @@ import structlog
 import yaml
 from pydantic import ValidationError
 
-from rstar.rounds.manifest import Manifest, canonical
+from rstar.problem import Problem
+from rstar.readers import read_hub, read_problems
+from rstar.rounds.manifest import Manifest, canonical, digest_of
 from rstar.rounds.observed import BAD_INPUT, ManifestRef, Stage
-from rstar.rounds.sentences import sentences
-from rstar.rounds.spec import EvolutionRound
+from rstar.rounds.spec import EvolutionRound, ProblemsSpec
 from rstar.rounds.stage import download_output, load_input
-from rstar.rounds.store import Store, StoreError
-from rstar.rounds.stores import open_store
+from rstar.rounds.validation_errors import sentences
 from rstar.rpc.logs import configure_logs
+from rstar.store.artifacts import fetch
+from rstar.store.digests import checkpoint_digest
+from rstar.store.open import open_store
+from rstar.store.store import Store, StoreError
 from rstar_jobs.progress import Progress, open_destination
 
 RESULT_BYTES: Final = 4_096
@@ -239,3 +243,50 @@ def _note_run(invocation: Invocation, ref: ManifestRef, started: datetime) -> No
         seconds = (now - started).total_seconds()
         times = {"started": started.isoformat(), "finished": now.isoformat(), "seconds": seconds}
         invocation.store.write(key, canonical({**times, "last_progress": invocation.progress.last}))
+
+
+def load_problems(spec: ProblemsSpec, invocation: Invocation) -> list[Problem]:
+    """Return the problems of ``spec``, in order. Raises ``BadInputError``."""
+    try:
+        place = fetch(spec.uri, invocation.store, invocation.cache)
+        if isinstance(place, Path):
+            problems = read_problems(place, spec.format, limit=spec.limit)
+        else:
+            problems = read_hub(place, spec.split, spec.format, spec.limit)
+    except (ValueError, FileNotFoundError) as error:
+        raise BadInputError(str(error)) from None
+    if not problems:
+        raise BadInputError(f"{spec.uri} holds no problems")
+    return problems
+
+
+def problems_digest(problems: list[Problem]) -> str:
+    """Return the sha256 over the problems: the same wherever the file lies."""
+    return digest_of(canonical({"problems": [asdict(problem) for problem in problems]}))
+
+
+CHECKPOINT = "checkpoint"
+"""Folder of a training stage in which its model lies, in Hugging Face's format."""
+
+
+def base_model(invocation: Invocation) -> tuple[Path | str, str]:
+    """Return where the spec's base model is, and its digest (``hf:NAME`` for a hub's). Raises ``BadInputError``."""
+    uri = invocation.round.spec.base_model
+    place = _fetch(uri, invocation)
+    return place, checkpoint_digest(place) if isinstance(place, Path) else uri
+
+
+def input_model(invocation: Invocation, name: str) -> Path:
+    """Return the folder of the model that the input ``name`` left behind. Raises ``BadInputError``."""
+    expected = invocation.load(name).folder_digest(CHECKPOINT)
+    folder = Path(_fetch(f"store:{invocation.need(name).prefix}/{CHECKPOINT}", invocation))
+    if checkpoint_digest(folder) != expected:
+        raise BadInputError(f"{folder} does not match its manifest: was it changed by hand?")
+    return folder
+
+
+def _fetch(uri: str, invocation: Invocation) -> Path | str:
+    try:
+        return fetch(uri, invocation.store, invocation.cache)
+    except (ValueError, FileNotFoundError) as error:
+        raise BadInputError(str(error)) from None

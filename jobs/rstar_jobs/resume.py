@@ -10,9 +10,9 @@ import json
 import re
 from pathlib import Path
 
-from rstar.rounds.checkpoint import file_digest, files_of
 from rstar.rounds.manifest import canonical
 from rstar.rounds.stage import StageRun
+from rstar.store.digests import file_digest, files_of
 
 FOLDER = "resume"
 _OTHER_PROCESS = re.compile(r"rng_state_(?!0\.)\d+\.pth")

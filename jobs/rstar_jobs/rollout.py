@@ -20,10 +20,8 @@ from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.rounds.stage import StageRun, stage_settings
 from rstar.seeds import derive
-from rstar_jobs.meter import Meter
-from rstar_jobs.models import base_model
-from rstar_jobs.problems import load_problems, problems_digest
-from rstar_jobs.program import BadInputError, Invocation, run
+from rstar_jobs.program import BadInputError, Invocation, base_model, load_problems, problems_digest, run
+from rstar_jobs.progress import Meter
 from rstar_jobs.searches import Phase, Shard, search_shards, shards_of
 from rstar_jobs.shards import StoredShards
 

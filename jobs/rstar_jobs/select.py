@@ -17,7 +17,6 @@ from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.spec import SelectSpec
 from rstar.rounds.stage import StageRun, stage_settings
-from rstar.rounds.tables import read_trees, write_pairs, write_rows, write_sft
 from rstar.seeds import derive
 from rstar.selection import (
     Difficulty,
@@ -29,6 +28,7 @@ from rstar.selection import (
     preference_pairs,
     sft_examples,
 )
+from rstar.store.tables import read_trees, write_pairs, write_rows, write_sft
 from rstar_jobs.program import Invocation, run
 
 DIFFICULTY = pa.schema(

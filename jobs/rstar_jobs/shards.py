@@ -13,7 +13,7 @@ from rstar.problem import Problem
 from rstar.record import SearchRecord
 from rstar.rounds.manifest import Output, describe_file
 from rstar.rounds.stage import StageRun
-from rstar.rounds.tables import read_trees, write_trees
+from rstar.store.tables import read_trees, write_trees
 from rstar_jobs.searches import Shard
 
 SUFFIX = ".parquet"

@@ -13,12 +13,11 @@ from pathlib import Path
 from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.stage import StageRun, stage_settings
-from rstar.rounds.tables import read_sft
 from rstar.seeds import derive
 from rstar.selection import SftExample
-from rstar_jobs.models import base_model
+from rstar.store.tables import read_sft
 from rstar_jobs.processes import micro_batch_size, process_count
-from rstar_jobs.program import BadInputError, Invocation, run
+from rstar_jobs.program import BadInputError, Invocation, base_model, run
 from rstar_jobs.resume import ResumeStore
 
 
@@ -57,7 +56,7 @@ def _train(
     from rstar_jobs.batches import ExampleCollator
     from rstar_jobs.checkpoints import finish, load, longest
     from rstar_jobs.encoded import encode_example
-    from rstar_jobs.markers import add_markers
+    from rstar_jobs.special_tokens import add_markers
     from rstar_jobs.training import TrainingData, train
 
     spec = invocation.round.spec.train_policy

@@ -14,12 +14,11 @@ from rstar.rounds.guidance import PAIR_ACCURACY
 from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.stage import StageRun, stage_settings
-from rstar.rounds.tables import read_pairs
 from rstar.seeds import derive
 from rstar.selection import PreferencePair
-from rstar_jobs.models import input_model
+from rstar.store.tables import read_pairs
 from rstar_jobs.processes import local_rank, micro_batch_size, process_count
-from rstar_jobs.program import BadInputError, Invocation, run
+from rstar_jobs.program import BadInputError, Invocation, input_model, run
 from rstar_jobs.resume import ResumeStore
 
 

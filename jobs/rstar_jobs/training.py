@@ -22,11 +22,11 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from rstar.rounds.spec import TrainingSpec
-from rstar_jobs.order import training_order
 from rstar_jobs.processes import micro_batch_size, process_count
 from rstar_jobs.program import TerminatedError
 from rstar_jobs.progress import Progress
 from rstar_jobs.resume import ResumeStore
+from rstar_jobs.training_order import training_order
 
 
 @dataclass(frozen=True, slots=True)

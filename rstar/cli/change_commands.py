@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
+from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
 from rstar.cli.completion import NameArgument
 from rstar.cli.errors import CommandError
+from rstar.cli.location import Said
 from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
-from rstar.cli.place import Said
-from rstar.cli.places import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
 
 
 def suspend(

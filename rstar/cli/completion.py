@@ -22,8 +22,8 @@ def round_names(ctx: typer.Context, incomplete: str) -> list[str]:
     def look() -> None:
         # Nothing is worth a traceback in the middle of a command line.
         with suppress(Exception, SystemExit):
+            from rstar.cli.choose_location import chosen_place
             from rstar.cli.options import DEFAULT_STORE
-            from rstar.cli.places import chosen_place
 
             given = ctx.params
             place = chosen_place(

@@ -98,7 +98,7 @@ def evaluate(
         typer.echo(encoder.dumps({"problems": len(asked), "methods": summaries}))
         return
     from rstar.cli.console import wide_console
-    from rstar.cli.tables import methods_table
+    from rstar.cli.result_tables import methods_table
 
     wide_console().print(methods_table(summaries, f"{len(asked)} problems of {problems}"))
 
@@ -156,8 +156,8 @@ async def _outcome(
     """Search one problem and judge it; a search that fails is a wrong answer and counted as an error."""
     from rstar.rounds.evaluation import Outcome, judge
     from rstar.rpc.errors import CallFailed, CallRefused, ServiceUnavailable
+    from rstar.search.solve import solve
     from rstar.seeds import derive
-    from rstar.solve import solve
 
     async with turns:
         try:

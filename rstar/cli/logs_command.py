@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
 from rstar.cli.completion import NameArgument
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
+from rstar.cli.location import AttemptName, LogLine, Place, Reading, ServiceName, found_round
 from rstar.cli.options import DEFAULT_STORE, StoreOption
-from rstar.cli.place import AttemptName, LogLine, Place, Reading, ServiceName, found_round
-from rstar.cli.places import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
 
 if TYPE_CHECKING:
     from rstar.rounds.status import RoundStatus

@@ -16,7 +16,7 @@ from rstar.cli.errors import CommandError
 if TYPE_CHECKING:
     from rstar.config import SearchConfig
     from rstar.problem import Problem
-    from rstar.rounds.store import Store
+    from rstar.store.store import Store
     from rstar.verify.guard import Guarded
 
 DEFAULT_STORE = "rstar-store"
@@ -44,7 +44,7 @@ def search_config(method: str, settings: Iterable[tuple[str, Any]], *, guided: b
     from pydantic import ValidationError
 
     from rstar.config import SearchConfig
-    from rstar.rounds.sentences import sentences
+    from rstar.rounds.validation_errors import sentences
 
     values: dict[str, Any] = {"method": method.replace("-", "_"), "guidance": "ppm" if guided else "none"}
     for key, value in settings:
@@ -73,7 +73,7 @@ def problems_of(uri: str, form: str, store: str, limit: int | None = None) -> li
     from tempfile import TemporaryDirectory
 
     from rstar.readers import read_hub, read_problems
-    from rstar.rounds.artifacts import fetch
+    from rstar.store.artifacts import fetch
 
     try:
         if uri.startswith("hf:"):
@@ -87,8 +87,8 @@ def problems_of(uri: str, form: str, store: str, limit: int | None = None) -> li
 
 def opened_store(uri: str) -> Store:
     """Open the store. Raises ``CommandError`` with the store's own sentence."""
-    from rstar.rounds.store import StoreError
-    from rstar.rounds.stores import open_store
+    from rstar.store.open import open_store
+    from rstar.store.store import StoreError
 
     try:
         return open_store(uri)

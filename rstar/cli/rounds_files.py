@@ -14,7 +14,7 @@ from rstar.cli.errors import FAILED, CommandError
 
 if TYPE_CHECKING:
     from rstar.rounds.spec import EvolutionRound
-    from rstar.rounds.store import Store
+    from rstar.store.store import Store
 
 
 def checked_rounds(
@@ -25,7 +25,7 @@ def checked_rounds(
     ``store`` is where ``store:`` URIs are looked up; without one they are believed. Raises ``CommandError``.
     """
     from rstar.rounds.load import SpecError, load_rounds
-    from rstar.rounds.store import StoreError
+    from rstar.store.store import StoreError
 
     written = parsed_rounds(files)
     numbers = {item.name: item.spec.round for item in written}

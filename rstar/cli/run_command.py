@@ -38,13 +38,13 @@ def run_rounds_file(
 
     Ctrl-C ends it in order: stages save what they have, and the same command goes on from there. A second Ctrl-C kills.
     """
-    from rstar.cli.tables import result_json, result_table
+    from rstar.cli.result_tables import result_json, result_table
     from rstar.local.commands import PlatformCommands
     from rstar.local.driver import round_number, run_rounds
     from rstar.local.lock import DriverRunningError
     from rstar.local.work import work_folder
     from rstar.rounds.load import SpecError, load_rounds
-    from rstar.rounds.store import StoreError
+    from rstar.store.store import StoreError
 
     opened = opened_store(store)
     work = work_folder(opened)
@@ -110,7 +110,7 @@ def _finish(result: RunResult, store: str) -> None:
     if status.phase == "Suspended":
         lines = [f"round {name} is suspended; set spec.suspend to false and run the same command to go on"]
     if result.log is not None:
-        from rstar.local.last_words import last_lines
+        from rstar.local.log_tail import last_lines
 
         lines += [f"  {line}" for line in last_lines(result.log)]
         lines.append(f"the whole log: {result.log}")

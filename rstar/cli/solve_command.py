@@ -1,6 +1,6 @@
 """``rstar solve``: one question, any search method, and the trajectory that was chosen.
 
-The search itself is ``rstar.solve``. The module refuses to judge an answer without a verifier.
+The search itself is ``rstar.search.solve``. The module refuses to judge an answer without a verifier.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def solve(
 
     Example: `rstar solve --problem held-out.jsonl:game-7 --format countdown --verifier countdown --policy localhost:50051 --method best-of-n --rollouts 32`
     """
-    from rstar.solve import solve as search
+    from rstar.search.solve import solve as search
 
     wanted = wanted_services(policy_model, ppm_model, policy, ppm, executor, prompt)
     pairs = [("rollouts", str(rollouts)), ("candidates", str(candidates)), *assignments(settings or ())]
@@ -99,7 +99,7 @@ def solve(
 
 def _problem(question: str | None, problem: str | None, form: str, store: str) -> Problem:
     from rstar.problem import Problem
-    from rstar.rounds.sentences import nearest
+    from rstar.rounds.validation_errors import nearest
 
     if (question is None) == (problem is None):
         raise CommandError("give either a QUESTION or --problem FILE:ID")

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
 from rstar.cli.completion import files_or_round_names
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
+from rstar.cli.location import Place, found_round
 from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
-from rstar.cli.place import Place, found_round
-from rstar.cli.places import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -125,7 +125,7 @@ class _Nothing:
 
 def _print(place: Place, shown: Mapping[str, RoundStatus], names: list[str] | None, *, json: bool) -> None:
     from rstar.cli.console import wide_console
-    from rstar.cli.tables import result_json
+    from rstar.cli.result_tables import result_json
 
     if json:
         typer.echo(result_json(shown))
@@ -137,8 +137,8 @@ def _tables(place: Place, shown: Mapping[str, RoundStatus], names: list[str] | N
     from rich.console import Group
     from rich.text import Text
 
+    from rstar.cli.result_tables import result_table
     from rstar.cli.status_view import conditions_table, rounds_table
-    from rstar.cli.tables import result_table
 
     parts: list[object] = [rounds_table(shown, missing=[name for name in names or () if name not in shown])]
     only = next(iter(shown.values())) if len(shown) == 1 else None

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
 from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
-from rstar.cli.places import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
 
 
 def submit(

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rstar.cluster.api import Cluster, Kind, NotFoundError
-from rstar.rounds.checkpoint import checkpoint_digest, file_digest, files_of
 from rstar.rounds.spec import EvolutionRound, ProblemsSpec
-from rstar.rounds.store import Store
+from rstar.store.digests import checkpoint_digest, file_digest, files_of
+from rstar.store.store import Store
 
 if TYPE_CHECKING:
-    from rstar.rounds.s3_store import S3Store
+    from rstar.store.s3_store import S3Store
 
 SECRETS: Final = Kind("/api/v1", "secrets")
 _DIGITS: Final = 16
@@ -81,7 +81,7 @@ def namespace_store(cluster: Cluster, namespace: str, secret: str, environment: 
     RSTAR_S3_ENDPOINT of ``environment`` wins over the Secret's: from outside of the cluster a store often has another
     address. Raises ``ClusterError`` when the Secret may not be read, ``ValueError`` when it names no store, ``StoreError``.
     """
-    from rstar.rounds.s3_store import S3Store
+    from rstar.store.s3_store import S3Store
 
     found = cluster.get(SECRETS, namespace, secret)
     if found is None:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from rstar.cluster.api import ROUNDS, Cluster, ClusterError, Json, Kind, NotFoundError
-from rstar.rounds.sentences import sentences
 from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
 from rstar.rounds.status import RoundStatus
+from rstar.rounds.validation_errors import sentences
 
 Verb = Literal["created", "configured", "unchanged"]
 

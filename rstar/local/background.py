@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rstar.local.children import POLL_SECONDS
-from rstar.local.last_words import last_lines
 from rstar.local.lock import driver_pid
+from rstar.local.log_tail import last_lines
 
 
 class BackgroundError(RuntimeError):

@@ -55,7 +55,7 @@ class Child:
     ) -> None:
         """Start ``command`` with ``environment`` added to ours; stdout and stderr go to ``log``."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        tether = [sys.executable, "-m", "rstar.local.tether", str(os.getpid()), str(parent_death_signal.value)]
+        tether = [sys.executable, "-m", "rstar.local.die_with_parent", str(os.getpid()), str(parent_death_signal.value)]
         with log.open("wb") as sink:
             self._process = subprocess.Popen(
                 [*tether, *command],

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from rstar.rounds.actions import StartStage
-from rstar.rounds.observed import ServiceKind, ServiceRef, Stage
+from rstar.rounds.observed import ServiceKind, ServiceRef, Stage, StartStage
 from rstar.rounds.spec import EvolutionRoundSpec, TrainingSpec
 
 _SLOTS_OPTION: Final = {

@@ -25,12 +25,20 @@ from rstar.local.lock import sole_driver
 from rstar.local.results import Report, RunResult, Snapshot
 from rstar.local.services import Services
 from rstar.local.stages import Stages, read_progress
-from rstar.rounds.actions import Action, EndStage, StartService, StartStage, StopService
-from rstar.rounds.observed import STAGES, Observed, PreviousRound
+from rstar.rounds.observed import (
+    STAGES,
+    Action,
+    EndStage,
+    Observed,
+    PreviousRound,
+    StartService,
+    StartStage,
+    StopService,
+)
 from rstar.rounds.plan import Plan, plan
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
-from rstar.rounds.store import Store
+from rstar.store.store import Store
 
 POLL_SECONDS: Final = 0.1
 

@@ -14,8 +14,8 @@ from typing import Final
 
 from rstar.local.children import Child
 from rstar.local.commands import Commands
-from rstar.local.last_words import last_word
 from rstar.local.log_files import service_log
+from rstar.local.log_tail import last_word
 from rstar.rounds.observed import Service, ServiceKind, ServiceRef, ServiceState
 
 GRACE_SECONDS: Final = 10.0

@@ -20,24 +20,25 @@ import yaml
 from rstar.local.children import Child, end_orphan
 from rstar.local.commands import Commands, StageFiles
 from rstar.local.journal import Entry, Journal, fingerprint
-from rstar.local.last_words import last_word
 from rstar.local.log_files import attempt_log
-from rstar.rounds.actions import EndStage, StartStage
+from rstar.local.log_tail import last_word
 from rstar.rounds.observed import (
     BAD_INPUT,
     STAGES,
     Attempt,
     AttemptState,
     EndReason,
+    EndStage,
     ManifestRef,
     Observed,
     PreviousRound,
     Stage,
     StageOutput,
+    StartStage,
 )
 from rstar.rounds.plan import stage_inputs
 from rstar.rounds.spec import EvolutionRound
-from rstar.rounds.store import Store
+from rstar.store.store import Store
 
 GRACE_SECONDS: Final = 60.0
 """After SIGTERM a stage may finish its shard or its training checkpoint."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rstar.local.journal import Journal
 from rstar.local.stages import read_progress
-from rstar.rounds.folder_store import FolderStore
 from rstar.rounds.report import with_progress
 from rstar.rounds.status import RoundStatus
-from rstar.rounds.store import Store
+from rstar.store.folder_store import FolderStore
+from rstar.store.store import Store
 
 
 def work_folder(store: Store) -> Path:

@@ -17,10 +17,10 @@ import yaml
 from pydantic import ValidationError
 
 from rstar.readers import read_problems
-from rstar.rounds.artifacts import fetch
-from rstar.rounds.sentences import nearest, sentences
 from rstar.rounds.spec import EvolutionRound, ProblemsSpec
-from rstar.rounds.store import Store
+from rstar.rounds.validation_errors import nearest, sentences
+from rstar.store.artifacts import fetch
+from rstar.store.store import Store
 from rstar.verify import verifier_names
 
 NumberOf = Callable[[str], int | None]

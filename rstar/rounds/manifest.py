@@ -16,10 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rstar.rounds.checkpoint import combined_digest, file_digest
 from rstar.rounds.observed import ManifestRef, Stage
-
-MANIFEST = "manifest.json"
+from rstar.store.digests import file_digest, folder_digest
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -65,9 +63,7 @@ class Manifest(BaseModel):
 
     def folder_digest(self, folder: str) -> str:
         """Return ``checkpoint_digest`` of a folder of the outputs, from their digests alone ('' when it has no files)."""
-        prefix = f"{folder}/"
-        entries = [(o.path.removeprefix(prefix), o.sha256) for o in self.outputs if o.path.startswith(prefix)]
-        return combined_digest(entries) if entries else ""
+        return folder_digest(((output.path, output.sha256) for output in self.outputs), folder)
 
 
 def read_manifest(data: bytes, name: str) -> Manifest:

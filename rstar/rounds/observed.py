@@ -202,3 +202,39 @@ class Observed:
     def output(self, stage: Stage) -> StageOutput | None:
         """Return what ``stage`` left behind, or None while it is not done."""
         return next((a.output for a in self.of(stage) if a.done), None)
+
+
+@dataclass(frozen=True, slots=True)
+class StartService:
+    """Run this service (again, when it failed)."""
+
+    ref: ServiceRef
+
+
+@dataclass(frozen=True, slots=True)
+class StopService:
+    """Drain and release this service."""
+
+    ref: ServiceRef
+
+
+@dataclass(frozen=True, slots=True)
+class StartStage:
+    """Start one attempt. ``inputs``: (input name, manifest), sorted; ``search``: the coordinator it talks to, if any."""
+
+    stage: Stage
+    attempt: int
+    inputs: tuple[tuple[str, ManifestRef], ...]
+    search: ServiceRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndStage:
+    """Ask a live attempt to end (SIGTERM): it goes on from its files when it is started again."""
+
+    stage: Stage
+    attempt: int
+    reason: EndReason
+
+
+Action = StartService | StopService | StartStage | EndStage

@@ -13,24 +13,27 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from rstar.rounds.actions import Action, EndStage, StartStage, StopService
 from rstar.rounds.guidance import Guidance, ppm_guidance
 from rstar.rounds.observed import (
     BAD_INPUT,
     STAGE_INPUTS,
     STAGES,
+    Action,
     Attempt,
     AttemptState,
     EndReason,
+    EndStage,
     ManifestRef,
     Observed,
     ServiceKind,
     Stage,
+    StartStage,
+    StopService,
 )
 from rstar.rounds.report import Outcome, report
+from rstar.rounds.services import backoff, reconcile, wanted_services
 from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.rounds.status import Phase, RoundStatus
-from rstar.rounds.wanted import backoff, reconcile, wanted_services
 
 PREVIOUS_ROUND_POLL: Final = timedelta(seconds=60)
 

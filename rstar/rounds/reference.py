@@ -19,11 +19,11 @@ from pydantic.fields import FieldInfo
 
 from rstar.config import ExecutionSettings, SearchConfig, Settings
 from rstar.rounds.cluster_spec import ClusterSpec, PodResources, ResourcesSpec, Toleration
-from rstar.rounds.services_spec import Autoscaling, ServiceSpec, ServicesSpec
 from rstar.rounds.spec import (
     API_VERSION,
     KIND,
     MUTABLE,
+    Autoscaling,
     EvaluateSpec,
     EvaluationMethod,
     EvolutionRoundSpec,
@@ -35,6 +35,8 @@ from rstar.rounds.spec import (
     RolloutSearch,
     RolloutSpec,
     SelectSpec,
+    ServiceSpec,
+    ServicesSpec,
     TrainingSpec,
     paper_search,
 )

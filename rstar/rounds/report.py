@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from rstar.rounds.actions import Action, StartStage
 from rstar.rounds.guidance import Guidance
-from rstar.rounds.observed import STAGES, Attempt, ManifestRef, Observed, Stage
+from rstar.rounds.observed import STAGES, Action, Attempt, ManifestRef, Observed, Stage, StartStage
 from rstar.rounds.status import (
     AttemptStatus,
     Condition,

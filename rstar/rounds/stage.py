@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rstar.rounds.checkpoint import file_digest, files_of
-from rstar.rounds.folder_store import FolderStore
-from rstar.rounds.manifest import MANIFEST, Manifest, Output, canonical, describe_file, digest_of, read_manifest
+from rstar.rounds.manifest import Manifest, Output, canonical, describe_file, digest_of, read_manifest
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.spec import EvolutionRoundSpec
-from rstar.rounds.store import Store
+from rstar.store.digests import MANIFEST, file_digest, files_of
+from rstar.store.folder_store import FolderStore
+from rstar.store.store import Store
 
 _HOW_IT_RUNS = {"save_steps", "micro_batch_size", "fsdp", "nodes", "processes_per_node"}
 

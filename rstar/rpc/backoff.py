@@ -2,7 +2,7 @@
 
 A failure lets a server rest, twice as long each time it fails again; an answer wakes it. Of many calls under way when
 a server fails, the first to fail counts: the others were sent before anybody knew. The module refuses to know why a
-call failed (``rstar.rpc.outcomes``) and which server gets the next one (``rstar.rpc.dispatch``).
+call failed (``rstar.rpc.call_failures``) and which server gets the next one (``rstar.rpc.dispatch``).
 """
 
 from __future__ import annotations

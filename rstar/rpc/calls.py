@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import grpc
 
-from rstar.rpc.backends import Backend, Pool
+from rstar.rpc.endpoints import Backend, Pool
 from rstar.rpc.errors import TRANSPORT_FAILURES, failure
 
 ATTEMPTS: Final = 4

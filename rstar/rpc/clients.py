@@ -16,9 +16,9 @@ import grpc
 
 from rstar.interfaces import Execution, ExecutionLimits, Executor, Proposal, Sampling, Scores, State
 from rstar.rpc import codec
-from rstar.rpc.backends import READY_SECONDS, Pool, Targets
 from rstar.rpc.calls import call
 from rstar.rpc.dispatch import rendezvous
+from rstar.rpc.endpoints import READY_SECONDS, Pool, Targets
 from rstar.rpc.executing import Counts, Dispatcher, Executors, Method
 from rstar.v1 import (
     executor_pb2,

@@ -22,12 +22,12 @@ import grpc
 import structlog
 
 from rstar.interfaces import Execution, ExecutionStatus
-from rstar.rpc.backends import Backend, Pool
 from rstar.rpc.backoff import after_answer, after_failure, after_refusal
+from rstar.rpc.call_failures import STARTED, Meaning, Outcome, outcome
 from rstar.rpc.calls import pause
 from rstar.rpc.dispatch import awake, may_hedge
+from rstar.rpc.endpoints import Backend, Pool
 from rstar.rpc.errors import CallFailed, CallTimedOut, failure
-from rstar.rpc.outcomes import STARTED, Meaning, Outcome, outcome
 from rstar.rpc.suspects import Suspects
 from rstar.v1 import executor_pb2
 

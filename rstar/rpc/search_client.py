@@ -11,10 +11,10 @@ import grpc
 from rstar.config import SearchConfig
 from rstar.problem import Problem
 from rstar.record import SearchRecord
-from rstar.rpc.backends import READY_SECONDS, Backend, Pool
 from rstar.rpc.calls import ATTEMPTS, pause
 from rstar.rpc.clients import Client
 from rstar.rpc.dispatch import least_outstanding
+from rstar.rpc.endpoints import READY_SECONDS, Backend, Pool
 from rstar.rpc.errors import TRANSPORT_FAILURES, CallFailed, failure
 from rstar.rpc.search_codec import Progress, read_progress, read_result, solve_request
 from rstar.rpc.transport import MAX_CALL_SECONDS

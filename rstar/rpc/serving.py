@@ -22,8 +22,8 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from rstar.rpc.addresses import join_address
+from rstar.rpc.call_failures import pushback
 from rstar.rpc.logs import configure_logs
-from rstar.rpc.outcomes import pushback
 from rstar.rpc.transport import SERVER_OPTIONS
 
 DRAIN_SECONDS: Final = 30.0

@@ -1,6 +1,6 @@
 """Components of the testbed as processes: a log each, a death quoted by its last lines, no orphan ever.
 
-A component that its parent cannot end is ended by the kernel (see :mod:`rstar.local.tether`), so a testbed is started
+A component that its parent cannot end is ended by the kernel (see :mod:`rstar.local.die_with_parent`), so a testbed is started
 in a thread that lives as long as the testbed: the kernel watches the thread, not the process.
 """
 
@@ -56,7 +56,7 @@ class Component:
 
     def start(self) -> None:
         """Start the program, or start it again once it has been stopped."""
-        tether = [sys.executable, "-m", "rstar.local.tether", str(os.getpid()), str(int(signal.SIGKILL))]
+        tether = [sys.executable, "-m", "rstar.local.die_with_parent", str(os.getpid()), str(int(signal.SIGKILL))]
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
                 [*tether, *map(str, self._command)],

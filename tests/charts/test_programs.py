@@ -9,16 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 from minio import Minio
 
 from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
-from tests.rounds.conftest import s3  # noqa: F401 - a fixture
-from tests.rpc.servicers import ScriptedExecutor, running
+from tests.rstar.conftest import s3  # noqa: F401 - a fixture
+from tests.support.paths import ROOT
+from tests.support.rpc.servicers import ScriptedExecutor, running
 
-FILES = Path(__file__).parents[2] / "charts" / "rstar" / "files"
+FILES = ROOT / "charts" / "rstar" / "files"
 
 
 def run(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 CONFIG = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
 VALUES = yaml.safe_load((ROOT / "charts/rstar/values.yaml").read_text())
 IMAGES = {name: value["repository"] for name, value in VALUES["images"].items() if isinstance(value, dict)}

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-CHARTS = Path(__file__).parents[2] / "charts"
+from tests.support.paths import CHARTS
+
 NAMES = ["rstar", "rstar-tenant"]
 COMBINATIONS = sorted(CHARTS.glob("*/ci/*-values.yaml"))
 

@@ -14,8 +14,8 @@ import pytest
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.kubelet import Kubelet, Player
 
-from tests.cluster.lab import Lab, chart_operator, open_lab
-from tests.cluster.pods import Cluster
+from tests.support.cluster.lab import Lab, chart_operator, open_lab
+from tests.support.cluster.pods import Cluster
 
 StartKubelet = Callable[..., Kubelet]
 

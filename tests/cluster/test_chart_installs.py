@@ -20,10 +20,10 @@ from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import CommandError
 from rstar_testbed.modules import pytorchjob_crd
 
-from rstar.rounds.s3_store import S3Store
-from rstar.rounds.store import StoreError
-from tests.cluster.releases import bind, install, installed, new_namespace, of_release, secret
-from tests.cluster.rendering import CHARTS, COMBINATIONS, OTHERS, chart_of, kind_of, rendered
+from rstar.store.s3_store import S3Store
+from rstar.store.store import StoreError
+from tests.support.cluster.releases import bind, install, installed, new_namespace, of_release, secret
+from tests.support.cluster.rendering import CHARTS, COMBINATIONS, OTHERS, chart_of, kind_of, rendered
 
 RSTAR, TENANT = CHARTS / "rstar", CHARTS / "rstar-tenant"
 CRD = "evolutionrounds.rstar.dev"

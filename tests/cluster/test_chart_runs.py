@@ -12,7 +12,7 @@ from rstar_testbed.errors import CommandError
 from rstar_testbed.kubelet import Play, Pod, Real
 
 from tests.cluster.conftest import StartKubelet
-from tests.cluster.rendering import CHARTS
+from tests.support.cluster.rendering import CHARTS
 
 SMALL = "executor.slots=1,operator.enabled=false,crds.enabled=false,rbac.aggregate=false"
 FORGETFUL = "minio.enabled=true,minio.persistence.enabled=false"
@@ -53,7 +53,7 @@ def test_the_bucket_is_made_and_the_storage_secret_opens_it(testbed: Testbed, ch
     secret = {key: base64.b64decode(value).decode() for key, value in data.items()}
     assert secret["RSTAR_STORE"] == f"s3://rstar/{chart}"
     text = (
-        "import os; from rstar.rounds.stores import open_store; s = open_store(os.environ['RSTAR_STORE']); "
+        "import os; from rstar.store.open import open_store; s = open_store(os.environ['RSTAR_STORE']); "
         "s.write('x', b'kept'); print(s.read('x').decode())"
     )
     pod = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rstar_executor.main
+import rstar_executor.server.main
 import rstar_operator.main
 import rstar_policy.main
 import rstar_ppm.main
@@ -20,9 +20,9 @@ from rstar_testbed.modules import OPENAPI_VERSIONS
 
 from rstar.cluster.names import COMPONENT, EXECUTOR_SERVICE, GRPC_PORTS, METRICS_PORT, PART_OF, service_target
 from rstar.rounds.observed import ServiceKind
-from rstar.rpc.backends import LOOK_UP_SECONDS
+from rstar.rpc.endpoints import LOOK_UP_SECONDS
 from rstar.rpc.serving import NOTICE_SECONDS
-from tests.cluster.rendering import (
+from tests.support.cluster.rendering import (
     CHARTS,
     COMBINATIONS,
     OTHERS,
@@ -172,7 +172,7 @@ def test_what_the_helm_test_labels_itself_is_in_no_service() -> None:
 @pytest.mark.parametrize(
     ("deployment", "program"),
     [
-        ("rstar-executor", rstar_executor.main.serve),
+        ("rstar-executor", rstar_executor.server.main.serve),
         ("rstar-policy", rstar_policy.main.serve),
         ("rstar-ppm", rstar_ppm.main.serve),
         ("rstar-search", rstar_search.main.serve),

@@ -26,13 +26,13 @@ from rstar.cluster.refusals import explained
 from rstar.rounds.observed import Attempt, AttemptState, Observed, Stage
 from rstar.rounds.plan import plan
 from rstar.rounds.spec import EvolutionRoundSpec
-from rstar.rounds.stores import open_store
-from tests.cli.test_commands import PLAIN, RSTAR, Ended, refused
+from rstar.store.open import open_store
 from tests.cluster.conftest import StartKubelet
-from tests.cluster.pods import Cluster, needs_root, pod
-from tests.rounds.test_plan import done
+from tests.rstar.cli.test_commands import PLAIN, RSTAR, Ended, refused
+from tests.rstar.rounds.test_plan import done
+from tests.support.cluster.pods import Cluster, needs_root, pod
+from tests.support.paths import CRD, ROOT
 
-CRD = Path(__file__).parents[2] / "charts" / "rstar" / "files" / "evolutionrounds.yaml"
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 Data = dict[str, Any]
@@ -479,7 +479,7 @@ def test_inside_of_the_cluster_the_pods_own_account_is_used(submitted: Desk, kub
         "create", "rolebinding", "looks", "-n", namespace, "--role=looks", f"--serviceaccount={namespace}:default"
     )
     command = " ".join([*RSTAR, "status", "-n", namespace, "--json"])
-    submitted.cluster.apply(pod("inside", f"cd {Path(__file__).parents[2]} && {command}"))
+    submitted.cluster.apply(pod("inside", f"cd {ROOT} && {command}"))
     submitted.cluster.pod_in("inside", "Succeeded", "Failed")
     found = json.loads(testbed.kubectl("logs", "inside", "-n", namespace))
     assert list(found["statuses"]) == ["r1", "r2"]

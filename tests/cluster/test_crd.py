@@ -16,8 +16,8 @@ from rstar_testbed.cluster import Testbed
 from rstar.rounds.load import SpecError, load_rounds
 from rstar.rounds.spec import MUTABLE, EvolutionRoundSpec
 from rstar.rounds.status import AttemptStatus, Condition, OutputStatus, RoundStatus, StageStatus
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 CRD = ROOT / "charts" / "rstar" / "files" / "evolutionrounds.yaml"
 EXAMPLES = sorted((ROOT / "examples" / "game24").glob("*.yaml"))
 NAME = "evolutionrounds.rstar.dev"

@@ -7,7 +7,7 @@ import json
 from rstar_testbed.kubelet import Pending, Play, Run, Waiting, real
 
 from tests.cluster.conftest import StartKubelet
-from tests.cluster.pods import Cluster, ended, needs_root, pod, until
+from tests.support.cluster.pods import Cluster, ended, needs_root, pod, until
 
 
 def test_scripted_pods_end_as_their_script_says(cluster: Cluster, kubelet: StartKubelet) -> None:

@@ -21,10 +21,9 @@ from rstar_jobs.delete_artifacts import delete_artifacts
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.object_store import Minio
 
-from rstar.rounds.s3_store import S3Store
-from rstar.rounds.store import Store, StoreError
-from tests.jobs.world import World
-from tests.rounds.test_stores import (  # noqa: F401 - collected here with the store below
+from rstar.store.s3_store import S3Store
+from rstar.store.store import Store, StoreError
+from tests.rstar.store.test_stores import (  # noqa: F401 - collected here with the store below
     test_a_second_write_replaces_the_first,
     test_delete_removes_and_is_content_when_there_is_nothing,
     test_keys_that_leave_the_store_or_differ_between_stores_are_refused,
@@ -32,10 +31,11 @@ from tests.rounds.test_stores import (  # noqa: F401 - collected here with the s
     test_what_is_missing_is_a_key_error_and_does_not_exist,
     test_what_was_written_is_read_back,
 )
+from tests.support.jobs.stage_world import World
+from tests.support.paths import CHARTS
 
 SPAWN = multiprocessing.get_context("spawn")
 MIB = 1 << 20
-CHARTS = Path(__file__).parents[2] / "charts"
 
 
 def tenant_policy(bucket: str, namespace: str) -> dict[str, Any]:

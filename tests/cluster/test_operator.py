@@ -14,9 +14,9 @@ from rstar_testbed.kubelet import Run
 from rstar.cluster.api import CONFIG_MAPS, DEPLOYMENTS, PODS, PYTORCH_JOBS, ROUNDS, SERVICES
 from rstar.rounds.observed import STAGES, Stage
 from rstar.rounds.status import RoundStatus
-from tests.cluster.lab import Lab
-from tests.cluster.operating import result_of
 from tests.operator.test_golden_pytorchjob import GOLDEN
+from tests.support.cluster.lab import Lab
+from tests.support.cluster.operating import result_of
 
 FOREVER = Run()
 

@@ -9,8 +9,8 @@ from rstar_testbed.kubelet import Run
 
 from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, PODS, PYTORCH_JOBS, SERVICES, Json, Kind
 from rstar.rounds.observed import Stage
-from tests.cluster.lab import Lab
-from tests.cluster.operating import result_of
+from tests.support.cluster.lab import Lab
+from tests.support.cluster.operating import result_of
 
 FOREVER = Run()
 KINDS = {"PyTorchJob": PYTORCH_JOBS, "ConfigMap": CONFIG_MAPS, "Deployment": DEPLOYMENTS, "Service": SERVICES}

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from rstar_testbed.cluster import Testbed
 
-from tests.cluster.crashes import (
+from tests.support.cluster.crashes import (
     History,
     Scene,
     kill_after_every_write,
     kill_every_write_once,
     undisturbed,
 )
-from tests.cluster.endings import Ending
-from tests.cluster.injection import Belated, Target
-from tests.cluster.operating import OperatorProcess, furnish, install_crd, operator_in_process
+from tests.support.cluster.endings import Ending
+from tests.support.cluster.injection import Belated, Target
+from tests.support.cluster.operating import OperatorProcess, furnish, install_crd, operator_in_process
 
 # Histories in real time, on whatever machine.
 pytestmark = pytest.mark.timeout(1200)

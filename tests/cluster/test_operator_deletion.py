@@ -19,7 +19,7 @@ from rstar.cluster.api import (
     Json,
 )
 from rstar.rounds.observed import Stage
-from tests.cluster.lab import Lab
+from tests.support.cluster.lab import Lab
 
 FOREVER = Run()
 CHILDREN = (PYTORCH_JOBS, DEPLOYMENTS, SERVICES, AUTOSCALERS, CONFIG_MAPS, JOBS, PODS)

@@ -16,7 +16,7 @@ from rstar_testbed.kubelet import Pending, Run, Waiting
 from rstar.cluster.api import PODS
 from rstar.rounds.observed import Stage
 from rstar.rounds.status import AttemptStatus, RoundStatus
-from tests.cluster.lab import Lab, open_lab
+from tests.support.cluster.lab import Lab, open_lab
 
 FOREVER = Run()
 FULL = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."

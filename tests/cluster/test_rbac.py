@@ -15,9 +15,9 @@ from rstar_testbed.kubelet import Kubelet, Run
 
 from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, JOBS, PODS, PYTORCH_JOBS, ROUNDS, SERVICES, Json
 from rstar.rounds.observed import Stage
-from tests.cluster.lab import CHART, Lab, Script, audited, chart_operator, forbidden
-from tests.cluster.operating import install_crd, operator_in_process
-from tests.cluster.pods import until
+from tests.support.cluster.lab import CHART, Lab, Script, audited, chart_operator, forbidden
+from tests.support.cluster.operating import install_crd, operator_in_process
+from tests.support.cluster.pods import until
 
 FOREVER = Run()
 Right = tuple[str, str, str]

@@ -21,17 +21,17 @@ from rstar_testbed.kubelet import sandbox
 from rstar_testbed.kubelet.sandbox import Sandbox
 
 from rstar.interfaces import ExecutionLimits, ExecutionStatus, Sampling, State
-from rstar.rounds.folder_store import FolderStore
 from rstar.rounds.observed import ManifestRef
 from rstar.rpc.clients import ExecutorClient, PolicyClient, PreferenceModelClient
-from tests.cluster.pods import needs_root
-from tests.jobs.world import FAST, World, examples, make_base, pairs
-from tests.policy.tiny import save_policy, save_ppm
+from rstar.store.folder_store import FolderStore
+from tests.support.cluster.pods import needs_root
+from tests.support.jobs.stage_world import FAST, World, examples, make_base, pairs
+from tests.support.paths import ROOT
+from tests.support.tiny_model import save_policy, save_ppm
 
 # Importing torch is most of the time, which is long where much else runs.
 pytestmark = [needs_root, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
 # The user of the images.
 AS_USER = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", "--no-new-privs", "--pdeathsig=KILL", "--"]
 

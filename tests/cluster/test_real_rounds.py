@@ -20,13 +20,13 @@ from rstar_testbed.kubelet import Kubelet, real
 from rstar.cluster.api import DEPLOYMENTS, PODS
 from rstar.rounds.manifest import Manifest, read_manifest
 from rstar.rounds.observed import STAGES
-from rstar.rounds.s3_store import S3Store
 from rstar.rounds.stage import matches
 from rstar.rounds.status import RoundStatus, StageStatus
-from tests.cluster import real_rounds
-from tests.cluster.lab import forbidden
-from tests.cluster.pods import needs_root, until
-from tests.cluster.real_rounds import PROBLEMS, ROUNDS_APPLIED, SHARD, Diary, Tenant
+from rstar.store.s3_store import S3Store
+from tests.support.cluster import real_rounds
+from tests.support.cluster.lab import forbidden
+from tests.support.cluster.pods import needs_root, until
+from tests.support.cluster.real_rounds import PROBLEMS, ROUNDS_APPLIED, SHARD, Diary, Tenant
 
 pytestmark = [needs_root, pytest.mark.timeout(real_rounds.SECONDS + 600)]
 

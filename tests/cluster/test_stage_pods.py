@@ -19,13 +19,12 @@ from rstar_operator.configuration import Configuration
 from rstar_testbed.kubelet import real
 
 from rstar.cluster.names import JOB_NAME, PROGRESS_KEY, attempt_name
-from rstar.rounds.actions import StartStage
-from rstar.rounds.checkpoint import files_of
-from rstar.rounds.observed import ManifestRef, Stage
-from rstar.rounds.s3_store import S3Store
+from rstar.rounds.observed import ManifestRef, Stage, StartStage
+from rstar.store.digests import files_of
+from rstar.store.s3_store import S3Store
 from tests.cluster.conftest import StartKubelet
-from tests.cluster.pods import Cluster, needs_root, until
-from tests.jobs.world import World, examples, make_base
+from tests.support.cluster.pods import Cluster, needs_root, until
+from tests.support.jobs.stage_world import World, examples, make_base
 
 STEPS = 1_000
 SECONDS = 900.0

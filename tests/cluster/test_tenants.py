@@ -20,10 +20,10 @@ from rstar_testbed.kubelet import Kubelet, Real, Run
 
 from rstar.cluster.api import PODS
 from rstar.rounds.observed import Stage
-from tests.cluster.lab import CHART, Lab, Script
-from tests.cluster.operating import result_of, round_body
-from tests.cluster.pods import needs_root
-from tests.cluster.releases import bind, secret
+from tests.support.cluster.lab import CHART, Lab, Script
+from tests.support.cluster.operating import result_of, round_body
+from tests.support.cluster.pods import needs_root
+from tests.support.cluster.releases import bind, secret
 
 pytestmark = needs_root
 

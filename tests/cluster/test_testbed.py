@@ -16,7 +16,7 @@ from rstar_testbed.errors import CommandError, TestbedError
 from rstar_testbed.kubelet import Kubelet, real
 from rstar_testbed.kubelet.addresses import routes
 
-from tests.cluster.pods import Cluster, needs_root, pod, until
+from tests.support.cluster.pods import Cluster, needs_root, pod, until
 
 
 def test_the_control_plane_answers_and_its_controllers_work(cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ import yaml
 from minio import Minio
 from rstar_testbed.__main__ import ENVIRONMENT
 
-from tests.cluster.pods import needs_root, pod, until
+from tests.support.cluster.pods import needs_root, pod, until
 
 
 @needs_root

@@ -19,8 +19,8 @@ import yaml
 from rstar.cli.main import app
 from rstar.config import SearchConfig
 from rstar.rounds.spec import EvolutionRound
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 FOLDERS = ("docs", "services", "jobs", "examples", "charts", "operators", "testbed", "tests")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 LINK = re.compile(r"(?<!!)\[([^\]]*(?:\[\])?[^\]]*)\]\(([^)\s]+)\)")

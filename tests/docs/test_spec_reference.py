@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -8,8 +7,9 @@ from pydantic import BaseModel
 
 from rstar.rounds.reference import SECTIONS, spec_reference
 from rstar.rounds.spec import EvolutionRoundSpec, Metadata
+from tests.support.paths import ROOT
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "spec.md"
+REFERENCE = ROOT / "docs" / "spec.md"
 
 
 def test_the_reference_in_docs_is_what_the_models_say() -> None:

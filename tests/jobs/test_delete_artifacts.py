@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rstar_jobs.delete_artifacts import delete_artifacts, main
 
-from rstar.rounds.folder_store import FolderStore
-from rstar.rounds.store import StoreError
+from rstar.store.folder_store import FolderStore
+from rstar.store.store import StoreError
 
 KEPT = ["data/train.jsonl", "models/base/config.json", "rounds/r10/select/0/manifest.json", "rounds/r2/x"]
 ROUND = ["rounds/r1/rollout/0/trees/0.parquet", "rounds/r1/rollout/0/manifest.json", "rounds/r1/select/0/manifest.json"]

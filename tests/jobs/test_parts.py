@@ -6,8 +6,8 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from rstar_jobs.merge import merge
 from rstar_jobs.program import RESULT_BYTES, result_bytes
+from rstar_jobs.searches import merge
 from rstar_jobs.select import split_of
 
 from rstar.record import NodeRecord, SearchRecord, Usage

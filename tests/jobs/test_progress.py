@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 
 from rstar.cluster.progress import ConfigMapProgress
 from rstar.rounds.observed import Stage
-from tests.jobs.world import World
+from tests.support.jobs.stage_world import World
 
 PATH = "/api/v1/namespaces/lab/configmaps/r1-rollout-1"
 

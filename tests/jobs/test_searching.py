@@ -17,10 +17,10 @@ from rstar_search.servicer import SearchServicer
 from rstar.interfaces import Proposal, Sampling, State
 from rstar.record import SearchRecord
 from rstar.rounds.observed import ManifestRef
-from rstar.rounds.tables import read_pairs, read_sft, read_trees
-from tests.jobs.world import World
-from tests.rpc.servicers import running
-from tests.scripted import DigitPolicy, SumExecutor
+from rstar.store.tables import read_pairs, read_sft, read_trees
+from tests.support.jobs.stage_world import World
+from tests.support.rpc.servicers import running
+from tests.support.scripted import DigitPolicy, SumExecutor
 
 SEARCH = {"rollouts": 8, "candidates": 4}
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from rstar.rounds.checkpoint import checkpoint_digest
 from rstar.rounds.observed import ManifestRef
+from rstar.store.digests import checkpoint_digest
 from rstar.trajectory import MARKERS
-from tests.jobs.world import FAST, World, examples, make_base, pairs
+from tests.support.jobs.stage_world import FAST, World, examples, make_base, pairs
 
 TRAINING = {"epochs": 2, "batchSize": 8, "learningRate": 1e-3, "saveSteps": 3}
 

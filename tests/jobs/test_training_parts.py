@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rstar_jobs.batches import ExampleCollator, PairCollator
 from rstar_jobs.encoded import NO_LOSS, EncodedPair, encode_example, encode_preference
-from rstar_jobs.markers import add_markers
-from rstar_jobs.order import training_order
 from rstar_jobs.preference import pairwise_loss
 from rstar_jobs.resume import ResumeStore
+from rstar_jobs.special_tokens import add_markers
+from rstar_jobs.training_order import training_order
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rstar.prompt import render, render_prompt
-from rstar.rounds.folder_store import FolderStore
 from rstar.rounds.observed import Stage
 from rstar.rounds.stage import StageRun
 from rstar.selection import PreferencePair, SftExample
+from rstar.store.folder_store import FolderStore
 from rstar.trajectory import MARKERS
-from tests.jobs.world import make_base, trajectory
+from tests.support.jobs.stage_world import make_base, trajectory
 
 
 def test_loss_is_on_what_the_policy_wrote_and_on_the_end_of_text(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rstar_operator.cache import Cache
 
 from rstar.rounds.status import RoundStatus
-from tests.operator.driving import Operator, live_well, world
-from tests.operator.simulated import Fate, SimulatedCluster, round_body
+from tests.support.operator.driving import Operator, live_well, world
+from tests.support.operator.simulated import Fate, SimulatedCluster, round_body
 
 
 def plain(status: RoundStatus) -> dict[str, Any]:

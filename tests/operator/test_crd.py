@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +17,9 @@ from rstar_operator.crd.rules import LIST_KEYS, RULES
 
 from rstar.rounds.spec import MUTABLE, EvolutionRoundSpec, paper_search
 from rstar.rounds.status import RoundStatus
+from tests.support.paths import CRD
 
-STORED = Path(__file__).parents[2] / "charts" / "rstar" / "files" / "evolutionrounds.yaml"
+STORED = CRD
 VERSION = crd()["spec"]["versions"][0]
 ROOT = VERSION["schema"]["openAPIV3Schema"]
 SPEC = ROOT["properties"]["spec"]

@@ -8,9 +8,9 @@ import pytest
 from rstar_operator.deciding.deletion import FINALIZER, KEPT
 
 from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, JOBS, PYTORCH_JOBS, ROUNDS, SERVICES, Kind
-from tests.operator.driving import live_well, world
-from tests.operator.simulated import Fate, SimulatedCluster, round_body
 from tests.operator.test_observing import running_rollout
+from tests.support.operator.driving import live_well, world
+from tests.support.operator.simulated import Fate, SimulatedCluster, round_body
 
 
 def names(cluster: SimulatedCluster, kind: Kind) -> list[str]:

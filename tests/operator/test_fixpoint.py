@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rstar.cluster.api import CONFIG_MAPS, DEPLOYMENTS, PODS, PYTORCH_JOBS, ROUNDS, SERVICES
-from tests.operator.driving import Operator, live_well, world
-from tests.operator.simulated import Fate, SimulatedCluster, round_body
+from tests.support.operator.driving import Operator, live_well, world
+from tests.support.operator.simulated import Fate, SimulatedCluster, round_body
 
 FATES = [
     "run",

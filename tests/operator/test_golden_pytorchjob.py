@@ -15,10 +15,9 @@ from rstar_operator.children.attempt import attempt_pods
 from rstar_operator.children.identity import Owner
 
 from rstar.cluster.api import Json
-from rstar.rounds.actions import StartStage
-from rstar.rounds.observed import ManifestRef, Stage
+from rstar.rounds.observed import ManifestRef, Stage, StartStage
 from rstar.rounds.spec import EvolutionRound
-from tests.operator.driving import CONFIGURATION
+from tests.support.operator.driving import CONFIGURATION
 
 GOLDEN = Path(__file__).parent / "data"
 SELECTED = ManifestRef("rounds/r1/select/9f2c/manifest.json", "5" * 64)

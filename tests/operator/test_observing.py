@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from rstar_operator.deciding.progress import reported_progress
+from rstar_operator.observing.attempts import reported_progress
 
 from rstar.cluster.api import CONFIG_MAPS, DEPLOYMENTS, PODS, PYTORCH_JOBS
-from tests.operator.driving import Operator, live_well, world
-from tests.operator.simulated import NAMESPACE, Fate, SimulatedCluster, round_body
+from tests.support.operator.driving import Operator, live_well, world
+from tests.support.operator.simulated import NAMESPACE, Fate, SimulatedCluster, round_body
 
 
 def running_rollout() -> tuple[SimulatedCluster, Fate, Operator]:

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import ConfigurationError, load_configuration
-from rstar_operator.passes import Passes
+from rstar_operator.workqueue import Passes
 
 from rstar.cluster.api import PODS, ROUNDS, ClusterError, Json
-from tests.operator.simulated import round_body
+from tests.support.operator.simulated import round_body
 
 
 def body(name: str, version: int, uid: str = "u") -> Json:

@@ -25,7 +25,7 @@ from rstar.cluster.api import PYTORCH_JOBS, Json, Kind
 from rstar.cluster.names import JOB_NAME
 from rstar_operator.children.attempt import AttemptPods
 from rstar_operator.children.identity import Owner, metadata
-from rstar_operator.times import parse_time
+from rstar_operator.snapshot import parse_time
 
 _CLEAN: Final = "Running"
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"

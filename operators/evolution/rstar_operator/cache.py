@@ -25,7 +25,7 @@ from rstar.cluster.api import (
     Kind,
 )
 from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, cleanup_name
-from rstar_operator.world import World, in_order, name_of, owned
+from rstar_operator.snapshot import World, in_order, name_of, owned
 
 CHILDREN: Final = (PYTORCH_JOBS, DEPLOYMENTS, SERVICES, AUTOSCALERS, CONFIG_MAPS, JOBS, PODS)
 WATCHED: Final = (ROUNDS, *CHILDREN)

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from rstar.cluster.names import EXECUTOR_SERVICE, service_target
 from rstar.config import Settings
 from rstar.rounds.observed import ServiceKind
-from rstar.rounds.sentences import sentences
+from rstar.rounds.validation_errors import sentences
 
 
 class ConfigurationError(ValueError):

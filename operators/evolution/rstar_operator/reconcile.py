@@ -15,6 +15,8 @@ The module refuses to decide, and to repeat itself: whoever calls it looks again
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -44,11 +46,10 @@ from rstar_operator.deciding.deletion import FINALIZER, without_finalizer
 from rstar_operator.deciding.events import event, transitions
 from rstar_operator.deciding.obstacles import Obstacle, remembered
 from rstar_operator.deciding.writes import Create, Delete, Patch, Write
-from rstar_operator.lately import Lately
 from rstar_operator.observing.attempts import podless, unconfirmed
 from rstar_operator.observing.pods import cut
 from rstar_operator.observing.rounds import InvalidRoundError, read_round, read_status
-from rstar_operator.world import World, in_order, name_of
+from rstar_operator.snapshot import World, in_order, name_of
 
 PROGRESS_SECONDS: Final = 5.0
 """Progress alone is stored at most this often per round."""
@@ -87,7 +88,7 @@ class Reconciler:
         self._backend = backend
         self._learn = learn
         self._clock = clock
-        self._stored = Lately(PROGRESS_SECONDS)
+        self._stored = RateLimit(PROGRESS_SECONDS)
 
     def reconcile(self, world: World) -> Pass:
         """Make one pass. Raises ``ClusterError`` when the cluster fails it: the next pass goes on from what is there.
@@ -254,3 +255,31 @@ def _current(write: Patch, body: Json) -> Json:
 def _differ_in_progress_alone(before: RoundStatus, after: RoundStatus) -> bool:
     silent = {"progress": {}, "progress_text": "", "solved_percent": ""}
     return before != after and before.model_copy(update=silent) == after.model_copy(update=silent)
+
+
+class RateLimit:
+    """Keys that were noted within the last ``seconds``; those before are forgotten, however many keys come and go."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._until: dict[str, float] = {}  # the oldest first
+        self._lock = threading.Lock()
+
+    def note(self, key: str) -> None:
+        """Note that it was done now."""
+        with self._lock:
+            now = self._clock()
+            self._until.pop(key, None)
+            self._until[key] = now + self._seconds
+            while self._until[first := next(iter(self._until))] <= now:
+                del self._until[first]
+
+    def left(self, key: str) -> float:
+        """Return for how many seconds more it counts as done lately; 0 if it does not."""
+        with self._lock:
+            return max(self._until[key] - self._clock(), 0.0) if key in self._until else 0.0
+
+    def __len__(self) -> int:
+        """Return how many keys are remembered."""
+        return len(self._until)

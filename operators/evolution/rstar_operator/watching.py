@@ -21,8 +21,8 @@ import structlog
 from rstar.cluster.api import ROUNDS, Cluster, ClusterError, Kind, NotFoundError
 from rstar.cluster.refusals import is_transient
 from rstar_operator.cache import CHILDREN_SELECTOR, WATCHED, Cache, Key
-from rstar_operator.passes import Passes
 from rstar_operator.reconcile import Reconciler
+from rstar_operator.workqueue import Passes
 
 RESYNC_SECONDS: Final = 600.0
 START_SECONDS: Final = 2.0

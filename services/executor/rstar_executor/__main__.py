@@ -2,7 +2,7 @@
 
 import typer
 
-from rstar_executor.main import serve
+from rstar_executor.server.main import serve
 
 if __name__ == "__main__":
     typer.run(serve)

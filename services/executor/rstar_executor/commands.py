@@ -17,7 +17,7 @@ import typer
 
 if TYPE_CHECKING:
     from rstar.interfaces import Execution, ExecutionLimits
-    from rstar_executor.layers import Layer
+    from rstar_executor.sandbox import Layer
 
 commands = typer.Typer(
     no_args_is_help=True,
@@ -92,8 +92,8 @@ def run(
     Examples: `rstar executor run step.py --tracebacks`, `rstar executor run *.py --json --seconds 2`, `echo 'print(6*7)' | rstar executor run -`
     """
     from rstar.interfaces import ExecutionLimits
-    from rstar_executor.local import MAXIMUM
-    from rstar_executor.programs import bounded
+    from rstar_executor.server.local_executor import MAXIMUM
+    from rstar_executor.server.programs import bounded
 
     try:
         limits = bounded(ExecutionLimits(seconds, memory_mib, output_bytes, file_mib), MAXIMUM)
@@ -136,8 +136,8 @@ async def _run(
     programs: Sequence[Program], limits: ExecutionLimits, slots: int | None, *, json: bool, tracebacks: bool
 ) -> None:
     from rstar.interfaces import Execution, ExecutionStatus
-    from rstar_executor.local import LocalExecutor, UnsafeError
-    from rstar_executor.warden_process import WardenFailedError
+    from rstar_executor.server.local_executor import LocalExecutor, UnsafeError
+    from rstar_executor.server.warden_client import WardenFailedError
 
     executor = LocalExecutor(slots, cache_mib=0)
     # Enough to keep every slot busy, and never more than the executor queues.
@@ -192,8 +192,8 @@ def _plain(text: str) -> str:
 
 
 async def _examine(*, json: bool) -> None:
-    from rstar_executor.local import LocalExecutor, UnsafeError
-    from rstar_executor.warden_process import WardenFailedError
+    from rstar_executor.server.local_executor import LocalExecutor, UnsafeError
+    from rstar_executor.server.warden_client import WardenFailedError
 
     executor = LocalExecutor(1, cache_mib=0)
     missing = ""

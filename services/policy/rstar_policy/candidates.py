@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstar.interfaces import Candidate, Finish, Sampling
-from rstar_policy.codec import Codec
 from rstar_policy.sampling import BLOCK, uniforms
 from rstar_policy.stopping import StopRule, cut, stopped_in_text
+from rstar_policy.token_text import Codec
 
 _UNFINISHED: Final = 0
 _FINISHES: Final = (None, Finish.STOP, Finish.EOS, Finish.LENGTH)

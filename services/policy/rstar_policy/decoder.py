@@ -16,11 +16,11 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from rstar_policy.candidates import CandidateTable, Job
-from rstar_policy.codec import Codec
 from rstar_policy.kv_arena import KvArena
 from rstar_policy.placement import Ints, place
 from rstar_policy.prefix_cache import Known, PrefixCache, stacked
 from rstar_policy.sampling import sample
+from rstar_policy.token_text import Codec
 
 PREFILL_TOKENS: Final = 16_384
 """Most prompt tokens, padding included, of one forward pass: bounds its memory."""

@@ -1,6 +1,6 @@
 """From a Hugging Face folder to a model that the decoder can drive, or one sentence that says why not.
 
-The module refuses to download: the folder is local (``rstar.rounds.artifacts`` fetches it).
+The module refuses to download: the folder is local (``rstar.store.artifacts`` fetches it).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rstar.rounds.model_folder import torch_device
+from rstar.models.model_folder import torch_device
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
+from rstar.models.model_folder import DeviceName, Precision, model_folder
 from rstar.prompt import PromptStyle
-from rstar.rounds.model_folder import DeviceName, Precision, model_folder
 
 
 def serve(
@@ -43,8 +43,8 @@ def serve(
 ) -> None:
     """Serve a policy model over gRPC."""
     from rstar.interfaces import Sampling, State
-    from rstar.rounds.store import StoreError
     from rstar.rpc import serving
+    from rstar.store.store import StoreError
 
     serving.end_at_once_on_sigterm()
     try:

@@ -22,13 +22,13 @@ import structlog
 
 from rstar.interfaces import Proposal, Sampling, State
 from rstar.prompt import PromptStyle
-from rstar.rounds.checkpoint import checkpoint_digest
+from rstar.store.digests import checkpoint_digest
 from rstar_policy import metrics
 from rstar_policy.candidates import Job
-from rstar_policy.codec import Codec
 from rstar_policy.decoder import Decoder
 from rstar_policy.engine import check_request
 from rstar_policy.loading import load_model
+from rstar_policy.token_text import Codec
 
 MAX_ROWS: Final = 1_024
 GATHER_STEPS: Final = 3

@@ -3,7 +3,7 @@
 Callers queue up; one worker thread takes all that wait, packs each request's candidates after their prefix, and
 scores rows of like length together. An error fails the calls of its batch and nothing else. The score is
 tanh(logit) at the candidate's last token (paper, section 3.3), of the text ``render(question, steps) + candidate``, prefix and
-candidate encoded apart as in training (``rstar.rounds.encoding``).
+candidate encoded apart as in training (``rstar.models.encoding``).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rstar.interfaces import Scores, State
+from rstar.models.encoding import encode_continuation, encode_prompt
+from rstar.models.model_folder import torch_device
 from rstar.prompt import PromptStyle, render
-from rstar.rounds.checkpoint import checkpoint_digest
-from rstar.rounds.encoding import encode_continuation, encode_prompt
-from rstar.rounds.model_folder import torch_device
+from rstar.store.digests import checkpoint_digest
 from rstar_ppm import metrics
 from rstar_ppm.packing import Row, batches, rows_of
 from rstar_ppm.scorer import Scorer

@@ -2,7 +2,7 @@
 
 While one search waits for code another generates. A search that fails ends its own call alone, with the reason;
 a client that goes away ends its search and every call under it. The servicer keeps nothing of a search after its
-call, bounds how many run at once, and refuses to know how a search works (``rstar.solve``).
+call, bounds how many run at once, and refuses to know how a search works (``rstar.search.solve``).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from rstar.config import SearchConfig
 from rstar.interfaces import Executor, Policy, PreferenceModel, Verifier
 from rstar.problem import Problem
 from rstar.record import SearchRecord, Usage
-from rstar.rounds.sentences import sentences
+from rstar.rounds.validation_errors import sentences
 from rstar.rpc.clients import ExecutorClient
 from rstar.rpc.errors import CallRefused, ServiceUnavailable
 from rstar.rpc.search_codec import Progress, progress_response, read_problem, result_response
 from rstar.rpc.serving import refuse
 from rstar.rpc.transport import MAX_MESSAGE_BYTES
-from rstar.solve import solve
+from rstar.search.solve import solve
 from rstar.v1 import search_pb2, search_pb2_grpc
 from rstar.verify import verifier
 from rstar_search import metrics
@@ -47,7 +47,7 @@ class Question:
 
 
 class SearchServicer(search_pb2_grpc.SearchServiceServicer):
-    """Runs ``rstar.solve.solve`` for each call with the three models it was given."""
+    """Runs ``rstar.search.solve.solve`` for each call with the three models it was given."""
 
     def __init__(
         self, policy: Policy, executor: Executor, ppm: PreferenceModel | None = None, max_searches: int = 256

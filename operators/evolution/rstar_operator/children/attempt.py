@@ -12,12 +12,11 @@ from typing import Any, Final
 
 from rstar.cluster.api import Json
 from rstar.cluster.names import ATTEMPT, PROGRESS_KEY, STAGE, attempt_labels, attempt_name, manifest_argument
-from rstar.rounds.actions import StartStage
-from rstar.rounds.observed import Stage
+from rstar.rounds.observed import Stage, StartStage
 from rstar.rounds.spec import EvolutionRound, TrainingSpec
+from rstar_operator.children.deployment import upstream_target
 from rstar_operator.children.identity import Owner, metadata, reference
 from rstar_operator.children.pod import CACHE, Program, pod_spec
-from rstar_operator.children.service import upstream_target
 from rstar_operator.configuration import Configuration
 
 ROUND_ANNOTATION: Final = "rstar.dev/evolution-round"

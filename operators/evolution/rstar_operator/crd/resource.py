@@ -12,9 +12,9 @@ import yaml
 
 from rstar.rounds.spec import API_VERSION, KIND, MUTABLE, EvolutionRoundSpec, RolloutSpec
 from rstar.rounds.status import RoundStatus
+from rstar_operator.crd.descriptions import paper_searches
 from rstar_operator.crd.rules import ROOT_RULES
 from rstar_operator.crd.schema import Schema, structural
-from rstar_operator.crd.words import paper_searches
 
 GROUP, VERSION = API_VERSION.split("/")
 PLURAL: Final = "evolutionrounds"

@@ -13,8 +13,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from rstar_operator.crd.descriptions import describe
 from rstar_operator.crd.rules import LIST_KEYS, RULES, Rule
-from rstar_operator.crd.words import describe
 
 Schema = dict[str, Any]
 

@@ -12,24 +12,21 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rstar.cluster.api import Json
-from rstar.rounds.actions import Action, EndStage
-from rstar.rounds.observed import Observed, Stage
+from rstar.rounds.observed import Action, EndStage, Observed, Stage
 from rstar.rounds.plan import plan
-from rstar.rounds.services_spec import ServicesSpec
-from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
+from rstar.rounds.services import needs_services
+from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec, ServicesSpec
 from rstar.rounds.status import Condition, ConditionStatus, RoundStatus, merge_conditions
-from rstar.rounds.wanted import needs_services
 from rstar_operator.backend import TrainingBackend
 from rstar_operator.children.identity import Owner
 from rstar_operator.configuration import Configuration
 from rstar_operator.deciding.deletion import decide_deletion, told_of_artifacts
 from rstar_operator.deciding.obstacles import Obstacle, cleared, hindered
-from rstar_operator.deciding.progress import reported_progress
 from rstar_operator.deciding.writes import Write, next_expiry, writes
-from rstar_operator.observing.attempts import attempts, podless
+from rstar_operator.observing.attempts import attempts, podless, reported_progress
 from rstar_operator.observing.rounds import previous_round, read_status
 from rstar_operator.observing.services import services, shared_executor
-from rstar_operator.world import World, deleting
+from rstar_operator.snapshot import World, deleting
 
 OBSTACLE_PAUSE: Final = timedelta(seconds=30)
 """What is in the way may go without a sign that the operator watches for."""

@@ -18,7 +18,7 @@ from rstar_operator.children.cleanup import cleanup_job
 from rstar_operator.children.identity import Owner
 from rstar_operator.configuration import Configuration
 from rstar_operator.deciding.writes import Create, Patch, Write
-from rstar_operator.world import World, deleting
+from rstar_operator.snapshot import World, deleting
 
 FINALIZER: Final = "rstar.dev/artifacts"
 KEPT: Final = "ArtifactsKept"

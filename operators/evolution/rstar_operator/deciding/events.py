@@ -13,7 +13,7 @@ from typing import Final
 from rstar.cluster.api import Json
 from rstar.cluster.names import OPERATOR
 from rstar.rounds.status import AttemptStatus, RoundStatus
-from rstar_operator.times import format_time
+from rstar_operator.snapshot import format_time
 
 _WARNINGS: Final = {
     "AttemptsExhausted",

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, SERVICES, Json, Kind
-from rstar.rounds.actions import Action, StartService, StartStage, StopService
-from rstar.rounds.observed import AttemptState, Stage
+from rstar.rounds.observed import Action, AttemptState, Stage, StartService, StartStage, StopService
 from rstar.rounds.status import AttemptStatus, RoundStatus
 from rstar_operator.backend import TrainingBackend
 from rstar_operator.children.attempt import attempt_pods, progress_map
+from rstar_operator.children.deployment import autoscaler, deployment, headless_service, service_size
 from rstar_operator.children.identity import Owner
-from rstar_operator.children.service import autoscaler, deployment, headless_service, service_size
 from rstar_operator.configuration import Configuration
 from rstar_operator.observing.attempts import Key, key_of
 from rstar_operator.observing.services import Parts, parts
-from rstar_operator.world import World, deleting, name_of
+from rstar_operator.snapshot import World, deleting, name_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,17 @@ attempt whose job vanished before its end was recorded never was, so that it is 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from rstar.cluster.api import Json
-from rstar.cluster.names import ATTEMPT, JOB_NAME, STAGE
+from rstar.cluster.names import ATTEMPT, JOB_NAME, PROGRESS_KEY, STAGE
 from rstar.rounds.observed import (
     BAD_INPUT,
+    STAGES,
     Attempt,
     AttemptState,
     EndReason,
@@ -26,7 +28,7 @@ from rstar.rounds.observed import (
 from rstar.rounds.status import AttemptStatus, RoundStatus
 from rstar_operator.backend import JobSeen, TrainingBackend
 from rstar_operator.observing.pods import Ended, disrupted, ended, waiting_for
-from rstar_operator.world import World, deleting, name_of
+from rstar_operator.snapshot import World, deleting, name_of
 
 Key = tuple[Stage, int]
 
@@ -177,3 +179,24 @@ def _outputs(status: RoundStatus) -> dict[Key, StageOutput]:
         ref = ManifestRef(stage.output.manifest, stage.output.digest)
         found[Stage(stage.name), done.number] = StageOutput(ref, metrics)
     return found
+
+
+_BYTES = 2_000
+
+
+def reported_progress(world: World) -> dict[str, Any]:
+    """Return the figures of the youngest attempt; {} when it has said nothing that can be read.
+
+    What an earlier one has told says nothing of it.
+    """
+    keys = [key_of(job) for job in world.jobs if not deleting(job)]
+    youngest = max(keys, key=lambda key: (STAGES.index(key[0]), key[1]), default=None)
+    told = {key_of(body): body for body in world.progress}
+    if youngest is None or youngest not in told:
+        return {}
+    text = told[youngest].get("data", {}).get(PROGRESS_KEY, "{}")
+    try:
+        found = json.loads(text) if len(text) <= _BYTES else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from rstar.cluster.api import Json
-from rstar_operator.times import parse_time
+from rstar_operator.snapshot import parse_time
 
 _STARTING: Final = {"ContainerCreating", "PodInitializing"}
 _KILLED: Final = 137

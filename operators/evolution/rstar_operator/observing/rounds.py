@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from rstar.cluster.api import Json
 from rstar.rounds.observed import ManifestRef, PreviousRound, Stage, StageOutput
-from rstar.rounds.sentences import sentences
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
+from rstar.rounds.validation_errors import sentences
 
 
 class InvalidRoundError(ValueError):

@@ -14,12 +14,11 @@ from typing import Final
 from rstar.cluster.api import Json
 from rstar.cluster.names import SERVICE_REF, decode_service, service_name
 from rstar.rounds.observed import Service, ServiceRef
+from rstar.rounds.services import executor_service
 from rstar.rounds.spec import EvolutionRoundSpec
-from rstar.rounds.wanted import executor_service
-from rstar_operator.children.service import NAME_LABEL
+from rstar_operator.children.deployment import NAME_LABEL
 from rstar_operator.observing.pods import cut, disrupted, last_crash, waiting_for
-from rstar_operator.times import parse_time
-from rstar_operator.world import World, deleting, name_of
+from rstar_operator.snapshot import World, deleting, name_of, parse_time
 
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

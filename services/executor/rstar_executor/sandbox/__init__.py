@@ -1,4 +1,45 @@
-"""The layers between a program and everything else: one module per layer, each saying what it covers and what not.
+"""What is in force between programs and everything else, as the executor reports it.
 
-Standard library and the kernel only: they run inside the warden, before and between programs.
+Plain data. It refuses to put anything up (``sandbox``).
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Layer(NamedTuple):
+    """One layer: whether it is in force, whether the executor serves without it, and what it keeps programs from.
+
+    ``detail`` says how it is in force, or why it is not.
+    """
+
+    name: str
+    in_force: bool
+    required: bool
+    detail: str
+    covers: str
+
+
+COVERS = {
+    "identity": "root's powers, capabilities, set-user-ID programs, the service's memory",
+    "namespaces": "other processes, networks, IPC objects; nothing survives its program",
+    "files": "the names and contents of all files but Python's; filling disks",
+    "landlock": "reading and writing outside the programs' directory, signals to others, abstract sockets",
+    "seccomp": "sockets, executing files, debugging, new namespaces, kernel interfaces that no program needs",
+    "limits": "CPU time, memory, file size, descriptors and processes of a program",
+    "cgroup": "memory and processes of all programs of a slot together",
+}
+REQUIRED = frozenset({"identity", "landlock", "seccomp", "limits"})
+
+
+def layer(name: str, in_force: bool, detail: str) -> Layer:
+    """Return the layer ``name``."""
+    return Layer(name, in_force, name in REQUIRED, detail, COVERS[name])
+
+
+def missing(layers: Sequence[Layer]) -> str:
+    """Return what is missing to serve, in one sentence; empty when nothing is."""
+    absent = [f"{layer.name} ({layer.detail})" for layer in layers if layer.required and not layer.in_force]
+    return f"programs would not be contained here: {'; '.join(absent)}" if absent else ""

@@ -1,0 +1,49 @@
+"""From a model's URI and a device's name to what a model library opens: the same for every service and stage.
+
+The module refuses to load models.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rstar.store.artifacts import fetch
+from rstar.store.open import open_store
+
+if TYPE_CHECKING:
+    import torch
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+"""Where a model runs; auto takes a GPU if there is one."""
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+"""What a model computes in; auto is the checkpoint's on a GPU and float32 on a CPU."""
+
+
+def model_folder(uri: str, store: str | None, cache: Path) -> Path:
+    """Return a local Hugging Face folder for a path, ``store:PREFIX`` (in the store ``store``) or ``hf:ORG/NAME``.
+
+    Raises ``ValueError`` or ``OSError`` with a sentence that names what is missing and where.
+    """
+    found = fetch(uri, None if store is None else open_store(store), cache)
+    if isinstance(found, str):
+        from huggingface_hub import snapshot_download
+
+        found = Path(snapshot_download(found))
+    if not (found / "config.json").is_file():
+        raise ValueError(f"{found} holds no model: there is no config.json; give a Hugging Face model folder")
+    return found
+
+
+def torch_device(name: str) -> torch.device:
+    """Return the device; ``auto`` is CUDA where there is one. Raises ``ValueError`` for CUDA that is not there."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} is unknown: use auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda is not available on this machine: use auto or cpu")
+    return torch.device(name)

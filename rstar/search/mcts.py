@@ -1,0 +1,53 @@
+"""Monte Carlo tree search over steps (section 3.2): selection by UCT, expansion, backup. No random playout.
+
+One rollout is one descent from the root: a node without children is expanded, and the descent goes on in
+the best child until the path ends. A terminal whose verdict is known is never visited again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rstar.search.expansion import SearchContext, expand
+from rstar.search.tree import Node, close, select_child
+from rstar.seeds import derive
+
+BARREN_PASSES = 2
+"""Widening passes in a row that proposed nothing new, after which a node counts as exhausted."""
+
+
+async def mcts(context: SearchContext, seed: int, on_rollout: Callable[[], None]) -> Node:
+    """Grow one tree by ``config.rollouts`` rollouts and return its root; ``on_rollout`` is called after each.
+
+    Ends earlier when the whole tree is decided, the token budget is spent, or (``stop_when_solved``) a
+    trajectory is verified.
+    """
+    root = Node()
+    expansions = 0
+    for _ in range(context.config.rollouts):
+        expansions = await rollout(context, root, seed, expansions)
+        context.usage.rollouts += 1
+        on_rollout()
+        if root.closed or context.spent() or (context.config.stop_when_solved and context.correct):
+            break
+    return root
+
+
+async def rollout(context: SearchContext, root: Node, seed: int, expansions: int) -> int:
+    """Descend once from the root, expanding on the way; return the number of expansions so far.
+
+    The count numbers the expansions of the tree, and so gives each its own seed.
+    """
+    config = context.config
+    node: Node | None = root
+    while node is not None:
+        wanted = config.candidates if node.children is None else 0 if node.exhausted else config.widening
+        if wanted and not context.spent():
+            await expand(context, node, wanted, derive(seed, expansions))
+            expansions += 1
+            node.exhausted = not config.widening or node.barren >= BARREN_PASSES
+        child = select_child(node, config.exploration, config.unvisited)
+        if child is None and node.exhausted:
+            close(node)
+        node = child
+    return expansions

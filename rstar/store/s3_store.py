@@ -1,0 +1,178 @@
+"""An S3 bucket (MinIO or another) as the store of a cluster run.
+
+Covered: put_object is atomic on the server; large files go in parts and appear when complete; a user who may see
+nothing but the prefix. Not covered: versions, locks and the life cycle of objects, which are the bucket's own settings
+(the parts of an upload that was killed are the server's to clear away). Single requests are tried again a few times;
+one that was cut off while its answer came is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+from urllib.parse import urlsplit
+
+import certifi
+from minio import Minio
+from minio.error import MinioException, S3Error
+from urllib3 import PoolManager, Retry, Timeout
+from urllib3.exceptions import HTTPError
+
+from rstar.store.store import TEMPORARY, StoreError, check_key
+
+_MISSING: Final = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
+_DENIED: Final = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+_BLOCK: Final = 1 << 20
+
+# 15 s of patience with a server that starts anew; one that does not even refuse is told after 75 s. Completing a large
+# object may take a server minutes. MinIO answers Retry-After: 60 while it starts, which takes it two seconds.
+_TIMEOUT: Final = Timeout(connect=10, read=120)
+_RETRIES: Final = Retry(
+    total=5, backoff_factor=0.5, status_forcelist=(500, 502, 503, 504), respect_retry_after_header=False
+)
+
+
+class S3Store:
+    """Objects are ``s3://bucket/prefix/<key>``."""
+
+    def __init__(self, client: Minio, bucket: str, prefix: str = "") -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
+
+    @classmethod
+    def from_environment(cls, uri: str, environment: Mapping[str, str] = os.environ) -> S3Store:
+        """Open ``s3://bucket/prefix`` with RSTAR_S3_ENDPOINT, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+
+        AWS_SESSION_TOKEN and AWS_REGION (else us-east-1) are used where set, and SSL_CERT_FILE for a server with a
+        certificate of one's own. Raises ``ValueError`` when the settings are wrong and ``StoreError`` when the bucket
+        cannot be reached.
+        """
+        parts = urlsplit(uri)
+        if parts.scheme != "s3" or not parts.netloc:
+            raise ValueError(f"{uri!r} is not s3://BUCKET/PREFIX")
+        endpoint = environment.get("RSTAR_S3_ENDPOINT", "")
+        server = urlsplit(endpoint)
+        if server.scheme not in {"http", "https"} or not server.netloc or server.path.strip("/"):
+            raise ValueError(f"{uri} needs RSTAR_S3_ENDPOINT=http(s)://HOST:PORT in the environment, not {endpoint!r}")
+        missing = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not environment.get(name)]
+        if missing:
+            raise ValueError(f"{uri} needs {' and '.join(missing)} in the environment")
+        client = Minio(
+            server.netloc,
+            access_key=environment["AWS_ACCESS_KEY_ID"],
+            secret_key=environment["AWS_SECRET_ACCESS_KEY"],
+            session_token=environment.get("AWS_SESSION_TOKEN") or None,
+            secure=server.scheme == "https",
+            # Without a name the client would ask for the bucket's, which a user of one prefix may not.
+            region=environment.get("AWS_REGION") or "us-east-1",
+            http_client=PoolManager(
+                timeout=_TIMEOUT,
+                maxsize=10,
+                cert_reqs="CERT_REQUIRED",
+                ca_certs=environment.get("SSL_CERT_FILE") or certifi.where(),
+                retries=_RETRIES,
+            ),
+        )
+        store = cls(client, parts.netloc, parts.path)
+        store._check_bucket(endpoint)
+        return store
+
+    def exists(self, key: str) -> bool:
+        """Say whether the object is there."""
+        try:
+            self._client.stat_object(self._bucket, self._name(key))
+        except (MinioException, HTTPError) as error:
+            if isinstance(error, S3Error) and error.code in _MISSING:
+                return False
+            raise self._failed("look at", key, error) from error
+        return True
+
+    def read(self, key: str) -> bytes:
+        """Return the object. Raises ``KeyError`` when it is not there."""
+        target = io.BytesIO()
+        self._get(key, target)
+        return target.getvalue()
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store the object atomically. Raises ``StoreError`` when the server refuses or is away."""
+        try:
+            self._client.put_object(self._bucket, self._name(key), io.BytesIO(data), len(data))
+        except (MinioException, HTTPError) as error:
+            raise self._failed("write", key, error) from error
+
+    def upload(self, key: str, path: Path) -> None:
+        """Store a local file atomically. Raises ``StoreError`` when the server refuses or is away."""
+        try:
+            self._client.fput_object(self._bucket, self._name(key), str(path))
+        except (MinioException, HTTPError) as error:
+            raise self._failed("write", key, error) from error
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy the object to a local file, atomically. Raises ``KeyError`` when it is not there."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+        try:
+            with temporary.open("xb") as file:
+                self._get(key, file)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that start with ``prefix``, sorted."""
+        try:
+            found = self._client.list_objects(self._bucket, prefix=self._prefix + prefix, recursive=True)
+            names = [item.object_name or "" for item in found]
+        except (MinioException, HTTPError) as error:
+            raise self._failed("list", prefix, error) from error
+        yield from sorted(name.removeprefix(self._prefix) for name in names)
+
+    def delete(self, key: str) -> None:
+        """Remove the object; nothing happens when it is not there."""
+        try:
+            self._client.remove_object(self._bucket, self._name(key))
+        except (MinioException, HTTPError) as error:
+            raise self._failed("delete", key, error) from error
+
+    def _get(self, key: str, target: BinaryIO) -> None:
+        try:
+            response: Any = self._client.get_object(self._bucket, self._name(key))
+            with contextlib.closing(response):
+                for block in response.stream(_BLOCK):
+                    target.write(block)
+            response.release_conn()
+        except (MinioException, HTTPError) as error:
+            if isinstance(error, S3Error) and error.code in _MISSING:
+                raise KeyError(key) from None
+            raise self._failed("read", key, error) from error
+
+    def _name(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _check_bucket(self, endpoint: str) -> None:
+        """Look below the prefix: a user who may see nothing else may not ask whether the bucket exists."""
+        try:
+            next(self._client.list_objects(self._bucket, prefix=self._prefix), None)
+        except (MinioException, HTTPError) as error:
+            if isinstance(error, S3Error) and error.code == "NoSuchBucket":
+                raise StoreError(f"bucket {self._bucket} does not exist at {endpoint}: create it first") from None
+            if isinstance(error, S3Error) and error.code in _DENIED:
+                raise StoreError(
+                    f"the object store at {endpoint} does not let this user into {self.uri} ({error.code}): check "
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and which bucket and prefix they are for"
+                ) from None
+            raise StoreError(f"cannot reach the object store at {endpoint}: {_reason(error)}") from error
+
+    def _failed(self, what: str, key: str, error: Exception) -> StoreError:
+        return StoreError(f"cannot {what} {key} in {self.uri}: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.code}: {error.message}" if isinstance(error, S3Error) else " ".join(str(error).split())

@@ -1,0 +1,62 @@
+"""Where a round's artefacts live: one small interface over a folder and an S3 bucket.
+
+Keys are relative POSIX paths. A write is atomic: a reader sees the whole object or none. The module
+refuses to know what the objects mean (see ``manifest``) and never lists more than a prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+TEMPORARY: Final = ".tmp-"
+"""Begins the name of a file that is still being written; no key may contain a segment like it."""
+
+
+class StoreError(Exception):
+    """The store cannot do what it was asked: no room, no permission, or no server. The message is one sentence."""
+
+
+class Store(Protocol):
+    """Named immutable-ish blobs. Implementations: ``folder_store.FolderStore``, ``s3_store.S3Store``."""
+
+    uri: str
+
+    def exists(self, key: str) -> bool:
+        """Say whether the object is there."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """Return the object. Raises ``KeyError`` when it is not there."""
+        ...
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store the object atomically, replacing one of the same key."""
+        ...
+
+    def upload(self, key: str, path: Path) -> None:
+        """Store a local file atomically."""
+        ...
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy the object to a local file, atomically. Raises ``KeyError`` when it is not there."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that start with ``prefix``, sorted."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; nothing happens when it is not there."""
+        ...
+
+
+def check_key(key: str) -> str:
+    """Return ``key``. Raises ``ValueError`` when it is not a relative path of plain segments."""
+    segments = key.split("/")
+    if not key or any(part in {"", ".", ".."} or part.startswith(TEMPORARY) for part in segments):
+        raise ValueError(f"{key!r} is no key of a store: use a relative path like rounds/r1/select/manifest.json")
+    if "\\" in key or any(ord(c) < 32 for c in key):
+        raise ValueError(f"{key!r} is no key of a store: backslashes and control characters are not allowed")
+    return key

@@ -1,0 +1,1 @@
+"""The zygotes and the processes forked from them, which run untrusted programs. Standard library only."""

@@ -1,0 +1,233 @@
+"""A warden as the executor sees it: a child process to start, to hand batches, to interrupt, to end.
+
+The module refuses to believe a warden: one that answers late, too much or out of turn has failed, and is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
+from rstar_executor.interpreter.shared_memory import REASON_BYTES, TRACEBACK_BYTES
+from rstar_executor.sandbox import Layer
+from rstar_executor.server.programs import PRELOADED, Kind
+from rstar_executor.warden.scratch import remove
+from rstar_executor.warden.status import STATUSES
+from rstar_executor.warden.warden import LAST_FRAME, RESULT, RESULT_FRAME
+from rstar_executor.warden.wire import LENGTH
+
+START_SECONDS: Final = 60.0
+GRACE_SECONDS: Final = 30.0
+"""How much longer than its limit a program may take until the warden itself counts as lost: a root may have to warm up."""
+
+_ENDING_SECONDS = 5.0
+_LARGEST_OF_OTHERS = 65_536
+_PACKAGE = str(Path(__file__).parents[2])
+_LAUNCH = "import sys; sys.path.insert(0, sys.argv[1]); from rstar_executor.warden.main import main; main()"
+# No -I: it would ignore PYTHONHASHSEED. No site: editable installs and .pth files stay out of the programs' reach.
+_COMMAND = (sys.executable, "-P", "-s", "-S", "-B", "-X", "utf8", "-c", _LAUNCH, _PACKAGE)
+# One thread per program: there are as many programs at once as there are cores.
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")}
+
+
+class WardenFailedError(Exception):
+    """The warden died or misbehaved: it must be ended and replaced."""
+
+
+@dataclass
+class Batch:
+    """What one call asks to be run, and the results so far; ``whole``: from the start, with tracebacks."""
+
+    kind: Kind
+    steps: Sequence[str]
+    candidates: Sequence[str]
+    limits: ExecutionLimits
+    whole: bool = False
+    results: list[Execution] = field(default_factory=list)
+
+    def rest(self) -> Sequence[str]:
+        """Return the candidates that have no result yet."""
+        return self.candidates[len(self.results) :]
+
+
+class Told(NamedTuple):
+    """What a warden tells with each batch: candidates that went on from a snapshot; snapshots and their bytes now.
+
+    ``spent``: it can run no more; the rest of the batch is for another.
+    """
+
+    resumed: int
+    snapshots: int
+    snapshot_bytes: int
+    spent: bool = False
+
+
+class WardenProcess:
+    """One warden; it runs one batch at a time."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        directory: str,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> None:
+        self._process = process
+        self._directory = directory
+        self._reader, self._writer = streams
+        self._interrupted = False
+        self.layers: Sequence[Layer] = ()
+        self.told = Told(0, 0, 0)
+        self.programs = 0
+
+    @classmethod
+    async def start(cls, snapshot_bytes: int) -> Self:
+        """Start a warden whose snapshots may hold so much. Raises ``WardenFailedError`` when it does not get ready."""
+        ours, theirs = socket.socketpair()
+        directory = await asyncio.to_thread(tempfile.mkdtemp, prefix="rstar-executor-")
+        try:
+            process = await asyncio.to_thread(_spawn, theirs, directory, snapshot_bytes)
+        except OSError as error:
+            ours.close()
+            remove(directory)
+            raise WardenFailedError(f"cannot start a warden: {error}") from error
+        finally:
+            theirs.close()
+        warden = cls(process, directory, await asyncio.open_unix_connection(sock=ours))
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                warden.layers = [Layer(*fields) for fields in json.loads(await warden._frame(_LARGEST_OF_OTHERS))]
+        except BaseException as error:
+            await warden.end()
+            if not isinstance(error, (OSError, EOFError, TimeoutError, ValueError)):
+                raise
+            raise WardenFailedError("a warden did not get ready; its own words are on standard error") from error
+        return warden
+
+    @property
+    def pid(self) -> int:
+        """The process id of what was started: the warden itself is its only child."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    async def run(self, batch: Batch) -> None:
+        """Run what is left of ``batch`` and append each result as it comes.
+
+        Returns early after ``interrupt`` and when the warden is spent. Raises ``WardenFailedError``; the results by then hold.
+        """
+        self._interrupted = False
+        limits = batch.limits
+        candidates = batch.rest()
+        values = (limits.seconds, limits.memory_mib, limits.output_bytes, limits.file_mib)
+        request = {
+            "kind": batch.kind,
+            "limits": values,
+            "steps": list(batch.steps),
+            "candidates": list(candidates),
+            "whole": batch.whole,
+        }
+        data = json.dumps(request).encode()
+        largest = 1 + RESULT.size + REASON_BYTES + TRACEBACK_BYTES + limits.output_bytes
+        # The shared steps may have to run first.
+        patience = limits.seconds * (2 if batch.steps else 1) + GRACE_SECONDS
+        try:
+            self._writer.write(LENGTH.pack(len(data)) + data)
+            await self._writer.drain()
+            for _ in range(len(candidates) + 1):
+                async with asyncio.timeout(patience):
+                    frame = await self._frame(max(largest, _LARGEST_OF_OTHERS))
+                if frame[:1] == LAST_FRAME:
+                    resumed, snapshots, size, spent = map(int, json.loads(frame[1:]))
+                    self.told = Told(resumed, snapshots, size, bool(spent))
+                    if batch.rest() and not (self._interrupted or self.told.spent):
+                        raise ValueError("a batch that ends early")
+                    return
+                if frame[:1] != RESULT_FRAME or not batch.rest():
+                    raise ValueError("a frame out of turn")
+                batch.results.append(_execution(frame[1:]))
+                self.programs += 1
+            raise ValueError("a frame too many")
+        except TimeoutError as error:
+            raise WardenFailedError("the executor's process did not answer in time") from error
+        except (OSError, EOFError) as error:
+            raise WardenFailedError("the executor's process died") from error
+        except (ValueError, TypeError, IndexError, struct.error) as error:
+            raise WardenFailedError("the executor's process answered out of turn") from error
+
+    def interrupt(self) -> None:
+        """Have the running batch end early; its running program is killed."""
+        self._interrupted = True
+        self._writer.write(LENGTH.pack(0))
+
+    async def end(self) -> None:
+        """End the warden and what it runs, by force if need be, and remove its directory."""
+        self._writer.close()
+        await asyncio.to_thread(self._reap)
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    def _reap(self) -> None:
+        try:
+            self._process.wait(_ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        remove(self._directory)
+
+    async def _frame(self, largest: int) -> bytes:
+        (size,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
+        if size > largest:
+            raise ValueError(f"a frame of {size} bytes, expected at most {largest}")
+        return await self._reader.readexactly(size)
+
+
+def _spawn(control: socket.socket, directory: str, snapshot_bytes: int) -> subprocess.Popen[bytes]:
+    paths = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    configuration = {
+        "control": control.fileno(),
+        "directory": directory,
+        "paths": paths,
+        "modules": {kind.value: modules for kind, modules in PRELOADED.items()},
+        "snapshot_bytes": snapshot_bytes,
+        "group_bytes": 8 << 30,
+        "group_processes": 4096,
+    }
+    # Some interpreters do not find their own library without it; the warden clears its environment.
+    libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    return subprocess.Popen(
+        [*_COMMAND, json.dumps(configuration)],
+        env=_ENVIRONMENT | libraries,
+        pass_fds=[control.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        cwd=directory,
+        start_new_session=True,
+    )
+
+
+def _execution(frame: bytes) -> Execution:
+    status, milliseconds, reason_bytes, traceback_bytes = RESULT.unpack_from(frame)
+    reason_end = RESULT.size + reason_bytes
+    traceback_end = reason_end + traceback_bytes
+    return Execution(
+        ExecutionStatus(STATUSES[status]),
+        frame[traceback_end:].decode("utf-8", "replace"),
+        frame[RESULT.size : reason_end].decode("utf-8", "replace"),
+        milliseconds,
+        frame[reason_end:traceback_end].decode("utf-8", "replace"),
+    )

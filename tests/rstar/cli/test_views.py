@@ -1,0 +1,101 @@
+"""What people see of a run: lines, the live view, tables."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+from rich.console import Console
+
+from rstar.cli.lines import Lines
+from rstar.cli.live_view import LiveView
+from rstar.cli.progress_text import duration, figures
+from rstar.cli.result_tables import result_rows, result_table
+from rstar.cli.status_view import conditions_table, rounds_table
+from rstar.local.results import Snapshot
+from rstar.rounds.observed import STAGES, Observed, Stage, StageOutput
+from rstar.rounds.plan import plan
+from rstar.rounds.status import RoundStatus
+from tests.rstar.rounds.test_plan import done
+from tests.rstar.rounds.test_plan_world import START, output, spec
+
+METHOD = {"name": "mcts", "problems": 200, "accuracy": 0.48, "low": 0.41, "high": 0.55, "any": 0.61, "tokens": 1417.3}
+
+
+def status(*stages: Stage) -> RoundStatus:
+    return plan(spec(1, evaluates=False), "r1", Observed(attempts=done(*stages)), START).status
+
+
+def evaluated() -> RoundStatus:
+    metrics = {Stage.ROLLOUT: {"coverage": 0.9}, Stage.TRAIN_PPM: {"pair_accuracy": 0.77}}
+    metrics[Stage.EVALUATE] = {"methods": [METHOD]}  # type: ignore[dict-item]
+    attempts = tuple(
+        replace(a, output=StageOutput(output(a.stage).manifest, metrics.get(a.stage, {}))) for a in done(*STAGES)
+    )
+    return plan(spec(1), "r1", Observed(attempts=attempts), START).status
+
+
+def rendered(item: object) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(item)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_lines_tell_each_event_once() -> None:
+    stream = io.StringIO()
+    lines = Lines(stream)
+    running = Snapshot({"r1": status(Stage.ROLLOUT)}, "r1", ())
+    for _ in range(3):
+        lines(running)
+    lines(Snapshot({"r1": evaluated()}, "r1", ()))
+    told = stream.getvalue().splitlines()
+    assert sum("rollout done (rounds/x/rollout/0/manifest.json)" in line for line in told) == 1
+    assert sum("select running" in line for line in told) == 1
+    assert "r1: round r1 is complete" in told[-1]
+
+
+def test_the_live_view_draws_every_round_and_the_progress() -> None:
+    stream = io.StringIO()
+    progress = {
+        "done": 30,
+        "total": 100,
+        "solved": 12,
+        "tokens_per_second": 1500.0,
+        "nodes_per_second": 210.0,
+        "loss": 0.5,
+    }
+    running = status(Stage.ROLLOUT).model_copy(update={"progress": progress})
+    with LiveView(["r1", "r2"], stream) as view:
+        view(Snapshot({"r1": running}, "r1", ()))
+        drawn = rendered(view._live.get_renderable())
+    assert "✓ rollout" in drawn
+    assert "▶ select" in drawn
+    assert "r2" in drawn
+    assert "30/100, 12 solved, loss 0.5000, 1,500 tokens/s, 210 nodes/s" in drawn
+
+
+def test_the_result_shows_accuracy_beside_tokens() -> None:
+    table = result_table({"r1": evaluated()})
+    assert table is not None
+    text = rendered(table)
+    assert ".480 ± .070 | .610 | 1,417" in text
+    assert ".900" in text
+    assert ".770" in text
+    assert result_rows({"r1": evaluated()})[0]["methods"] == [METHOD]
+
+
+def test_nothing_measured_is_no_table() -> None:
+    assert result_table({"r1": status()}) is None
+
+
+def test_a_status_shows_stages_reasons_and_rounds_to_come() -> None:
+    text = rendered(rounds_table({"r1": status(Stage.ROLLOUT)}, missing=["r2"]))
+    assert "✓ rollout" in text
+    assert "has not begun" in text
+    assert "EarlyRound" in rendered(conditions_table(status()))
+
+
+def test_figures_leave_out_what_nobody_reported() -> None:
+    assert figures({}) == ""
+    assert figures({"done": 1, "total": 2, "eta_seconds": 61, "loss": None}) == "1/2, 1:01 left"
+    assert duration(3723) == "1:02:03"

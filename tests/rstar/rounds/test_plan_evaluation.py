@@ -1,0 +1,61 @@
+"""The figures of an evaluation."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rstar.problem import Problem
+from rstar.record import NodeRecord, SearchRecord, Usage
+from rstar.rounds.evaluation import Outcome, judge, summarise, wilson
+from tests.support.scripted import SumVerifier
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)],
+)
+def test_wilsons_interval_agrees_with_published_values(successes: int, trials: int, low: float, high: float) -> None:
+    assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-4)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_holds_the_share_and_stays_between_0_and_1(counts: tuple[int, int]) -> None:
+    successes, trials = counts
+    low, high = wilson(successes, trials)
+    assert 0 <= low <= successes / trials + 1e-12
+    assert successes / trials - 1e-12 <= high <= 1
+
+
+def record(answers: list[str], chosen: int) -> SearchRecord:
+    nodes = (NodeRecord(-1), *(NodeRecord(0, terminal=True, answer=answer) for answer in answers))
+    return SearchRecord("p", nodes, Usage(nodes=len(answers), tokens=7), chosen)
+
+
+@pytest.mark.parametrize(
+    ("answers", "chosen", "correct", "found"),
+    [(["4", "5"], 1, True, True), (["5", "4"], 1, False, True), (["5"], 1, False, False), ([], -1, False, False)],
+)
+async def test_the_chosen_answer_and_any_answer_are_judged_apart(
+    answers: list[str], chosen: int, correct: bool, found: bool
+) -> None:
+    outcome = await judge(Problem("p", "2+2?", "4"), record(answers, chosen), SumVerifier())
+    assert (outcome.correct, outcome.any, outcome.tokens) == (correct, found, 7)
+
+
+def test_a_summary_has_means_per_problem_and_counts_failed_searches_as_wrong() -> None:
+    outcomes = [
+        Outcome("a", correct=True, any=True, tokens=10),
+        Outcome("b", correct=False, any=True, tokens=30),
+        Outcome("c", correct=False, any=False, tokens=0, error="the policy went away"),
+        Outcome("d", correct=True, any=True, tokens=0),
+    ]
+    row = summarise("mcts", outcomes).metrics()
+    assert (row["accuracy"], row["any"], row["tokens"], row["problems"], row["errors"]) == (0.5, 0.75, 10.0, 4, 1)
+    assert row["low"] < 0.5 < row["high"]
+
+
+def test_a_summary_of_nothing_claims_nothing() -> None:
+    row = summarise("mcts", [])
+    assert (row.accuracy, row.low, row.high, row.tokens) == (0.0, 0.0, 1.0, 0.0)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+
+from rstar.interfaces import Sampling, State
+from rstar.rpc import endpoints
+from rstar.rpc.addresses import look_up, parse_target
+from rstar.rpc.clients import PolicyClient
+from tests.support.rpc.servicers import Process, ScriptedPolicy, policy_process, running
+
+
+async def load(policy: PolicyClient, stop: asyncio.Event, done: list[int]) -> None:
+    """Call without a pause until told to stop; any failed call raises."""
+
+    async def one(worker: int) -> None:
+        i = 0
+        while not stop.is_set():
+            await policy.propose(State(f"{worker}-{i}", "q"), 2, Sampling(), 0)
+            done[0] += 1
+            i += 1
+
+    async with asyncio.TaskGroup() as group:
+        for worker in range(16):
+            group.create_task(one(worker))
+
+
+async def more(done: list[int], calls: int, work: asyncio.Task[None]) -> None:
+    """Wait until so many more calls are done."""
+    target = done[0] + calls
+    while done[0] < target and not work.done():  # noqa: ASYNC110 - a plain count, no event per call
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_no_call_fails_when_a_server_is_ended_under_load(number: signal.Signals) -> None:
+    async with (
+        policy_process() as first,
+        policy_process() as second,
+        PolicyClient([first.address, second.address]) as policy,
+    ):
+        await under_load(policy, first, number)
+
+
+async def under_load(policy: PolicyClient, victim: Process, number: signal.Signals) -> None:
+    stop, done = asyncio.Event(), [0]
+    work = asyncio.ensure_future(load(policy, stop, done))
+    await more(done, 200, work)
+    victim.signal(number)
+    await victim.process.wait()
+    await more(done, 200, work)
+    stop.set()
+    await work
+    assert done[0] >= 400
+
+
+async def test_a_server_that_drains_alone_keeps_the_calls_it_has_and_answers_them() -> None:
+    async with policy_process("--call-seconds", "2") as server, PolicyClient([server.address]) as policy:
+        calls = [asyncio.ensure_future(policy.propose(State(f"p{i}", "q"), 1, Sampling(), 0)) for i in range(8)]
+        await asyncio.sleep(0.5)
+        server.signal(signal.SIGTERM)
+        assert len(await asyncio.gather(*calls)) == 8
+        assert await server.process.wait() == 0
+
+
+async def test_a_server_that_says_not_serving_gets_no_new_call() -> None:
+    leaving, staying = ScriptedPolicy(), ScriptedPolicy()
+    async with (
+        running(leaving) as first,
+        running(staying) as second,
+        PolicyClient([first.address, second.address]) as policy,
+    ):
+        await _ready(policy, 2)
+        await first.health.enter_graceful_shutdown()
+        await _ready(policy, 1)
+        for i in range(20):
+            await policy.propose(State(f"p{i}", "q"), 1, Sampling(), 0)
+        assert (leaving.calls.started, staying.calls.started) == (0, 20)
+
+
+async def test_calls_wait_for_a_server_that_restarts() -> None:
+    async with running(ScriptedPolicy()) as server:
+        port = int(server.address.rpartition(":")[2])
+        policy = PolicyClient([server.address])
+        await policy.propose(State("p", "q"), 1, Sampling(), 0)
+    await _ready(policy, 0)
+    waiting = asyncio.ensure_future(policy.propose(State("p", "q"), 1, Sampling(), 0))
+    async with running(ScriptedPolicy(), port=port):
+        await waiting
+        await policy.close()
+
+
+async def test_a_name_is_looked_up_again_so_that_new_servers_get_calls_and_gone_ones_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[str] = []
+
+    async def resolve(_: object) -> list[str]:
+        return answers
+
+    monkeypatch.setattr(endpoints, "look_up", resolve)
+    monkeypatch.setattr(endpoints, "LOOK_UP_SECONDS", 0.02)
+    old, new = ScriptedPolicy(), ScriptedPolicy()
+    async with running(old) as first, running(new) as second:
+        answers = [first.address]
+        async with PolicyClient(["dns:///policies:50051"]) as policy:
+            await policy.propose(State("p", "q"), 1, Sampling(), 0)
+            answers = [second.address]
+            while {b.address for b in policy._pool._ready} != {second.address}:  # noqa: ASYNC110 - nothing signals it
+                await asyncio.sleep(0.01)
+            for i in range(10):
+                await policy.propose(State(f"p{i}", "q"), 1, Sampling(), 0)
+    assert (old.calls.started, new.calls.started) == (1, 10)
+
+
+async def test_a_plain_address_is_one_server_and_a_dns_name_is_looked_up() -> None:
+    assert await look_up(parse_target("somewhere:50051")) == ["somewhere:50051"]
+    assert "127.0.0.1:50051" in await look_up(parse_target("dns:///localhost:50051"))
+
+
+async def _ready(policy: PolicyClient, count: int) -> None:
+    while len(policy._pool._ready) != count:  # noqa: ASYNC110 - nothing signals it
+        await asyncio.sleep(0.01)

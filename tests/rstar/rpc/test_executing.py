@@ -1,0 +1,317 @@
+"""Calls over many executors: none is lost, nothing runs more than twice, and nobody suffers for another's program."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import grpc
+import pytest
+
+from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
+from rstar.rpc import endpoints, executing
+from rstar.rpc.call_failures import PUSHBACK
+from rstar.rpc.clients import ExecutorClient
+from rstar.rpc.codec import problem_of
+from rstar.rpc.errors import CallFailed, CallRefused, ServiceUnavailable
+from rstar.rpc.transport import CLIENT_OPTIONS
+from tests.support.rpc.executor_process import POISON
+from tests.support.rpc.servicers import (
+    Context,
+    ScriptedExecutor,
+    executor_process,
+    fails,
+    never,
+    running,
+)
+
+LIMITS = ExecutionLimits(seconds=5)
+QUICK = ExecutionLimits(seconds=0.05)
+
+
+async def ready(client: ExecutorClient, count: int) -> None:
+    while len(client._pool.ready) != count:  # noqa: ASYNC110 - nothing signals it
+        await asyncio.sleep(0.01)
+
+
+def full(milliseconds: str, times: int) -> object:
+    left = times
+
+    async def abort(context: Context) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", ((PUSHBACK, milliseconds),))
+
+    return abort
+
+
+def crashed(executions: list[Execution]) -> list[bool]:
+    return [execution.status is ExecutionStatus.CRASHED for execution in executions]
+
+
+async def test_a_program_that_kills_its_executor_is_tried_twice_and_the_rest_of_its_batch_gets_its_results() -> None:
+    async with (
+        executor_process() as a,
+        executor_process() as b,
+        executor_process() as c,
+        ExecutorClient([a.address, b.address, c.address]) as executor,
+    ):
+        await ready(executor, 3)
+        batch = ["1", "2", POISON, "3", "4"]
+        calls = [executor.execute([], ["x", "y"], LIMITS) for _ in range(20)]
+        results, *others = await asyncio.gather(executor.execute([], batch, LIMITS), *calls)
+        assert crashed(results) == [False, False, True, False, False]
+        assert results[2].reason.startswith("given up after 2 tries; its executor was lost while it ran")
+        assert [execution.stdout for execution in results if execution.stdout] == ["1", "2", "3", "4"]
+        assert all(execution.stdout in "xy" for executions in others for execution in executions)
+        await ready(executor, 1)
+        assert [process.process.returncode for process in (a, b, c)].count(137) <= 2
+        assert executor.counts.given_up == 1
+
+
+async def test_programs_that_had_yet_to_begin_on_a_lost_executor_are_no_suspects() -> None:
+    slow = executor_process("--signal-start", "--slots", "1", "--call-seconds", "0.5")
+    async with slow as doomed, executor_process() as other:
+        addresses = [doomed.address]
+        async with ExecutorClient(lambda: addresses) as executor:
+            await executor.execute([], ["warm"], LIMITS)
+            calls = [asyncio.ensure_future(executor.execute([], [f"{i}"], LIMITS)) for i in range(10)]
+            await asyncio.sleep(0.2)
+            addresses = [doomed.address, other.address]
+            executor._pool.look_again()
+            await ready(executor, 2)
+            doomed.signal(signal.SIGKILL)
+            assert [e.stdout for (e,) in await asyncio.gather(*calls)] == [f"{i}" for i in range(10)]
+            assert executor.counts.lost == executor.counts.retried == 1
+            assert executor.counts.unreached >= 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_no_call_fails_while_executors_come_drain_and_die_under_load(number: signal.Signals) -> None:
+    async with executor_process("--call-seconds", "0.01") as first, executor_process() as second:
+        addresses = [first.address]
+        async with ExecutorClient(lambda: addresses) as executor, under_load(executor) as done:
+            await done(100)
+            addresses = [first.address, second.address]
+            executor._pool.look_again()
+            await ready(executor, 2)
+            await done(100)
+            first.signal(number)
+            await first.process.wait()
+            await done(100)
+        if number is signal.SIGTERM:  # a drain takes nothing with it, so that nobody is a suspect
+            assert executor.counts.lost == 0
+        assert executor.counts.given_up == 0
+
+
+async def test_calls_on_an_executor_whose_address_is_gone_are_finished_and_no_new_ones_go_there() -> None:
+    old, new = ScriptedExecutor(never), ScriptedExecutor(stdout="new")
+    release = asyncio.Event()
+
+    async def wait(_: Context) -> None:
+        await release.wait()
+
+    old.before = wait
+    async with running(old) as first, running(new) as second:
+        addresses = [first.address]
+        async with ExecutorClient(lambda: addresses) as executor:
+            waiting = asyncio.ensure_future(executor.execute([], ["p"], LIMITS))
+            await old.calls.arrived.wait()
+            addresses = [second.address]
+            executor._pool.look_again()
+            while first.address in executor._pool.addresses:  # noqa: ASYNC110 - nothing signals it
+                await asyncio.sleep(0.01)
+            assert [e.stdout for e in await executor.execute([], ["p"], LIMITS)] == ["new"]
+            release.set()
+            assert [e.stdout for e in await waiting] == ["24\n"]
+
+
+async def test_a_full_executor_is_passed_over_for_a_free_one() -> None:
+    busy, free = ScriptedExecutor(full("60000", 1)), ScriptedExecutor()
+    async with running(busy) as a, running(free) as b, ExecutorClient([a.address, b.address]) as executor:
+        await ready(executor, 2)
+        for _ in range(20):
+            await executor.execute([], ["p"], LIMITS)
+        assert (busy.calls.started, free.calls.started) == (1, 20)
+
+
+async def test_a_full_executor_is_left_alone_for_as_long_as_it_asks() -> None:
+    busy = ScriptedExecutor(full("300", 3))
+    async with running(busy) as a, ExecutorClient([a.address]) as executor:
+        start = asyncio.get_running_loop().time()
+        await executor.execute([], ["p"], LIMITS)
+        assert asyncio.get_running_loop().time() - start >= 0.9
+        assert (busy.calls.started, executor.counts.refused) == (4, 3)
+
+
+async def test_a_pushback_that_says_never_ends_the_call() -> None:
+    async with running(ScriptedExecutor(full("-1", 9))) as a, ExecutorClient([a.address]) as executor:
+        with pytest.raises(ServiceUnavailable, match="full"):
+            await executor.execute([], ["p"], LIMITS)
+
+
+async def test_a_full_queue_fails_a_call_only_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rstar.rpc.clients.QUEUE_SECONDS", 0.3)
+    async with running(ScriptedExecutor(full("200", 99))) as a, ExecutorClient([a.address]) as executor:
+        with pytest.raises(ServiceUnavailable, match="RESOURCE_EXHAUSTED: full"):
+            await executor.execute([], ["p"], QUICK)
+
+
+async def test_an_executor_that_answers_unavailable_is_left_alone_and_convicts_nobody() -> None:
+    bad, good = ScriptedExecutor(fails(grpc.StatusCode.UNAVAILABLE)), ScriptedExecutor()
+    async with running(bad) as a, running(good) as b, ExecutorClient([a.address, b.address]) as executor:
+        await ready(executor, 2)
+        for _ in range(50):
+            (execution,) = await executor.execute([], ["p"], LIMITS)
+            assert execution.status is ExecutionStatus.OK
+        assert bad.calls.started < 10
+        assert good.calls.started == 50
+
+
+async def test_executors_out_of_reach_are_tried_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rstar.rpc.backoff.FIRST_SECONDS", 0.01)
+    bad = ScriptedExecutor(fails(grpc.StatusCode.UNAVAILABLE))
+    async with running(bad) as a, ExecutorClient([a.address]) as executor:
+        with pytest.raises(ServiceUnavailable, match="UNAVAILABLE: scripted"):
+            await executor.execute([], ["p"], LIMITS)
+        assert bad.calls.started == executing.ATTEMPTS
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNKNOWN])
+async def test_what_an_executor_decided_is_not_asked_for_twice(code: grpc.StatusCode) -> None:
+    bad = ScriptedExecutor(fails(code))
+    async with running(bad) as a, ExecutorClient([a.address]) as executor:
+        with pytest.raises(CallFailed, match="scripted") as caught:
+            await executor.execute([], ["p"], LIMITS)
+        assert isinstance(caught.value, CallRefused) == (code is grpc.StatusCode.INVALID_ARGUMENT)
+        assert bad.calls.started == 1
+
+
+async def test_a_call_that_should_have_answered_is_doubled_and_the_first_answer_wins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(executing, "HEDGE_MARGIN_SECONDS", 0.1)
+    stuck, good = ScriptedExecutor(never), ScriptedExecutor()
+    async with running(stuck) as a, running(good) as b, ExecutorClient([a.address, b.address]) as executor:
+        await ready(executor, 2)
+        while not stuck.calls.started:
+            assert [e.stdout for e in await executor.execute([], ["p", "q"], QUICK)] == ["24\n"] * 2
+        await stuck.calls.undone.wait()
+        assert stuck.calls.cancelled == 1
+        assert executor.counts.hedged == 2
+
+
+async def test_nothing_is_doubled_without_another_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executing, "HEDGE_MARGIN_SECONDS", 0.0)
+
+    async def slowly(_: Context) -> None:
+        await asyncio.sleep(0.5)
+
+    slow = ScriptedExecutor(slowly)
+    async with running(slow) as a, ExecutorClient([a.address]) as executor:
+        await executor.execute([], ["p"], QUICK)
+        assert (slow.calls.started, executor.counts.hedged) == (1, 0)
+
+
+async def test_cancelling_the_caller_cancels_every_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executing, "HEDGE_MARGIN_SECONDS", 0.0)
+    one, two = ScriptedExecutor(never), ScriptedExecutor(never)
+    async with running(one) as a, running(two) as b, ExecutorClient([a.address, b.address]) as executor:
+        await ready(executor, 2)
+        call = asyncio.ensure_future(executor.execute([], ["p"], QUICK))
+        await asyncio.gather(one.calls.arrived.wait(), two.calls.arrived.wait())
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.gather(one.calls.undone.wait(), two.calls.undone.wait())
+
+
+async def test_a_peer_that_falls_silent_is_noticed_and_its_calls_are_answered_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quick = {"grpc.keepalive_time_ms": 1_000, "grpc.keepalive_timeout_ms": 300, "grpc.http2.ping_timeout_ms": 300}
+    options = tuple((key, quick.get(key, value)) for key, value in CLIENT_OPTIONS)
+    monkeypatch.setattr(endpoints, "CLIENT_OPTIONS", options)
+    stuck, good = ScriptedExecutor(never), ScriptedExecutor(stdout="elsewhere")
+    async with running(stuck) as a, running(good) as b, black_hole(a.address) as (address, swallow):
+        addresses = [address]
+        async with ExecutorClient(lambda: addresses) as executor:
+            call = asyncio.ensure_future(executor.execute([], ["p"], LIMITS))
+            await stuck.calls.arrived.wait()
+            addresses = [address, b.address]
+            executor._pool.look_again()
+            await ready(executor, 2)
+            swallow.set()
+            assert [e.stdout for e in await call] == ["elsewhere"]
+            assert (executor.counts.lost, executor.counts.hedged) == (1, 0)
+
+
+async def test_tenant_and_problem_travel_with_the_call() -> None:
+    servicer = ScriptedExecutor()
+    async with running(servicer) as a, ExecutorClient([a.address], tenant="lab/r1") as executor:
+        await executor.of("p1").execute([], ["x"], LIMITS)
+        await executor.execute(["first", "second"], ["x"], LIMITS)
+        await executor.execute([], ["x"], LIMITS)
+    assert servicer.turns == {("lab/r1", "p1"), ("lab/r1", problem_of(["first"])), ("lab/r1", "")}
+    assert problem_of(["first", "other"]) == problem_of(["first"]) != problem_of(["\ud800"])
+
+
+@asynccontextmanager
+async def under_load(executor: ExecutorClient) -> AsyncIterator[object]:
+    """Call without a pause; what is yielded waits until so many more calls are done. Any wrong answer raises."""
+    done, stop = 0, asyncio.Event()
+
+    async def one(worker: int) -> None:
+        nonlocal done
+        while not stop.is_set():
+            texts = [f"{worker}-{done}-{i}" for i in range(3)]
+            assert [e.stdout for e in await executor.execute([], texts, LIMITS)] == texts
+            done += 1
+
+    async def more(calls: int) -> None:
+        target = done + calls
+        while done < target and not work.done():  # noqa: ASYNC110 - a plain count, no event per call
+            await asyncio.sleep(0.01)
+
+    async def load() -> None:
+        async with asyncio.TaskGroup() as group:
+            for worker in range(16):
+                group.create_task(one(worker))
+
+    work = asyncio.ensure_future(load())
+    try:
+        yield more
+    finally:
+        stop.set()
+        await work
+
+
+@asynccontextmanager
+async def black_hole(address: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """Forward connections to ``address`` until the event is set; from then on everything sent is swallowed."""
+    swallow = asyncio.Event()
+    host, _, port = address.rpartition(":")
+    pumps: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                if not swallow.is_set():
+                    writer.write(data)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if swallow.is_set():
+            return
+        there_reader, there_writer = await asyncio.open_connection(host, int(port))
+        pumps.update(map(asyncio.ensure_future, (pump(reader, there_writer), pump(there_reader, writer))))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", swallow
+    finally:
+        for task in pumps:
+            task.cancel()
+        server.close()

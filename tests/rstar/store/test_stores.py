@@ -1,0 +1,156 @@
+"""What a store promises, held against a folder and a real S3 server."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from rstar.store.folder_store import FolderStore
+from rstar.store.open import open_store
+from rstar.store.store import Store, StoreError
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def test_what_was_written_is_read_back(store: Store, tmp_path: Path) -> None:
+    store.write("a/b.bin", b"\0\xff")
+    source, target = tmp_path / "source", tmp_path / "deep" / "target"
+    source.write_bytes(b"x" * 100_000)
+    store.upload("a/big", source)
+    target.parent.mkdir()
+    store.download("a/big", target)
+    assert store.read("a/b.bin") == b"\0\xff"
+    assert target.read_bytes() == source.read_bytes()
+
+
+def test_a_second_write_replaces_the_first(store: Store) -> None:
+    store.write("k", b"first")
+    store.write("k", b"")
+    assert store.read("k") == b""
+
+
+def test_what_is_missing_is_a_key_error_and_does_not_exist(store: Store, tmp_path: Path) -> None:
+    store.write("folder/file", b"")
+    for key in ("missing", "folder", "folder/file/below"):
+        assert not store.exists(key)
+        with pytest.raises(KeyError):
+            store.read(key)
+        with pytest.raises(KeyError):
+            store.download(key, tmp_path / "target")
+    assert list(tmp_path.glob("target*")) == []
+
+
+def test_list_gives_the_keys_of_a_prefix_in_order(store: Store) -> None:
+    for key in ("b/2", "b/10", "b/1/x", "bc", "a"):
+        store.write(key, b"")
+    assert list(store.list("b/")) == ["b/1/x", "b/10", "b/2"]
+    assert list(store.list("b")) == ["b/1/x", "b/10", "b/2", "bc"]
+    assert list(store.list("")) == ["a", "b/1/x", "b/10", "b/2", "bc"]
+    assert list(store.list("none/")) == []
+
+
+def test_delete_removes_and_is_content_when_there_is_nothing(store: Store) -> None:
+    store.write("a/b", b"")
+    store.delete("a/b")
+    store.delete("a/b")
+    assert list(store.list("")) == []
+    store.write("a", b"a folder that became empty is in nobody's way")
+    assert store.exists("a")
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".", "a/.tmp-1", "a\\b", "a\nb"])
+def test_keys_that_leave_the_store_or_differ_between_stores_are_refused(store: Store, key: str) -> None:
+    for use in (store.exists, store.read, store.delete, lambda key: store.write(key, b"")):
+        with pytest.raises(ValueError, match="no key of a store"):
+            use(key)
+
+
+def _write_until_killed(folder: str) -> None:
+    store = FolderStore(Path(folder))
+    n = 0
+    while True:
+        n += 1
+        store.write("key", bytes([n % 256]) * 1_000_000)
+
+
+def test_a_killed_writer_leaves_whole_objects_only(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    writer = SPAWN.Process(target=_write_until_killed, args=(str(tmp_path),))
+    writer.start()
+    while not store.exists("key"):
+        assert writer.is_alive()
+    seen = {store.read("key") for _ in range(50)}
+    writer.kill()
+    writer.join()
+    seen.add(store.read("key"))
+    assert all(len(data) == 1_000_000 and len(set(data)) == 1 for data in seen)
+    assert list(store.list("")) == ["key"]
+
+
+def _write_on_a_full_disk(folder: str, said: str) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    try:
+        FolderStore(Path(folder)).write("deep/key", b"x" * 20_000)
+    except StoreError as error:
+        Path(said).write_text(str(error))
+
+
+def test_no_room_is_one_sentence_and_leaves_the_old_object(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    store.write("deep/key", b"old")
+    writer = SPAWN.Process(target=_write_on_a_full_disk, args=(str(store.folder), str(tmp_path / "said")))
+    writer.start()
+    writer.join()
+    assert "no room for deep/key" in (tmp_path / "said").read_text()
+    assert store.read("deep/key") == b"old"
+    assert [path.name for path in (store.folder / "deep").iterdir()] == ["key"]
+
+
+def test_a_path_and_a_file_uri_open_the_same_folder(tmp_path: Path) -> None:
+    odd = tmp_path / "with space"
+    open_store(str(odd)).write("k", b"v")
+    assert open_store(odd.as_uri()).read("k") == b"v"
+
+
+@pytest.mark.parametrize(
+    ("uri", "environment", "complaint"),
+    [
+        ("ftp://x/y", {}, "is no store"),
+        ("", {}, "is no store"),
+        ("file://host/x", {}, "has no host"),
+        ("s3://bucket", {}, "needs RSTAR_S3_ENDPOINT"),
+        ("s3://bucket", {"RSTAR_S3_ENDPOINT": "minio:9000"}, "needs RSTAR_S3_ENDPOINT=http"),
+        (
+            "s3://bucket",
+            {"RSTAR_S3_ENDPOINT": "http://minio:9000"},
+            "needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        ),
+        ("s3:///x", {}, "is not s3://BUCKET/PREFIX"),
+    ],
+)
+def test_a_wrong_uri_or_environment_says_what_to_mend(
+    uri: str, environment: dict[str, str], complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RSTAR_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=complaint):
+        open_store(uri)
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_bucket_that_is_not_there_is_named() -> None:
+    with pytest.raises(StoreError, match="bucket no-such-bucket does not exist"):
+        open_store("s3://no-such-bucket/x")
+
+
+def test_prefixes_of_one_bucket_do_not_see_each_other(bucket: str) -> None:
+    open_store(f"s3://{bucket}/one").write("k", b"1")
+    assert list(open_store(f"s3://{bucket}/on").list("")) == []
+    assert list(open_store(f"s3://{bucket}").list("")) == ["one/k"]

@@ -1,0 +1,174 @@
+"""``rstar executor run`` and ``doctor`` as a person and a program meet them: real processes, lines, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.executor.processes import entries
+from tests.support.executor.restricted import obstacle
+
+RSTAR = (sys.executable, "-m", "rstar.cli.main", "executor")
+PLAIN = {**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+def rstar(*arguments: str, stdin: bytes = b"", through: tuple[str, ...] = ()) -> Ended:
+    done = subprocess.run(
+        [*through, *RSTAR, *arguments], input=stdin, capture_output=True, timeout=60, env=PLAIN, check=False
+    )
+    return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def program(folder: Path, name: str, text: str | bytes) -> str:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def test_each_file_gives_one_line_of_json_in_the_order_of_the_arguments(tmp_path: Path) -> None:
+    files = [
+        program(tmp_path, "slow.py", "import time\ntime.sleep(0.3)\nprint('slow')"),
+        program(tmp_path, "good.py", "print(6 * 7)"),
+        program(tmp_path, "bad.py", "x = 1\nx / 0"),
+        program(tmp_path, "endless.py", "while True: pass"),
+    ]
+    ended = rstar("run", *files, "--json", "--seconds", "1", "--slots", "2")
+    assert ended.code == 0, ended.err
+    rows = [json.loads(line) for line in ended.out.splitlines()]
+    assert [list(row) for row in rows] == [["file", "status", "reason", "stdout", "ms"]] * 4
+    assert [row["file"] for row in rows] == files
+    assert [row["status"] for row in rows] == ["ok", "ok", "exception", "timeout"]
+    assert [row["stdout"] for row in rows] == ["slow\n", "42\n", "", ""]
+    assert rows[2]["reason"] == "ZeroDivisionError: division by zero (line 2)"
+
+
+def test_a_program_is_read_from_standard_input_with_or_without_a_byte_order_mark() -> None:
+    ended = rstar("run", "-", "--json", stdin=b"\xef\xbb\xbfprint('here')")
+    assert json.loads(ended.out)["stdout"] == "here\n"
+    assert json.loads(ended.out)["file"] == "-"
+
+
+def test_limits_reach_the_programs(tmp_path: Path) -> None:
+    files = [
+        program(tmp_path, "output.py", "print('x' * 200)"),
+        program(tmp_path, "memory.py", "x = bytearray(200 << 20)"),
+        program(tmp_path, "file.py", "open('f', 'wb').write(bytes(2 << 20))"),
+    ]
+    ended = rstar("run", *files, "--json", "--output-bytes", "100", "--memory-mib", "100", "--file-mib", "1")
+    statuses = [json.loads(line)["status"] for line in ended.out.splitlines()]
+    assert statuses == ["output_limit", "memory", "exception"]
+
+
+def test_a_file_that_is_no_text_is_rejected_and_the_others_run(tmp_path: Path) -> None:
+    files = [program(tmp_path, "bytes.py", b"print('\xff')"), program(tmp_path, "good.py", "print(1)")]
+    ended = rstar("run", *files, "--json")
+    rejected, good = (json.loads(line) for line in ended.out.splitlines())
+    assert ended.code == 0
+    assert (rejected["status"], rejected["stdout"]) == ("rejected", "")
+    assert "UTF-8" in rejected["reason"]
+    assert good["stdout"] == "1\n"
+
+
+def test_a_file_that_cannot_be_read_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    good = program(tmp_path, "good.py", "print(1)")
+    for bad in (str(tmp_path / "missing.py"), str(tmp_path)):
+        ended = rstar("run", good, bad)
+        assert (ended.code, ended.out) == (2, "")
+        assert bad in ended.err
+        assert len(ended.err.splitlines()) == 1
+
+
+def test_a_limit_that_is_no_limit_is_refused(tmp_path: Path) -> None:
+    ended = rstar("run", program(tmp_path, "good.py", "print(1)"), "--seconds", "inf")
+    assert (ended.code, ended.out) == (2, "")
+    assert "limits.seconds is inf" in ended.err
+
+
+def test_tracebacks_are_shown_to_who_asks(tmp_path: Path) -> None:
+    file = program(tmp_path, "bad.py", "def f(): return 1 / 0\nf()")
+    ended = rstar("run", file, "--tracebacks")
+    assert 'File "<program>", line 2, in <module>' in ended.out
+    (row,) = [json.loads(line) for line in rstar("run", file, "--tracebacks", "--json").out.splitlines()]
+    assert row["traceback"].endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_a_line_of_text_holds_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
+    files = [
+        program(tmp_path, "escape.py", "print('\\x1b[2J\\x1b]0;title\\x07gone')\nprint('more')"),
+        program(tmp_path, "raise.py", "raise ValueError('\\x1b[31m')"),
+    ]
+    ended = rstar("run", *files)
+    assert ended.code == 0
+    assert all(character.isprintable() for line in ended.out.splitlines() for character in line)
+    first, second = ended.out.splitlines()
+    assert first.startswith("ok")
+    assert "gone (+1 lines)" in first
+    assert second.startswith("exception")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_results_come_as_they_are_there_and_an_end_by_signal_leaves_nothing(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    files = [program(tmp_path, "quick.py", "print(1)"), program(tmp_path, "endless.py", "while True: pass")]
+    process = subprocess.Popen(
+        [*RSTAR, "run", *files, "--json", "--seconds", "60"],
+        stdout=subprocess.PIPE,
+        env={**PLAIN, "TMPDIR": str(scratch)},
+    )
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["stdout"] == "1\n"
+    process.send_signal(number)
+    assert process.stdout.read() == b""
+    assert process.wait() == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert entries(scratch) == []
+
+
+def test_the_doctor_names_each_layer_and_what_it_covers() -> None:
+    ended = rstar("doctor", "--json")
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out)
+    assert (told["contained"], told["missing"]) == (True, "")
+    layers = {layer["name"]: layer for layer in told["layers"]}
+    assert {"seccomp", "landlock", "limits"} <= set(layers)
+    for layer in layers.values():
+        assert layer["covers"]
+        assert layer["detail"]
+        assert layer["in_force"] or not layer["required"]
+        assert layer["in_force"] == (not layer["remedy"])
+    text = rstar("doctor")
+    assert text.code == 0
+    assert all(name in text.out for name in layers)
+
+
+def test_the_doctor_fails_below_the_minimum_and_nothing_runs_there() -> None:
+    if reason := obstacle("no-landlock"):
+        pytest.skip(reason)
+    through = (sys.executable, "-m", "tests.support.executor.restricted", "no-landlock")
+    ended = rstar("doctor", "--json", through=through)
+    assert ended.code == 1
+    told = json.loads(ended.out)
+    assert not told["contained"]
+    (landlock,) = [layer for layer in told["layers"] if layer["name"] == "landlock"]
+    assert not landlock["in_force"]
+    assert "lsm=" in landlock["remedy"]
+    assert "landlock" in ended.err
+    refused = rstar("run", "-", stdin=b"print(1)", through=through)
+    assert (refused.code, refused.out) == (1, "")
+    assert "rstar executor doctor" in refused.err

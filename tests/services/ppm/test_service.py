@@ -1,0 +1,63 @@
+"""The PPM over real gRPC: scores, refusals, and the whole program."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from rstar_ppm.service import PreferenceModelService
+from rstar_ppm.transformers_ppm import TransformersPreferenceModel
+
+from rstar.interfaces import State
+from rstar.rpc.codec import read_score_response, score_request
+from rstar.v1 import preference_pb2_grpc
+from tests.support.tiny_model import save_ppm
+
+STATE = State("p", "1 + 1?", ("<code>\nx = 1\n<end_of_step>",))
+
+
+async def test_the_wire_gives_what_the_model_gives_and_refuses_what_is_too_long(checkpoint: Path) -> None:
+    async with TransformersPreferenceModel.load(checkpoint) as ppm:
+        expected = await ppm.score(STATE, ["a", "bb"])
+        server = grpc.aio.server()
+        PreferenceModelService(ppm).register(server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub: preference_pb2_grpc.PreferenceModelServiceAsyncStub = preference_pb2_grpc.PreferenceModelServiceStub(
+                channel
+            )
+            assert read_score_response(await stub.Score(score_request(STATE, ["a", "bb"]))) == expected
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Score(score_request(STATE, ["x" * 600]))
+        await server.stop(0)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "context" in (caught.value.details() or "")
+
+
+async def test_the_program_serves_a_checkpoint_and_ends_on_sigterm(tmp_path: Path) -> None:
+    folder, ready = save_ppm("llama", tmp_path / "model"), tmp_path / "ready"
+    command = [sys.executable, "-m", "rstar_ppm", "--model", str(folder), "--threads", "1", "--port", "0"]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    process = await asyncio.create_subprocess_exec(*command, "--ready-file", str(ready), env=environment)
+    try:
+        while not ready.exists():
+            assert process.returncode is None
+            await asyncio.sleep(0.05)
+        async with grpc.aio.insecure_channel(ready.read_text()) as channel:
+            stub: preference_pb2_grpc.PreferenceModelServiceAsyncStub = preference_pb2_grpc.PreferenceModelServiceStub(
+                channel
+            )
+            reply = await stub.Score(score_request(STATE, ["a", "b", "c"]))
+        assert len(reply.scores) == 3
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

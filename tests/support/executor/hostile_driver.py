@@ -1,0 +1,70 @@
+"""An executor of its own for the corpus: reads a category per line, runs its programs, answers with a line of JSON.
+
+Its argument are the MiB that resting interpreters may hold.
+
+Two executors of one slot each share the programs, so that a program and the canary that follows it use the same warm
+interpreters. The process is a child of the tests because it may run as another user, or restricted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rstar_executor.server.local_executor import LocalExecutor
+
+from rstar.interfaces import ExecutionLimits
+from tests.support.executor.canary import HEAVY, LIGHT
+from tests.support.executor.hostile import HostileProgram, programs
+
+LIMITS = ExecutionLimits(seconds=30, memory_mib=512)
+_HEAVY = re.compile(r"^(import|from) (numpy|sympy)", re.MULTILINE)
+
+
+async def canary(executor: LocalExecutor, *, heavy: bool) -> list[str]:
+    """Return what the canaries make of ``executor``."""
+    executions = await executor.execute([], [LIGHT, HEAVY] if heavy else [LIGHT], LIMITS)
+    return [f"{execution.status} {execution.reason}\n{execution.stdout}" for execution in executions]
+
+
+async def attack(executor: LocalExecutor, program: HostileProgram, fresh: list[str]) -> dict[str, Any]:
+    """Run ``program`` and the canaries after it; return what came of both."""
+    (execution,) = await executor.execute([], [program.text], program.limits)
+    heavy = _HEAVY.search(program.text) is not None
+    after = await canary(executor, heavy=heavy)
+    changed = [(was, now) for was, now in zip(fresh, after, strict=False) if was != now]
+    return {
+        "name": program.name,
+        "status": execution.status,
+        "reason": execution.reason,
+        "stdout": execution.stdout,
+        "ms": execution.milliseconds,
+        "changed": changed,
+    }
+
+
+async def share(executor: LocalExecutor, waiting: Iterator[HostileProgram], fresh: list[str]) -> list[dict[str, Any]]:
+    """Run what is still waiting, one after the other."""
+    return [await attack(executor, program, fresh) for program in waiting]
+
+
+async def main() -> None:
+    """Answer until there is no more input."""
+    one, other = (LocalExecutor(1, cache_mib=0, snapshot_mib=int(sys.argv[1])) for _ in range(2))
+    async with one as first, other as second:
+        fresh = await canary(first, heavy=True)
+        if await canary(second, heavy=True) != fresh:
+            raise SystemExit("two fresh executors differ")
+        print(json.dumps("ready"), flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            waiting = iter(programs(line.strip()))
+            shares = await asyncio.gather(*(share(executor, waiting, fresh) for executor in (first, second)))
+            print(json.dumps([result for results in shares for result in results]), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

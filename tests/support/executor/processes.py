@@ -1,0 +1,55 @@
+"""Looking at processes from outside: who lives, who has which children."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from rstar_executor.server.local_executor import LocalExecutor
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that only waits to be reaped by its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+async def end_of(pid: int) -> None:
+    while True:
+        if not alive(pid):
+            return
+        await asyncio.sleep(0.01)
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def descendants(pid: int) -> list[int]:
+    found = children(pid)
+    return found + [below for child in found for below in descendants(child)]
+
+
+def inside(executor: LocalExecutor) -> list[int]:
+    """Return all processes of an executor: what waits outside, wardens, roots, resting interpreters, programs."""
+    return [pid for outside in executor.warden_pids() for pid in (outside, *descendants(outside))]
+
+
+def entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def running_program(executor: LocalExecutor, before: list[int]) -> tuple[int, int]:
+    """Wait until a program runs that is not among ``before`` (``inside``); return its warden and it."""
+    while True:
+        for outside in executor.warden_pids():
+            for warden in children(outside):
+                for program in children(warden):
+                    if program not in before:
+                        return warden, program
+        await asyncio.sleep(0.01)
