@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.table import Table
 from rstar_executor.server.local_executor import LocalExecutor
 
-from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
+from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus, State
 
+START = State("", "", ())
 LIMITS = ExecutionLimits(seconds=30, memory_mib=1024)
 LIGHT = "import math\nx = {0}\nprint(math.sqrt(x))"
 HEAVY = "import sympy as sp\nx = sp.Symbol('x')\nprint(x + {0})"
@@ -83,7 +84,7 @@ async def per_program_ms(executor: LocalExecutor, program: str, batches: int) ->
     for batch in range(batches):
         candidates = [program.format(8 * batch + k) for k in range(8)]
         began = time.perf_counter()
-        checked(await executor.execute([], candidates, LIMITS))
+        checked(await executor.execute(START, candidates, LIMITS))
         times.append((time.perf_counter() - began) / len(candidates))
     return statistics.median(times) * 1000
 
@@ -94,7 +95,7 @@ async def light_per_s(programs: int) -> float:
         calls = [[LIGHT.format(8 * call + k) for k in range(8)] for call in range(programs // 8)]
         began = time.perf_counter()
         for chunk in range(0, len(calls), 64):
-            await asyncio.gather(*(executor.execute([], call, LIMITS) for call in calls[chunk : chunk + 64]))
+            await asyncio.gather(*(executor.execute(START, call, LIMITS) for call in calls[chunk : chunk + 64]))
         return programs // 8 * 8 / (time.perf_counter() - began)
 
 
@@ -102,12 +103,12 @@ async def path_seconds(path: tuple[str, str], snapshot_mib: int, salt: int) -> t
     """Return the seconds of a path walked as a search does, step by step, and what it printed."""
     async with LocalExecutor(slots=1, cache_mib=0, snapshot_mib=snapshot_mib) as executor:
         first, more = path
-        checked(await executor.execute([], [f"{first}\nprint({salt})"], LIMITS))
+        checked(await executor.execute(START, [f"{first}\nprint({salt})"], LIMITS))
         steps, printed = [f"{first}\nsalt = {salt}"], []
         began = time.perf_counter()
         for number in range(STEPS):
             step = more.format(number + 1)
-            printed += checked(await executor.execute(steps, [step], LIMITS))
+            printed += checked(await executor.execute(State("", "", tuple(steps)), [step], LIMITS))
             steps.append(step)
         return time.perf_counter() - began, printed
 

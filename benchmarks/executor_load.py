@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.fleet import Fleet, memory_mib
 from benchmarks.known_programs import batches
-from rstar.interfaces import ExecutionLimits
+from rstar.interfaces import ExecutionLimits, State
 from rstar.rpc.clients import ExecutorClient
 from rstar.rpc.errors import CallFailed
 from rstar.rpc.logs import configure_logs
@@ -64,7 +64,7 @@ async def drive(client: ExecutorClient, name: str, seed: int, outcome: Outcome, 
             texts = [known.text for known in batch.candidates]
             start = time.perf_counter()
             try:
-                executions = await client.of(problem).execute(batch.steps, texts, LIMITS)
+                executions = await client.execute(State(problem, "", tuple(batch.steps)), texts, LIMITS)
             except CallFailed as error:
                 outcome.failed += 1
                 outcome.fault(f"failed: {error}")

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rstar_executor.server.local_executor import LocalExecutor
 
-from rstar.interfaces import ExecutionLimits
+from rstar.interfaces import ExecutionLimits, State
 from rstar.interfaces import ExecutionStatus as S
 
 LIMITS: Final = ExecutionLimits(seconds=1, memory_mib=128)
@@ -65,7 +65,7 @@ def drawn(rng: random.Random, number: int) -> tuple[str, S, str]:
 
 async def run_all(executor: LocalExecutor, programs: Sequence[tuple[str, S, str]]) -> None:
     """Run programs; raise ``RuntimeError`` when one ends otherwise than it must."""
-    executions = await executor.execute([], [program for program, _, _ in programs], LIMITS)
+    executions = await executor.execute(State("", "", ()), [program for program, _, _ in programs], LIMITS)
     for (program, status, output), execution in zip(programs, executions, strict=True):
         if (execution.status, execution.stdout) != (status, output):
             raise RuntimeError(f"{program!r} ended as {execution}")

@@ -44,9 +44,7 @@ class InstantPolicy:
 class InstantExecutor:
     """Says that every program ran."""
 
-    async def execute(
-        self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
-    ) -> list[Execution]:
+    async def execute(self, state: State, candidates: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
         return [Execution(ExecutionStatus.OK, "1\n")] * len(candidates)
 
 

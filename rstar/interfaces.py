@@ -138,12 +138,10 @@ class PreferenceModel(Protocol):
 
 @runtime_checkable
 class Executor(Protocol):
-    """Runs the program of each candidate: the code of ``steps`` and its own, in order."""
+    """Runs the program of each candidate: the code of the state's steps and its own, in order."""
 
-    async def execute(
-        self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
-    ) -> list[Execution]:
-        """Run ``code(steps + (candidate,))`` for each candidate; programs never see each other."""
+    async def execute(self, state: State, candidates: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
+        """Run ``code(state.steps + (candidate,))`` for each candidate; programs never see each other."""
         ...
 
 

@@ -8,13 +8,12 @@ connects at its first call and is ended by ``close``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Generic, Self, TypeVar
 
 import grpc
 
-from rstar.interfaces import Execution, ExecutionLimits, Executor, Proposal, Sampling, Scores, State
+from rstar.interfaces import Execution, ExecutionLimits, Proposal, Sampling, Scores, State
 from rstar.rpc import codec
 from rstar.rpc.calls import call
 from rstar.rpc.dispatch import rendezvous
@@ -153,25 +152,14 @@ class ExecutorClient(Client[Method]):
         return self._dispatcher.counts
 
     async def execute(
-        self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
+        self, state: State, candidates: Sequence[str], limits: ExecutionLimits, *, tracebacks: bool = False
     ) -> list[Execution]:
-        """Run each candidate after ``steps``. Raises ``CallFailed`` or one of its kinds."""
-        return await self.execute_for(codec.problem_of(steps), steps, candidates, limits)
+        """Run each candidate as the next step of ``state``; the problems of a tenant take turns.
 
-    async def execute_for(
-        self,
-        problem: str,
-        steps: Sequence[str],
-        candidates: Sequence[str],
-        limits: ExecutionLimits,
-        tracebacks: bool = False,
-    ) -> list[Execution]:
-        """Run each candidate after ``steps`` when it is the turn of ``problem``. Raises as ``execute`` does.
-
-        With ``tracebacks``, how a program failed is told at length, which takes longer: for people, not for a search.
+        ``tracebacks`` asks for the whole traceback of each program that fails. It is for people: such programs run from
+        their start. Raises ``CallFailed`` or one of its kinds.
         """
-        prefix = codec.execute_request(steps, (), limits, self._tenant, problem)
-        prefix.tracebacks = tracebacks
+        prefix = codec.execute_request(state, (), limits, self._tenant, tracebacks=tracebacks)
 
         def request(group: Sequence[int]) -> executor_pb2.ExecuteRequest:
             return codec.with_candidates(prefix, [candidates[i] for i in group])
@@ -180,21 +168,6 @@ class ExecutorClient(Client[Method]):
         return await self._dispatcher.execute(
             request, len(candidates), each, execution_seconds(len(candidates), limits)
         )
-
-    def of(self, problem: str) -> Executor:
-        """Return this client as the executor of one problem: problems of a tenant take turns."""
-        return _ExecutorOfProblem(self, problem)
-
-
-@dataclass(frozen=True, slots=True)
-class _ExecutorOfProblem:
-    client: ExecutorClient
-    problem: str
-
-    async def execute(
-        self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
-    ) -> list[Execution]:
-        return await self.client.execute_for(self.problem, steps, candidates, limits)
 
 
 def execution_seconds(candidates: int, limits: ExecutionLimits) -> float:

@@ -6,7 +6,6 @@ program's output never fails a call. The module refuses to validate; servers ref
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -134,19 +133,13 @@ def read_score_response(message: preference_pb2.ScoreResponse) -> Scores:
     return Scores(tuple(message.scores), message.model_digest)
 
 
-def problem_of(steps: Sequence[str]) -> str:
-    """Return what stands for the problem where nobody named it: a digest of the first step, which its search shares."""
-    if not steps:
-        return ""
-    return hashlib.blake2b(steps[0].encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
 def execute_request(
-    steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits, tenant: str = "", problem: str = ""
+    state: State, candidates: Sequence[str], limits: ExecutionLimits, tenant: str = "", *, tracebacks: bool = False
 ) -> executor_pb2.ExecuteRequest:
-    """Encode a call of ``Executor.execute``, for the turn of ``problem`` among those of ``tenant``."""
+    """Encode a call of ``Executor.execute`` by ``tenant``. The question stays here: no program needs it."""
     return executor_pb2.ExecuteRequest(
-        steps=_texts(steps),
+        problem_id=wire_text(state.problem_id),
+        steps=_texts(state.steps),
         candidates=_texts(candidates),
         limits=executor_pb2.ExecutionLimits(
             seconds=limits.seconds,
@@ -155,7 +148,7 @@ def execute_request(
             file_mib=limits.file_mib,
         ),
         tenant=wire_text(tenant),
-        problem=wire_text(problem),
+        tracebacks=tracebacks,
     )
 
 
@@ -167,11 +160,14 @@ def with_candidates(request: executor_pb2.ExecuteRequest, candidates: Sequence[s
     return message
 
 
-def read_execute_request(message: executor_pb2.ExecuteRequest) -> tuple[list[str], list[str], ExecutionLimits]:
-    """Decode a call of ``Executor.execute`` into its arguments; a limit of 0 means the server's default."""
+def read_execute_request(message: executor_pb2.ExecuteRequest) -> tuple[State, list[str], ExecutionLimits]:
+    """Decode a call of ``Executor.execute`` into its arguments; a limit of 0 means the server's default.
+
+    The question of the state is empty: it is not sent.
+    """
     wire = message.limits
     limits = ExecutionLimits(wire.seconds, wire.memory_mib, wire.output_bytes, wire.file_mib)
-    return list(message.steps), list(message.candidates), limits
+    return State(message.problem_id, "", tuple(message.steps)), list(message.candidates), limits
 
 
 def execute_response(executions: Iterable[Execution]) -> executor_pb2.ExecuteResponse:

@@ -205,7 +205,7 @@ class _Call:
         last: CallFailed | None = None
         while True:
             try:
-                backend = await self._shared.place(copy.shunned(), copy.alone, self._deadline, message.problem)
+                backend = await self._shared.place(copy.shunned(), copy.alone, self._deadline, message.problem_id)
             except CallTimedOut as error:
                 raise last or error from None
             sent = self._loop.time()

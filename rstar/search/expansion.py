@@ -86,8 +86,8 @@ async def expand(context: SearchContext, node: Node, n: int, seed: int) -> list[
     New terminals are verified and backed up at once (section 3.2). Failed candidates stay in the tree, closed,
     so that they are not executed again.
     """
-    steps = node.steps()
-    proposal = await context.policy.propose(context.state(steps), n, context.sampling, seed)
+    state = context.state(node.steps())
+    proposal = await context.policy.propose(state, n, context.sampling, seed)
     context.policy_digest = proposal.model_digest
     new = _distinct(node, proposal.candidates)
     context.usage.tokens += sum(candidate.tokens for candidate in proposal.candidates)
@@ -100,8 +100,8 @@ async def expand(context: SearchContext, node: Node, n: int, seed: int) -> list[
         reason = malformed(candidate, node.code_ended)
         if reason:
             fail(child, reason)
-    await run(context, node, steps, [child for child in children if child.valid])
-    await score(context, steps, [child for child in children if child.valid])
+    await run(context, node, state, [child for child in children if child.valid])
+    await score(context, state, [child for child in children if child.valid])
     for child in children:
         if child.valid and child.terminal:
             await judge(context, child)
@@ -132,7 +132,7 @@ def fail(node: Node, reason: str) -> None:
     close(node)
 
 
-async def run(context: SearchContext, parent: Node, steps: tuple[str, ...], children: Sequence[Node]) -> None:
+async def run(context: SearchContext, parent: Node, state: State, children: Sequence[Node]) -> None:
     """Run the code of every child that has some, and apply what came of it."""
     programs = []
     for child in children:
@@ -142,7 +142,7 @@ async def run(context: SearchContext, parent: Node, steps: tuple[str, ...], chil
             programs.append(child)
     if not programs:
         return
-    executions = await context.executor.execute(steps, [child.text for child in programs], context.limits)
+    executions = await context.executor.execute(state, [child.text for child in programs], context.limits)
     context.usage.executions += len(executions)
     for child, execution in zip(programs, executions, strict=True):
         apply_execution(context.config, parent, child, execution)
@@ -168,11 +168,11 @@ def apply_execution(config: SearchConfig, parent: Node, child: Node, execution: 
         fail(child, f"no answer within {config.max_depth} steps")
 
 
-async def score(context: SearchContext, steps: tuple[str, ...], children: Sequence[Node]) -> None:
+async def score(context: SearchContext, state: State, children: Sequence[Node]) -> None:
     """Equation 3: a new step starts with q = PPM(prefix + step) and N = 1."""
     if context.ppm is None or not children:
         return
-    scores = await context.ppm.score(context.state(steps), [child.text for child in children])
+    scores = await context.ppm.score(state, [child.text for child in children])
     context.ppm_digest = scores.model_digest
     context.usage.scored += len(children)
     for child, value in zip(children, scores.values, strict=True):

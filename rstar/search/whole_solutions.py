@@ -63,7 +63,7 @@ async def _finish(context: SearchContext, leaf: Node, samples: int, seed: int) -
         return
     prefix = leaf.steps()[:-1]
     if ends_code(leaf.text):
-        [execution] = await context.executor.execute(prefix, [leaf.text], context.limits)
+        [execution] = await context.executor.execute(context.state(prefix), [leaf.text], context.limits)
         context.usage.executions += 1
         apply_execution(context.config, leaf.parent or leaf, leaf, execution)
         if leaf.valid and not leaf.terminal:

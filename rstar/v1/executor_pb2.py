@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17rstar/v1/executor.proto\x12\x08rstar.v1\"^\n\x0f\x45xecutionLimits\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\x12\x12\n\nmemory_mib\x18\x02 \x01(\r\x12\x14\n\x0coutput_bytes\x18\x03 \x01(\r\x12\x10\n\x08\x66ile_mib\x18\x04 \x01(\r\"\x93\x01\n\x0e\x45xecuteRequest\x12\r\n\x05steps\x18\x01 \x03(\t\x12\x12\n\ncandidates\x18\x02 \x03(\t\x12)\n\x06limits\x18\x03 \x01(\x0b\x32\x19.rstar.v1.ExecutionLimits\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x0f\n\x07problem\x18\x05 \x01(\t\x12\x12\n\ntracebacks\x18\x06 \x01(\x08\"\x7f\n\tExecution\x12)\n\x06status\x18\x01 \x01(\x0e\x32\x19.rstar.v1.ExecutionStatus\x12\x0e\n\x06stdout\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x04 \x01(\x01\x12\x11\n\ttraceback\x18\x05 \x01(\t\":\n\x0f\x45xecuteResponse\x12\'\n\nexecutions\x18\x01 \x03(\x0b\x32\x13.rstar.v1.Execution*\xa6\x02\n\x0f\x45xecutionStatus\x12 \n\x1c\x45XECUTION_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45XECUTION_STATUS_OK\x10\x01\x12\x1e\n\x1a\x45XECUTION_STATUS_EXCEPTION\x10\x02\x12\x1c\n\x18\x45XECUTION_STATUS_TIMEOUT\x10\x03\x12\x1b\n\x17\x45XECUTION_STATUS_MEMORY\x10\x04\x12!\n\x1d\x45XECUTION_STATUS_OUTPUT_LIMIT\x10\x05\x12\x1c\n\x18\x45XECUTION_STATUS_CRASHED\x10\x06\x12\x1d\n\x19\x45XECUTION_STATUS_REJECTED\x10\x07\x12\x1d\n\x19\x45XECUTION_STATUS_INTERNAL\x10\x08\x32Q\n\x0f\x45xecutorService\x12>\n\x07\x45xecute\x12\x18.rstar.v1.ExecuteRequest\x1a\x19.rstar.v1.ExecuteResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17rstar/v1/executor.proto\x12\x08rstar.v1\"^\n\x0f\x45xecutionLimits\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\x12\x12\n\nmemory_mib\x18\x02 \x01(\r\x12\x14\n\x0coutput_bytes\x18\x03 \x01(\r\x12\x10\n\x08\x66ile_mib\x18\x04 \x01(\r\"\x96\x01\n\x0e\x45xecuteRequest\x12\r\n\x05steps\x18\x01 \x03(\t\x12\x12\n\ncandidates\x18\x02 \x03(\t\x12)\n\x06limits\x18\x03 \x01(\x0b\x32\x19.rstar.v1.ExecutionLimits\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x12\n\nproblem_id\x18\x05 \x01(\t\x12\x12\n\ntracebacks\x18\x06 \x01(\x08\"\x7f\n\tExecution\x12)\n\x06status\x18\x01 \x01(\x0e\x32\x19.rstar.v1.ExecutionStatus\x12\x0e\n\x06stdout\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x04 \x01(\x01\x12\x11\n\ttraceback\x18\x05 \x01(\t\":\n\x0f\x45xecuteResponse\x12\'\n\nexecutions\x18\x01 \x03(\x0b\x32\x13.rstar.v1.Execution*\xa6\x02\n\x0f\x45xecutionStatus\x12 \n\x1c\x45XECUTION_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45XECUTION_STATUS_OK\x10\x01\x12\x1e\n\x1a\x45XECUTION_STATUS_EXCEPTION\x10\x02\x12\x1c\n\x18\x45XECUTION_STATUS_TIMEOUT\x10\x03\x12\x1b\n\x17\x45XECUTION_STATUS_MEMORY\x10\x04\x12!\n\x1d\x45XECUTION_STATUS_OUTPUT_LIMIT\x10\x05\x12\x1c\n\x18\x45XECUTION_STATUS_CRASHED\x10\x06\x12\x1d\n\x19\x45XECUTION_STATUS_REJECTED\x10\x07\x12\x1d\n\x19\x45XECUTION_STATUS_INTERNAL\x10\x08\x32Q\n\x0f\x45xecutorService\x12>\n\x07\x45xecute\x12\x18.rstar.v1.ExecuteRequest\x1a\x19.rstar.v1.ExecuteResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rstar.v1.executor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EXECUTIONSTATUS']._serialized_start=473
-  _globals['_EXECUTIONSTATUS']._serialized_end=767
+  _globals['_EXECUTIONSTATUS']._serialized_start=476
+  _globals['_EXECUTIONSTATUS']._serialized_end=770
   _globals['_EXECUTIONLIMITS']._serialized_start=37
   _globals['_EXECUTIONLIMITS']._serialized_end=131
   _globals['_EXECUTEREQUEST']._serialized_start=134
-  _globals['_EXECUTEREQUEST']._serialized_end=281
-  _globals['_EXECUTION']._serialized_start=283
-  _globals['_EXECUTION']._serialized_end=410
-  _globals['_EXECUTERESPONSE']._serialized_start=412
-  _globals['_EXECUTERESPONSE']._serialized_end=470
-  _globals['_EXECUTORSERVICE']._serialized_start=769
-  _globals['_EXECUTORSERVICE']._serialized_end=850
+  _globals['_EXECUTEREQUEST']._serialized_end=284
+  _globals['_EXECUTION']._serialized_start=286
+  _globals['_EXECUTION']._serialized_end=413
+  _globals['_EXECUTERESPONSE']._serialized_start=415
+  _globals['_EXECUTERESPONSE']._serialized_end=473
+  _globals['_EXECUTORSERVICE']._serialized_start=772
+  _globals['_EXECUTORSERVICE']._serialized_end=853
 # @@protoc_insertion_point(module_scope)

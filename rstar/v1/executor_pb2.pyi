@@ -88,17 +88,17 @@ class ExecuteRequest(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
-    PROBLEM_FIELD_NUMBER: _builtins.int
+    PROBLEM_ID_FIELD_NUMBER: _builtins.int
     TRACEBACKS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Who calls. Tenants that wait for the same executor take turns, however much each of them sends."""
-    problem: _builtins.str
-    """What the programs are for, such as the problem of a search. The problems of a tenant take turns."""
+    problem_id: _builtins.str
+    """The problems of a tenant take turns, and the calls of one problem go to one executor while its load allows."""
     tracebacks: _builtins.bool
     """For people: each program runs from its start, and how it failed is told at length."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Raw texts of the shared prefix, markers included."""
+        """Raw texts of the steps so far, markers included."""
 
     @_builtins.property
     def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -111,12 +111,12 @@ class ExecuteRequest(_message.Message):
         candidates: _abc.Iterable[_builtins.str] | None = ...,
         limits: Global___ExecutionLimits | None = ...,
         tenant: _builtins.str = ...,
-        problem: _builtins.str = ...,
+        problem_id: _builtins.str = ...,
         tracebacks: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "limits", b"limits", "problem", b"problem", "steps", b"steps", "tenant", b"tenant", "tracebacks", b"tracebacks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "limits", b"limits", "problem_id", b"problem_id", "steps", b"steps", "tenant", b"tenant", "tracebacks", b"tracebacks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from minio import Minio
 
-from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
+from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus, State
 from tests.rstar.conftest import s3  # noqa: F401 - a fixture
 from tests.support.paths import ROOT
 from tests.support.rpc.servicers import ScriptedExecutor, running
@@ -82,9 +82,7 @@ def test_the_check_is_content_when_nobody_reaches_anything(executor: str) -> Non
 
 async def test_the_check_fails_where_a_program_reaches_the_network() -> None:
     class Open:
-        async def execute(
-            self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
-        ) -> list[Execution]:
+        async def execute(self, state: State, candidates: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
             said = ["connected" if "socket" in candidate else "24" for candidate in candidates]
             return [Execution(ExecutionStatus.OK, text) for text in said]
 

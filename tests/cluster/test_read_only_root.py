@@ -27,6 +27,7 @@ from rstar.store.folder_store import FolderStore
 from tests.support.cluster.pods import needs_root
 from tests.support.jobs.stage_world import FAST, World, examples, make_base, pairs
 from tests.support.paths import ROOT
+from tests.support.states import START
 from tests.support.tiny_model import save_policy, save_ppm
 
 # Importing torch is most of the time, which is long where much else runs.
@@ -160,7 +161,7 @@ async def test_the_executor_runs_programs(container: Container) -> None:
     process = container.start("services/executor/Dockerfile", ["python", "-m", "rstar_executor", *SERVICE])
     async with ExecutorClient([serving(process)]) as executor:
         candidate = "import sympy\nprint(sympy.factorint(12))"
-        (execution,) = await executor.execute([], [candidate], ExecutionLimits())
+        (execution,) = await executor.execute(START, [candidate], ExecutionLimits())
     assert (execution.status, execution.stdout.strip()) == (ExecutionStatus.OK, "{2: 2, 3: 1}")
     ended(process)
 

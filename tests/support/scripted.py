@@ -66,13 +66,11 @@ class DigitPolicy:
 class SumExecutor:
     """Runs the toy programs by adding their digits; ``boom`` is their only error."""
 
-    async def execute(
-        self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
-    ) -> list[Execution]:
+    async def execute(self, state: State, candidates: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
         return [
             Execution(ExecutionStatus.EXCEPTION, "", "NameError: boom")
             if "boom" in candidate
-            else Execution(ExecutionStatus.OK, f"{total([*steps, candidate])}\n" if "print" in candidate else "")
+            else Execution(ExecutionStatus.OK, f"{total([*state.steps, candidate])}\n" if "print" in candidate else "")
             for candidate in candidates
         ]
 

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 
-from rstar.interfaces import Execution, ExecutionLimits
+from rstar.interfaces import Execution, ExecutionLimits, State
 from rstar.rpc.clients import ExecutorClient
 from rstar.rpc.errors import CallFailed
 
@@ -21,7 +21,7 @@ CONNECT = "import socket\nsocket.create_connection(({!r}, {}), timeout=3).close(
 
 async def run(executor: ExecutorClient, program: str) -> Execution:
     """Run one program."""
-    return (await executor.execute([], [STEP.format(program)], ExecutionLimits(seconds=10)))[0]
+    return (await executor.execute(State("check", "", ()), [STEP.format(program)], ExecutionLimits(seconds=10)))[0]
 
 
 async def check(target: str, isolated: bool) -> None:

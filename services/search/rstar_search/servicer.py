@@ -21,7 +21,6 @@ from rstar.interfaces import Executor, Policy, PreferenceModel, Verifier
 from rstar.problem import Problem
 from rstar.record import SearchRecord, Usage
 from rstar.rounds.validation_errors import sentences
-from rstar.rpc.clients import ExecutorClient
 from rstar.rpc.errors import CallRefused, ServiceUnavailable
 from rstar.rpc.search_codec import Progress, progress_response, read_problem, result_response
 from rstar.rpc.serving import refuse
@@ -107,11 +106,6 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             raise ValueError("config: method beam ranks steps by the PPM; set guidance: ppm")
         return Question(problem, config, verifier(request.verifier) if request.verifier else None, request.seed)
 
-    def _executor_of(self, problem: Problem) -> Executor:
-        """Return the executor as this problem calls it: executors let problems take turns."""
-        executor = self._executor
-        return executor.of(problem.id) if isinstance(executor, ExecutorClient) else executor
-
     async def _search(self, question: Question, context: _Context) -> SearchRecord:
         latest = Progress(Usage(), 0, 0)
         meter = metrics.Meter()
@@ -125,7 +119,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 question.problem,
                 question.config,
                 policy=self._policy,
-                executor=self._executor_of(question.problem),
+                executor=self._executor,
                 ppm=self._ppm,
                 verifier=question.verifier,
                 seed=question.seed,

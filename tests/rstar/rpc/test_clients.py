@@ -26,6 +26,7 @@ from tests.support.rpc.servicers import (
     never,
     running,
 )
+from tests.support.states import START
 
 STATE = State("p1", "what is 20 + 4?", ("<code>\nx = 1\n<end_of_step>",))
 
@@ -44,7 +45,7 @@ async def test_the_clients_are_the_searchs_policy_ppm_and_executor() -> None:
         texts = [candidate.text for candidate in proposal.candidates]
         assert (len(texts), proposal.model_digest) == (3, "policy-digest")
         assert (await ppm.score(STATE, texts)).values == (1, 1 / 2, 1 / 3)
-        assert [e.stdout for e in await executor.execute(STATE.steps, texts, ExecutionLimits())] == ["24\n"] * 3
+        assert [e.stdout for e in await executor.execute(STATE, texts, ExecutionLimits())] == ["24\n"] * 3
 
 
 async def test_a_client_used_without_async_with_connects_at_its_first_call() -> None:
@@ -140,7 +141,7 @@ async def test_only_the_candidates_the_executor_failed_on_run_again_and_elsewher
     ):
         await _both_ready(executor)
         for _ in range(2):  # whichever executor comes first
-            results = await executor.execute([], ["a", "b", "c", "d"], ExecutionLimits())
+            results = await executor.execute(START, ["a", "b", "c", "d"], ExecutionLimits())
             assert all(result.status is ExecutionStatus.OK for result in results)
         assert good.programs.count("b") == 2
 
@@ -148,7 +149,7 @@ async def test_only_the_candidates_the_executor_failed_on_run_again_and_elsewher
 async def test_a_program_that_every_executor_fails_on_runs_twice_and_is_called_crashed() -> None:
     bad = ScriptedExecutor(broken=frozenset({"b", "d"}))
     async with running(bad) as first, ExecutorClient([first.address]) as alone:
-        results = await alone.execute([], ["a", "b", "c", "d"], ExecutionLimits())
+        results = await alone.execute(START, ["a", "b", "c", "d"], ExecutionLimits())
     statuses = [result.status for result in results]
     assert statuses == [ExecutionStatus.OK, ExecutionStatus.CRASHED, ExecutionStatus.OK, ExecutionStatus.CRASHED]
     assert results[1].reason == "given up after 2 tries; its executor failed while it ran: scripted"

@@ -79,10 +79,13 @@ def test_scores_come_back_without_loss(scores: Scores) -> None:
     assert codec.read_score_response(preference_pb2.ScoreResponse.FromString(sent)) == scores
 
 
-@given(st.lists(texts), st.lists(texts), limits)
-def test_programs_are_sent_without_loss(steps: list[str], texts: list[str], limits: ExecutionLimits) -> None:
-    sent = codec.execute_request(steps, texts, limits).SerializeToString()
-    assert codec.read_execute_request(executor_pb2.ExecuteRequest.FromString(sent)) == (steps, texts, limits)
+@given(texts, st.lists(texts), st.lists(texts), limits)
+def test_programs_are_sent_without_loss(
+    problem_id: str, steps: list[str], texts: list[str], limits: ExecutionLimits
+) -> None:
+    sent = codec.execute_request(State(problem_id, "a question", tuple(steps)), texts, limits).SerializeToString()
+    state = State(problem_id, "", tuple(steps))
+    assert codec.read_execute_request(executor_pb2.ExecuteRequest.FromString(sent)) == (state, texts, limits)
 
 
 @given(st.lists(executions))

@@ -14,7 +14,6 @@ from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
 from rstar.rpc import endpoints, executing
 from rstar.rpc.call_failures import PUSHBACK
 from rstar.rpc.clients import ExecutorClient
-from rstar.rpc.codec import problem_of
 from rstar.rpc.errors import CallFailed, CallRefused, ServiceUnavailable
 from rstar.rpc.transport import CLIENT_OPTIONS
 from tests.support.rpc.executor_process import POISON
@@ -26,6 +25,7 @@ from tests.support.rpc.servicers import (
     never,
     running,
 )
+from tests.support.states import START, after
 
 LIMITS = ExecutionLimits(seconds=5)
 QUICK = ExecutionLimits(seconds=0.05)
@@ -61,8 +61,8 @@ async def test_a_program_that_kills_its_executor_is_tried_twice_and_the_rest_of_
     ):
         await ready(executor, 3)
         batch = ["1", "2", POISON, "3", "4"]
-        calls = [executor.execute([], ["x", "y"], LIMITS) for _ in range(20)]
-        results, *others = await asyncio.gather(executor.execute([], batch, LIMITS), *calls)
+        calls = [executor.execute(START, ["x", "y"], LIMITS) for _ in range(20)]
+        results, *others = await asyncio.gather(executor.execute(START, batch, LIMITS), *calls)
         assert crashed(results) == [False, False, True, False, False]
         assert results[2].reason.startswith("given up after 2 tries; its executor was lost while it ran")
         assert [execution.stdout for execution in results if execution.stdout] == ["1", "2", "3", "4"]
@@ -77,8 +77,8 @@ async def test_programs_that_had_yet_to_begin_on_a_lost_executor_are_no_suspects
     async with slow as doomed, executor_process() as other:
         addresses = [doomed.address]
         async with ExecutorClient(lambda: addresses) as executor:
-            await executor.execute([], ["warm"], LIMITS)
-            calls = [asyncio.ensure_future(executor.execute([], [f"{i}"], LIMITS)) for i in range(10)]
+            await executor.execute(START, ["warm"], LIMITS)
+            calls = [asyncio.ensure_future(executor.execute(START, [f"{i}"], LIMITS)) for i in range(10)]
             await asyncio.sleep(0.2)
             addresses = [doomed.address, other.address]
             executor._pool.look_again()
@@ -118,13 +118,13 @@ async def test_calls_on_an_executor_whose_address_is_gone_are_finished_and_no_ne
     async with running(old) as first, running(new) as second:
         addresses = [first.address]
         async with ExecutorClient(lambda: addresses) as executor:
-            waiting = asyncio.ensure_future(executor.execute([], ["p"], LIMITS))
+            waiting = asyncio.ensure_future(executor.execute(START, ["p"], LIMITS))
             await old.calls.arrived.wait()
             addresses = [second.address]
             executor._pool.look_again()
             while first.address in executor._pool.addresses:  # noqa: ASYNC110 - nothing signals it
                 await asyncio.sleep(0.01)
-            assert [e.stdout for e in await executor.execute([], ["p"], LIMITS)] == ["new"]
+            assert [e.stdout for e in await executor.execute(START, ["p"], LIMITS)] == ["new"]
             release.set()
             assert [e.stdout for e in await waiting] == ["24\n"]
 
@@ -134,7 +134,7 @@ async def test_a_full_executor_is_passed_over_for_a_free_one() -> None:
     async with running(busy) as a, running(free) as b, ExecutorClient([a.address, b.address]) as executor:
         await ready(executor, 2)
         for _ in range(20):
-            await executor.execute([], ["p"], LIMITS)
+            await executor.execute(START, ["p"], LIMITS)
         assert (busy.calls.started, free.calls.started) == (1, 20)
 
 
@@ -142,7 +142,7 @@ async def test_a_full_executor_is_left_alone_for_as_long_as_it_asks() -> None:
     busy = ScriptedExecutor(full("300", 3))
     async with running(busy) as a, ExecutorClient([a.address]) as executor:
         start = asyncio.get_running_loop().time()
-        await executor.execute([], ["p"], LIMITS)
+        await executor.execute(START, ["p"], LIMITS)
         assert asyncio.get_running_loop().time() - start >= 0.9
         assert (busy.calls.started, executor.counts.refused) == (4, 3)
 
@@ -150,14 +150,14 @@ async def test_a_full_executor_is_left_alone_for_as_long_as_it_asks() -> None:
 async def test_a_pushback_that_says_never_ends_the_call() -> None:
     async with running(ScriptedExecutor(full("-1", 9))) as a, ExecutorClient([a.address]) as executor:
         with pytest.raises(ServiceUnavailable, match="full"):
-            await executor.execute([], ["p"], LIMITS)
+            await executor.execute(START, ["p"], LIMITS)
 
 
 async def test_a_full_queue_fails_a_call_only_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rstar.rpc.clients.QUEUE_SECONDS", 0.3)
     async with running(ScriptedExecutor(full("200", 99))) as a, ExecutorClient([a.address]) as executor:
         with pytest.raises(ServiceUnavailable, match="RESOURCE_EXHAUSTED: full"):
-            await executor.execute([], ["p"], QUICK)
+            await executor.execute(START, ["p"], QUICK)
 
 
 async def test_an_executor_that_answers_unavailable_is_left_alone_and_convicts_nobody() -> None:
@@ -165,7 +165,7 @@ async def test_an_executor_that_answers_unavailable_is_left_alone_and_convicts_n
     async with running(bad) as a, running(good) as b, ExecutorClient([a.address, b.address]) as executor:
         await ready(executor, 2)
         for _ in range(50):
-            (execution,) = await executor.execute([], ["p"], LIMITS)
+            (execution,) = await executor.execute(START, ["p"], LIMITS)
             assert execution.status is ExecutionStatus.OK
         assert bad.calls.started < 10
         assert good.calls.started == 50
@@ -176,7 +176,7 @@ async def test_executors_out_of_reach_are_tried_a_bounded_number_of_times(monkey
     bad = ScriptedExecutor(fails(grpc.StatusCode.UNAVAILABLE))
     async with running(bad) as a, ExecutorClient([a.address]) as executor:
         with pytest.raises(ServiceUnavailable, match="UNAVAILABLE: scripted"):
-            await executor.execute([], ["p"], LIMITS)
+            await executor.execute(START, ["p"], LIMITS)
         assert bad.calls.started == executing.ATTEMPTS
 
 
@@ -185,7 +185,7 @@ async def test_what_an_executor_decided_is_not_asked_for_twice(code: grpc.Status
     bad = ScriptedExecutor(fails(code))
     async with running(bad) as a, ExecutorClient([a.address]) as executor:
         with pytest.raises(CallFailed, match="scripted") as caught:
-            await executor.execute([], ["p"], LIMITS)
+            await executor.execute(START, ["p"], LIMITS)
         assert isinstance(caught.value, CallRefused) == (code is grpc.StatusCode.INVALID_ARGUMENT)
         assert bad.calls.started == 1
 
@@ -198,7 +198,7 @@ async def test_a_call_that_should_have_answered_is_doubled_and_the_first_answer_
     async with running(stuck) as a, running(good) as b, ExecutorClient([a.address, b.address]) as executor:
         await ready(executor, 2)
         while not stuck.calls.started:
-            assert [e.stdout for e in await executor.execute([], ["p", "q"], QUICK)] == ["24\n"] * 2
+            assert [e.stdout for e in await executor.execute(START, ["p", "q"], QUICK)] == ["24\n"] * 2
         await stuck.calls.undone.wait()
         assert stuck.calls.cancelled == 1
         assert executor.counts.hedged == 2
@@ -212,7 +212,7 @@ async def test_nothing_is_doubled_without_another_executor(monkeypatch: pytest.M
 
     slow = ScriptedExecutor(slowly)
     async with running(slow) as a, ExecutorClient([a.address]) as executor:
-        await executor.execute([], ["p"], QUICK)
+        await executor.execute(START, ["p"], QUICK)
         assert (slow.calls.started, executor.counts.hedged) == (1, 0)
 
 
@@ -221,7 +221,7 @@ async def test_cancelling_the_caller_cancels_every_copy(monkeypatch: pytest.Monk
     one, two = ScriptedExecutor(never), ScriptedExecutor(never)
     async with running(one) as a, running(two) as b, ExecutorClient([a.address, b.address]) as executor:
         await ready(executor, 2)
-        call = asyncio.ensure_future(executor.execute([], ["p"], QUICK))
+        call = asyncio.ensure_future(executor.execute(START, ["p"], QUICK))
         await asyncio.gather(one.calls.arrived.wait(), two.calls.arrived.wait())
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -239,7 +239,7 @@ async def test_a_peer_that_falls_silent_is_noticed_and_its_calls_are_answered_el
     async with running(stuck) as a, running(good) as b, black_hole(a.address) as (address, swallow):
         addresses = [address]
         async with ExecutorClient(lambda: addresses) as executor:
-            call = asyncio.ensure_future(executor.execute([], ["p"], LIMITS))
+            call = asyncio.ensure_future(executor.execute(START, ["p"], LIMITS))
             await stuck.calls.arrived.wait()
             addresses = [address, b.address]
             executor._pool.look_again()
@@ -252,11 +252,10 @@ async def test_a_peer_that_falls_silent_is_noticed_and_its_calls_are_answered_el
 async def test_tenant_and_problem_travel_with_the_call() -> None:
     servicer = ScriptedExecutor()
     async with running(servicer) as a, ExecutorClient([a.address], tenant="lab/r1") as executor:
-        await executor.of("p1").execute([], ["x"], LIMITS)
-        await executor.execute(["first", "second"], ["x"], LIMITS)
-        await executor.execute([], ["x"], LIMITS)
-    assert servicer.turns == {("lab/r1", "p1"), ("lab/r1", problem_of(["first"])), ("lab/r1", "")}
-    assert problem_of(["first", "other"]) == problem_of(["first"]) != problem_of(["\ud800"])
+        await executor.execute(after([], "p1"), ["x"], LIMITS)
+        await executor.execute(after(["first", "second"], "p2"), ["x"], LIMITS)
+        await executor.execute(START, ["x"], LIMITS)
+    assert servicer.turns == {("lab/r1", "p1"), ("lab/r1", "p2"), ("lab/r1", "")}
 
 
 @asynccontextmanager
@@ -268,7 +267,7 @@ async def under_load(executor: ExecutorClient) -> AsyncIterator[object]:
         nonlocal done
         while not stop.is_set():
             texts = [f"{worker}-{done}-{i}" for i in range(3)]
-            assert [e.stdout for e in await executor.execute([], texts, LIMITS)] == texts
+            assert [e.stdout for e in await executor.execute(START, texts, LIMITS)] == texts
             done += 1
 
     async def more(calls: int) -> None:

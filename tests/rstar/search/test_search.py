@@ -179,8 +179,8 @@ def test_a_candidate_outside_the_grammar_fails_with_a_reason(
 
 def test_a_program_that_prints_markers_cannot_end_the_trajectory() -> None:
     class Printing(SumExecutor):
-        async def execute(self, steps, candidates, limits):
-            results = await super().execute(steps, candidates, limits)
+        async def execute(self, state, candidates, limits):
+            results = await super().execute(state, candidates, limits)
             return [type(r)(r.status, "<end_of_output><answer>\\boxed{30}<end_of_answer>") for r in results]
 
     record = asyncio.run(solve(PROBLEM, SearchConfig(rollouts=2), policy=DigitPolicy(), executor=Printing(), seed=0))
@@ -191,10 +191,11 @@ def test_a_program_that_prints_markers_cannot_end_the_trajectory() -> None:
 
 def test_a_step_whose_code_fails_may_be_repaired_where_the_settings_allow_it() -> None:
     class Late(SumExecutor):
-        async def execute(self, steps, candidates, limits):
-            results = await super().execute(steps, candidates, limits)
+        async def execute(self, state, candidates, limits):
+            results = await super().execute(state, candidates, limits)
             return [
-                type(r)("exception", "", "SyntaxError: unfinished block") if len(steps) == 1 else r for r in results
+                type(r)("exception", "", "SyntaxError: unfinished block") if len(state.steps) == 1 else r
+                for r in results
             ]
 
     def run(errors: int):

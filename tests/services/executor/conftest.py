@@ -9,6 +9,7 @@ import pytest
 from rstar_executor.server.local_executor import LocalExecutor
 
 from rstar.interfaces import Execution, ExecutionLimits
+from tests.support.states import START
 
 Run = Callable[..., Coroutine[Any, Any, list[Execution]]]
 
@@ -24,6 +25,6 @@ async def executor() -> AsyncIterator[LocalExecutor]:
 @pytest.fixture
 def run(executor: LocalExecutor) -> Run:
     async def run(*programs: str, limits: ExecutionLimits = LIMITS) -> list[Execution]:
-        return await executor.execute([], programs, limits)
+        return await executor.execute(START, programs, limits)
 
     return run

@@ -12,6 +12,7 @@ from rstar_executor.server.local_executor import LocalExecutor
 from rstar.interfaces import Execution
 from rstar.interfaces import ExecutionStatus as S
 from tests.services.executor.conftest import LIMITS
+from tests.support.states import START
 
 
 def counted() -> tuple[float, float]:
@@ -22,7 +23,7 @@ async def counts_after(program: str) -> tuple[float, float]:
     """Run a program with a canary that leaves none out; return how the counts changed."""
     same, different = counted()
     async with LocalExecutor(slots=1, cache_mib=0, canary_every=1) as executor:
-        await executor.execute([], [program], LIMITS)
+        await executor.execute(START, [program], LIMITS)
         await executor._canary.settle()
     return counted()[0] - same, counted()[1] - different
 

@@ -16,6 +16,7 @@ from rstar_executor.server.local_executor import LocalExecutor
 
 from rstar.interfaces import Execution, ExecutionLimits
 from rstar.interfaces import ExecutionStatus as S
+from tests.support.states import after
 
 LIMITS = ExecutionLimits(seconds=1, memory_mib=128)
 Execute = Callable[[Sequence[str], Sequence[str]], list[Execution]]
@@ -56,7 +57,7 @@ def execute() -> Iterator[Execute]:
         executor = LocalExecutor(slots=1, cache_mib=0)
         runner.run(executor.start())
         wardens = executor.warden_pids()
-        yield lambda steps, candidates: runner.run(executor.execute(steps, candidates, LIMITS))
+        yield lambda steps, candidates: runner.run(executor.execute(after(steps), candidates, LIMITS))
         assert executor.warden_pids() == wardens
         runner.run(executor.close())
 

@@ -11,6 +11,7 @@ from rstar.interfaces import ExecutionLimits
 from rstar.interfaces import ExecutionStatus as S
 from tests.services.executor.conftest import LIMITS, Run
 from tests.support.executor.processes import inside
+from tests.support.states import START, after
 
 DAEMON = """
 import os, time
@@ -154,7 +155,7 @@ for name in ('len', 'print', 'isinstance', 'open', 'str', 'type', '__import__'):
 async def test_candidates_share_the_prefix_and_nothing_else(executor: LocalExecutor) -> None:
     steps = ["import random\nxs = [1]\nr = random.random()\n<end_of_step>"]
     candidates = ["xs.append(2)\nprint(xs, r)", "xs.append(3)\nprint(xs, r)", "print(xs, r)"]
-    executions = await executor.execute(steps, candidates, LIMITS)
+    executions = await executor.execute(after(steps), candidates, LIMITS)
     numbers = {execution.stdout.split("] ")[1] for execution in executions}
     assert [execution.stdout.split("] ")[0] for execution in executions] == ["[1, 2", "[1, 3", "[1"]
     assert len(numbers) == 1
@@ -163,9 +164,9 @@ async def test_candidates_share_the_prefix_and_nothing_else(executor: LocalExecu
 async def test_two_executors_give_one_program_one_result() -> None:
     program = "import random\nprint(random.random(), hash('text'), {'a', 'b', 'c'})"
     async with LocalExecutor(slots=1, cache_mib=0) as first, LocalExecutor(slots=1, cache_mib=0) as second:
-        assert (await first.execute([], [program], LIMITS))[0].stdout == (await second.execute([], [program], LIMITS))[
-            0
-        ].stdout
+        assert (await first.execute(START, [program], LIMITS))[0].stdout == (
+            await second.execute(START, [program], LIMITS)
+        )[0].stdout
 
 
 async def test_numpy_and_sympy_run_seeded_in_the_heavy_interpreter(run: Run) -> None:

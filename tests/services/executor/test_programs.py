@@ -13,6 +13,7 @@ from rstar_executor.server.programs import Kind, bounded, codes_of, kind_of
 from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
 from rstar.trajectory import MARKERS, code_of
 from tests.services.executor.conftest import LIMITS
+from tests.support.states import START
 
 TEXTS = st.lists(st.one_of(st.sampled_from(MARKERS), st.text(max_size=8), st.just("\n"))).map("".join)
 MAXIMUM = ExecutionLimits(seconds=60, memory_mib=1000, output_bytes=1000, file_mib=10)
@@ -82,9 +83,9 @@ def test_the_cache_keeps_no_status_that_may_be_the_machines_doing() -> None:
 async def test_a_known_program_is_not_run_again_and_other_limits_make_another_program() -> None:
     program = "import os\nprint(os.getpid())"
     async with LocalExecutor(slots=1) as executor:
-        first = await executor.execute([], [program], LIMITS)
-        assert await executor.execute([], [program, "print(1)"], LIMITS) == [
+        first = await executor.execute(START, [program], LIMITS)
+        assert await executor.execute(START, [program, "print(1)"], LIMITS) == [
             *first,
-            *await executor.execute([], ["print(1)"], LIMITS),
+            *await executor.execute(START, ["print(1)"], LIMITS),
         ]
-        assert await executor.execute([], [program], ExecutionLimits()) != first
+        assert await executor.execute(START, [program], ExecutionLimits()) != first

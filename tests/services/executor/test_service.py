@@ -20,6 +20,7 @@ from rstar.v1 import executor_pb2_grpc
 from tests.services.executor.conftest import LIMITS
 from tests.services.executor.test_slots import ENDLESS, LONG
 from tests.support.executor.processes import alive, inside, running_program
+from tests.support.states import START, after
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ async def stub(executor: LocalExecutor) -> AsyncIterator[executor_pb2_grpc.Execu
 
 
 async def test_the_wire_carries_results_in_order(stub: executor_pb2_grpc.ExecutorServiceAsyncStub) -> None:
-    request = execute_request(["x = 6\n<end_of_step>"], ["print(x * 7)", "x / 0", "print('\ud800')"], LIMITS)
+    request = execute_request(after(["x = 6\n<end_of_step>"]), ["print(x * 7)", "x / 0", "print('\ud800')"], LIMITS)
     good, bad, odd = read_execute_response(await stub.Execute(request))
     assert (good.status, good.stdout, good.reason) == (S.OK, "42\n", "")
     assert (bad.status, bad.reason) == (S.EXCEPTION, "ZeroDivisionError: division by zero (line 2)")
@@ -43,7 +44,10 @@ async def test_the_wire_carries_results_in_order(stub: executor_pb2_grpc.Executo
 
 
 async def test_bad_requests_are_refused_with_a_sentence(stub: executor_pb2_grpc.ExecutorServiceAsyncStub) -> None:
-    for request in (execute_request([], [""] * 1025, LIMITS), execute_request([], [""], ExecutionLimits(seconds=-1))):
+    for request in (
+        execute_request(START, [""] * 1025, LIMITS),
+        execute_request(START, [""], ExecutionLimits(seconds=-1)),
+    ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Execute(request)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -55,13 +59,13 @@ async def test_a_call_that_ends_early_takes_its_program_with_it(
     leave: str, stub: executor_pb2_grpc.ExecutorServiceAsyncStub, executor: LocalExecutor
 ) -> None:
     before = inside(executor)
-    call = stub.Execute(execute_request([], [ENDLESS], LONG), timeout=2 if leave == "deadline" else None)
+    call = stub.Execute(execute_request(START, [ENDLESS], LONG), timeout=2 if leave == "deadline" else None)
     _, program = await running_program(executor, before)
     if leave == "cancel":
         call.cancel()
     with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
         await call
-    reply = await stub.Execute(execute_request([], ["print('next')"], LIMITS))
+    reply = await stub.Execute(execute_request(START, ["print('next')"], LIMITS))
     assert reply.executions[0].stdout == "next\n"
     assert not alive(program)
 
@@ -77,7 +81,7 @@ async def test_the_program_serves_and_a_drain_under_load_loses_no_call(tmp_path:
         async with grpc.aio.insecure_channel(ready.read_text()) as channel:
             stub: executor_pb2_grpc.ExecutorServiceAsyncStub = executor_pb2_grpc.ExecutorServiceStub(channel)
             programs = [f"import time\ntime.sleep(0.02)\nprint({k})" for k in range(60)]
-            calls = [asyncio.ensure_future(stub.Execute(execute_request([], [text], LIMITS))) for text in programs]
+            calls = [asyncio.ensure_future(stub.Execute(execute_request(START, [text], LIMITS))) for text in programs]
             await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
             process.send_signal(signal.SIGTERM)
             replies = await asyncio.gather(*calls)

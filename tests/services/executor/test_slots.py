@@ -18,6 +18,7 @@ from rstar.interfaces import ExecutionLimits
 from rstar.interfaces import ExecutionStatus as S
 from tests.services.executor.conftest import LIMITS, Run
 from tests.support.executor.processes import alive, children, descendants, end_of, entries, inside, running_program
+from tests.support.states import START, after
 
 ENDLESS = "import time\nwhile True: time.sleep(1)"
 LONG = ExecutionLimits(seconds=50)
@@ -82,19 +83,19 @@ async def test_calls_beyond_the_queue_are_refused_and_the_queue_is_served(monkey
     monkeypatch.setattr(slots, "WAITING_PER_SLOT", 3)
     async with LocalExecutor(slots=1, cache_mib=0) as executor:
         before = inside(executor)
-        first = asyncio.create_task(executor.execute([], [ENDLESS], LONG))
+        first = asyncio.create_task(executor.execute(START, [ENDLESS], LONG))
         await running_program(executor, before)
-        waiting = [asyncio.create_task(executor.execute([], [f"print({k})"], LIMITS)) for k in range(3)]
+        waiting = [asyncio.create_task(executor.execute(START, [f"print({k})"], LIMITS)) for k in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match="3 batches wait for 1 slots"):
-            await executor.execute([], ["print('one too many')"], LIMITS)
+            await executor.execute(START, ["print('one too many')"], LIMITS)
         first.cancel()
         assert [(await call)[0].stdout for call in waiting] == ["0\n", "1\n", "2\n"]
 
 
 async def test_tenants_that_wait_take_turns(executor: LocalExecutor) -> None:
     before = inside(executor)
-    first = asyncio.create_task(executor.execute([], [ENDLESS], LONG))
+    first = asyncio.create_task(executor.execute(START, [ENDLESS], LONG))
     await running_program(executor, before)
     order: list[str] = []
 
@@ -102,7 +103,7 @@ async def test_tenants_that_wait_take_turns(executor: LocalExecutor) -> None:
         async def started() -> None:
             order.append(f"{tenant}{number}")
 
-        await executor.execute([], [f"print({number})"], LIMITS, tenant=tenant, started=started)
+        await executor.execute(START, [f"print({number})"], LIMITS, tenant=tenant, started=started)
 
     calls = [asyncio.create_task(call("a", number)) for number in range(4)]
     await asyncio.sleep(0)
@@ -119,7 +120,7 @@ async def test_closing_ends_every_process_and_removes_every_directory(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     async with LocalExecutor(slots=2, cache_mib=0) as executor:
         before = inside(executor)
-        call = asyncio.create_task(executor.execute([], [ENDLESS], LONG))
+        call = asyncio.create_task(executor.execute(START, [ENDLESS], LONG))
         await running_program(executor, before)
         pids = inside(executor)
         assert len(entries(tmp_path)) == 2
@@ -142,7 +143,7 @@ async def test_a_warden_whose_service_vanished_ends_with_its_program() -> None:
 
 async def test_many_calls_at_once_each_get_their_own_results() -> None:
     async with LocalExecutor(slots=2, cache_mib=0) as executor:
-        calls = [executor.execute([f"x = {k}\n"], ["print(x)", "print(-x)", "1 / 0"], LIMITS) for k in range(40)]
+        calls = [executor.execute(after([f"x = {k}\n"]), ["print(x)", "print(-x)", "1 / 0"], LIMITS) for k in range(40)]
         for k, executions in enumerate(await asyncio.gather(*calls)):
             assert [execution.stdout for execution in executions] == [f"{k}\n", f"{-k}\n", ""]
 
@@ -151,7 +152,7 @@ async def test_whichever_interpreter_dies_while_it_waits_the_next_program_runs(
     executor: LocalExecutor, run: Run
 ) -> None:
     for victim in range(6):
-        await executor.execute(["x = 1\n"], [f"print(x + {victim})"], LIMITS)
+        await executor.execute(after(["x = 1\n"]), [f"print(x + {victim})"], LIMITS)
         (outside,) = executor.warden_pids()
         waiting = [pid for warden in children(outside) for pid in children(warden)]
         os.kill(waiting[victim % len(waiting)], signal.SIGKILL)

@@ -8,6 +8,7 @@ from rstar_executor.server.local_executor import LocalExecutor
 from rstar.interfaces import ExecutionLimits
 from rstar.interfaces import ExecutionStatus as S
 from tests.services.executor.conftest import Run
+from tests.support.states import after
 
 LIMITS = ExecutionLimits(seconds=1)
 PLAIN = ["import random\nprint(random.random())", "import numpy\nprint(numpy.pi)"]
@@ -36,16 +37,16 @@ async def test_an_interpreter_that_says_the_number_of_another_costs_no_other_pro
     wardens = executor.warden_pids()
     pose = POSE.format(said=said)
     for steps in ([pose], [pose, "x = 1\n"], [pose, "x = 1\n", "y = 2\n"]):
-        attack = await executor.execute(steps, ["print('a')", "print('b')"], LIMITS)
+        attack = await executor.execute(after(steps), ["print('a')", "print('b')"], LIMITS)
         assert S.INTERNAL not in {execution.status for execution in attack}
-        after = await run(*PLAIN)
-        assert [(e.status, e.stdout) for e in after] == [(e.status, e.stdout) for e in before]
+        following = await run(*PLAIN)
+        assert [(e.status, e.stdout) for e in following] == [(e.status, e.stdout) for e in before]
     assert executor.warden_pids() == wardens
 
 
 async def test_what_rests_of_one_program_is_out_of_reach_for_another(executor: LocalExecutor, run: Run) -> None:
     secret = ["secret = 'hunter2'\n"]
-    assert (await executor.execute(secret, ["print(secret)"], LIMITS))[0].stdout == "hunter2\n"
+    assert (await executor.execute(after(secret), ["print(secret)"], LIMITS))[0].stdout == "hunter2\n"
     hunt = """
 import gc, os
 for pid in range(1, 64):
@@ -57,4 +58,4 @@ print('secret' in globals(), any(isinstance(x, dict) and x.get('secret') == 'hun
 """
     (hunted,) = await run(hunt)
     assert hunted.stdout == "False False\n"
-    assert (await executor.execute(secret, ["print(secret)"], LIMITS))[0].stdout == "hunter2\n"
+    assert (await executor.execute(after(secret), ["print(secret)"], LIMITS))[0].stdout == "hunter2\n"

@@ -18,6 +18,7 @@ from rstar.interfaces import Execution
 from rstar.interfaces import ExecutionStatus as S
 from tests.services.executor.conftest import LIMITS
 from tests.support.executor.processes import inside
+from tests.support.states import START, after
 
 QUICK = replace(LIMITS, seconds=2, output_bytes=2000, file_mib=1)
 
@@ -86,7 +87,7 @@ async def along(executor: LocalExecutor, path: Sequence[str], others: Sequence[s
     """Walk a path as a search does: at each node, the next step and its siblings."""
     seen = []
     for depth, step in enumerate(path):
-        executions = await executor.execute(path[:depth], [step, *others, step], QUICK)
+        executions = await executor.execute(after(path[:depth]), [step, *others, step], QUICK)
         seen += [essence(execution) for execution in executions]
     return seen
 
@@ -115,16 +116,18 @@ async def test_a_path_is_not_run_again(both: tuple[LocalExecutor, LocalExecutor]
     """A snapshot's process lives on: what it has in memory, a fork still has, and no step runs twice."""
     resuming, repeating = both
     steps = ["import random\nmark = id(random)\nspent = sum(range(3_000_000))", "spent += sum(range(3_000_000))"]
-    await resuming.execute(steps[:1], steps[1:], LIMITS)
-    (quick,) = await resuming.execute(steps, ["print(spent)"], LIMITS)
-    (slow,) = await repeating.execute(steps, ["print(spent)"], LIMITS)
+    await resuming.execute(after(steps[:1]), steps[1:], LIMITS)
+    (quick,) = await resuming.execute(after(steps), ["print(spent)"], LIMITS)
+    (slow,) = await repeating.execute(after(steps), ["print(spent)"], LIMITS)
     assert quick.stdout == slow.stdout
     assert quick.milliseconds < slow.milliseconds / 3
 
 
 async def test_siblings_from_one_parent_do_not_see_each_other(both: tuple[LocalExecutor, LocalExecutor]) -> None:
     resuming, _ = both
-    executions = await resuming.execute(["xs = [0]"], [f"xs.append({k})\nprint(xs)" for k in range(1, 6)], LIMITS)
+    executions = await resuming.execute(
+        after(["xs = [0]"]), [f"xs.append({k})\nprint(xs)" for k in range(1, 6)], LIMITS
+    )
     assert [execution.stdout for execution in executions] == [f"[0, {k}]\n" for k in range(1, 6)]
 
 
@@ -132,35 +135,35 @@ async def test_a_path_shares_its_seconds_and_its_output(both: tuple[LocalExecuto
     limits = replace(LIMITS, seconds=1.2, output_bytes=100)
     doze = "import select\nselect.select([], [], [], 0.8)"
     for executor in both:
-        (first,) = await executor.execute([], ["print('x' * 60)"], limits)
-        (second,) = await executor.execute(["print('x' * 60)"], ["print('y' * 60)"], limits)
+        (first,) = await executor.execute(START, ["print('x' * 60)"], limits)
+        (second,) = await executor.execute(after(["print('x' * 60)"]), ["print('y' * 60)"], limits)
         assert (first.status, second.status) == (S.OK, S.OUTPUT_LIMIT)
         assert second.stdout == "x" * 60 + "\n" + "y" * 39
-        (once,) = await executor.execute([], [doze], limits)
-        (twice,) = await executor.execute([doze], [doze], limits)
+        (once,) = await executor.execute(START, [doze], limits)
+        (twice,) = await executor.execute(after([doze]), [doze], limits)
         assert (once.status, twice.status) == (S.OK, S.TIMEOUT)
 
 
 async def test_the_memory_of_snapshots_is_bounded_and_the_oldest_go_first() -> None:
     async with LocalExecutor(slots=1, cache_mib=0, snapshot_mib=16) as executor:
         for k in range(40):
-            (execution,) = await executor.execute([f"k = {k}"], ["print(k)"], LIMITS)
+            (execution,) = await executor.execute(after([f"k = {k}"]), ["print(k)"], LIMITS)
             assert execution.stdout == f"{k}\n"
         # The warden and its roots, a newborn, those that rest, those that were told to go and have not gone yet.
         assert len(inside(executor)) < 4 + 1 + 12 + 8
-        (execution,) = await executor.execute(["k = 0"], ["print(k)"], LIMITS)
+        (execution,) = await executor.execute(after(["k = 0"]), ["print(k)"], LIMITS)
         assert execution.stdout == "0\n"
 
 
 async def test_a_snapshot_that_is_lost_costs_nothing(both: tuple[LocalExecutor, LocalExecutor]) -> None:
     resuming, _ = both
-    await resuming.execute(["x = 1"], ["x += 1\nprint(x)"], LIMITS)
+    await resuming.execute(after(["x = 1"]), ["x += 1\nprint(x)"], LIMITS)
     # What rests after "x = 1" is killed by its own offspring; a fork of the root is out of its reach.
     killer = "import os, signal\ntry:\n    os.kill(-1, signal.SIGKILL)\nexcept OSError: pass\nprint('done')"
-    (attack,) = await resuming.execute(["x = 1"], [killer], LIMITS)
+    (attack,) = await resuming.execute(after(["x = 1"]), [killer], LIMITS)
     assert attack.stdout == "done\n"
-    (after,) = await resuming.execute(["x = 1"], ["print(x + 1)"], LIMITS)
-    assert (after.status, after.stdout) == (S.OK, "2\n")
+    (following,) = await resuming.execute(after(["x = 1"]), ["print(x + 1)"], LIMITS)
+    assert (following.status, following.stdout) == (S.OK, "2\n")
 
 
 ANY = Limits(1, 1, 1, 1)

@@ -8,6 +8,7 @@ import pytest
 
 from rstar.interfaces import ExecutionStatus as S
 from tests.services.executor.conftest import LIMITS, Run
+from tests.support.states import after
 
 BRIEF = replace(LIMITS, seconds=0.5)
 
@@ -155,8 +156,8 @@ async def test_steps_and_candidates_make_the_programs(executor: object) -> None:
     assert isinstance(executor, LocalExecutor)
     steps = ["<code>\n# Step 1: say\nx = 20\n<end_of_step>", "# Step 2: more\nx += 1\n<end_of_step>"]
     candidates = ["print(x + 1)\n<end_of_step>", "print(x * 2)<end_of_code>", "print('<output>')", ""]
-    executions = await executor.execute(steps, candidates, LIMITS)
+    executions = await executor.execute(after(steps), candidates, LIMITS)
     assert [execution.status for execution in executions[:2]] == [S.OK, S.OK]
     assert [execution.stdout for execution in executions[:2]] == ["22\n", "42\n"]
     assert executions[3].status == S.OK
-    assert await executor.execute(steps, [], LIMITS) == []
+    assert await executor.execute(after(steps), [], LIMITS) == []

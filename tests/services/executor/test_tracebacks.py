@@ -15,6 +15,7 @@ from rstar_executor.server.local_executor import LocalExecutor
 
 from rstar.interfaces import ExecutionStatus as S
 from tests.services.executor.conftest import LIMITS
+from tests.support.states import START, after
 
 FAILING = {
     "nested": "def f(n):\n    return 1 / n\n\nprint('before')\nf(0)\n",
@@ -37,15 +38,15 @@ async def test_a_traceback_is_what_python_prints(executor: LocalExecutor, progra
 
 async def test_the_lines_of_all_steps_are_shown(executor: LocalExecutor) -> None:
     steps = ["def f(n):\n    return 1 / n\n", "x = 0\n"]
-    (execution,) = await executor.execute(steps, ["f(x)\n"], LIMITS, tracebacks=True)
+    (execution,) = await executor.execute(after(steps), ["f(x)\n"], LIMITS, tracebacks=True)
     assert "line 4, in <module>\n    f(x)\n" in execution.traceback
     assert "line 2, in f\n    return 1 / n\n" in execution.traceback
 
 
 async def test_only_who_asks_gets_one(executor: LocalExecutor) -> None:
-    (execution,) = await executor.execute([], ["1 / 0\n"], LIMITS)
+    (execution,) = await executor.execute(START, ["1 / 0\n"], LIMITS)
     assert (execution.reason, execution.traceback) == ("ZeroDivisionError: division by zero (line 1)", "")
-    (asked,) = await executor.execute([], ["1 / 0\n"], LIMITS, tracebacks=True)
+    (asked,) = await executor.execute(START, ["1 / 0\n"], LIMITS, tracebacks=True)
     assert (asked.reason, asked.traceback != "") == (execution.reason, True)
 
 

@@ -25,6 +25,7 @@ from rstar_executor.server.local_executor import LocalExecutor
 from rstar.interfaces import ExecutionLimits, ExecutionStatus
 from rstar.rpc.transport import MAX_MESSAGE_BYTES
 from rstar.v1 import executor_pb2
+from tests.support.states import START
 
 METHOD = "/rstar.v1.ExecutorService/Execute"
 CALL_SECONDS = 60.0
@@ -176,5 +177,5 @@ def test_a_huge_message_is_answered_or_refused(call: Call, size: int) -> None:
 @given(programs=st.lists(TEXTS, min_size=1, max_size=50))
 async def test_any_text_has_a_status_without_a_wire(programs: list[str]) -> None:
     async with LocalExecutor(slots=1, cache_mib=0) as executor:
-        executions = await executor.execute([], programs, ExecutionLimits(seconds=5, memory_mib=256))
+        executions = await executor.execute(START, programs, ExecutionLimits(seconds=5, memory_mib=256))
     assert ExecutionStatus.INTERNAL not in {execution.status for execution in executions}

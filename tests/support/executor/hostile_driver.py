@@ -20,6 +20,7 @@ from rstar_executor.server.local_executor import LocalExecutor
 from rstar.interfaces import ExecutionLimits
 from tests.support.executor.canary import HEAVY, LIGHT
 from tests.support.executor.hostile import HostileProgram, programs
+from tests.support.states import START
 
 LIMITS = ExecutionLimits(seconds=30, memory_mib=512)
 _HEAVY = re.compile(r"^(import|from) (numpy|sympy)", re.MULTILINE)
@@ -27,13 +28,13 @@ _HEAVY = re.compile(r"^(import|from) (numpy|sympy)", re.MULTILINE)
 
 async def canary(executor: LocalExecutor, *, heavy: bool) -> list[str]:
     """Return what the canaries make of ``executor``."""
-    executions = await executor.execute([], [LIGHT, HEAVY] if heavy else [LIGHT], LIMITS)
+    executions = await executor.execute(START, [LIGHT, HEAVY] if heavy else [LIGHT], LIMITS)
     return [f"{execution.status} {execution.reason}\n{execution.stdout}" for execution in executions]
 
 
 async def attack(executor: LocalExecutor, program: HostileProgram, fresh: list[str]) -> dict[str, Any]:
     """Run ``program`` and the canaries after it; return what came of both."""
-    (execution,) = await executor.execute([], [program.text], program.limits)
+    (execution,) = await executor.execute(START, [program.text], program.limits)
     heavy = _HEAVY.search(program.text) is not None
     after = await canary(executor, heavy=heavy)
     changed = [(was, now) for was, now in zip(fresh, after, strict=False) if was != now]

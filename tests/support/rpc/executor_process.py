@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import grpc
 
-from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
+from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus, State
 from rstar.rpc.call_failures import STARTED
 from rstar.rpc.serving import serve
 from rstar.v1 import executor_pb2_grpc
@@ -21,9 +21,7 @@ POISON = "poison"
 class Model:
     """Prints the program; ``poison`` ends the process as an out-of-memory kill would."""
 
-    async def execute(
-        self, steps: Sequence[str], candidates: Sequence[str], limits: ExecutionLimits
-    ) -> list[Execution]:
+    async def execute(self, state: State, candidates: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
         """Run the programs one after another."""
         for candidate in candidates:
             if candidate == POISON:

@@ -141,13 +141,13 @@ class ScriptedExecutor(executor_pb2_grpc.ExecutorServiceServicer):
         self.turns: set[tuple[str, str]] = set()
 
     async def Execute(self, request: executor_pb2.ExecuteRequest, context: Context) -> executor_pb2.ExecuteResponse:  # noqa: N802
-        steps, candidates, limits = codec.read_execute_request(request)
+        state, candidates, limits = codec.read_execute_request(request)
         async with self.calls.count():
             self.programs += candidates
-            self.turns.add((request.tenant, request.problem))
+            self.turns.add((request.tenant, state.problem_id))
             await self.before(context)
         if self.model is not None:
-            return codec.execute_response(await self.model.execute(steps, candidates, limits))
+            return codec.execute_response(await self.model.execute(state, candidates, limits))
         return codec.execute_response(
             Execution(ExecutionStatus.INTERNAL, reason="scripted")
             if candidate in self.broken

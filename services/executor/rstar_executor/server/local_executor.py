@@ -1,7 +1,7 @@
 """The executor as an object: ``rstar.interfaces.Executor`` over a pool of wardens on this machine.
 
     async with LocalExecutor(slots=2) as executor:
-        results = await executor.execute(steps, candidates, ExecutionLimits())
+        results = await executor.execute(state, candidates, ExecutionLimits())
 
 Notebooks and tests use it as it is; the service puts a wire in front of it. The module refuses to know the wire.
 """
@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, Self
 
-from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
+from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus, State
 from rstar_executor import sandbox
 from rstar_executor.sandbox import Layer
 from rstar_executor.server import metrics
@@ -81,23 +81,23 @@ class LocalExecutor:
 
     async def execute(
         self,
-        steps: Sequence[str],
+        state: State,
         candidates: Sequence[str],
         limits: ExecutionLimits,
         *,
         tenant: str = "",
-        problem: str = "",
         started: Started | None = None,
         tracebacks: bool = False,
     ) -> list[Execution]:
-        """Run ``code_of(steps + [candidate])`` for each candidate; programs never see each other.
+        """Run ``code_of(state.steps + (candidate,))`` for each candidate; programs never see each other.
 
         Where calls wait, tenants take turns, and within a tenant its problems. ``started`` is called when the first
         programs of the call have a slot; never, where all are known already. With ``tracebacks``, every program runs from
         its start and how it failed is told at length.
         Raises ``ValueError`` for what no server could run and ``OverloadedError`` when too many calls wait.
         """
-        return await self._run(*codes_of(steps, candidates), limits, tenant, problem, started, tracebacks)
+        codes, own = codes_of(state.steps, candidates)
+        return await self._run(codes, own, limits, tenant, state.problem_id, started, tracebacks)
 
     async def run(
         self, programs: Sequence[str], limits: ExecutionLimits, *, tracebacks: bool = False

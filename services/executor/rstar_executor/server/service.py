@@ -45,13 +45,12 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
 
         with metrics.CALL_SECONDS.time():
             try:
-                steps, candidates, limits = read_execute_request(request)
+                state, candidates, limits = read_execute_request(request)
                 executions = await self._executor.execute(
-                    steps,
+                    state,
                     candidates,
                     limits,
                     tenant=request.tenant,
-                    problem=request.problem,
                     started=started,
                     tracebacks=request.tracebacks,
                 )
