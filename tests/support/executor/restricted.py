@@ -71,8 +71,9 @@ def enter(setting: str) -> None:
 
 
 def _needed() -> list[str]:
-    paths = {sys.base_prefix, sys.prefix, str(ROOT)}
-    return sorted(str(Path(path).resolve()) for path in paths)
+    """Return the folders that the command reads, none inside another."""
+    paths = {Path(path).resolve() for path in (sys.base_prefix, sys.prefix, ROOT)}
+    return sorted(str(path) for path in paths if not paths.intersection(path.parents))
 
 
 def _closed(paths: list[str]) -> dict[str, list[str]]:
@@ -92,19 +93,21 @@ def _open_folders() -> None:
         return
     _checked(_LIBC.unshare(_NEW_MOUNTS))
     _mount("none", "/", None, _RECURSIVE | _PRIVATE)
-    with tempfile.TemporaryDirectory() as aside:
-        for folder, paths in closed.items():
-            kept = {path: f"{aside}/{number}" for number, path in enumerate(paths)}
-            for path, place in kept.items():
-                Path(place).mkdir()
-                _mount(path, place, None, _BIND | _RECURSIVE)
-            _mount("none", folder, "tmpfs", 0)
-            Path(folder).chmod(0o755)
-            for path, place in kept.items():
-                Path(path).mkdir(parents=True)
-                _mount(place, path, None, _BIND | _RECURSIVE)
-                _checked(_LIBC.umount2(place.encode(), 2))
-                Path(place).rmdir()
+    # No TemporaryDirectory: where a mount fails, its clean-up would empty the real folders that are mounted inside.
+    aside = Path(tempfile.mkdtemp())
+    for folder, paths in closed.items():
+        kept = {path: aside / str(number) for number, path in enumerate(paths)}
+        for path, place in kept.items():
+            place.mkdir()
+            _mount(path, str(place), None, _BIND | _RECURSIVE)
+        _mount("none", folder, "tmpfs", 0)
+        Path(folder).chmod(0o755)
+        for path, place in kept.items():
+            Path(path).mkdir(parents=True)
+            _mount(str(place), path, None, _BIND | _RECURSIVE)
+            _checked(_LIBC.umount2(bytes(place), 2))
+            place.rmdir()
+    aside.rmdir()
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
