@@ -71,9 +71,9 @@ _WORDS: Final = {int: "integer", float: "number", str: "text", bool: "true or fa
 _MUTABLE_KEYS: Final = ", ".join(f"`{name}`" for name in EvolutionRoundSpec.model_fields if name in MUTABLE)
 _HEADER: Final = f"""# Every key of an EvolutionRound
 
-Generated from the models in [`rstar/rounds/spec.py`](../rstar/rounds/spec.py), the two that it is put together from
-([`services_spec.py`](../rstar/rounds/services_spec.py), [`cluster_spec.py`](../rstar/rounds/cluster_spec.py)) and
-[`rstar/config.py`](../rstar/config.py) by `python -m rstar.rounds.reference`; a test keeps it current.
+Generated from the models in [`rstar/rounds/spec.py`](../rstar/rounds/spec.py),
+[`rstar/rounds/cluster_spec.py`](../rstar/rounds/cluster_spec.py) and [`rstar/config.py`](../rstar/config.py) by
+`python -m rstar.rounds.reference`; a test keeps it current.
 
 A file holds one or many documents with `apiVersion: {API_VERSION}`, `kind: {KIND}`, `metadata` and `spec`. Unknown keys are
 refused. What is left out has the default below. On a cluster only {_MUTABLE_KEYS} may change after creation.
