@@ -9,6 +9,8 @@ OUT ?= out/game24
 QUICK ?=
 # More options for pytest, such as PYTEST='-k crd -x'.
 PYTEST ?=
+# Processes that run tests side by side; each takes whole files, the longest first.
+WORKERS ?= 2
 
 .PHONY: help
 help:  ## Show the targets
@@ -31,7 +33,7 @@ demo: setup  ## Four rounds of self-evolution on the Game of 24 (QUICK=1: two sh
 
 .PHONY: test
 test: setup  ## All tests that need no cluster
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 .PHONY: testbed
 testbed: setup  ## Build the control plane's programs (once: about ten minutes; needs Go)
