@@ -12,7 +12,8 @@ import json
 from dataclasses import asdict
 from typing import Any, Final
 
-from rstar.rounds.observed import ManifestRef, ModelRef, ServiceKind, ServiceRef, Stage
+from rstar.rounds.observed import ModelRef, ServiceKind, ServiceRef, Stage
+from rstar.rounds.programs import SERVICE_PROGRAMS
 
 GROUP: Final = "rstar.dev"
 VERSION: Final = "v1alpha1"
@@ -32,12 +33,6 @@ SERVICE_REF: Final = f"{GROUP}/service"
 JOB_NAME: Final = "training.kubeflow.org/job-name"
 """Label that the training operator puts on the pods of a PyTorchJob."""
 
-GRPC_PORTS: Final = {
-    ServiceKind.POLICY: 50_051,
-    ServiceKind.PPM: 50_052,
-    ServiceKind.EXECUTOR: 50_053,
-    ServiceKind.SEARCH: 50_054,
-}
 METRICS_PORT: Final = 9_090
 
 EXECUTOR_SERVICE: Final = "rstar-executor"
@@ -76,7 +71,7 @@ def service_name(round_name: str, ref: ServiceRef) -> str:
 
 def service_target(name: str, namespace: str, kind: ServiceKind) -> str:
     """Return the gRPC target of a headless Service: every pod behind it is a server of its own."""
-    return f"dns:///{name}.{namespace}.svc:{GRPC_PORTS[kind]}"
+    return f"dns:///{name}.{namespace}.svc:{SERVICE_PROGRAMS[kind].port}"
 
 
 def encode_service(ref: ServiceRef) -> str:
@@ -102,8 +97,3 @@ def _service(data: dict[str, Any]) -> ServiceRef:
         slots=data["slots"],
         upstream=tuple(_service(item) for item in data["upstream"]),
     )
-
-
-def manifest_argument(name: str, ref: ManifestRef) -> str:
-    """Return ``NAME=KEY@DIGEST``, as stage programs take an input."""
-    return f"{name}={ref.key}@{ref.digest}"

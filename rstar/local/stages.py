@@ -23,7 +23,6 @@ from rstar.local.journal import Entry, Journal, fingerprint
 from rstar.local.log_files import attempt_log
 from rstar.local.log_tail import last_word
 from rstar.rounds.observed import (
-    BAD_INPUT,
     STAGES,
     Attempt,
     AttemptState,
@@ -37,6 +36,7 @@ from rstar.rounds.observed import (
     StartStage,
 )
 from rstar.rounds.plan import stage_inputs
+from rstar.rounds.programs import json_object, read_result
 from rstar.rounds.spec import EvolutionRound
 from rstar.store.store import Store
 
@@ -122,19 +122,22 @@ class Stages:
         return attempt_log(self.journal.folder, attempt.stage, attempt.number)
 
     def _finish(self, attempt: Attempt, code: int) -> None:
-        result = _read_object(_files(self.journal, attempt).result)
-        output = _output(result, self._store)
+        result = read_result(code, _read(_files(self.journal, attempt).result))
+        output = _stored(result.output, self._store)
         state, reason = AttemptState.FAILED, ""
-        if code == 0 and output is not None:
+        if output is not None:
             state = AttemptState.SUCCEEDED
         elif code == 0:
-            reason, output = "it ended well but its result names no manifest in the store", None
+            reason = "it ended well but its result names no manifest in the store"
         else:
-            # A launcher (torchrun) hides the exit code of the program it runs: the result file still tells.
-            code = BAD_INPUT if result.get("exit_code") == BAD_INPUT else code
-            reason, output = str(result.get("error") or last_word(self.log(attempt)) or f"exit code {code}"), None
+            reason = result.error or last_word(self.log(attempt)) or f"exit code {code}"
         self.journal.change(
-            attempt, state=state, exit_code=code, reason=reason, output=output, finished_at=datetime.now(UTC)
+            attempt,
+            state=state,
+            exit_code=result.exit_code,
+            reason=reason,
+            output=output,
+            finished_at=datetime.now(UTC),
         )
         del self._children[attempt.stage, attempt.number]
 
@@ -145,7 +148,7 @@ class Stages:
 def read_progress(journal: Journal) -> dict[str, Any]:
     """Return what the live attempt of a round last reported; {} when there is none."""
     live = next((a for a in journal.attempts if a.live), None)
-    return _read_object(_files(journal, live).progress) if live else {}
+    return json_object(_read(_files(journal, live).progress)) if live else {}
 
 
 def _files(journal: Journal, attempt: Attempt) -> StageFiles:
@@ -176,20 +179,17 @@ def _manifest(store: Store, ref: ManifestRef) -> bytes | None:
     return data if hashlib.sha256(data).hexdigest() == ref.digest else None
 
 
-def _output(result: dict[str, Any], store: Store) -> StageOutput | None:
-    key, digest = result.get("manifest"), result.get("digest")
-    if not isinstance(key, str) or not isinstance(digest, str):
+def _stored(output: StageOutput | None, store: Store) -> StageOutput | None:
+    """Return the output with all metrics of its manifest (a result file is short), or None when the store lacks it."""
+    data = _manifest(store, output.manifest) if output is not None else None
+    if output is None or data is None:
         return None
-    ref = ManifestRef(key, digest)
-    data = _manifest(store, ref)
-    # The result file is short by contract; the manifest has all metrics.
-    return None if data is None else StageOutput(ref, json.loads(data).get("metrics", {}))
+    return replace(output, metrics=json.loads(data).get("metrics", {}))
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in ``path``; {} when there is none (yet)."""
+def _read(path: Path) -> bytes:
+    """Return the content of a file; b"" when there is none (yet)."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -18,8 +18,9 @@ import yaml
 from rstar_operator.configuration import load_configuration
 from rstar_testbed.modules import OPENAPI_VERSIONS
 
-from rstar.cluster.names import COMPONENT, EXECUTOR_SERVICE, GRPC_PORTS, METRICS_PORT, PART_OF, service_target
+from rstar.cluster.names import COMPONENT, EXECUTOR_SERVICE, METRICS_PORT, PART_OF, service_target
 from rstar.rounds.observed import ServiceKind
+from rstar.rounds.programs import SERVICE_PROGRAMS
 from rstar.rpc.endpoints import LOOK_UP_SECONDS
 from rstar.rpc.serving import NOTICE_SECONDS
 from tests.support.cluster.rendering import (
@@ -143,17 +144,17 @@ def test_the_policies_are_where_the_pods_are() -> None:
 
 def test_services_are_named_and_reached_as_the_platform_expects() -> None:
     documents = rendered(values_named("gpu"))
-    for kind, port in GRPC_PORTS.items():
+    for kind, program in SERVICE_PROGRAMS.items():
         service = one(documents, "Service", f"rstar-{kind}")
         assert service["spec"]["clusterIP"] == "None"
         assert {item["name"]: item["port"] for item in service["spec"]["ports"]} == {
-            "grpc": port,
+            "grpc": program.port,
             "metrics": METRICS_PORT,
         }
         pod = one(documents, "Deployment", f"rstar-{kind}")["spec"]["template"]
         assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
         assert {item["name"]: item["containerPort"] for item in pod["spec"]["containers"][0]["ports"]} == {
-            "grpc": port,
+            "grpc": program.port,
             "metrics": METRICS_PORT,
         }
     assert one(documents, "Service", EXECUTOR_SERVICE)

@@ -1,7 +1,7 @@
-"""One attempt of a stage as the pods it needs: the stage's program, its inputs, and where it reports.
+"""The pods of one attempt: the stage's program, its inputs, and where it reports progress.
 
-What the program reads of the round travels with the pod, as an annotation that is mounted as a file: no second
-object that could be missing or another version. The module refuses to know which API runs the pods (see ``backend``).
+The program reads the round from an annotation of its pod that is mounted as a file. A second object could be missing or
+have another version. Which API runs the pods is the business of ``backend``.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rstar.cluster.api import Json
-from rstar.cluster.names import ATTEMPT, PROGRESS_KEY, STAGE, attempt_labels, attempt_name, manifest_argument
+from rstar.cluster.names import ATTEMPT, PROGRESS_KEY, STAGE, attempt_labels, attempt_name
 from rstar.rounds.observed import Stage, StartStage
-from rstar.rounds.spec import EvolutionRound, TrainingSpec
+from rstar.rounds.programs import StagePlace, stage_arguments, training_settings
+from rstar.rounds.spec import EvolutionRound
 from rstar_operator.children.deployment import upstream_target
 from rstar_operator.children.identity import Owner, metadata, reference
-from rstar_operator.children.pod import CACHE, Program, pod_spec
+from rstar_operator.children.pod import CACHE, ContainerSpec, pod_spec
 from rstar_operator.configuration import Configuration
 
 ROUND_ANNOTATION: Final = "rstar.dev/evolution-round"
 ROUND_FOLDER: Final = "/etc/rstar"
 CONTAINER: Final = "pytorch"
-"""The training operator finds the container of a PyTorchJob by this name."""
+"""The training operator requires this name of a PyTorchJob's container."""
 
 GRACE_SECONDS: Final = 180
 """After SIGTERM a stage finishes its shards (20 s) or saves a training checkpoint."""
@@ -30,7 +31,7 @@ GRACE_SECONDS: Final = 180
 
 @dataclass(frozen=True, slots=True)
 class AttemptPods:
-    """The pods of an attempt. ``processes``: per node, under torchrun; None: a plain program."""
+    """The pods of an attempt. ``processes``: per node, under torchrun; None: one process without torchrun."""
 
     name: str
     labels: dict[str, str]
@@ -40,29 +41,39 @@ class AttemptPods:
 
 
 def attempt_pods(owner: Owner, configuration: Configuration, start: StartStage) -> AttemptPods:
-    """Return what runs the attempt."""
-    training = _training(owner.round, start.stage)
+    """Return the pods of the attempt."""
+    training = training_settings(owner.round.spec, start.stage)
     nodes = training.nodes if training else 1
+    processes = training.processes_per_node if training else None
     name = attempt_name(owner.name, start.stage, start.attempt)
     own = attempt_labels(owner.name, start.stage, start.attempt)
-    program = Program(
-        container=CONTAINER,
+    search = (upstream_target(owner, configuration, start.search),) if start.search is not None else ()
+    place = StagePlace(
+        round=f"{ROUND_FOLDER}/round.yaml",
+        store="$(RSTAR_STORE)",
+        result="/dev/termination-log",
+        progress=f"configmap:{name}",
+        cache=CACHE,
+        search=search,
+    )
+    container = ContainerSpec(
+        name=CONTAINER,
         image=configuration.images.jobs,
-        command=[*_launcher(training), _module(start.stage), *_options(owner, configuration, start, name)],
+        command=["python", *stage_arguments(start, place, processes=processes, nodes=nodes)],
         resources=getattr(owner.round.spec.cluster.resources, start.stage.replace("-", "_")),
         grace=GRACE_SECONDS,
         storage=True,
         extra={},
-        processes=training.processes_per_node if training else 1,
+        processes=processes or 1,
     )
-    spec = pod_spec(owner, configuration, program)
+    spec = pod_spec(owner, configuration, container)
     spec["serviceAccountName"] = configuration.stage_service_account
-    # The stage reports its progress to a ConfigMap: the one thing it may do with its token.
+    # With its token the stage may only report its progress to a ConfigMap.
     spec["automountServiceAccountToken"] = True
     spec["containers"][0]["volumeMounts"].append({"name": "round", "mountPath": ROUND_FOLDER, "readOnly": True})
     spec["volumes"].append(_round_volume())
     if training is not None:
-        # Processes of one node exchange gradients here; a container engine gives it 64 MiB, whatever the model.
+        # Processes of one node exchange gradients in it; the default is 64 MiB, whatever the model.
         spec["containers"][0]["volumeMounts"].append({"name": "shm", "mountPath": "/dev/shm"})
         spec["volumes"].append({"name": "shm", "emptyDir": {"medium": "Memory"}})
     annotations = {ROUND_ANNOTATION: round_text(owner.round)}
@@ -70,13 +81,13 @@ def attempt_pods(owner: Owner, configuration: Configuration, start: StartStage) 
         name=name,
         labels=own,
         nodes=nodes,
-        processes=training.processes_per_node if training else None,
+        processes=processes,
         template={"metadata": {"labels": own, "annotations": annotations}, "spec": spec},
     )
 
 
 def progress_map(owner: Owner, job: Json) -> Json:
-    """Return the ConfigMap that an attempt reports its progress to. It goes when the job of the attempt goes."""
+    """Return the ConfigMap that an attempt reports its progress to. It is deleted with the job of the attempt."""
     head = job["metadata"]
     own = attempt_labels(owner.name, Stage(head["labels"][STAGE]), int(head["labels"][ATTEMPT]))
     found = metadata(owner, head["name"], own)
@@ -85,41 +96,13 @@ def progress_map(owner: Owner, job: Json) -> Json:
 
 
 def round_text(item: EvolutionRound) -> str:
-    """Return the round as the stage program reads it: what the result depends on, and how it is run."""
+    """Return the round as JSON for the stage program."""
     plain = item.model_dump(mode="json", by_alias=True, exclude_none=True)
     plain["metadata"] = {"name": item.name}
     return json.dumps(plain, sort_keys=True, separators=(",", ":"))
-
-
-def _module(stage: Stage) -> str:
-    return f"rstar_jobs.{stage.replace('-', '_')}"
-
-
-def _launcher(training: TrainingSpec | None) -> list[str]:
-    if training is None:
-        return ["python", "-m"]
-    torchrun = ["python", "-m", "torch.distributed.run"]
-    if training.nodes == 1:
-        return [*torchrun, "--standalone", "--nproc-per-node", str(training.processes_per_node), "-m"]
-    # The training operator's environment (PET_*) says how the nodes find each other.
-    return [*torchrun, "-m"]
-
-
-def _options(owner: Owner, configuration: Configuration, start: StartStage, name: str) -> list[str]:
-    options = ["--round", f"{ROUND_FOLDER}/round.yaml", "--store", "$(RSTAR_STORE)", "--cache", CACHE]
-    for input_name, ref in start.inputs:
-        options += ["--input", manifest_argument(input_name, ref)]
-    options += ["--result", "/dev/termination-log", "--progress", f"configmap:{name}"]
-    if start.search is not None:
-        options += ["--search", upstream_target(owner, configuration, start.search)]
-    return options
 
 
 def _round_volume() -> dict[str, Any]:
     path = f"metadata.annotations['{ROUND_ANNOTATION}']"
     item = {"path": "round.yaml", "fieldRef": {"fieldPath": path}}
     return {"name": "round", "downwardAPI": {"items": [item]}}
-
-
-def _training(item: EvolutionRound, stage: Stage) -> TrainingSpec | None:
-    return {Stage.TRAIN_POLICY: item.spec.train_policy, Stage.TRAIN_PPM: item.spec.train_ppm}.get(stage)

@@ -6,11 +6,11 @@ knows. The module refuses to make executors: they belong to the installation, no
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from rstar.cluster.api import Json
 from rstar.cluster.names import (
-    GRPC_PORTS,
     METRICS_PORT,
     SERVICE_REF,
     encode_service,
@@ -19,6 +19,7 @@ from rstar.cluster.names import (
     service_target,
 )
 from rstar.rounds.observed import ServiceKind, ServiceRef
+from rstar.rounds.programs import SERVICE_PROGRAMS, ServicePlace, service_arguments
 from rstar.rounds.spec import ServiceSpec
 from rstar_operator.children.identity import Owner, metadata
 from rstar_operator.children.pod import CACHE, Program, pod_spec
@@ -30,11 +31,6 @@ NAME_LABEL: Final = "app.kubernetes.io/instance"
 GRACE_SECONDS: Final = 60
 """Longer than the 30 s in which a service drains."""
 
-_SLOTS_OPTION: Final = {
-    ServiceKind.POLICY: "--max-rows",
-    ServiceKind.PPM: "--max-rows",
-    ServiceKind.SEARCH: "--max-searches",
-}
 _STARTUP_PERIOD: Final = 5
 _STARTUP_FAILURES: Final = 720
 """A model of many gigabytes may take an hour to come; the round's own deadline ends a hopeless one."""
@@ -72,7 +68,7 @@ def headless_service(owner: Owner, ref: ServiceRef) -> Json:
     name = service_name(owner.name, ref)
     own = labels(owner.name, ref.kind) | {NAME_LABEL: name}
     ports = [
-        {"name": "grpc", "port": GRPC_PORTS[ref.kind], "appProtocol": "grpc"},
+        {"name": "grpc", "port": SERVICE_PROGRAMS[ref.kind].port, "appProtocol": "grpc"},
         {"name": "metrics", "port": METRICS_PORT},
     ]
     return {
@@ -110,19 +106,18 @@ def service_size(owner: Owner, ref: ServiceRef) -> ServiceSpec:
 
 
 def _command(owner: Owner, configuration: Configuration, ref: ServiceRef, size: ServiceSpec) -> list[str]:
-    options = ["--host", "$(POD_IP)", "--port", str(GRPC_PORTS[ref.kind]), "--metrics-port", str(METRICS_PORT)]
-    if ref.model is not None:
-        options += ["--model", ref.model.uri, "--store", "$(RSTAR_STORE)", "--cache", CACHE]
-    if ref.prompt is not None:
-        options += ["--prompt", ref.prompt]
-    if size.slots is not None:
-        options += [_SLOTS_OPTION[ref.kind], str(size.slots)]
-    if ref.kind is ServiceKind.SEARCH:
+    place = ServicePlace(
+        host="$(POD_IP)",
+        port=SERVICE_PROGRAMS[ref.kind].port,
+        store="$(RSTAR_STORE)",
+        cache=CACHE,
+        metrics_port=METRICS_PORT,
         # Rounds that share executors take turns on them.
-        options += ["--tenant", f"{owner.namespace}/{owner.name}"]
-    for used in ref.upstream:
-        options += [f"--{used.kind}", upstream_target(owner, configuration, used)]
-    return ["python", "-m", f"rstar_{ref.kind}", *options]
+        tenant=f"{owner.namespace}/{owner.name}",
+    )
+    upstream = [(used.kind, upstream_target(owner, configuration, used)) for used in ref.upstream]
+    # A round's services are planned without their sizes, which may change while the round runs.
+    return ["python", *service_arguments(replace(ref, slots=size.slots), place, upstream)]
 
 
 def upstream_target(owner: Owner, configuration: Configuration, ref: ServiceRef) -> str:
@@ -133,10 +128,10 @@ def upstream_target(owner: Owner, configuration: Configuration, ref: ServiceRef)
 
 
 def _ports_and_probes(ref: ServiceRef) -> Json:
-    probe = {"grpc": {"port": GRPC_PORTS[ref.kind]}}
+    probe = {"grpc": {"port": SERVICE_PROGRAMS[ref.kind].port}}
     return {
         "ports": [
-            {"name": "grpc", "containerPort": GRPC_PORTS[ref.kind]},
+            {"name": "grpc", "containerPort": SERVICE_PROGRAMS[ref.kind].port},
             {"name": "metrics", "containerPort": METRICS_PORT},
         ],
         "startupProbe": {**probe, "periodSeconds": _STARTUP_PERIOD, "failureThreshold": _STARTUP_FAILURES},

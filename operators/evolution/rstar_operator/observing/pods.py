@@ -1,14 +1,14 @@
-"""What pods say: why they wait, how their container ended, and its last words. Pure; it judges nothing."""
+"""Reads pods: why they wait, how their container ended, and its termination message. Pure."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from rstar.cluster.api import Json
+from rstar.rounds.programs import StageResult, read_result
 from rstar_operator.snapshot import parse_time
 
 _STARTING: Final = {"ContainerCreating", "PodInitializing"}
@@ -17,8 +17,8 @@ REASON_LENGTH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How a container ended. ``message`` is what it left as its termination message."""
+class ContainerEnd:
+    """How a container ended. ``message`` is its termination message."""
 
     exit_code: int
     reason: str
@@ -26,50 +26,45 @@ class Ended:
     finished_at: datetime | None
 
     @property
-    def result(self) -> dict[str, Any]:
-        """The message as the object that a stage program writes; {} when it wrote none."""
-        try:
-            found = json.loads(self.message)
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
+    def result(self) -> StageResult:
+        """The result of a stage program, read from the termination message."""
+        return read_result(self.exit_code, self.message)
 
     def sentence(self) -> str:
-        """Return why it failed: the program's own words, else the node's, else its last line."""
-        said = self.result.get("error")
+        """Return why it failed: the program's own error, else the node's reason, else the last line of the log tail."""
         if self.reason == "OOMKilled":
             return f"out of memory (exit code {self.exit_code}): raise memory in spec.cluster.resources"
-        if said:
-            return cut(str(said))
+        if error := self.result.error:
+            return cut(error)
         if self.exit_code == _KILLED:
-            # Its last line is of its work, not of its end.
+            # A killed program logs nothing about its end: the last line would mislead.
             return f"killed (exit code {self.exit_code}), by its node for memory or by somebody"
-        # Without a message of its own, a program's last lines are the message.
+        # Kubernetes takes the log tail where the program has written no termination message.
         last = next((line for line in reversed(self.message.splitlines()) if line.strip()), "")
         reason = f", {self.reason}" if self.reason not in {"", "Error"} else ""
         return cut(f"exit code {self.exit_code}{reason}{': ' if last else ''}{last.strip()}")
 
 
-def ended(pod: Json) -> Ended | None:
-    """Return how the pod's container ended, or None while it has not. A pod that was evicted counts as ended."""
+def container_end(pod: Json) -> ContainerEnd | None:
+    """Return how the pod's container ended, or None while it has not. In an evicted pod it counts as ended."""
     status: dict[str, Any] = pod.get("status", {})
     for container in status.get("containerStatuses", []):
         state = container.get("state", {}).get("terminated")
         if state is not None:
             finished = state.get("finishedAt")
-            return Ended(
+            return ContainerEnd(
                 state.get("exitCode", 1),
                 state.get("reason", ""),
                 state.get("message", ""),
                 parse_time(finished) if finished else None,
             )
     if status.get("phase") == "Failed":
-        return Ended(1, status.get("reason", "Failed"), status.get("message", ""), None)
+        return ContainerEnd(1, status.get("reason", "Failed"), status.get("message", ""), None)
     return None
 
 
 def disrupted(pod: Json) -> bool:
-    """Say whether the cluster took the pod's node away.
+    """Return whether the cluster took the pod's node away.
 
     A node that is short of disk or memory does not count: the pod may be the cause.
     """
@@ -79,8 +74,8 @@ def disrupted(pod: Json) -> bool:
     return found is not None and (found.get("reason") != "TerminationByKubelet" or status.get("reason") != "Evicted")
 
 
-def waiting_for(pods: Iterable[Json]) -> str:
-    """Return what keeps pods from running: no node, no image, or nothing that is known."""
+def waiting_reason(pods: Iterable[Json]) -> str:
+    """Return why the pods do not run yet, such as no node or no image; '' when no reason is known."""
     for pod in pods:
         status: dict[str, Any] = pod.get("status", {})
         for condition in status.get("conditions", []):
@@ -93,19 +88,19 @@ def waiting_for(pods: Iterable[Json]) -> str:
     return ""
 
 
-def last_crash(pods: Iterable[Json]) -> tuple[int, Ended] | None:
-    """Return the most restarts of a container among ``pods``, and how it ended last; None when none ever did."""
-    worst: tuple[int, Ended] | None = None
+def last_crash(pods: Iterable[Json]) -> tuple[int, ContainerEnd] | None:
+    """Return the most restarts of a container among ``pods`` and how it last ended; None when none has ended."""
+    worst: tuple[int, ContainerEnd] | None = None
     for pod in pods:
         for container in pod.get("status", {}).get("containerStatuses", []):
             states = (container.get("state", {}), container.get("lastState", {}))
             terminated = next((s["terminated"] for s in states if "terminated" in s), None)
             if terminated is None:
                 continue
-            # The first end is not yet a restart.
+            # A container that ended for the first time has not been restarted yet.
             times = max(container.get("restartCount", 0), 1)
             if worst is None or times > worst[0]:
-                end = Ended(
+                end = ContainerEnd(
                     terminated.get("exitCode", 1), terminated.get("reason", ""), terminated.get("message", ""), None
                 )
                 worst = (times, end)

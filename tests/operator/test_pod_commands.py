@@ -1,0 +1,65 @@
+"""The commands of a round's pods, as they were checked by eye."""
+
+from __future__ import annotations
+
+import pytest
+from rstar_operator.children.attempt import attempt_pods
+from rstar_operator.children.deployment import deployment
+from rstar_operator.children.identity import Owner
+
+from rstar.cluster.names import service_name
+from rstar.rounds.observed import ManifestRef, ModelRef, ServiceKind, ServiceRef, Stage, StartStage
+from rstar.rounds.spec import EvolutionRound
+from tests.support.operator.driving import CONFIGURATION
+
+BODY = {
+    "apiVersion": "rstar.dev/v1alpha1",
+    "kind": "EvolutionRound",
+    "metadata": {"name": "r1"},
+    "spec": {
+        "round": 1,
+        "baseModel": "store:models/base",
+        "problems": {"uri": "store:data/train.jsonl"},
+        "services": {"policy": {"slots": 64}, "search": {"slots": 8}},
+    },
+}
+OWNER = Owner(EvolutionRound.model_validate(BODY), "lab-a", "5b4e3f0a-6f0e-4a53-9d3b-0d8a1b6f2c11")
+# The operator plans services without their sizes (see ``decide``): these have no slots.
+POLICY = ServiceRef(ServiceKind.POLICY, ModelRef("store:models/base"), "bootstrap")
+PPM = ServiceRef(ServiceKind.PPM, ModelRef("store:models/ppm"))
+SEARCH = ServiceRef(ServiceKind.SEARCH, upstream=(POLICY, ServiceRef(ServiceKind.EXECUTOR), PPM))
+
+
+def target(ref: ServiceRef, port: int) -> str:
+    return f"dns:///{service_name('r1', ref)}.lab-a.svc:{port}"
+
+
+@pytest.mark.parametrize(
+    ("ref", "options"),
+    [
+        (
+            POLICY,
+            "--port 50051 --metrics-port 9090 --model store:models/base --store $(RSTAR_STORE) --cache /cache --prompt bootstrap --max-rows 64",
+        ),
+        (PPM, "--port 50052 --metrics-port 9090 --model store:models/ppm --store $(RSTAR_STORE) --cache /cache"),
+        (
+            SEARCH,
+            f"--port 50054 --metrics-port 9090 --max-searches 8 --tenant lab-a/r1 --policy {target(POLICY, 50_051)} --executor dns:///rstar-executor.lab-a.svc:50053 --ppm {target(PPM, 50_052)}",
+        ),
+    ],
+    ids=lambda value: value.kind.value if isinstance(value, ServiceRef) else "",
+)
+def test_a_service_is_started_with_the_slots_of_the_spec(ref: ServiceRef, options: str) -> None:
+    [container] = deployment(OWNER, CONFIGURATION, ref)["spec"]["template"]["spec"]["containers"]
+    assert " ".join(container["command"]) == f"python -m rstar_{ref.kind} --host $(POD_IP) {options}"
+
+
+def test_a_searching_stage_is_started_with_its_inputs_and_its_coordinator() -> None:
+    inputs = (("policy", ManifestRef("rounds/r0/train-policy/9f2c/manifest.json", "5" * 64)),)
+    template = attempt_pods(OWNER, CONFIGURATION, StartStage(Stage.ROLLOUT, 2, inputs, SEARCH)).template
+    [container] = template["spec"]["containers"]
+    assert " ".join(container["command"]) == (
+        "python -m rstar_jobs.rollout --round /etc/rstar/round.yaml --store $(RSTAR_STORE) --cache /cache "
+        f"--input policy=rounds/r0/train-policy/9f2c/manifest.json@{'5' * 64} "
+        f"--result /dev/termination-log --progress configmap:r1-rollout-2 --search {target(SEARCH, 50_054)}"
+    )
