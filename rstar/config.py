@@ -1,19 +1,23 @@
 """The settings of one search, validated before any work starts.
 
-One model serves the notebook, the ``search`` service and the ``EvolutionRound`` resource, so that
-a key has one name, one default and one meaning everywhere. It refuses unknown keys.
+The notebook, the ``search`` service and the ``EvolutionRound`` resource share one model, so that a key has one
+name, one default and one meaning everywhere.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from rstar.interfaces import ExecutionLimits
+
+_LIMITS: Final = ExecutionLimits()
+
 
 class Settings(BaseModel):
-    """Base of everything a user writes in YAML: camelCase there, snake_case here, unknown keys refused."""
+    """Base of all settings that a user writes in YAML: camelCase there, snake_case here, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True, frozen=True)
 
@@ -21,21 +25,35 @@ class Settings(BaseModel):
 class ExecutionSettings(Settings):
     """Limits of one candidate program."""
 
-    seconds: float = Field(default=5.0, gt=0, le=600, description="Wall-clock limit of one program, in seconds.")
-    memory_mib: int = Field(default=512, ge=32, le=65_536, description="Address space of one program, in MiB.")
-    output_bytes: int = Field(
-        default=65_536, ge=256, le=16_777_216, description="Bytes of standard output kept before the program is ended."
+    seconds: float = Field(
+        default=_LIMITS.seconds, gt=0, le=600, description="Wall-clock limit of one program, in seconds."
     )
-    file_mib: int = Field(default=16, ge=1, le=4_096, description="Size limit of one file a program writes, in MiB.")
+    memory_mib: int = Field(
+        default=_LIMITS.memory_mib, ge=32, le=65_536, description="Address space of one program, in MiB."
+    )
+    output_bytes: int = Field(
+        default=_LIMITS.output_bytes,
+        ge=256,
+        le=16_777_216,
+        description="Bytes of standard output kept before the program is ended.",
+    )
+    file_mib: int = Field(
+        default=_LIMITS.file_mib, ge=1, le=4_096, description="Size limit of one file a program writes, in MiB."
+    )
+
+    @property
+    def limits(self) -> ExecutionLimits:
+        """The limits that an executor takes."""
+        return ExecutionLimits(**self.model_dump())
 
 
-Method = Literal["mcts", "beam", "best_of_n", "majority", "greedy"]
+SearchMethod = Literal["mcts", "beam", "best_of_n", "majority", "greedy"]
 
 
 class SearchConfig(Settings):
     """How one problem is searched. The defaults are the paper's inference settings where it names them."""
 
-    method: Method = Field(
+    method: SearchMethod = Field(
         default="mcts",
         description="Search method: mcts, beam, best_of_n (chosen by the PPM), majority (self-consistency) or greedy.",
     )

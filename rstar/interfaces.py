@@ -1,9 +1,8 @@
-"""The four roles the search talks to, and the plain data they exchange.
+"""The four roles that a search calls (policy, PPM, executor, verifier) and the plain data they exchange.
 
-Search sees only these protocols, so a notebook passes three small objects and a cluster passes
-gRPC clients (``rstar.rpc``). The module refuses to know about models, processes or the wire.
-Every call is asynchronous: that is how many problems share one policy without a barrier between
-them. Cancelling the awaiting task cancels the call, all the way down.
+The search depends on these protocols alone: a notebook passes small objects, a cluster passes gRPC clients
+(``rstar.rpc``). Every call is asynchronous, so that many problems share one policy without a barrier between
+them. Cancelling the awaiting task cancels the call down to the server.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """n candidates of one state, and the digest of the checkpoint that wrote them."""
+    """n candidates of one state, and the digest of the policy that proposed them."""
 
     candidates: tuple[Candidate, ...]
     model_digest: str = ""
@@ -67,14 +66,14 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One score in [-1, 1] per candidate, in order, and the digest of the PPM that gave them."""
+    """One score in [-1, 1] per candidate, in order, and the digest of the PPM."""
 
     values: tuple[float, ...]
     model_digest: str = ""
 
 
 class ExecutionStatus(StrEnum):
-    """What became of one program. Only INTERNAL may be retried elsewhere."""
+    """How one program ended. Only INTERNAL may be retried elsewhere."""
 
     OK = "ok"
     EXCEPTION = "exception"
@@ -88,7 +87,7 @@ class ExecutionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExecutionLimits:
-    """Limits of one program: wall seconds, MiB of address space, bytes of stdout, MiB of files."""
+    """Limits of one program: wall seconds, MiB of address space, bytes of stdout, MiB per file; with their defaults."""
 
     seconds: float = 5.0
     memory_mib: int = 512
@@ -100,7 +99,7 @@ class ExecutionLimits:
 class Execution:
     """The result of one program.
 
-    ``reason`` is one line for the model, empty when ``status`` is OK; ``traceback`` is for people who asked for it.
+    ``reason`` is one line for the model, empty when ``status`` is OK; ``traceback`` is empty unless it was requested.
     """
 
     status: ExecutionStatus
@@ -112,7 +111,7 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether an answer is right, and why (one line)."""
+    """Whether an answer is correct, and why (one line)."""
 
     correct: bool
     reason: str
@@ -129,7 +128,7 @@ class Policy(Protocol):
 
 @runtime_checkable
 class PreferenceModel(Protocol):
-    """The process preference model (PPM): scores a step by what it leads to."""
+    """The process preference model (PPM): scores a step by the answers that it leads to."""
 
     async def score(self, state: State, candidates: Sequence[str]) -> Scores:
         """Score each candidate text as the next step of ``state``, in [-1, 1]."""
@@ -138,16 +137,16 @@ class PreferenceModel(Protocol):
 
 @runtime_checkable
 class Executor(Protocol):
-    """Runs the program of each candidate: the code of the state's steps and its own, in order."""
+    """Runs the program of each candidate: the code of the state's steps and the candidate's own, in order."""
 
     async def execute(self, state: State, candidates: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
-        """Run ``code(state.steps + (candidate,))`` for each candidate; programs never see each other."""
+        """Run ``code_of((*state.steps, candidate))`` for each candidate; programs are isolated from each other."""
         ...
 
 
 @runtime_checkable
 class Verifier(Protocol):
-    """Judges a final answer. Never raises and never hangs: either is a wrong answer with a reason."""
+    """Judges a final answer. A verifier that raises or hangs is a wrong answer with that reason (``rstar.verify``)."""
 
     async def verify(self, problem: Problem, answer: str) -> Verdict:
         r"""Judge ``answer``, the content of the last ``\boxed{}``, against ``problem``."""

@@ -20,7 +20,6 @@ from rstar.rounds.stage import StageRun, stage_settings
 from rstar.seeds import derive
 from rstar.selection import (
     Difficulty,
-    PairRules,
     PreferencePair,
     SftExample,
     correct_share,
@@ -51,14 +50,6 @@ class Selection:
 
     def __init__(self, spec: SelectSpec) -> None:
         self._spec = spec
-        self._rules = PairRules(
-            positives=spec.positives,
-            negatives=spec.negatives,
-            final_trajectories=spec.final_trajectories,
-            min_visits=spec.min_visits,
-            min_margin=spec.min_margin,
-            min_edit_distance=spec.min_edit_distance,
-        )
         self.sft: list[SftExample] = []
         self.pairs: list[tuple[PreferencePair, str]] = []
         self.difficulty: list[dict[str, Any]] = []
@@ -67,15 +58,9 @@ class Selection:
         """Select from one problem. One whose search failed says nothing about its difficulty, and is left out."""
         if record.error and not any(True for _ in record.terminals()):
             return
-        spec = self._spec
-        self.sft += sft_examples(
-            problem,
-            record,
-            keep=spec.trajectories_per_problem,
-            min_correct_share_synthetic=spec.min_correct_share_synthetic,
-        )
-        split = split_of(problem.id, spec.held_out_fraction)
-        self.pairs += [(pair, split) for pair in preference_pairs(problem, record, self._rules)]
+        self.sft += sft_examples(problem, record, self._spec)
+        split = split_of(problem.id, self._spec.held_out_fraction)
+        self.pairs += [(pair, split) for pair in preference_pairs(problem, record, self._spec)]
         self.difficulty.append(
             {
                 "problem_id": problem.id,

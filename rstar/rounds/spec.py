@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from rstar.config import SearchConfig, Settings
 from rstar.rounds.cluster_spec import ClusterSpec
+from rstar.selection import PairRules, SftRules
 
 Uri = Annotated[str, Field(min_length=1, max_length=1024)]
 """``store:PATH`` (inside the round's store), ``hf:ORG/NAME`` (a hub, where online), or a local path."""
@@ -77,33 +78,9 @@ class PreferenceModelSpec(Settings):
     )
 
 
-class SelectSpec(Settings):
+class SelectSpec(PairRules, SftRules):
     """The select stage: trees to SFT examples and preference pairs (section 3.3)."""
 
-    trajectories_per_problem: int = Field(
-        default=2, ge=1, le=64, description="Correct trajectories kept per problem, by mean step Q."
-    )
-    min_correct_share_synthetic: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Synthetic problems with a smaller share of correct trajectories are dropped.",
-    )
-    positives: int = Field(default=2, ge=1, le=16, description="Positive steps per node for preference pairs.")
-    negatives: int = Field(default=2, ge=1, le=16, description="Negative steps per node for preference pairs.")
-    final_trajectories: int = Field(
-        default=2,
-        ge=0,
-        le=16,
-        description="Right, and as many wrong, trajectories per problem that the final-answer rule pairs; 0 makes no such pairs.",
-    )
-    min_visits: int = Field(default=1, ge=1, description="Visits an inner child needs before its Q counts in a pair.")
-    min_margin: float = Field(
-        default=0.0, ge=0, le=2, description="Pairs whose Q differ by less are dropped (the release uses 0.5)."
-    )
-    min_edit_distance: int = Field(
-        default=0, ge=0, description="Pairs whose texts differ by fewer characters are dropped (the release uses 20)."
-    )
     held_out_fraction: float = Field(
         default=0.1, gt=0, lt=1, description="Share of the problems whose pairs are held out to measure the PPM."
     )

@@ -1,7 +1,6 @@
-"""Beam search over steps, guided by the PPM: the best ``beam_width`` steps of a level survive.
+"""Beam search over steps, ranked by the PPM: the ``beam_width`` best steps of each level are expanded.
 
-A finished trajectory leaves its slot, so the beam narrows as answers come in. It refuses to run without a PPM:
-there would be nothing to rank by.
+A finished trajectory leaves its slot, so the beam narrows as answers come in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One expansion: propose n candidates, merge duplicates, run their code, judge them, score the valid ones.
+"""One expansion: propose n candidates, merge duplicates, execute their code, score those that ran, verify answers.
 
-Every search method grows its trees through this module alone, so the rules of the grammar and the token
-accounting are the same for all of them. It refuses to decide where to expand next.
+Every search method grows its trees through this module, so that the rules of the grammar and the counting of tokens
+are the same for all. Which node is expanded next is the method's decision.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from rstar.config import SearchConfig
 from rstar.interfaces import (
     Candidate,
     Execution,
-    ExecutionLimits,
     ExecutionStatus,
     Executor,
     Finish,
@@ -42,7 +41,7 @@ T = TypeVar("T")
 
 
 class SearchContext:
-    """What one search works with: the problem, the settings, the models and the verifier, and what it has spent."""
+    """One search: its problem, settings, models and verifier, and what it has spent and found so far."""
 
     def __init__(
         self,
@@ -67,8 +66,7 @@ class SearchContext:
         self.ppm_digest = ""
         temperature = 0.0 if config.method == "greedy" else config.temperature
         self.sampling = Sampling(temperature, config.top_p, config.max_new_tokens, STEP_STOPS)
-        limits = config.execution
-        self.limits = ExecutionLimits(limits.seconds, limits.memory_mib, limits.output_bytes, limits.file_mib)
+        self.limits = config.execution.limits
 
     def state(self, steps: tuple[str, ...]) -> State:
         """Return the paper's state: the question and ``steps``."""
@@ -81,7 +79,7 @@ class SearchContext:
 
 
 async def expand(context: SearchContext, node: Node, n: int, seed: int) -> list[Node]:
-    """Grow ``node`` by up to ``n`` new children and return them: duplicates of known children are merged.
+    """Add up to ``n`` children to ``node`` and return them; a candidate with the text of a child is merged into it.
 
     New terminals are verified and backed up at once (section 3.2). Failed candidates stay in the tree, closed,
     so that they are not executed again.
@@ -100,16 +98,16 @@ async def expand(context: SearchContext, node: Node, n: int, seed: int) -> list[
         reason = malformed(candidate, node.code_ended)
         if reason:
             fail(child, reason)
-    await run(context, node, state, [child for child in children if child.valid])
+    await execute(context, node, state, [child for child in children if child.valid])
     await score(context, state, [child for child in children if child.valid])
     for child in children:
         if child.valid and child.terminal:
-            await judge(context, child)
+            await reward_terminal(context, child)
     return children
 
 
 def malformed(candidate: Candidate, code_ended: bool) -> str:
-    """Return why a candidate cannot be a step, or an empty string."""
+    """Return why a candidate cannot be a step, or '' where it can."""
     if candidate.finish is Finish.LENGTH:
         return "the step did not end within max_new_tokens"
     if OUTPUT in candidate.text or END_OF_OUTPUT in candidate.text:
@@ -117,7 +115,7 @@ def malformed(candidate: Candidate, code_ended: bool) -> str:
     if ends_answer(candidate.text):
         return "" if boxed(candidate.text) is not None else "the answer has no \\boxed{}"
     if code_ended:
-        return "the program is finished, yet this is not an answer"
+        return "the program is finished, but the step is not an answer"
     if candidate.finish is Finish.EOS:
         return "the text ended without a marker"
     return ""
@@ -132,8 +130,8 @@ def fail(node: Node, reason: str) -> None:
     close(node)
 
 
-async def run(context: SearchContext, parent: Node, state: State, children: Sequence[Node]) -> None:
-    """Run the code of every child that has some, and apply what came of it."""
+async def execute(context: SearchContext, parent: Node, state: State, children: Sequence[Node]) -> None:
+    """Execute the program of each child and apply the result; an answer has no program and becomes a terminal."""
     programs = []
     for child in children:
         if ends_answer(child.text):
@@ -149,7 +147,7 @@ async def run(context: SearchContext, parent: Node, state: State, children: Sequ
 
 
 def apply_execution(config: SearchConfig, parent: Node, child: Node, execution: Execution) -> None:
-    """Keep the child if its code ran; a step may fail only where ``max_consecutive_errors`` leaves room for a repair."""
+    """Fail the child if its program failed, unless ``max_consecutive_errors`` allows a next step to repair it."""
     finished = ends_code(child.text)
     if execution.status is not ExecutionStatus.OK:
         child.errors = parent.errors + 1
@@ -181,10 +179,10 @@ async def score(context: SearchContext, state: State, children: Sequence[Node]) 
             child.visits, child.value = 1, value
 
 
-async def judge(context: SearchContext, terminal: Node) -> None:
-    """Verify a terminal and back it up: +1 or -1 by the verifier, else the PPM's score (section 3.2).
+async def reward_terminal(context: SearchContext, terminal: Node) -> None:
+    """Verify a terminal and back up its reward: +1 or -1 by the verifier, else the PPM's score (section 3.2).
 
-    Without either a terminal backs up 0: it was visited, and nobody knows its worth.
+    Without a verifier and a PPM the reward is 0: the visit counts, the worth of the answer is unknown.
     """
     reward = terminal.score or 0.0
     context.trajectories += 1
@@ -198,7 +196,7 @@ async def judge(context: SearchContext, terminal: Node) -> None:
 
 
 def _distinct(node: Node, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates whose text no child and no earlier candidate has."""
+    """Return the candidates without those whose text a child or an earlier candidate has."""
     seen = {child.text.partition(f"\n{OUTPUT}")[0] for child in node.children or ()}
     new = []
     for candidate in candidates:
@@ -209,9 +207,9 @@ def _distinct(node: Node, candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 async def gather_or_cancel(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return the results of ``work`` in order. The first failure cancels the rest and is raised as it is.
+    """Return the results of ``work`` in order. The first failure cancels the others and is raised unchanged.
 
-    ``asyncio.gather`` would let the others go on calling models for a search that has already failed.
+    With ``asyncio.gather`` the others would still call models for a search that has already failed.
     """
     try:
         async with asyncio.TaskGroup() as group:

@@ -1,6 +1,6 @@
 """Monte Carlo tree search over steps (section 3.2): selection by UCT, expansion, backup. No random playout.
 
-One rollout is one descent from the root: a node without children is expanded, and the descent goes on in
+One rollout is one descent from the root: a node without children is expanded, and the descent continues in
 the best child until the path ends. A terminal whose verdict is known is never visited again.
 """
 
@@ -13,14 +13,14 @@ from rstar.search.tree import Node, close, select_child
 from rstar.seeds import derive
 
 BARREN_PASSES = 2
-"""Widening passes in a row that proposed nothing new, after which a node counts as exhausted."""
+"""A node is exhausted after this many widening passes in a row that proposed nothing new."""
 
 
 async def mcts(context: SearchContext, seed: int, on_rollout: Callable[[], None]) -> Node:
     """Grow one tree by ``config.rollouts`` rollouts and return its root; ``on_rollout`` is called after each.
 
-    Ends earlier when the whole tree is decided, the token budget is spent, or (``stop_when_solved``) a
-    trajectory is verified.
+    Ends earlier when the whole tree is closed, the token budget is spent, or (``stop_when_solved``) a trajectory
+    is correct.
     """
     root = Node()
     expansions = 0
@@ -34,9 +34,9 @@ async def mcts(context: SearchContext, seed: int, on_rollout: Callable[[], None]
 
 
 async def rollout(context: SearchContext, root: Node, seed: int, expansions: int) -> int:
-    """Descend once from the root, expanding on the way; return the number of expansions so far.
+    """Descend once from the root, expanding on the way; return the number of the tree's expansions so far.
 
-    The count numbers the expansions of the tree, and so gives each its own seed.
+    Each expansion has its own seed, derived from its number.
     """
     config = context.config
     node: Node | None = root

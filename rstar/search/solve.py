@@ -1,9 +1,10 @@
-"""The entry point: three objects and a problem in, a searched tree out.
+"""The entry point: search one problem with a policy, an executor and, where given, a PPM and a verifier.
 
-    record = await solve(problem, SearchConfig(rollouts=16), policy=policy, executor=executor, ppm=ppm, seed=0)
+    config = SearchConfig(rollouts=16, guidance="ppm")
+    record = await solve(problem, config, policy=policy, executor=executor, ppm=ppm, seed=0)
     print(record.nodes[record.chosen].answer)
 
-In training a verifier is given and judges every terminal; at inference there is none and the PPM does.
+In training a verifier gives each terminal its reward; at inference there is none and the reward is the PPM's score.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rstar.search.whole_solutions import sample
 from rstar.seeds import derive
 
 OnProgress = Callable[[Usage, int, int], None]
-"""Called with what was spent so far, the trajectories found and how many of them are verified right."""
+"""Called with what was spent so far, the number of trajectories found and how many of them are correct."""
 
 
 async def solve(
@@ -37,10 +38,10 @@ async def solve(
     seed: int,
     on_progress: OnProgress | None = None,
 ) -> SearchRecord:
-    """Search one problem and return its trees, what they cost, and the chosen answer.
+    """Search one problem and return its trees, their cost and the chosen answer.
 
-    Raises ``ValueError`` when the configuration asks for a PPM that is not given. Whatever a model raises
-    ends the search and is raised.
+    Raises ``ValueError`` when the settings need a PPM and none is given. An exception of a model ends the search
+    and is raised unchanged.
     """
     if config.guidance == "ppm" and ppm is None:
         raise ValueError(f"problem {problem.id}: guidance is 'ppm' but there is no PPM; give one or set guidance: none")
@@ -73,7 +74,7 @@ async def solve(
 
     roots = await gather_or_cancel(grow(tree) for tree in range(config.trees))
     report()
-    rows, _ = records(list(roots))
+    rows = records(roots)
     return SearchRecord(
         problem_id=problem.id,
         nodes=tuple(rows),
@@ -85,10 +86,11 @@ async def solve(
 
 
 def choose(rows: Sequence[NodeRecord], by_score: bool, vote_top: int | None = None) -> int:
-    """Return the position of the terminal whose answer is given, or -1.
+    """Return the position of the terminal whose answer is chosen, or -1 where there is none.
 
-    By score: the trajectory with the highest PPM score. Otherwise, and where there are no scores, a majority
-    vote over the answers (each terminal counts its visits); ``vote_top`` votes only among the best by score.
+    ``by_score`` takes the trajectory with the highest PPM score. Otherwise, and where there are no scores, the answers
+    are put to a majority vote, in which a terminal has as many votes as visits. With ``vote_top`` only so many
+    trajectories with the highest scores vote.
     """
     terminals = [i for i, row in enumerate(rows) if row.terminal and row.answer is not None]
     if not terminals:

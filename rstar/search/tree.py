@@ -1,12 +1,9 @@
-"""The search tree: nodes, UCT (equation 1) and backup (equation 2). Pure data and arithmetic, no I/O.
-
-The tree refuses to know who proposes, runs or judges steps (see ``expansion``).
-"""
+"""The search tree: nodes, selection by UCT (equation 1) and backup (equation 2). Pure data and arithmetic, no I/O."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from rstar.record import NodeRecord
@@ -43,13 +40,8 @@ class Node:
         self.answer: str | None = None
         self.correct: bool | None = None
         self.closed = False
-        self.exhausted = False  # nothing more will be proposed here
+        self.exhausted = False  # it gets no more children
         self.barren = 0  # passes in a row that proposed nothing new
-
-    @property
-    def q(self) -> float:
-        """Mean reward of this step (equation 1): q over N; 0 for a node never visited."""
-        return self.value / self.visits if self.visits else 0.0
 
     def steps(self) -> tuple[str, ...]:
         """Return the step texts from the first step down to this node."""
@@ -69,19 +61,15 @@ class Node:
             stack.extend(reversed(node.children or ()))
 
 
-def uct(q: float, parent_visits: int, visits: int, c: float) -> float:
-    """Equation 1: ``UCT(s) = Q(s) + c sqrt(ln N_parent(s) / N(s))``, for ``visits`` >= 1."""
-    return q + c * math.sqrt(math.log(max(parent_visits, 1)) / visits)
-
-
 def select_child(node: Node, c: float, unvisited: Literal["first", "zero"]) -> Node | None:
     """Return the open child with the highest UCT, the first of equals; None when all are closed.
 
-    ``first`` tries an unvisited child before any other; ``zero`` scores it 0, as the paper's release does.
+    Equation 1: ``UCT(s) = Q(s) + c sqrt(ln N_parent(s) / N(s))``. It is undefined for an unvisited child: with
+    ``first`` that is selected before any other, with ``zero`` its UCT is 0, as in the paper's release.
     """
     best: Node | None = None
     best_value = -math.inf
-    log_parent = math.log(max(node.visits, 1))  # once per node, not once per child as in ``uct``
+    log_parent = math.log(max(node.visits, 1))
     for child in node.children or ():
         if child.closed:
             continue
@@ -115,8 +103,8 @@ def close(node: Node) -> None:
         parent = parent.parent
 
 
-def records(roots: list[Node]) -> tuple[list[NodeRecord], dict[int, int]]:
-    """Flatten trees to rows; also return the row of each node by ``id(node)``."""
+def records(roots: Sequence[Node]) -> list[NodeRecord]:
+    """Flatten trees to rows, parents before children."""
     rows: list[NodeRecord] = []
     position: dict[int, int] = {}
     for tree, root in enumerate(roots):
@@ -140,4 +128,4 @@ def records(roots: list[Node]) -> tuple[list[NodeRecord], dict[int, int]]:
                     correct=node.correct,
                 )
             )
-    return rows, position
+    return rows

@@ -1,7 +1,7 @@
 """Whole-solution sampling: best-of-N, self-consistency (majority) and greedy; no search, no pruning.
 
-Each sample is one uninterrupted program; its code runs once, when it is finished. Samples that share steps
-share tree nodes: N(s) then counts samples, and usage still counts every generated token.
+A sample is a whole program, generated in one call and executed once. Samples that share steps share tree nodes:
+N(s) then counts samples, and usage still counts every generated token.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rstar.interfaces import Candidate
-from rstar.search.expansion import SearchContext, apply_execution, fail, gather_or_cancel, judge, malformed
+from rstar.search.expansion import SearchContext, apply_execution, fail, gather_or_cancel, malformed, reward_terminal
 from rstar.search.tree import Node
 from rstar.seeds import derive
 from rstar.trajectory import PROGRAM_STOPS, boxed, ends_answer, ends_code, split_steps
 
 
 async def sample(context: SearchContext, n: int, seed: int) -> Node:
-    """Draw ``n`` solutions and return the root of the tree they form. Identical ones are run and judged once."""
+    """Draw ``n`` solutions and return the root of their tree. Identical ones are executed and verified once."""
     config = context.config
     whole = replace(
         context.sampling, stop=PROGRAM_STOPS, max_new_tokens=min(config.max_new_tokens * config.max_depth, 2**17)
@@ -58,7 +58,7 @@ def _insert(context: SearchContext, root: Node, candidate: Candidate) -> Node:
 
 
 async def _finish(context: SearchContext, leaf: Node, samples: int, seed: int) -> None:
-    """Run a finished program, get its answer, judge it; ``samples`` identical samples count as so many votes."""
+    """Execute a finished program, get its answer and reward it; ``samples`` identical samples count as so many visits."""
     if not leaf.valid:
         return
     prefix = leaf.steps()[:-1]
@@ -77,7 +77,7 @@ async def _finish(context: SearchContext, leaf: Node, samples: int, seed: int) -
         scores = await context.ppm.score(context.state(prefix), [leaf.text])
         context.ppm_digest, leaf.score = scores.model_digest, scores.values[0]
         context.usage.scored += 1
-    await judge(context, leaf)
+    await reward_terminal(context, leaf)
     extra = samples - 1
     node: Node | None = leaf
     reward = leaf.value
@@ -88,7 +88,7 @@ async def _finish(context: SearchContext, leaf: Node, samples: int, seed: int) -
 
 
 async def _answer(context: SearchContext, program: Node, seed: int) -> Node:
-    """Let the policy write the answer after the output of its finished program."""
+    """Let the policy write the answer after the output of its program."""
     proposal = await context.policy.propose(context.state(program.steps()), 1, context.sampling, seed)
     [candidate] = proposal.candidates
     context.usage.tokens += candidate.tokens

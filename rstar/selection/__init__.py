@@ -2,13 +2,14 @@
 
 from rstar.selection.difficulty import Difficulty, correct_share, difficulty
 from rstar.selection.pairs import PairRules, PreferencePair, preference_pairs
-from rstar.selection.sft import SftExample, sft_examples
+from rstar.selection.sft import SftExample, SftRules, sft_examples
 
 __all__ = [
     "Difficulty",
     "PairRules",
     "PreferencePair",
     "SftExample",
+    "SftRules",
     "correct_share",
     "difficulty",
     "preference_pairs",

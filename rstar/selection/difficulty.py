@@ -1,4 +1,4 @@
-"""How hard a problem is for the policy that searched it (section 3.3)."""
+"""The difficulty of a problem for the policy that searched it (section 3.3)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rstar.record import SearchRecord
 
 
 class Difficulty(StrEnum):
-    """Easy: every trajectory is right; hard: none is; medium: in between."""
+    """Easy: every trajectory is correct; hard: none is; medium: in between."""
 
     EASY = "easy"
     MEDIUM = "medium"
@@ -16,13 +16,13 @@ class Difficulty(StrEnum):
 
 
 def correct_share(record: SearchRecord) -> float:
-    """Return the share of right trajectories among those that gave an answer; 0 when none did."""
+    """Return the share of correct trajectories among those with an answer; 0 when there are none."""
     verdicts = [bool(record.nodes[i].correct) for i in record.terminals()]
     return sum(verdicts) / len(verdicts) if verdicts else 0.0
 
 
 def difficulty(record: SearchRecord) -> Difficulty:
-    """Classify the problem by the share of its right trajectories."""
+    """Classify the problem by the share of its correct trajectories."""
     share = correct_share(record)
     if share == 0.0:
         return Difficulty.HARD

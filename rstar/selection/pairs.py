@@ -1,7 +1,7 @@
-"""Preference pairs for the PPM: which of two steps leads to a right answer (section 3.3).
+"""Preference pairs for the PPM: of two steps, the one that leads to a correct answer is preferred (section 3.3).
 
-Step pairs share their prefix; the final-answer rule pairs whole trajectories. Only problems with both right
-and wrong trajectories give pairs. It refuses to score steps: Q values rank, the PPM learns the order.
+Step pairs share their prefix; the final-answer rule pairs whole trajectories. Only problems with both correct and
+wrong trajectories give pairs. Q values only rank the steps: the PPM learns the order, not the values.
 """
 
 from __future__ import annotations
@@ -10,29 +10,40 @@ from collections import defaultdict
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from pydantic import Field
+
+from rstar.config import Settings
 from rstar.problem import Problem
 from rstar.record import SearchRecord
 from rstar.selection.sft import mean_q
 
 
-@dataclass(frozen=True, slots=True)
-class PairRules:
-    """Which pairs are made. The defaults are the paper's; the release adds a margin of 0.5 and a distance of 20."""
+class PairRules(Settings):
+    """The rules by which steps and trajectories are paired. The defaults are the paper's."""
 
-    positives: int = 2
-    negatives: int = 2
-    final_trajectories: int = 2
-    min_visits: int = 1
-    min_margin: float = 0.0
-    min_edit_distance: int = 0
+    positives: int = Field(default=2, ge=1, le=16, description="Positive steps per node for preference pairs.")
+    negatives: int = Field(default=2, ge=1, le=16, description="Negative steps per node for preference pairs.")
+    final_trajectories: int = Field(
+        default=2,
+        ge=0,
+        le=16,
+        description="Right, and as many wrong, trajectories per problem that the final-answer rule pairs; 0 makes no such pairs.",
+    )
+    min_visits: int = Field(default=1, ge=1, description="Visits an inner child needs before its Q counts in a pair.")
+    min_margin: float = Field(
+        default=0.0, ge=0, le=2, description="Pairs whose Q differ by less are dropped (the release uses 0.5)."
+    )
+    min_edit_distance: int = Field(
+        default=0, ge=0, description="Pairs whose texts differ by fewer characters are dropped (the release uses 20)."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
     """``chosen`` is preferred to ``rejected``; both are whole partial trajectories, scored at their last token.
 
-    ``weight`` is 1/(|positives| |negatives|) of its group, so that every node counts once (equation 4).
-    ``final`` marks pairs of the final-answer rule, whose prefixes differ.
+    ``weight`` is one over the number of pairs of its node, so that every node counts once (equation 4).
+    ``final`` marks pairs of the final-answer rule: whole trajectories, whose prefixes differ.
     """
 
     problem_id: str
@@ -48,18 +59,18 @@ def preference_pairs(problem: Problem, record: SearchRecord, rules: PairRules | 
     """Return the preference pairs of one searched problem, in tree order."""
     rules = rules or PairRules()
     terminals = list(record.terminals())
-    right = [i for i in terminals if record.nodes[i].correct]
+    correct = [i for i in terminals if record.nodes[i].correct]
     wrong = [i for i in terminals if record.nodes[i].correct is False]
-    if not right or not wrong:
+    if not correct or not wrong:
         return []
-    leads_right, leads_wrong = _ancestors(record, right), _ancestors(record, wrong)
+    to_correct, to_wrong = _ancestors(record, correct), _ancestors(record, wrong)
     children: dict[int, list[int]] = defaultdict(list)
     for i, node in enumerate(record.nodes):
         if node.parent >= 0:
             children[node.parent].append(i)
 
     def settled(i: int) -> bool:
-        """Whether Q(i) means something: enough visits, or everything right below it is a known verdict."""
+        """Whether Q(i) counts: it has enough visits, or all its children are terminals with known verdicts."""
         node = record.nodes[i]
         below = children[i]
         return (
@@ -70,14 +81,14 @@ def preference_pairs(problem: Problem, record: SearchRecord, rules: PairRules | 
 
     pairs: list[PreferencePair] = []
     for parent in sorted(children):
-        known = [i for i in children[parent] if record.nodes[i].valid and settled(i)]
-        best = sorted((i for i in known if i in leads_right), key=lambda i: -record.nodes[i].q)[: rules.positives]
-        worst = sorted((i for i in known if i in leads_wrong and i not in best), key=lambda i: record.nodes[i].q)
+        counted = [i for i in children[parent] if record.nodes[i].valid and settled(i)]
+        best = sorted((i for i in counted if i in to_correct), key=lambda i: -record.nodes[i].q)[: rules.positives]
+        worst = sorted((i for i in counted if i in to_wrong and i not in best), key=lambda i: record.nodes[i].q)
         q = {i: record.nodes[i].q for i in (*best, *worst)}
         pairs += _pairs(problem, record, best, worst[: rules.negatives], q, rules, final=False)
 
     q = {i: mean_q(record, i) for i in terminals}
-    best = sorted(right, key=lambda i: -q[i])[: rules.final_trajectories]
+    best = sorted(correct, key=lambda i: -q[i])[: rules.final_trajectories]
     worst = sorted(wrong, key=lambda i: q[i])[: rules.final_trajectories]
     return pairs + _pairs(problem, record, best, worst, q, rules, final=True)
 
@@ -92,7 +103,7 @@ def _pairs(
     *,
     final: bool,
 ) -> list[PreferencePair]:
-    """Pair every positive with every negative that is worse by the margin and written differently enough."""
+    """Pair every positive with every negative whose Q is lower by the margin and whose text differs enough."""
     kept = [
         (good, bad)
         for good in best
@@ -124,7 +135,7 @@ def _differ(a: str, b: str, distance: int) -> bool:
 
 
 def _ancestors(record: SearchRecord, terminals: list[int]) -> set[int]:
-    """Return every node on a path from the root to one of ``terminals``, the terminals included."""
+    """Return all nodes on the paths from the root to ``terminals``, both ends included."""
     found: set[int] = set()
     for terminal in terminals:
         node = terminal

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn
 
 import typer
 
+from rstar.interfaces import ExecutionLimits
+
 if TYPE_CHECKING:
-    from rstar.interfaces import Execution, ExecutionLimits
+    from rstar.interfaces import Execution
     from rstar_executor.sandbox import Layer
 
 commands = typer.Typer(
@@ -28,6 +30,7 @@ commands = typer.Typer(
 _FAILED, _BAD_INPUT, _TERMINATED = 1, 2, 143
 _MOST_BYTES: Final = 4 << 20  # more than any program may have, however it is encoded
 _SHOWN: Final = 100
+_DEFAULTS: Final = ExecutionLimits()
 
 REMEDIES: Final = {
     "identity": "start it with fewer rights: as an ordinary user, or with every capability dropped",
@@ -73,10 +76,10 @@ def run(
             autocompletion=_paths,
         ),
     ],
-    seconds: Annotated[float, typer.Option(min=0, help="Longest wall time of a program.")] = 5.0,
-    memory_mib: Annotated[int, typer.Option(min=0, help="Most memory of a program.")] = 512,
-    output_bytes: Annotated[int, typer.Option(min=0, help="Most output of a program.")] = 65_536,
-    file_mib: Annotated[int, typer.Option(min=0, help="Largest file a program may write.")] = 16,
+    seconds: Annotated[float, typer.Option(min=0, help="Longest wall time of a program.")] = _DEFAULTS.seconds,
+    memory_mib: Annotated[int, typer.Option(min=0, help="Most memory of a program.")] = _DEFAULTS.memory_mib,
+    output_bytes: Annotated[int, typer.Option(min=0, help="Most output of a program.")] = _DEFAULTS.output_bytes,
+    file_mib: Annotated[int, typer.Option(min=0, help="Largest file a program may write.")] = _DEFAULTS.file_mib,
     slots: Annotated[
         int | None, typer.Option(min=1, help="Programs that run at once; unset: one per core.", show_default=False)
     ] = None,
@@ -91,7 +94,6 @@ def run(
 
     Examples: `rstar executor run step.py --tracebacks`, `rstar executor run *.py --json --seconds 2`, `echo 'print(6*7)' | rstar executor run -`
     """
-    from rstar.interfaces import ExecutionLimits
     from rstar_executor.server.local_executor import MAXIMUM
     from rstar_executor.server.programs import bounded
 

@@ -1,11 +1,11 @@
-"""UCT and backup against a brute-force reference on random trees."""
+"""Selection and backup against brute-force references on random trees."""
 
 import math
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar.search.tree import Node, backup, close, records, select_child, uct
+from rstar.search.tree import Node, backup, close, records, select_child
 
 
 def grow(shape: list[int]) -> list[Node]:
@@ -17,6 +17,11 @@ def grow(shape: list[int]) -> list[Node]:
         parent.children = [*(parent.children or ()), node]
         nodes.append(node)
     return nodes
+
+
+def uct(child: Node, parent: Node, c: float) -> float:
+    """Equation 1, as the paper writes it."""
+    return child.value / child.visits + c * math.sqrt(math.log(parent.visits) / child.visits)
 
 
 trees = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(grow)
@@ -49,10 +54,8 @@ def test_selection_takes_the_child_with_the_highest_uct(nodes: list[Node], rewar
             assert chosen is unvisited[0]
         else:
             assert chosen is not None
-            best = max(
-                child.value / child.visits + c * math.sqrt(math.log(node.visits) / child.visits) for child in children
-            )
-            assert uct(chosen.q, node.visits, chosen.visits, c) == best
+            values = [uct(child, node, c) for child in children]
+            assert chosen is children[values.index(max(values))]
 
 
 def test_an_unvisited_child_scores_zero_under_the_rule_of_the_release() -> None:
@@ -77,11 +80,12 @@ def test_closing_the_last_open_child_closes_every_exhausted_ancestor_and_no_othe
 
 @given(trees)
 def test_records_keep_every_node_with_parents_before_children(nodes: list[Node]) -> None:
-    rows, position = records([nodes[0]])
+    rows = records([nodes[0]])
     assert sorted(row.text for row in rows) == sorted(node.text for node in nodes)
+    position = {row.text: i for i, row in enumerate(rows)}
     for node in nodes:
-        row = rows[position[id(node)]]
-        assert row.parent < position[id(node)]
+        row = rows[position[node.text]]
+        assert row.parent < position[node.text]
         assert (row.parent == -1) == (node.parent is None)
         if node.parent is not None:
             assert rows[row.parent].text == node.parent.text

@@ -1,6 +1,7 @@
 """Selection on small trees whose right outcome is worked out by hand."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,7 @@ from rstar.config import SearchConfig
 from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord
 from rstar.search.solve import solve
-from rstar.selection import Difficulty, PairRules, difficulty, preference_pairs, sft_examples
+from rstar.selection import Difficulty, PairRules, SftRules, difficulty, preference_pairs, sft_examples
 from tests.support.scripted import DigitPolicy, SumExecutor, SumVerifier
 
 PROBLEM = Problem("p", "question", "1")
@@ -36,16 +37,16 @@ RECORD = SearchRecord(
 
 
 def test_the_best_trajectories_by_mean_q_are_kept() -> None:
-    examples = sft_examples(PROBLEM, RECORD, keep=1)
+    examples = sft_examples(PROBLEM, RECORD, SftRules(trajectories_per_problem=1))
     assert [e.steps for e in examples] == [("a", "a1")]
     assert examples[0].mean_q == 1.0
-    assert len(sft_examples(PROBLEM, RECORD, keep=2)) == 2
+    assert len(sft_examples(PROBLEM, RECORD)) == 2
 
 
 def test_a_synthetic_problem_that_is_mostly_failed_is_dropped() -> None:
     synthetic = Problem("p", "question", "1", synthetic=True)
     assert sft_examples(synthetic, RECORD)  # exactly half are right
-    assert not sft_examples(synthetic, RECORD, min_correct_share_synthetic=0.6)
+    assert not sft_examples(synthetic, RECORD, SftRules(min_correct_share_synthetic=0.6))
 
 
 def test_step_pairs_share_a_prefix_and_the_final_rule_pairs_whole_trajectories() -> None:
@@ -72,7 +73,9 @@ def test_the_pairs_of_one_node_weigh_one_together() -> None:
 
 def test_the_rules_of_the_release_drop_close_pairs() -> None:
     assert not preference_pairs(PROBLEM, RECORD, PairRules(min_edit_distance=20))
-    assert not preference_pairs(PROBLEM, RECORD, PairRules(min_margin=2.5))
+    closer = replace(RECORD, nodes=tuple(replace(node, value=0.75 * node.value) for node in RECORD.nodes))
+    assert len(preference_pairs(PROBLEM, closer, PairRules(min_margin=1.5))) == 5
+    assert not preference_pairs(PROBLEM, closer, PairRules(min_margin=1.6))
 
 
 def test_a_step_with_too_few_visits_counts_only_when_all_below_it_is_decided() -> None:

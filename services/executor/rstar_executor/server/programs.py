@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from hashlib import blake2b
+from typing import Any
 
 from rstar.interfaces import ExecutionLimits, ExecutionStatus
 from rstar.trajectory import code_of
@@ -88,12 +90,9 @@ def bounded(limits: ExecutionLimits, maximum: ExecutionLimits) -> ExecutionLimit
 
     Raises ``ValueError`` for a negative limit or one that is no number.
     """
-    values: dict[str, float] = {}
-    for name in ("seconds", "memory_mib", "output_bytes", "file_mib"):
-        value = getattr(limits, name)
+    values: dict[str, Any] = {}
+    for name, value in asdict(limits).items():
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"limits.{name} is {value}; give a number of at least 0 (0 takes the default)")
         values[name] = min(value or getattr(DEFAULTS, name), getattr(maximum, name))
-    return ExecutionLimits(
-        values["seconds"], int(values["memory_mib"]), int(values["output_bytes"]), int(values["file_mib"])
-    )
+    return ExecutionLimits(**values)

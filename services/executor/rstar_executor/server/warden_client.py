@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
 from rstar_executor.interpreter.shared_memory import REASON_BYTES, TRACEBACK_BYTES
 from rstar_executor.sandbox import Layer
+from rstar_executor.sandbox.limits import Limits
 from rstar_executor.server.programs import PRELOADED, Kind
 from rstar_executor.warden.scratch import remove
 from rstar_executor.warden.status import STATUSES
@@ -133,10 +134,9 @@ class WardenProcess:
         self._interrupted = False
         limits = batch.limits
         candidates = batch.rest()
-        values = (limits.seconds, limits.memory_mib, limits.output_bytes, limits.file_mib)
         request = {
             "kind": batch.kind,
-            "limits": values,
+            "limits": Limits(**asdict(limits)),
             "steps": list(batch.steps),
             "candidates": list(candidates),
             "whole": batch.whole,
