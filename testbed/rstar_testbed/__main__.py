@@ -1,4 +1,4 @@
-"""``python -m rstar_testbed``: build the programs, keep a testbed up, tell a shell about it."""
+"""``python -m rstar_testbed``: build the programs, run a testbed, print the environment that a shell needs to use it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import typer
 from rstar_testbed.binaries import Binaries, search_path
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import TestbedError
-from rstar_testbed.kubelet import Kubelet, Player, Real
+from rstar_testbed.kubelet import ChooseBehaviour, Kubelet, Real
 
 ENVIRONMENT: Final = "environment.json"
 BUCKET: Final = "rstar"
-"""Where ``RSTAR_STORE`` of the environment is."""
+"""The bucket of the environment's ``RSTAR_STORE``."""
 
 app = typer.Typer(
     name="python -m rstar_testbed",
@@ -71,7 +71,7 @@ def up(
         with contextlib.ExitStack() as stack:
             bed = stack.enter_context(Testbed.start(target, training_operator=training_operator, minio=minio))
             if pods:
-                stack.enter_context(Kubelet(bed.kubeconfig, _with_programs(bed), folder=target / "kubelet"))
+                stack.enter_context(Kubelet(bed.kubeconfig, _real_with_programs(bed), folder=target / "kubelet"))
             if bed.minio:
                 bed.minio.client().make_bucket(BUCKET)
             (target / ENVIRONMENT).write_text(json.dumps(_environment(bed), indent=2))
@@ -100,8 +100,8 @@ def env(folder: Annotated[Path, typer.Argument(help="Folder of a testbed that is
     typer.echo(_exports(json.loads(written.read_text())))
 
 
-def _with_programs(bed: Testbed) -> Player:
-    """Return the player of real pods that find MinIO, as its image has it, beside the machine's programs."""
+def _real_with_programs(bed: Testbed) -> ChooseBehaviour:
+    """Make every pod real, with MinIO on its PATH, as in MinIO's image, beside the machine's programs."""
     folders = [Path(sys.executable).parent, *([bed.binaries["minio"].parent] if bed.minio else [])]
     path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
     return lambda pod: Real({"PATH": path})

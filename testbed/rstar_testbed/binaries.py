@@ -1,9 +1,9 @@
-"""The testbed's programs: built once from pinned Go modules, then found in a cache.
+"""The testbed's programs: built once from pinned Go modules, then taken from a cache.
 
     $RSTAR_TESTBED_CACHE or ~/.cache/rstar-testbed / MODULE-KEY / NAME        KEY: digest of sources, versions, Go
 
-A binary is in the cache whole or not at all, and of two builders one waits for the other. Nothing is ever removed
-from the cache: a folder whose key is of the past can be deleted by hand.
+A binary appears in the cache once it is complete; a second builder waits for the first. Nothing is ever removed from the
+cache: a folder with an old key can be deleted by hand.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pathlib import Path
 
 from rstar_testbed.modules import MODULES, Module, go
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def cache_folder() -> Path:
-    """Where built programs are kept."""
+    """Return the folder of the built programs."""
     if named := os.environ.get("RSTAR_TESTBED_CACHE"):
         return Path(named).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rstar-testbed"
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     print(f"testbed: {line}", file=sys.stderr, flush=True)
 
 
@@ -41,12 +41,12 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def built_folder(module: Module) -> Path:
-    """Where the module's programs are, or will be once they are built."""
+    """Return the folder of the module's programs, built or not."""
     return cache_folder() / f"{module.name}-{module.key()}"
 
 
-def build(module: Module, say: Say = _tell) -> Path:
-    """Return the folder with the module's programs, built first if the cache has none."""
+def build(module: Module, report: Report = _print) -> Path:
+    """Return the folder with the module's programs; build them first if the cache lacks them."""
     folder = built_folder(module)
     if folder.is_dir():
         return folder
@@ -54,43 +54,43 @@ def build(module: Module, say: Say = _tell) -> Path:
     with _locked(folder.parent / f"{module.name}.lock"):
         if folder.is_dir():
             return folder
-        say(f"building {module.name} {module.version}; the first time this takes up to four minutes")
+        report(f"building {module.name} {module.version}; the first time this takes up to four minutes")
         started = time.monotonic()
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{module.name}-partial-") as scratch:
-            whole = Path(scratch) / "programs"
-            whole.mkdir()
+            complete = Path(scratch) / "programs"
+            complete.mkdir()
             first, *others = module.names
             go(
                 "build",
                 "-ldflags",
                 f"-s -w {module.stamp}",
                 "-o",
-                str(whole / first),
+                str(complete / first),
                 module.package,
                 folder=module.folder,
             )
             for name in others:
-                (whole / name).symlink_to(first)
-            whole.replace(folder)
+                (complete / name).symlink_to(first)
+            complete.replace(folder)
         size = (folder / module.names[0]).stat().st_size
-        say(f"built {module.name} in {time.monotonic() - started:.0f} s, {size / 1e6:.0f} MB")
+        report(f"built {module.name} in {time.monotonic() - started:.0f} s, {size / 1e6:.0f} MB")
     return folder
 
 
 class Binaries(Mapping[str, Path]):
-    """Programs by name, as if all were built: one that the cache lacks is built when it is asked for."""
+    """Programs by name. A program that the cache lacks is built at its first use."""
 
-    def __init__(self, say: Say = _tell) -> None:
-        self._say = say
+    def __init__(self, report: Report = _print) -> None:
+        self._report = report
         self._found: dict[str, Path] = {}
 
     def __getitem__(self, name: str) -> Path:
-        """Path of the program."""
+        """Return the path of the program."""
         if name not in self._found:
             module = next((module for module in MODULES if name in module.names), None)
             if module is None:
                 raise KeyError(name)
-            folder = build(module, self._say)
+            folder = build(module, self._report)
             self._found |= {each: folder / each for each in module.names}
         return self._found[name]
 
@@ -102,6 +102,6 @@ class Binaries(Mapping[str, Path]):
 
 
 def search_path(names: Collection[str]) -> str:
-    """Return what to put in front of PATH so that a shell finds those of these programs that are built."""
+    """Return the PATH entries for those of these programs that are built."""
     folders = [built_folder(module) for module in MODULES if set(names) & set(module.names)]
     return os.pathsep.join(str(folder) for folder in folders if folder.is_dir())

@@ -1,6 +1,6 @@
-"""A certificate authority of one testbed: whoever holds one of its certificates is that user, group or server.
+"""The certificate authority of one testbed; its certificates identify users, groups and servers.
 
-The keys live as long as the testbed's folder and protect nothing: everything listens on loopback.
+The keys are in the testbed's folder and protect nothing of value: everything listens on loopback.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class KeyPair:
 
 
 def private_pem(key: PrivateKey) -> bytes:
-    """Write the key as PEM, in the format that openssl's tools write (PKCS 1 for RSA, SEC 1 for curves)."""
+    """Return the key as PEM, in the format of openssl's tools (PKCS 1 for RSA, SEC 1 for curves)."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
-    """Make a key on P-256: a few hundred times faster to make than an RSA key."""
+    """Generate a key on P-256: a few hundred times faster than an RSA key."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
@@ -77,7 +77,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: PrivateKey) -> x509.Cer
 
 
 def new_authority(common_name: str, key: PrivateKey | None = None, hosts: Sequence[str] = ()) -> KeyPair:
-    """Make a self-signed authority. ``hosts`` are names that its own certificate answers to."""
+    """Make a self-signed authority, whose own certificate is valid for ``hosts``."""
     key = key or new_key()
     name = _name(common_name)
     builder = _builder(name, name, key).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -96,7 +96,7 @@ def issue(
     hosts: Sequence[str] = (),
     key: PrivateKey | None = None,
 ) -> KeyPair:
-    """Certify a server that answers to ``hosts``; without hosts, a user in ``groups``."""
+    """Issue a certificate for a server at ``hosts``; without hosts, for a user in ``groups``."""
     key = key or new_key()
     usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = _builder(_name(common_name, groups), authority.certificate.subject, key).add_extension(

@@ -1,9 +1,9 @@
-"""A whole testbed: control plane, training-operator, MinIO, in one folder, for the time of a ``with``.
+"""A testbed: control plane, training-operator and MinIO in one folder, until its ``with`` ends.
 
     with Testbed.start(folder) as bed:
         bed.kubectl("get", "namespaces")
 
-Everything listens on 127.0.0.1, everything is written to the folder, and nothing outlives the process that started it.
+Everything listens on 127.0.0.1 and writes to the folder, and ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rstar_testbed.training_operator import start_training_operator
 
 
 class Testbed:
-    """A running testbed. Made by :meth:`start`."""
+    """A running testbed, created by :meth:`start`."""
 
     __test__ = False  # The name is the package's, not a test's.
 
@@ -39,7 +39,7 @@ class Testbed:
 
     @classmethod
     def start(cls, folder: Path, *, training_operator: bool = True, minio: bool = True) -> Self:
-        """Start the components and return when all work; programs that are not built yet are built first.
+        """Start the components and return when all are ready; missing programs are built first.
 
         ``folder`` must be new or empty. Raises :class:`TestbedError` with the last lines of the component that failed.
         """
@@ -72,7 +72,7 @@ class Testbed:
         return bed
 
     def stop(self) -> None:
-        """End every component. The folder stays, with its logs."""
+        """Stop every component. The folder stays, with its logs."""
         if self._training_operator:
             self._training_operator.stop()
         self._plane.stop()
@@ -80,31 +80,31 @@ class Testbed:
             self.minio.stop()
 
     def __enter__(self) -> Self:
-        """Return the testbed itself: it runs already."""
+        """Return the testbed, which runs already."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every component."""
+        """Stop every component."""
         self.stop()
 
     @property
     def server(self) -> str:
-        """URL of the API server."""
+        """The URL of the API server."""
         return self._plane.server
 
     @property
     def kubeconfig(self) -> Path:
-        """Kubeconfig of a cluster admin."""
+        """The kubeconfig of a cluster admin."""
         return self._plane.kubeconfig
 
     def user_kubeconfig(self, name: str, groups: tuple[str, ...] = ()) -> Path:
-        """Kubeconfig of a user with a client certificate; RBAC knows it by ``name`` and ``groups``."""
+        """Write the kubeconfig of a user with a client certificate, who is ``name`` in ``groups`` for RBAC."""
         return self._plane.write_user(self.folder / f"users/{name}.kubeconfig", name, groups)
 
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
-        """Kubeconfig of a ServiceAccount that exists, with a token that the API server issued for it."""
+        """Write the kubeconfig of an existing ServiceAccount, with a token from the API server."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         answer = self._plane.request("POST", path, {"spec": {"expirationSeconds": 24 * 3600}})
         if answer is None:
@@ -115,36 +115,36 @@ class Testbed:
     def kubectl(
         self, *arguments: str, input: str | None = None, check: bool = True, kubeconfig: Path | None = None
     ) -> str:
-        """Run kubectl, as cluster admin unless told otherwise; what it printed.
+        """Run kubectl, as cluster admin unless ``kubeconfig`` is another user's, and return its output.
 
-        Raises :class:`CommandError` where it fails; with ``check=False`` the error is returned after the output.
+        Raises :class:`CommandError` if it fails; with ``check=False`` the error is returned after the output.
         """
         return self._run("kubectl", arguments, input, check, kubeconfig)
 
     def helm(
         self, *arguments: str, input: str | None = None, check: bool = True, kubeconfig: Path | None = None
     ) -> str:
-        """Run helm as :meth:`kubectl` runs kubectl."""
+        """Run helm, in the same way as :meth:`kubectl`."""
         return self._run("helm", arguments, input, check, kubeconfig)
 
-    def restart_apiserver(self, between: Callable[[], None] = lambda: None) -> None:
-        """Kill the API server, do something while there is none, start it again with the same data and address."""
-        self._plane.restart_apiserver(between)
+    def restart_apiserver(self, while_down: Callable[[], None] = lambda: None) -> None:
+        """Kill the API server, call ``while_down``, start the API server again with the same data and address."""
+        self._plane.restart_apiserver(while_down)
 
     def requests(self, *, verbs: tuple[str, ...] = ()) -> Counter[tuple[str, str]]:
-        """How many API requests were answered so far, by user name and the first word of the user agent."""
+        """Count the API requests that were answered so far, by user name and the first word of the user agent."""
         counted: Counter[tuple[str, str]] = Counter()
         with self._plane.audit_log.open() as lines:
             for line in lines:
                 if not line.endswith("\n"):
-                    break  # It is just being written.
+                    break  # Not written completely yet.
                 event = json.loads(line)
                 if event["stage"] == "ResponseComplete" and (not verbs or event["verb"] in verbs):
                     counted[event["user"]["username"], event.get("userAgent", "").split("/")[0]] += 1
         return counted
 
     def environment(self) -> dict[str, str]:
-        """Return what a shell needs to use this testbed."""
+        """Return the environment variables that a shell needs to use this testbed."""
         found = {"KUBECONFIG": str(self.kubeconfig)}
         if self.minio:
             found |= self.minio.environment("s3://rstar/default")

@@ -1,6 +1,6 @@
-"""etcd, the API server and the controller manager: how they are told to run, and when they are ready.
+"""etcd, the API server and the controller manager: their options, their start and their readiness.
 
-No scheduler and no kubelet: pods are bound and played by :mod:`rstar_testbed.kubelet`.
+No scheduler and no kubelet: :mod:`rstar_testbed.kubelet` binds and runs pods.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SECONDS: Final = 120.0
 
 
 class ControlPlane:
-    """A running control plane in a folder. :meth:`stop` ends it; its data stay in the folder."""
+    """A control plane in a folder. :meth:`stop` leaves its data in the folder."""
 
     def __init__(self, folder: Path, binaries: Mapping[str, Path]) -> None:
         self.folder = folder
@@ -46,33 +46,33 @@ class ControlPlane:
         self._client = ssl.create_default_context(cadata=self.authority.certificate_pem.decode())
 
     def start(self) -> None:
-        """Start everything and return when the API answers and its controllers work."""
+        """Start everything and return when the API answers and its controllers run."""
         self._write_keys()
         etcd, etcd_address = self._start_etcd()
         etcd.wait_until(lambda: self._http_ok(f"{etcd_address}/health"), _SECONDS)
         self._apiserver = self._start_apiserver(etcd_address)
         self._wait_for_apiserver()
-        # Started beside an API server that takes its time it gives up, and ends.
+        # Started only now, because it exits where the API server does not answer soon.
         controllers = self._start_controller_manager()
-        # The last thing to come up that every pod needs.
+        # Every pod needs this account, and it is created last.
         default_account = "/api/v1/namespaces/default/serviceaccounts/default"
         controllers.wait_until(lambda: self.request("GET", default_account) is not None, _SECONDS)
 
     def stop(self) -> None:
-        """Kill what runs, last started first."""
+        """Kill the components, last started first."""
         while self._components:
             self._components.pop().stop()
 
-    def restart_apiserver(self, between: Callable[[], None]) -> None:
-        """Kill the API server, do something while there is none, start it again with the same data and address."""
+    def restart_apiserver(self, while_down: Callable[[], None]) -> None:
+        """Kill the API server, call ``while_down``, start the API server again with the same data and address."""
         assert self._apiserver
         self._apiserver.stop()
-        between()
+        while_down()
         self._apiserver.start()
         self._wait_for_apiserver()
 
     def request(self, method: str, path: str, body: Any = None) -> Any | None:
-        """One API call as cluster admin: the answer, or None where the API server has or knows nothing such (404)."""
+        """Send one API request as cluster admin; return the answer, or None for 404 (no such object or kind)."""
         request = urllib.request.Request(
             self.server + path,
             method=method,
@@ -88,12 +88,12 @@ class ControlPlane:
             raise
 
     def write_user(self, path: Path, name: str, groups: tuple[str, ...]) -> Path:
-        """Write a kubeconfig for a user with a certificate."""
+        """Write the kubeconfig of a user with a certificate."""
         pair = issue(self.authority, name, groups=groups)
         return write_kubeconfig(path, self.server, self.authority.certificate_pem, name, client_certificate(pair))
 
     def write_token(self, path: Path, name: str, token: str, namespace: str) -> Path:
-        """Write a kubeconfig for the bearer of a token."""
+        """Write the kubeconfig of a user with a bearer token."""
         authority = self.authority.certificate_pem
         return write_kubeconfig(path, self.server, authority, name, {"token": token}, namespace)
 
@@ -148,7 +148,7 @@ class ControlPlane:
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
             f"--secure-port={self._port}",
-            # Endpoints on loopback are refused by the API itself; pods of the testbed are told the address instead.
+            # The API refuses endpoints on loopback; pods of the testbed get the address by environment variables instead.
             "--endpoint-reconciler-type=none",
             f"--tls-cert-file={self._tls / 'apiserver.crt'}",
             f"--tls-private-key-file={self._tls / 'apiserver.key'}",
@@ -158,7 +158,7 @@ class ControlPlane:
             f"--service-account-issuer={_ISSUER}",
             "--service-cluster-ip-range=10.0.0.0/16",
             "--authorization-mode=Node,RBAC",
-            # As stricter clusters have it: who makes an object whose owner waits for it may do so to the owner.
+            # As in stricter clusters: an object with blockOwnerDeletion needs the right to set the owner's finalizers.
             "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             "--allow-privileged=true",
             f"--audit-policy-file={policy}",

@@ -1,4 +1,4 @@
-"""Kubeconfig files with everything inside: one file can be copied, mounted or handed to any client."""
+"""Kubeconfig files with embedded certificates and tokens, so that one file can be copied or mounted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _base64(data: bytes) -> str:
 
 
 def client_certificate(pair: KeyPair) -> dict[str, Any]:
-    """Return the ``user`` entry of somebody with a certificate."""
+    """Return the ``user`` entry for a certificate."""
     return {"client-certificate-data": _base64(pair.certificate_pem), "client-key-data": _base64(pair.key_pem)}
 
 

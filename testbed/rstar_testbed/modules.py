@@ -1,7 +1,6 @@
-"""The Go modules of the testbed: what is built from which, and where the Go command keeps their sources.
+"""The Go modules of the testbed: the programs that each builds, and the folders of their sources.
 
-Versions stand in one place only, the ``go.mod`` files of ``testbed/go``; this module reads them from there. It refuses
-to build anything: that is ``binaries.py``.
+Versions are written in one place, the ``go.mod`` files of ``testbed/go``, and read from there. ``binaries.py`` builds.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ SOURCES: Final = Path(__file__).parents[1] / "go"
 KUBERNETES: Final = "k8s.io/kubernetes"
 TRAINING_OPERATOR: Final = "github.com/kubeflow/training-operator"
 
-# The Kubernetes versions that charts are checked against, oldest first; the last is the one that runs.
+# The Kubernetes versions that charts are checked against, oldest first; the testbed runs the last one.
 OPENAPI_VERSIONS: Final = ("v1.33.13", "v1.34.4", "v1.35.4")
 
 
 @dataclass(frozen=True)
 class Module:
-    """A folder of ``testbed/go``: the package it builds into one binary, by which names that is called."""
+    """A folder of ``testbed/go``: the package that is built into one binary, and the names by which it is called."""
 
     name: str
     package: str
@@ -40,12 +39,12 @@ class Module:
 
     @property
     def folder(self) -> Path:
-        """Where its ``go.mod`` is."""
+        """The folder of its ``go.mod``."""
         return SOURCES / self.name
 
     @property
     def version(self) -> str:
-        """The pinned version of what is built, as ``go.mod`` has it."""
+        """The version of the built program, pinned in ``go.mod``."""
         text = (self.folder / "go.mod").read_text()
         found = re.search(rf"^\s*(?:require )?{re.escape(self.requires)} (v\S+)", text, re.MULTILINE)
         if found is None:
@@ -60,14 +59,14 @@ class Module:
         return " ".join(f"-X {stamp.format(**values)}" for stamp in self.stamps)
 
     def key(self) -> str:
-        """Digest of all that the binary depends on: sources, versions, flags, the Go version."""
+        """Return a digest of everything that the binary depends on: sources, versions, flags, the Go version."""
         digest = hashlib.sha256(repr((self, go_version())).encode())
         for path in sorted(self.folder.iterdir()):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
         return digest.hexdigest()[:16]
 
 
-# Without these kubectl and the API server call themselves v0.0.0, and Helm refuses charts that ask for a version.
+# Without these kubectl and the API server report v0.0.0, and Helm refuses charts that require a version.
 _KUBE_VERSION: Final = tuple(
     f"k8s.io/component-base/version.{variable}"
     for variable in ("gitVersion={version}", "gitMajor={major}", "gitMinor={minor}")
@@ -91,9 +90,9 @@ MODULES: Final = (
 
 
 def go(*arguments: str, folder: Path) -> str:
-    """Run the Go command in ``folder``; its standard output.
+    """Run the Go command in ``folder`` and return its standard output.
 
-    The user's GOFLAGS and workspace are put aside: a vendoring flag or a ``go.work`` above would change what is built.
+    The user's GOFLAGS and workspace are ignored: a vendoring flag or a ``go.work`` above would change what is built.
     """
     binary = shutil.which("go")
     if binary is None:
@@ -112,22 +111,22 @@ def go(*arguments: str, folder: Path) -> str:
 
 @cache
 def go_version() -> str:
-    """For example ``go1.26.8``."""
+    """Return Go's version, such as ``go1.26.8``."""
     return go("env", "GOVERSION", folder=SOURCES).strip()
 
 
 def module_folder(path: str, version: str) -> Path:
-    """Where the sources of a module are, downloaded first if need be."""
+    """Return the folder of a module's sources; download them first if necessary."""
     found = json.loads(go("mod", "download", "-json", f"{path}@{version}", folder=SOURCES / "kube"))
     return Path(found["Dir"])
 
 
 def pytorchjob_crd() -> Path:
-    """Find the CustomResourceDefinition of PyTorchJob, of the training-operator that runs."""
+    """Return the CustomResourceDefinition of PyTorchJob in the version of the testbed's training-operator."""
     version = next(module.version for module in MODULES if module.requires == TRAINING_OPERATOR)
     return module_folder(TRAINING_OPERATOR, version) / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
 
 
 def openapi(version: str) -> Path:
-    """``swagger.json`` of a Kubernetes version (one of :data:`OPENAPI_VERSIONS`): all built-in kinds with their fields."""
+    """Return ``swagger.json`` of a version in :data:`OPENAPI_VERSIONS`: all built-in kinds with their fields."""
     return module_folder(KUBERNETES, version) / "api/openapi-spec/swagger.json"

@@ -1,4 +1,4 @@
-"""MinIO of the testbed: one server on a folder, and what a client needs to be its root user."""
+"""The testbed's MinIO: one server on a folder, and the settings of a client that is its root user."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Minio:
                 "MINIO_ROOT_USER": self.access_key,
                 "MINIO_ROOT_PASSWORD": self.secret_key,
                 "MINIO_BROWSER": "off",
-                # It would look for a newer version of itself, and for others of its kind.
+                # No look-ups of newer versions or of other servers.
                 "MINIO_UPDATE": "off",
                 "MINIO_CALLHOME_ENABLE": "off",
                 "MINIO_REGION": _REGION,
@@ -45,7 +45,7 @@ class Minio:
         )  # fmt: skip
 
     def wait(self) -> None:
-        """Return when it takes requests."""
+        """Return when it answers requests."""
         self._component.wait_until(self._healthy, _SECONDS)
 
     def stop(self) -> None:
@@ -63,7 +63,7 @@ class Minio:
         )
 
     def admin(self) -> minio.MinioAdmin:
-        """Return the administration of users and policies, as the root user."""
+        """Return a client for users and policies, as the root user."""
         return minio.MinioAdmin(
             endpoint=self.endpoint.removeprefix("http://"),
             credentials=StaticProvider(self.access_key, self.secret_key),
@@ -72,7 +72,7 @@ class Minio:
         )
 
     def environment(self, store: str) -> Mapping[str, str]:
-        """Environment in which a program finds ``store`` (``s3://BUCKET/PREFIX``), and what a storage Secret holds."""
+        """Return the environment of a program that uses ``store`` (``s3://BUCKET/PREFIX``); a storage Secret has the same keys."""
         return {
             "RSTAR_STORE": store,
             "RSTAR_S3_ENDPOINT": self.endpoint,
@@ -82,7 +82,7 @@ class Minio:
         }
 
     def _healthy(self) -> bool:
-        # Before this it answers 503 with Retry-After: 60, which its own client heeds.
+        # Before this it answers 503 with Retry-After: 60, and its own client waits that long.
         try:
             with urllib.request.urlopen(f"{self.endpoint}/minio/health/cluster", timeout=1):
                 return True

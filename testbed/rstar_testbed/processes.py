@@ -1,7 +1,7 @@
-"""Components of the testbed as processes: a log each, a death quoted by its last lines, no orphan ever.
+"""The testbed's components as processes: each has a log, errors quote its last lines, and none outlives its parent.
 
-A component that its parent cannot end is ended by the kernel (see :mod:`rstar.local.die_with_parent`), so a testbed is started
-in a thread that lives as long as the testbed: the kernel watches the thread, not the process.
+The kernel kills a component when the thread that started it ends (see :mod:`rstar.local.die_with_parent`). So the thread that
+starts a testbed must run until the testbed is stopped.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Final
 
 from rstar_testbed.errors import TestbedError
 
-# Below the range that the kernel gives to clients: a port that is free now is not lent to a connection a moment later.
+# Below the range from which the kernel takes clients' ports, so that no connection takes a port that was just found free.
 _PORTS: Final = range(20_000, 32_000)
 _LAST_LINES: Final = 8
 
 
 def free_port() -> int:
-    """Find a TCP port of loopback on which nobody listens."""
+    """Return a TCP port of loopback on which nobody listens."""
     while True:
         port = random.choice(_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -35,13 +35,13 @@ def free_port() -> int:
 
 
 def last_lines(path: Path) -> str:
-    """Read the end of a log, on one line."""
+    """Return the end of a log, on one line."""
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    return " | ".join(line.strip() for line in lines[-_LAST_LINES:]) or "it wrote nothing"
+    return " | ".join(line.strip() for line in lines[-_LAST_LINES:]) or "its log is empty"
 
 
 class Component:
-    """One running program, with its own process group and log."""
+    """A program with a process group and a log of its own."""
 
     def __init__(
         self, name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None
@@ -55,11 +55,17 @@ class Component:
         self.start()
 
     def start(self) -> None:
-        """Start the program, or start it again once it has been stopped."""
-        tether = [sys.executable, "-m", "rstar.local.die_with_parent", str(os.getpid()), str(int(signal.SIGKILL))]
+        """Start the program, for the first time or after :meth:`stop`."""
+        dies_with_parent = [
+            sys.executable,
+            "-m",
+            "rstar.local.die_with_parent",
+            str(os.getpid()),
+            str(int(signal.SIGKILL)),
+        ]
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
-                [*tether, *map(str, self._command)],
+                [*dies_with_parent, *map(str, self._command)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -68,7 +74,7 @@ class Component:
             )
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Return once ``ready()``; raise with the log's end if the program dies first, or takes too long."""
+        """Return once ``ready()``. Raises :class:`TestbedError` with the log's end if the program ends first or takes too long."""
         until = time.monotonic() + seconds
         while not ready():
             if (code := self._process.poll()) is not None:
@@ -78,7 +84,7 @@ class Component:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Kill the group: what it holds is thrown away with the folder, and an API server asked nicely lingers."""
+        """Kill the process group. No SIGTERM: the data are temporary, and an API server takes up to a minute to end."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -1,9 +1,8 @@
 """The stock training-operator, outside a pod, without its webhook.
 
-It makes its own certificates in a Secret and starts no controller before they are both in the Secret and in a folder
-where a pod would have that Secret mounted. So here the certificates come first, in both places, and it starts at once. The
-existence of ``tls.crt`` is looked for in a fixed folder under /tmp, whatever TMPDIR says; the files it really serves with
-lie in the testbed's own folder.
+It generates its certificates into a Secret, and starts no controller before they are in the Secret and in the folder where a
+pod would mount that Secret. Here the certificates are written to both places first, so that it starts at once. It checks that
+``tls.crt`` exists in a fixed folder below /tmp, whatever TMPDIR is; the files that it serves with are in the testbed's folder.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from rstar_testbed.processes import Component, free_port
 _NAMESPACE: Final = "kubeflow"
 _AUTHORITY: Final = "training-operator-ca"
 _HOST: Final = f"training-operator.{_NAMESPACE}.svc"
-_LOOKED_FOR: Final = Path("/tmp/k8s-webhook-server/serving-certs")
+_EXPECTED_FOLDER: Final = Path("/tmp/k8s-webhook-server/serving-certs")
 _SECONDS: Final = 120.0
 
 
 def start_training_operator(plane: ControlPlane, binaries: Mapping[str, Path]) -> Component:
-    """Install the CRD of PyTorchJob, start the operator, return when its workers run."""
+    """Install the CRD of PyTorchJob, start the operator, and return when its workers run."""
     binary = binaries["training-operator"]
     subprocess.run(
         [binaries["kubectl"], f"--kubeconfig={plane.kubeconfig}", "create", "--filename", pytorchjob_crd()],
@@ -54,18 +53,18 @@ def start_training_operator(plane: ControlPlane, binaries: Mapping[str, Path]) -
             f"--health-probe-bind-address=127.0.0.1:{health}",
             "--kube-api-qps=200",
             "--kube-api-burst=400",
-            # One thread, the default, keeps many rounds at once waiting for the answers to its requests.
+            # With one thread, the default, many rounds at once wait for the answers to its requests.
             "--controller-threads=8",
         ],
         plane.folder / "logs/training-operator.log",
         {"TMPDIR": str(folder)},
     )
-    component.wait_until(lambda: _works(component.log), _SECONDS)
+    component.wait_until(lambda: _is_working(component.log), _SECONDS)
     return component
 
 
-def _works(log: Path) -> bool:
-    """Whether the controller has taken up its work; the readiness endpoint says so too early."""
+def _is_working(log: Path) -> bool:
+    """Return whether the controller works, from its log: the readiness endpoint answers too early."""
     return any(
         "Starting workers" in line and "pytorchjob" in line for line in log.read_text(errors="replace").splitlines()
     )
@@ -86,9 +85,9 @@ def _write_certificates(plane: ControlPlane, folder: Path) -> None:
     served.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (served / name).write_bytes(content)
-    _LOOKED_FOR.mkdir(parents=True, exist_ok=True)
+    _EXPECTED_FOLDER.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
-        (_LOOKED_FOR / "tls.crt").touch(exist_ok=False)
+        (_EXPECTED_FOLDER / "tls.crt").touch(exist_ok=False)
     secret = {
         "metadata": {"name": "training-operator-webhook-cert"},
         "data": {name: base64.b64encode(content).decode() for name, content in files.items()},

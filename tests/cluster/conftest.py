@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from rstar_testbed.cluster import Testbed
-from rstar_testbed.kubelet import Kubelet, Player
+from rstar_testbed.kubelet import ChooseBehaviour, Kubelet
 
 from tests.support.cluster.lab import Lab, chart_operator, open_lab
 from tests.support.cluster.pods import Cluster
@@ -48,7 +48,7 @@ def kubelet(testbed: Testbed, namespace: str, tmp_path: Path) -> Iterator[StartK
     """Start a test kubelet for the test's namespace: ``kubelet(player)``; it is stopped after the test."""
     with contextlib.ExitStack() as stack:
 
-        def start(player: Player) -> Kubelet:
+        def start(player: ChooseBehaviour) -> Kubelet:
             folder = tmp_path / f"kubelet-{uuid.uuid4().hex[:4]}"
             return stack.enter_context(Kubelet(testbed.kubeconfig, player, namespace=namespace, folder=folder))
 

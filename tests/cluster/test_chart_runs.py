@@ -9,7 +9,7 @@ import os
 import pytest
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import CommandError
-from rstar_testbed.kubelet import Play, Pod, Real
+from rstar_testbed.kubelet import Behaviour, Pod, Real
 
 from tests.cluster.conftest import StartKubelet
 from tests.support.cluster.rendering import CHARTS
@@ -23,7 +23,7 @@ def chart(testbed: Testbed, namespace: str, kubelet: StartKubelet) -> str:
     """A namespace in which the chart's executor and MinIO run."""
     path = f"{testbed.binaries['minio'].parent}:{os.environ['PATH']}"
 
-    def player(pod: Pod) -> Play:
+    def player(pod: Pod) -> Behaviour:
         is_minio = pod["metadata"]["labels"]["app.kubernetes.io/name"] == "rstar-minio"
         return Real({"PATH": path} if is_minio else {})
 

@@ -15,20 +15,20 @@ from typing import Any
 import pytest
 import yaml
 from rstar_testbed.cluster import Testbed
-from rstar_testbed.kubelet import Play, Pod, Real, Waiting
+from rstar_testbed.kubelet import Behaviour, Pod, Real, Waiting
 from typer.testing import CliRunner
 
 from rstar.cli.main import app
 from rstar.cluster.api import Cluster as Client
 from rstar.cluster.api import Kind, NotFoundError
+from rstar.cluster.api_errors import explained
 from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
-from rstar.cluster.refusals import explained
 from rstar.rounds.observed import Attempt, AttemptState, Observed, Stage
 from rstar.rounds.plan import plan
 from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.store.open import open_store
 from tests.cluster.conftest import StartKubelet
-from tests.rstar.cli.test_commands import PLAIN, RSTAR, Ended, refused
+from tests.rstar.cli.test_commands import PLAIN_TERMINAL, RSTAR, Finished, assert_refused
 from tests.rstar.rounds.test_plan import done
 from tests.support.cluster.pods import Cluster, needs_root, pod
 from tests.support.paths import CRD, ROOT
@@ -69,12 +69,12 @@ class Desk:
         (self.folder / file).write_text(yaml.safe_dump_all(documents))
 
     def environment(self, settings: Mapping[str, str] = {}) -> dict[str, str]:
-        plain = {key: value for key, value in PLAIN.items() if not key.startswith(("RSTAR_", "AWS_"))}
+        plain = {key: value for key, value in PLAIN_TERMINAL.items() if not key.startswith(("RSTAR_", "AWS_"))}
         plain.pop("PYTHONDONTWRITEBYTECODE", None)
         # The Kubernetes library is 800 modules: compiled once, not by every command.
         return {**plain, "PYTHONPYCACHEPREFIX": str(self.bytecode), "KUBECONFIG": str(self.kubeconfig), **settings}
 
-    def rstar(self, *arguments: str, **settings: str) -> Ended:
+    def rstar(self, *arguments: str, **settings: str) -> Finished:
         command = [*RSTAR, *arguments, "-n", self.namespace]
         done = subprocess.run(
             command,
@@ -86,7 +86,7 @@ class Desk:
             stdin=subprocess.DEVNULL,
             check=False,
         )
-        return Ended(done.returncode, done.stdout, done.stderr)
+        return Finished(done.returncode, done.stdout, done.stderr)
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -184,7 +184,7 @@ def test_the_secret_of_the_namespace_says_where_files_go_and_the_environment_by_
     store = f"s3://{bucket}/{desk.namespace}"
     settings = storage_environment(testbed, store)
     desk.write({})
-    refused(desk.rstar("submit", "rounds.yaml"), "base is on this machine", "rstar-storage", "--upload-to s3://")
+    assert_refused(desk.rstar("submit", "rounds.yaml"), "base is on this machine", "rstar-storage", "--upload-to s3://")
     # Inside of the cluster the store has a name that means nothing here.
     secret = settings | {"RSTAR_S3_ENDPOINT": "http://rstar-minio.rstar.svc:9000"}
     pairs = [f"--from-literal={key}={value}" for key, value in secret.items()]
@@ -211,7 +211,7 @@ def test_the_same_again_changes_nothing_and_only_what_differs_is_changed(submitt
 
 def test_one_round_that_is_refused_leaves_all_others_as_they_were(submitted: Desk) -> None:
     submitted.write(IN_STORE | {"lifecycle": {"maxAttempts": 7}}, IN_STORE | {"seed": 1}, IN_STORE)
-    refused(
+    assert_refused(
         submitted.rstar("submit", "rounds.yaml"), 'EvolutionRound.rstar.dev "r2" is invalid', "spec.seed cannot change"
     )
     assert submitted.spec()["lifecycle"]["maxAttempts"] == 3
@@ -220,12 +220,12 @@ def test_one_round_that_is_refused_leaves_all_others_as_they_were(submitted: Des
 
 def test_what_is_wrong_in_itself_is_refused_before_the_cluster_is_asked_to_take_it(submitted: Desk) -> None:
     submitted.write(IN_STORE | {"rolout": {}})
-    refused(submitted.rstar("submit", "rounds.yaml"), "spec.rolout: unknown key; did you mean rollout?")
+    assert_refused(submitted.rstar("submit", "rounds.yaml"), "spec.rolout: unknown key; did you mean rollout?")
     submitted.write(IN_STORE, IN_STORE, IN_STORE | {"previousRound": "r9"})
-    refused(submitted.rstar("submit", "rounds.yaml"), "there is no round 'r9'")
+    assert_refused(submitted.rstar("submit", "rounds.yaml"), "there is no round 'r9'")
     text = (submitted.folder / "rounds.yaml").read_text().replace("name: r1", "name: r1\n  namespace: other", 1)
     (submitted.folder / "rounds.yaml").write_text(text)
-    refused(submitted.rstar("submit", "rounds.yaml"), "round r1: metadata.namespace is other")
+    assert_refused(submitted.rstar("submit", "rounds.yaml"), "round r1: metadata.namespace is other")
 
 
 def test_a_later_round_may_follow_one_that_is_there_already(submitted: Desk) -> None:
@@ -238,7 +238,7 @@ def test_a_later_round_may_follow_one_that_is_there_already(submitted: Desk) -> 
 def test_the_status_is_told_as_it_is_told_of_a_folder(submitted: Desk) -> None:
     fresh = submitted.rstar("status")
     assert "Waiting" in fresh.out
-    assert "no operator has looked at r1, r2 yet" in fresh.out
+    assert "no operator has seen r1, r2 yet" in fresh.out
     submitted.report("r1", [*done(Stage.ROLLOUT), attempt(Stage.SELECT, 1, AttemptState.RUNNING)])
     table = submitted.rstar("status", "r1")
     assert "✓ rollout" in table.out
@@ -273,24 +273,24 @@ def test_ctrl_c_ends_a_watch(submitted: Desk) -> None:
 
 def test_a_round_is_suspended_and_resumed_and_a_new_submission_leaves_it_so(submitted: Desk) -> None:
     said = submitted.rstar("suspend", "r1")
-    assert f"'rstar resume r1 -n {submitted.namespace}' goes on" in said.out
+    assert f"'rstar resume r1 -n {submitted.namespace}' resumes it" in said.out
     assert submitted.spec()["suspend"] is True
     assert json.loads(submitted.rstar("suspend", "r1", "--json").out)["changed"] is False
     assert submitted.rstar("submit", "rounds.yaml").out == "r1: unchanged\nr2: unchanged\n"
     assert submitted.spec()["suspend"] is True
-    assert "round r1 goes on" in submitted.rstar("resume", "r1").out
+    assert "round r1 is resumed" in submitted.rstar("resume", "r1").out
     assert submitted.spec()["suspend"] is False
     assert "is not suspended" in submitted.rstar("resume", "r1").out
 
 
 def test_a_round_is_cancelled_once_and_for_all(submitted: Desk) -> None:
-    refused(submitted.rstar("cancel", "r1"), "--yes")
+    assert_refused(submitted.rstar("cancel", "r1"), "--yes")
     assert json.loads(submitted.rstar("cancel", "r1", "--yes", "--json").out)["changed"] is True
     assert submitted.spec()["cancel"] is True
     assert "is cancelled already" in submitted.rstar("cancel", "r1", "--yes").out
     over = submitted.rstar("resume", "r1")
     assert over.code == 1
-    assert "cancelled, for good; submit it under another name" in over.err
+    assert "cancelled permanently; submit it under another name" in over.err
 
 
 def test_a_round_that_failed_is_told_what_helps_and_one_that_is_complete_is_left_alone(submitted: Desk) -> None:
@@ -300,21 +300,23 @@ def test_a_round_that_failed_is_told_what_helps_and_one_that_is_complete_is_left
     assert failed.code == 1
     assert "stage rollout failed 3 times: out of memory" in failed.err
     assert "raise spec.lifecycle.maxAttempts in its file and submit it again" in failed.err
-    refused(submitted.rstar("suspend", "r1"), "round r1 has ended")
+    assert_refused(submitted.rstar("suspend", "r1"), "round r1 has ended")
     submitted.report("r1", done(*Stage))
-    refused(submitted.rstar("cancel", "r1", "--yes"), "round r1 is complete")
+    assert_refused(submitted.rstar("cancel", "r1", "--yes"), "round r1 is complete")
 
 
 def test_a_round_that_is_not_there_names_the_others(submitted: Desk) -> None:
     for command in ("status", "logs", "suspend", "resume"):
-        refused(submitted.rstar(command, "r9"), f"there is no round 'r9' in namespace {submitted.namespace}", "r1, r2")
+        assert_refused(
+            submitted.rstar(command, "r9"), f"there is no round 'r9' in namespace {submitted.namespace}", "r1, r2"
+        )
 
 
 def test_a_namespace_that_is_not_there_is_said_to_be_so(desk: Desk) -> None:
     desk.write(IN_STORE)
     desk.namespace = "nowhere"
     for command in (["status"], ["submit", "rounds.yaml"], ["suspend", "r1"]):
-        refused(desk.rstar(*command), "there is no namespace nowhere")
+        assert_refused(desk.rstar(*command), "there is no namespace nowhere")
 
 
 def test_a_server_that_does_not_answer_is_named(desk: Desk) -> None:
@@ -332,15 +334,15 @@ def test_a_server_that_does_not_answer_is_named(desk: Desk) -> None:
 def test_who_may_not_is_told_the_servers_words_and_whom_to_ask(submitted: Desk, testbed: Testbed) -> None:
     submitted.kubeconfig = testbed.user_kubeconfig("cli-stranger")
     for command in (["status"], ["suspend", "r1"], ["submit", "rounds.yaml"], ["logs", "r1"]):
-        refused(submitted.rstar(*command), 'User "cli-stranger" cannot', "ask your admin for the role view")
+        assert_refused(submitted.rstar(*command), 'User "cli-stranger" cannot', "ask your admin for the role view")
     role = f"cli-{uuid.uuid4().hex[:8]}"
     resource = "--resource=evolutionrounds.rstar.dev"
     testbed.kubectl("create", "role", role, "-n", submitted.namespace, "--verb=get,list", resource)
     testbed.kubectl("create", "rolebinding", role, "-n", submitted.namespace, f"--role={role}", "--user=cli-stranger")
     assert submitted.rstar("status").code == 0
-    refused(submitted.rstar("suspend", "r1"), "cannot patch", "ask your admin for the role edit")
+    assert_refused(submitted.rstar("suspend", "r1"), "cannot patch", "ask your admin for the role edit")
     submitted.write(IN_STORE | {"baseModel": "base"})
-    refused(submitted.rstar("submit", "rounds.yaml"), "base is on this machine", 'cannot get resource "secrets"')
+    assert_refused(submitted.rstar("submit", "rounds.yaml"), "base is on this machine", 'cannot get resource "secrets"')
 
 
 def test_a_cluster_without_the_resource_is_told_what_to_install(testbed: Testbed) -> None:
@@ -358,7 +360,7 @@ def test_the_context_says_which_cluster_and_which_namespace(submitted: Desk, tes
     file = submitted.folder / "kubeconfig"
     file.write_text(yaml.safe_dump(config))
 
-    def status(*options: str) -> Ended:
+    def status(*options: str) -> Finished:
         done = subprocess.run(
             [*RSTAR, "status", *options],
             capture_output=True,
@@ -367,11 +369,11 @@ def test_the_context_says_which_cluster_and_which_namespace(submitted: Desk, tes
             env=submitted.environment({"RSTAR_STORE": "s3://another/store"}),
             check=False,
         )
-        return Ended(done.returncode, done.stdout, done.stderr)
+        return Finished(done.returncode, done.stdout, done.stderr)
 
     assert "r2" in status("--kubeconfig", str(file), "--context", "lab").out
-    refused(status("--kubeconfig", str(file), "--context", "lap"), "lap")
-    refused(status("--kubeconfig", str(file)), "namespace default")
+    assert_refused(status("--kubeconfig", str(file), "--context", "lap"), "lap")
+    assert_refused(status("--kubeconfig", str(file)), "namespace default")
 
 
 def test_the_shell_completes_the_names_of_a_namespace(submitted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,7 +391,7 @@ def stage_pod(name: str, script: str, number: int = 1, stage: str = "rollout") -
     return made
 
 
-def real_pods(pod: Pod) -> Play:
+def real_pods(pod: Pod) -> Behaviour:
     return Real(environment={"PATH": os.environ["PATH"]})
 
 
@@ -416,12 +418,12 @@ def test_logs_of_all_pods_of_an_attempt_are_told_apart(submitted: Desk, kubelet:
     cluster.bed.kubectl("delete", "pod", "r1-rollout-1", "-n", submitted.namespace)
     gone = submitted.rstar("logs", "r1", "--attempt", "1")
     assert gone.code == 1
-    assert "the log of rollout 1 is gone" in gone.err
+    assert "the log of rollout 1 no longer exists" in gone.err
 
 
 @needs_root
 def test_logs_are_followed_from_before_a_pod_runs_until_it_ends(submitted: Desk, kubelet: StartKubelet) -> None:
-    plays: dict[str, Callable[[Pod], Play]] = {"r1-rollout-1-worker-0": real_pods}
+    plays: dict[str, Callable[[Pod], Behaviour]] = {"r1-rollout-1-worker-0": real_pods}
     kubelet(lambda pod: plays.get(pod["metadata"]["name"], lambda _: Waiting("ImagePullBackOff", "no such image"))(pod))
     submitted.report("r1", [attempt(Stage.ROLLOUT, 1, AttemptState.PENDING)])
     reader = submitted.begin("logs", "r1", "-f")

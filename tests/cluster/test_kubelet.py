@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-from rstar_testbed.kubelet import Pending, Play, Run, Waiting, real
+from rstar_testbed.kubelet import Behaviour, Pending, Run, Waiting, always_real
 
 from tests.cluster.conftest import StartKubelet
 from tests.support.cluster.pods import Cluster, ended, needs_root, pod, until
 
 
 def test_scripted_pods_end_as_their_script_says(cluster: Cluster, kubelet: StartKubelet) -> None:
-    plays: dict[str, Play] = {
+    plays: dict[str, Behaviour] = {
         "good": Run(seconds=0.2, message="sha256:1"),
         "killed": Run(seconds=0, code=137, reason="OOMKilled"),
         "stuck": Pending("0/1 nodes are available: 1 Insufficient nvidia.com/gpu."),
@@ -84,7 +84,7 @@ echo -n "sha256:abc" > /dev/termination-log
 def test_a_pytorchjob_of_the_stock_operator_succeeds_with_a_real_process(
     cluster: Cluster, kubelet: StartKubelet
 ) -> None:
-    started = kubelet(real)
+    started = kubelet(always_real)
     field = lambda path: {"valueFrom": {"fieldRef": {"fieldPath": path}}}  # noqa: E731
     container = {
         "name": "pytorch",
@@ -152,7 +152,7 @@ for wanted in (2, 1):
 def test_a_deployment_is_found_by_its_headless_services_name_and_followed(
     cluster: Cluster, kubelet: StartKubelet
 ) -> None:
-    started = kubelet(real)
+    started = kubelet(always_real)
     labels = {"app": "web"}
     template = {
         "metadata": {"labels": labels},
@@ -173,7 +173,7 @@ def test_a_deployment_is_found_by_its_headless_services_name_and_followed(
 
 @needs_root
 def test_a_real_pod_speaks_to_the_api_as_its_service_account(cluster: Cluster, kubelet: StartKubelet) -> None:
-    started = kubelet(real)
+    started = kubelet(always_real)
     arguments = ("--clusterrole=view", f"--serviceaccount={cluster.namespace}:default", "-n", cluster.namespace)
     cluster.bed.kubectl("create", "rolebinding", "view", *arguments)
     program = (
@@ -189,7 +189,7 @@ def test_a_real_pod_speaks_to_the_api_as_its_service_account(cluster: Cluster, k
 def test_a_deleted_real_pod_may_end_its_work_and_is_killed_if_it_does_not(
     cluster: Cluster, kubelet: StartKubelet
 ) -> None:
-    started = kubelet(real)
+    started = kubelet(always_real)
     heeds = "trap 'echo goodbye; exit 0' TERM; echo ready; while true; do sleep 0.1; done"
     cluster.apply(
         pod("heeds", heeds, terminationGracePeriodSeconds=60),
@@ -203,7 +203,7 @@ def test_a_deleted_real_pod_may_end_its_work_and_is_killed_if_it_does_not(
 
 @needs_root
 def test_a_pod_that_lacks_its_secret_waits_and_says_so(cluster: Cluster, kubelet: StartKubelet) -> None:
-    kubelet(real)
+    kubelet(always_real)
     cluster.apply(pod("waits", container={"envFrom": [{"secretRef": {"name": "storage"}}]}))
 
     def message() -> bool:

@@ -1,10 +1,11 @@
-"""Every program as a restricted pod runs it: a user without a name and a home, nothing to write on but /tmp and /cache.
+"""Every program in a restricted pod: a user without a name or a home, a read-only root, writable /tmp and /cache.
 
-The environment is the image's, as its Dockerfile sets it; the mounts are a container's. No cluster is needed.
+The environment is that of the image's Dockerfile, the mounts are those of a container. No cluster is needed.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,13 +13,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rstar_testbed.kubelet import sandbox
-from rstar_testbed.kubelet.sandbox import Sandbox
+from rstar_testbed.kubelet.sandbox import Sandbox, program_folders
 
 from rstar.interfaces import ExecutionLimits, ExecutionStatus, Sampling, State
 from rstar.rounds.observed import ManifestRef
@@ -43,23 +45,14 @@ def environment_of(dockerfile: str) -> dict[str, str]:
     return dict(pair.split("=", 1) for line in lines for pair in line.split() if not pair.startswith("PATH="))
 
 
-def opened(folder: Path) -> list[tuple[str, str, bool]]:
-    """Mounts that let every user reach Python and this project, as in an image: their folders may be in a closed home."""
-    needed = [Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), ROOT]
-    closed = {home for path in needed for home in path.parents if home.stat().st_mode & 0o005 != 0o005}
-    outermost = sorted(home for home in closed if not closed & set(home.parents))
-    mounts = []
-    for number, home in enumerate(outermost):
-        stand_in = folder / f"home{number}"
-        inside = [path for path in needed if home in path.parents]
-        for path in inside:
-            (stand_in / path.relative_to(home)).mkdir(parents=True, exist_ok=True)
-        mounts += [(str(stand_in), str(home), True), *((str(path), str(path), True) for path in inside)]
-    return mounts
+def closed_folders(programs: list[str]) -> list[Path]:
+    """Return the outermost folders above ``programs`` that other users may not enter, such as root's home."""
+    closed = {above for path in programs for above in Path(path).parents if above.stat().st_mode & 0o005 != 0o005}
+    return sorted(folder for folder in closed if not closed & set(folder.parents))
 
 
 class Container:
-    """A place for containers: its ``tmp`` and ``cache`` are all that they may write on, and the termination message."""
+    """The folders of containers: they may write to ``tmp``, ``cache`` and the termination message alone."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,10 +65,17 @@ class Container:
         self.message.chmod(0o666)
         (folder / "hosts").write_text("127.0.0.1 localhost pod\n")
         (folder / "resolv.conf").touch()
-        self.opened = opened(folder)
+        # In an image every user may read the programs. A folder that is closed to others is replaced by an open one; the
+        # sandbox mounts the programs into it.
+        self.programs = program_folders()
+        self.opened: list[tuple[str, str, bool]] = []
+        for number, closed in enumerate(closed_folders(self.programs)):
+            stand_in = folder / f"closed{number}"
+            stand_in.mkdir()
+            self.opened.append((str(stand_in), str(closed), True))
 
     def start(self, dockerfile: str, command: list[str]) -> subprocess.Popen[str]:
-        """Start a program, which may read all that is in the folder; it is process 1 of its own."""
+        """Start a program as process 1 of a container. It may read everything in the folder."""
         for path in self.folder.rglob("*"):
             path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
         scratch = Path(tempfile.mkdtemp(dir=self.folder))
@@ -99,6 +99,7 @@ class Container:
                 (str(self.folder / "hosts"), "/etc/hosts", True),
                 (str(self.folder / "resolv.conf"), "/etc/resolv.conf", True),
             ],
+            programs=self.programs,
             read_only_root=True,
         )
         box.write(described)
@@ -110,7 +111,8 @@ class Container:
 
 @pytest.fixture
 def container(tmp_path: Path) -> Iterator[Container]:
-    # Not below /tmp, which the containers cover.
+    # Not below /tmp, which the containers cover. The containers mount nothing in this mount namespace, so that the folder's
+    # removal meets none of their mounts.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         Path(folder).chmod(0o755)
         made = Container(Path(folder))
@@ -121,19 +123,32 @@ def container(tmp_path: Path) -> Iterator[Container]:
                 pass
 
 
-def serving(process: subprocess.Popen[str], event: str = "serving") -> str:
-    """Wait until a service logs so; its address."""
+def address_of(process: subprocess.Popen[str], event: str = "serving") -> str:
+    """Wait until a service logs ``event``; return the address in it."""
     assert process.stderr is not None
-    said = []
+    lines = []
     for line in process.stderr:
-        said.append(line)
+        lines.append(line)
         if line.startswith("{") and (entry := json.loads(line)).get("event") == event:
             return str(entry["address"])
-    pytest.fail("".join(said))
+    pytest.fail("".join(lines))
 
 
-def ended(process: subprocess.Popen[str]) -> None:
-    """End a service in order."""
+def open_for_writing(fifo: Path, process: subprocess.Popen[str]) -> int:
+    """Open a FIFO once ``process`` reads from it; fail if the process ends before. A plain open() would wait for ever."""
+    while True:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # Nobody reads yet.
+                raise
+        if process.poll() is not None:
+            pytest.fail(f"exit code {process.returncode} before it read the round: {process.communicate()[1]}")
+        time.sleep(0.05)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a service by SIGTERM."""
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
@@ -146,7 +161,7 @@ async def test_the_model_services_start_and_answer(container: Container) -> None
     for kind, save in (("policy", save_policy), ("ppm", save_ppm)):
         model = ["--model", str(save("llama", container.folder / kind)), "--cache", "/cache"]
         process = container.start(f"services/{kind}/Dockerfile", ["python", "-m", f"rstar_{kind}", *SERVICE, *model])
-        address = serving(process)
+        address = address_of(process)
         state = State("p", "1 + 1 = ?")
         if kind == "policy":
             async with PolicyClient([address]) as policy:
@@ -154,23 +169,23 @@ async def test_the_model_services_start_and_answer(container: Container) -> None
         else:
             async with PreferenceModelClient([address]) as ppm:
                 assert len((await ppm.score(state, ["2"])).values) == 1
-        ended(process)
+        end(process)
 
 
 async def test_the_executor_runs_programs(container: Container) -> None:
     process = container.start("services/executor/Dockerfile", ["python", "-m", "rstar_executor", *SERVICE])
-    async with ExecutorClient([serving(process)]) as executor:
+    async with ExecutorClient([address_of(process)]) as executor:
         candidate = "import sympy\nprint(sympy.factorint(12))"
         (execution,) = await executor.execute(START, [candidate], ExecutionLimits())
     assert (execution.status, execution.stdout.strip()) == (ExecutionStatus.OK, "{2: 2, 3: 1}")
-    ended(process)
+    end(process)
 
 
 def test_the_search_starts_and_a_signal_ends_its_wait_for_the_others(container: Container) -> None:
     nobody = ["--policy", "127.0.0.1:1", "--executor", "127.0.0.1:1"]
     process = container.start("services/search/Dockerfile", ["python", "-m", "rstar_search", *SERVICE, *nobody])
-    serving(process, "listening")
-    ended(process)
+    address_of(process, "listening")
+    end(process)
 
 
 def _world(container: Container) -> World:
@@ -229,14 +244,18 @@ def test_under_torchrun_the_termination_message_tells_bad_input_that_the_exit_co
 @pytest.mark.parametrize("program", ["rollout", "select", "train_policy"])
 def test_process_1_heeds_sigterm_whatever_it_is_doing(container: Container, program: str) -> None:
     made = _world(container)
-    # A pipe that nobody writes to: the program waits where it reads the round.
-    os.mkfifo(container.tmp / "waits")
-    (container.tmp / "waits").chmod(0o666)
-    arguments = made.arguments({}, "--round", "/tmp/waits")
+    # Nobody writes to the FIFO, so that the program waits where it reads the round.
+    fifo = container.tmp / "round"
+    os.mkfifo(fifo)
+    fifo.chmod(0o666)
+    arguments = made.arguments({}, "--round", "/tmp/round")
     process = container.start("jobs/Dockerfile", ["python", "-m", f"rstar_jobs.{program}", *arguments])
-    with (container.tmp / "waits").open("w"):
+    writing = open_for_writing(fifo, process)
+    try:
         process.send_signal(signal.SIGTERM)
         process.wait()
+    finally:
+        os.close(writing)
     assert process.returncode == 143
     assert json.loads(container.message.read_text())["exit_code"] == 143
 

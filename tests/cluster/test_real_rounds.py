@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from rstar_testbed.cluster import Testbed
-from rstar_testbed.kubelet import Kubelet, real
+from rstar_testbed.kubelet import Kubelet, always_real
 
 from rstar.cluster.api import DEPLOYMENTS, PODS
 from rstar.rounds.manifest import Manifest, read_manifest
@@ -66,8 +66,8 @@ def evolved(testbed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Itera
     kubeconfig, diary, watched = testbed.kubeconfig, Diary(), folder / "terminal"
     try:
         with (
-            Kubelet(kubeconfig, real, namespace=admin, folder=folder / "admin"),
-            Kubelet(kubeconfig, real, namespace=namespace, folder=folder / "tenant"),
+            Kubelet(kubeconfig, always_real, namespace=admin, folder=folder / "admin"),
+            Kubelet(kubeconfig, always_real, namespace=namespace, folder=folder / "tenant"),
         ):
             real_rounds.install_operator(testbed, admin)
             tenant = real_rounds.set_up_tenant(testbed, admin, namespace)

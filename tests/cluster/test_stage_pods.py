@@ -16,7 +16,7 @@ from rstar_operator.backend import PyTorchJobBackend
 from rstar_operator.children.attempt import attempt_pods
 from rstar_operator.children.identity import Owner
 from rstar_operator.configuration import Configuration
-from rstar_testbed.kubelet import real
+from rstar_testbed.kubelet import always_real
 
 from rstar.cluster.names import JOB_NAME, PROGRESS_KEY, attempt_name
 from rstar.rounds.observed import ManifestRef, Stage, StartStage
@@ -104,7 +104,7 @@ class Attempt:
 def test_two_nodes_that_lose_their_job_save_and_the_next_attempt_goes_on_and_tells_one_manifest(
     cluster: Cluster, store: S3Store, kubelet: StartKubelet, tmp_path: Path
 ) -> None:
-    started = kubelet(real)
+    started = kubelet(always_real)
     make_base(tmp_path / "base")
     for name, path in files_of(tmp_path / "base"):
         store.upload(f"models/base/{name}", path)

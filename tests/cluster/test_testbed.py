@@ -13,7 +13,7 @@ import pytest
 import yaml
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import CommandError, TestbedError
-from rstar_testbed.kubelet import Kubelet, real
+from rstar_testbed.kubelet import Kubelet, always_real
 from rstar_testbed.kubelet.addresses import routes
 
 from tests.support.cluster.pods import Cluster, needs_root, pod, until
@@ -75,7 +75,7 @@ def test_nothing_is_left_after_a_testbed_with_real_pods(tmp_path: Path) -> None:
     mounted = {"volumeMounts": [{"name": "made", "mountPath": "/made/for/this/test"}], "command": ["sleep", "1000"]}
     with (
         Testbed.start(folder, training_operator=False, minio=False) as bed,
-        Kubelet(bed.kubeconfig, real, folder=tmp_path / "kubelet"),
+        Kubelet(bed.kubeconfig, always_real, folder=tmp_path / "kubelet"),
     ):
         cluster = Cluster(bed, "default")
         cluster.apply(pod("endless", volumes=[{"name": "made", "emptyDir": {}}], container=mounted))
@@ -91,9 +91,9 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from rstar_testbed.cluster import Testbed
-from rstar_testbed.kubelet import Kubelet, real
+from rstar_testbed.kubelet import Kubelet, always_real
 folder = Path(sys.argv[1])
-with Testbed.start(folder / "bed", training_operator=False, minio=False) as bed, Kubelet(bed.kubeconfig, real, folder=folder / "kubelet"):
+with Testbed.start(folder / "bed", training_operator=False, minio=False) as bed, Kubelet(bed.kubeconfig, always_real, folder=folder / "kubelet"):
     bed.kubectl("apply", "-f", "-", input=sys.argv[2])
     bed.kubectl("wait", "--for=condition=Ready", "pod/endless", "--timeout=60s")
     print("ready", flush=True)

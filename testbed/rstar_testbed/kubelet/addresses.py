@@ -1,9 +1,9 @@
-"""Addresses for pods: a network of this machine's own, on its loopback interface.
+"""Addresses for pods: a network of this machine alone, on its loopback interface.
 
-Loopback addresses themselves (127.0.0.0/8) will not do: the API refuses them in EndpointSlices. The network is one of those
-that RFC 2544 sets aside for tests, so no route of the machine is hidden by it. One route keeps all of its addresses on this
-machine, even those of scripted pods, where nobody listens; a real pod's address is put on the interface as well, for
-libraries that look for the interface they are to use. Needs root; without it, only scripted pods can be played.
+Loopback addresses (127.0.0.0/8) do not work: the API refuses them in EndpointSlices. RFC 2544 reserves this network for
+tests, so that it hides no route of the machine. One route keeps all of its addresses on this machine, even those of scripted
+pods, where nobody listens. A real pod's address is also put on the interface, for libraries that look for the interface of
+their address. Needs root; without it only scripted pods are possible.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from rstar_testbed.errors import TestbedError
 
 _ALL: Final = ipaddress.ip_network("198.18.0.0/15")
 _PREFIX: Final = 22
-# Marks our routes; the metric is the process that they belong to, so that those of a killed one can be told.
+# The protocol marks the testbed's routes. The metric is the process that made them, so that a killed process's can be found.
 _PROTOCOL: Final = "157"
 
 
 class PodNetwork:
-    """A range of addresses, each given out once before any is given out again. Two kubelets of one process have two."""
+    """A range of addresses, handed out in turn. Two kubelets of one process have a range each."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -39,7 +39,7 @@ class PodNetwork:
         return next(self._addresses)
 
     def open(self) -> None:
-        """Make a range of addresses this machine's own that no other kubelet has."""
+        """Route a range of addresses that no other kubelet has to this machine."""
         _remove_stale()
         while True:
             done = self._route("add")
@@ -53,14 +53,14 @@ class PodNetwork:
         self.routed = True
 
     def put_on_interface(self, address: str) -> None:
-        """Let the interface have the address of a real pod, until :meth:`close`."""
+        """Put the address of a real pod on the interface, until :meth:`close`."""
         done = _ip("address", "add", f"{address}/32", "dev", "lo")
         if done.returncode:
             raise TestbedError(f"A pod cannot get the address {address}: {done.stderr.strip()}")
         self._on_interface.add(address)
 
     def close(self) -> None:
-        """Take the addresses and the route away again."""
+        """Remove the addresses and the route."""
         for address in self._on_interface:
             _ip("address", "del", f"{address}/32", "dev", "lo")
         self._on_interface.clear()
@@ -80,13 +80,13 @@ class PodNetwork:
 
 
 def routes() -> list[tuple[str, int]]:
-    """Networks that are routed to pods now, each with the process it belongs to."""
+    """Return the networks that are routed to pods now, each with the process that made the route."""
     words = [line.split() for line in _ip("route", "show", "table", "local", "proto", _PROTOCOL).stdout.splitlines()]
     return [(line[1], int(line[line.index("metric") + 1])) for line in words]
 
 
 def _remove_stale() -> None:
-    """Remove what kubelets left that were killed."""
+    """Remove the routes and addresses of kubelets that were killed."""
     for network, process in routes():
         if Path(f"/proc/{process}").exists():
             continue

@@ -1,6 +1,6 @@
-"""A thin asynchronous client of the Kubernetes API: plain dictionaries in and out, watches that heal themselves.
+"""A thin asynchronous client of the Kubernetes API: plain dictionaries, and watches that reconnect by themselves.
 
-One connection pool on one event loop, no limit on requests per second: hundreds of pods are played at once.
+One connection pool on one event loop, without a rate limit: the kubelet drives hundreds of pods at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PATCH: Final = "application/merge-patch+json"
 
 
 class ApiError(Exception):
-    """The API server refused: ``status`` is the HTTP status."""
+    """The API server refused a request. ``status`` is the HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
@@ -69,7 +69,7 @@ class Api:
         await self._session.close()
 
     async def call(self, method: str, path: str, body: Any = None, *, content_type: str = "application/json") -> Any:
-        """One request, tried again while the API server is down or busy; raises :class:`ApiError`."""
+        """Send one request, again while the API server is down or busy. Raises :class:`ApiError`."""
         data = None if body is None else json.dumps(body)
         headers = {"Content-Type": content_type}
         attempt = 0
@@ -92,7 +92,10 @@ class Api:
         return await self.call("PATCH", path, body, content_type=_PATCH)
 
     async def watch(self, path: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Yield all objects of a collection as ADDED, then each change, for ever; what vanished while the watch was broken is DELETED."""
+        """Yield all objects of a collection as ADDED, then each change, for ever.
+
+        After a broken watch, objects that are gone meanwhile are DELETED.
+        """
         known: dict[str, dict[str, Any]] = {}
         while True:
             listed = await self.call("GET", path)
@@ -111,7 +114,7 @@ class Api:
                 yield kind, item
 
     async def _stream(self, path: str, version: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Yield changes after ``version``, over as many requests as it takes; ends when the API server has forgotten it."""
+        """Yield changes after ``version``, over as many requests as needed; end when that version has expired."""
         while True:
             query = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true"}
             try:
@@ -132,7 +135,7 @@ class Api:
 
 
 async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Lines of any length; the library's own iterator refuses long ones."""
+    """Yield lines of any length; aiohttp's own iterator refuses long ones."""
     rest = b""
     async for chunk in answer.content.iter_any():
         *lines, rest = (rest + chunk).split(b"\n")

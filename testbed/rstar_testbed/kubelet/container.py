@@ -1,6 +1,6 @@
-"""A container's command and environment as Kubernetes makes them. Pure: Secrets and ConfigMaps are given, not fetched.
+"""A container's command and environment as Kubernetes makes them. Pure: the caller fetches Secrets and ConfigMaps.
 
-``$(NAME)`` in a command, an argument or a value is replaced if NAME is known, and stays as it is otherwise; ``$$`` is a
+``$(NAME)`` in a command, an argument or a value is replaced if NAME is known, and left as it is otherwise; ``$$`` is a
 dollar sign.
 """
 
@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from rstar_testbed.kubelet.plays import Pod
+from rstar_testbed.kubelet.behaviour import Pod
 from rstar_testbed.kubelet.workload import CannotStartError
 
-# Kind ("Secret", "ConfigMap") and name -> the object.
 Objects = Mapping[tuple[str, str], dict[str, Any]]
+"""Kind ("Secret", "ConfigMap") and name -> the object."""
 
 _REFERENCE: Final = re.compile(r"\$(?:\$|\(([^)]*)\))")
 _MAP_KEY: Final = re.compile(r"^metadata\.(labels|annotations)\['(.+)'\]$")
@@ -33,7 +33,7 @@ def expand(text: str, environment: Mapping[str, str]) -> str:
 
 
 def field(pod: Pod, path: str, address: str) -> str:
-    """Value of a downward API field."""
+    """Return the value of a downward API field."""
     metadata, spec = pod["metadata"], pod["spec"]
     if found := _MAP_KEY.match(path):
         return str(metadata.get(found.group(1), {}).get(found.group(2), ""))
@@ -56,13 +56,13 @@ def field(pod: Pod, path: str, address: str) -> str:
 
 
 def resource(container: dict[str, Any], path: str) -> str:
-    """Value of a resource field such as ``limits.cpu``, as it is written in the container."""
+    """Return a resource field such as ``limits.cpu``, as it is written in the container."""
     kind, _, name = path.partition(".")
     return str(container.get("resources", {}).get(kind, {}).get(name, "0"))
 
 
 def data_of(objects: Objects, kind: str, name: str, optional: bool) -> dict[str, bytes]:
-    """All keys of a Secret or ConfigMap; empty if there is none and it is optional."""
+    """Return all keys of a Secret or ConfigMap; empty where it is missing and optional."""
     found = objects.get((kind, name))
     if found is None:
         if optional:
@@ -95,7 +95,7 @@ def _value_from(
 
 
 def environment_of(pod: Pod, container: dict[str, Any], objects: Objects, address: str) -> dict[str, str]:
-    """Environment of a container: ``envFrom`` first, then ``env`` in its order, each seeing those before it."""
+    """Return a container's environment: ``envFrom``, then ``env`` in order; a value may refer to the variables before it."""
     found: dict[str, str] = {}
     for source in container.get("envFrom", []):
         prefix = source.get("prefix", "")
@@ -114,7 +114,7 @@ def environment_of(pod: Pod, container: dict[str, Any], objects: Objects, addres
 
 
 def command_of(container: dict[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Command and arguments of a container. An image's own entry point is not known here, so a command is a must."""
+    """Return command and arguments of a container. It must name a command: there is no image with an entry point."""
     if not container.get("command"):
         message = f"container {container['name']} has no command; the test kubelet knows no image's entry point"
         raise CannotStartError("CreateContainerError", message)
@@ -122,7 +122,7 @@ def command_of(container: dict[str, Any], environment: Mapping[str, str]) -> lis
 
 
 def referenced(pod: Pod) -> set[tuple[str, str]]:
-    """Kind and name of every Secret and ConfigMap that the pod's containers and volumes name."""
+    """Return kind and name of every Secret and ConfigMap that the pod's containers and volumes refer to."""
     found: set[tuple[str, str]] = set()
     for container in pod["spec"]["containers"]:
         for source in container.get("envFrom", []):

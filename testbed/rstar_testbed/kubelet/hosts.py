@@ -1,6 +1,6 @@
-"""Names that a pod can look up: a file for /etc/hosts, made from all EndpointSlices. Pure, except for :func:`rewrite`.
+"""The /etc/hosts of a pod, made from all EndpointSlices, so that it can look up Services. Pure, except for :func:`rewrite`.
 
-A Service's names stand for all its ready pods, headless or not: there is no kube-proxy here.
+A Service's names resolve to all its ready pods, headless or not: there is no kube-proxy.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from rstar_testbed.kubelet.plays import Pod
+from rstar_testbed.kubelet.behaviour import Pod
 
 _SERVICE: Final = "kubernetes.io/service-name"
 
-# (namespace, service) -> addresses of its ready pods.
 Services = dict[tuple[str, str], list[str]]
+"""(namespace, service) -> addresses of its ready pods."""
 
 
 def services_of(slices: Iterable[dict[str, Any]]) -> Services:
-    """Ready addresses of every Service."""
+    """Return the ready addresses of every Service."""
     found: dict[tuple[str, str], set[str]] = {}
     for each in slices:
         service = each["metadata"].get("labels", {}).get(_SERVICE)
@@ -32,7 +32,7 @@ def services_of(slices: Iterable[dict[str, Any]]) -> Services:
 
 
 def hosts_text(pod: Pod, address: str, services: Services) -> str:
-    """Content of the pod's /etc/hosts."""
+    """Return the content of the pod's /etc/hosts."""
     own = pod["metadata"]["namespace"]
     lines = ["127.0.0.1 localhost", f"{address} {pod['metadata']['name']}"]
     for (namespace, service), addresses in sorted(services.items()):
@@ -45,7 +45,7 @@ def hosts_text(pod: Pod, address: str, services: Services) -> str:
 
 
 def rewrite(path: Path, text: str) -> None:
-    """Change the file in place: it is mounted, and a new file of that name would not be seen."""
+    """Change the file in place: it is mounted, and the container would not see a new file of that name."""
     with path.open("r+b") as file:
         file.write(text.encode())
         file.truncate()

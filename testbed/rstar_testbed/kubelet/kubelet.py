@@ -1,7 +1,7 @@
-"""The test kubelet: watches pods, gives each its life, and lets real ones look up services.
+"""The test kubelet: watches pods, runs the lifecycle of each, and lets real pods look up Services.
 
-One thread with one event loop, one watch of pods and, once a pod runs for real, one of EndpointSlices; no polling. It may
-share a cluster with others of its kind if each has a namespace of its own.
+One thread with one event loop, one watch of pods and, once there is a real pod, one of EndpointSlices; no polling. Several
+kubelets may share a cluster if each has a namespace of its own.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ import aiohttp
 from rstar_testbed.errors import TestbedError
 from rstar_testbed.kubelet.addresses import PodNetwork
 from rstar_testbed.kubelet.api import Api, ApiError
+from rstar_testbed.kubelet.behaviour import Behaviour, ChooseBehaviour, Pod, Real, Run
 from rstar_testbed.kubelet.container import Objects
 from rstar_testbed.kubelet.hosts import Services, services_of
+from rstar_testbed.kubelet.lifecycle import PodLifecycle, path_of
 from rstar_testbed.kubelet.logs import LogServer
 from rstar_testbed.kubelet.node import keep_alive, register, unregister
-from rstar_testbed.kubelet.plays import Play, Player, Pod, Real, Run
-from rstar_testbed.kubelet.pods import PodLife, path_of
-from rstar_testbed.kubelet.real import RealPod, Surroundings
+from rstar_testbed.kubelet.real_pod import PodContext, RealPod
 from rstar_testbed.kubelet.workload import Outcome, Scripted, Workload
 
 _SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 
 
 class Kubelet:
-    """A node that plays what ``player`` says, in one namespace or in all. A context manager.
+    """A node for the pods of one namespace or of all. ``choose`` returns the behaviour of each pod. A context manager.
 
-    Real pods' output is in ``folder/pods/NAMESPACE_NAME.log``; a folder that is not given is removed at the end. Leaving it kills what runs, takes the node and its pods
-    away and raises whatever went wrong inside.
+    Real pods' output is in ``folder/pods/NAMESPACE_NAME.log``; without ``folder`` it is a temporary one. Leaving the context
+    kills what runs, deletes the node and its pods, and raises the first error that happened inside.
     """
 
     def __init__(
-        self, kubeconfig: Path, player: Player, *, namespace: str | None = None, folder: Path | None = None
+        self, kubeconfig: Path, choose: ChooseBehaviour, *, namespace: str | None = None, folder: Path | None = None
     ) -> None:
         self._scratch = None if folder else tempfile.TemporaryDirectory(prefix="rstar-kubelet-")
         self.folder = folder or Path(self._scratch.name if self._scratch else "")
         self.name = "testbed-" + "".join(random.choices(string.ascii_lowercase, k=6))
         self._kubeconfig = kubeconfig
-        self._player = player
+        self._choose = choose
         self._pods_path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
-        self._lives: dict[str, PodLife] = {}
+        self._pods: dict[str, PodLifecycle] = {}
         self._real: dict[str, RealPod] = {}
         self._services: Services = {}
         self._errors: list[BaseException] = []
@@ -65,7 +65,7 @@ class Kubelet:
         self._slices: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
-        """Start; return when the node is Ready and pods are watched."""
+        """Start; return when the node is Ready and the watch of pods begins."""
         (self.folder / "pods").mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             self._network.open()
@@ -78,7 +78,7 @@ class Kubelet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop; raise what went wrong inside, unless something is being raised already."""
+        """Stop; raise the first error inside, unless another one is being raised."""
         if self._loop and self._stop and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
@@ -88,32 +88,31 @@ class Kubelet:
             raise self._errors[0]
 
     def end(self, namespace: str, pod: str, *, code: int = 0, message: str = "", reason: str = "") -> None:
-        """End the containers of a scripted pod now, whatever their script says."""
+        """End the containers of a scripted pod now, whatever its script says."""
         assert self._loop
         asyncio.run_coroutine_threadsafe(self._end(namespace, pod, Outcome(code, reason, message)), self._loop).result()
 
     def log(self, namespace: str, pod: str) -> str:
-        """Read what a real pod has printed so far."""
+        """Return the output of a real pod so far."""
         path = self._log_path(namespace, pod)
         return path.read_text(errors="replace") if path.exists() else ""
 
     async def _end(self, namespace: str, pod: str, outcome: Outcome) -> None:
-        life = self._find(namespace, pod)
-        if life is None or not isinstance(life.workload, Scripted):
-            raise TestbedError(f"Pod {pod} in namespace {namespace} plays no script here, or not yet.")
-        life.workload.end(outcome)
+        found = self._find(namespace, pod)
+        if found is None or not isinstance(found.workload, Scripted):
+            raise TestbedError(f"Pod {pod} in namespace {namespace} follows no script of this kubelet, or not yet.")
+        found.workload.end(outcome)
 
-    def _find(self, namespace: str, pod: str) -> PodLife | None:
-        wanted = (namespace, pod)
-        lives = self._lives.values()
-        return next(
-            (each for each in lives if (each.pod["metadata"]["namespace"], each.pod["metadata"]["name"]) == wanted),
-            None,
-        )
+    def _find(self, namespace: str, pod: str) -> PodLifecycle | None:
+        for found in self._pods.values():
+            metadata = found.pod["metadata"]
+            if (metadata["namespace"], metadata["name"]) == (namespace, pod):
+                return found
+        return None
 
     def _runs(self, namespace: str, pod: str) -> bool:
-        life = self._find(namespace, pod)
-        return life is not None and not life.task.done()
+        found = self._find(namespace, pod)
+        return found is not None and not found.task.done()
 
     def _log_path(self, namespace: str, pod: str) -> Path:
         return self.folder / f"pods/{namespace}_{pod}.log"
@@ -142,12 +141,12 @@ class Kubelet:
 
     async def _leave(self) -> None:
         self._api.tries = 1
-        lives = list(self._lives.values())
-        await asyncio.gather(*(life.abandon() for life in lives))
+        lifecycles = list(self._pods.values())
+        await asyncio.gather(*(each.stop() for each in lifecycles))
         self._network.close()
-        for life in lives:
+        for each in lifecycles:
             with contextlib.suppress(ApiError, aiohttp.ClientError, TimeoutError):
-                await self._api.call("DELETE", path_of(life.pod), {"gracePeriodSeconds": 0})
+                await self._api.call("DELETE", path_of(each.pod), {"gracePeriodSeconds": 0})
         await unregister(self._api, self.name)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -166,41 +165,42 @@ class Kubelet:
     async def _watch_pods(self) -> None:
         async for kind, pod in self._api.watch(self._pods_path):
             uid = pod["metadata"]["uid"]
-            life = self._lives.get(uid)
+            lifecycle = self._pods.get(uid)
             if kind == "DELETED":
-                if life:
-                    del self._lives[uid]
-                    self._start(self._bury(uid, life))
-            elif life:
-                life.see(pod)
-            elif self._is_ours(pod):
-                self._lives[uid] = self._live(pod)
+                if lifecycle:
+                    del self._pods[uid]
+                    self._start(self._stop_pod(uid, lifecycle))
+            elif lifecycle:
+                lifecycle.update(pod)
+            elif self._is_unbound(pod):
+                self._pods[uid] = self._start_pod(pod)
 
-    def _is_ours(self, pod: Pod) -> bool:
+    def _is_unbound(self, pod: Pod) -> bool:
         spec, metadata = pod["spec"], pod["metadata"]
         return not (spec.get("nodeName") or spec.get("schedulingGates") or metadata.get("deletionTimestamp"))
 
-    def _live(self, pod: Pod) -> PodLife:
-        play: Play
+    def _start_pod(self, pod: Pod) -> PodLifecycle:
+        behaviour: Behaviour
         try:
-            play = self._player(pod)
+            behaviour = self._choose(pod)
         except Exception as error:
             self._fail(error)
-            play = Run(seconds=0, code=1, message=f"the player failed: {error!r}")
-        life = PodLife(self._api, pod, play, self.name, lambda: self._open(pod, play))
-        life.task.add_done_callback(self._check)
-        return life
+            behaviour = Run(seconds=0, code=1, message=f"the behaviour of this pod could not be chosen: {error!r}")
+        lifecycle = PodLifecycle(self._api, pod, behaviour, self.name, lambda: self._open(pod, behaviour))
+        lifecycle.task.add_done_callback(self._check)
+        return lifecycle
 
-    async def _bury(self, uid: str, life: PodLife) -> None:
-        await life.abandon()
+    async def _stop_pod(self, uid: str, lifecycle: PodLifecycle) -> None:
+        await lifecycle.stop()
         self._real.pop(uid, None)
 
-    def _open(self, pod: Pod, play: Play) -> tuple[Workload, str]:
+    def _open(self, pod: Pod, behaviour: Behaviour) -> tuple[Workload, str]:
+        """Return the pod's workload and its address."""
         address = self._network.take()
-        if isinstance(play, Run):
-            return Scripted(play), address
-        if not isinstance(play, Real):
-            raise TestbedError(f"A player answered {play!r}: answer Pending, Waiting, Run or Real.")
+        if isinstance(behaviour, Run):
+            return Scripted(behaviour), address
+        if not isinstance(behaviour, Real):
+            raise TestbedError(f"The behaviour of a pod is {behaviour!r}: choose Pending, Waiting, Run or Real.")
         if not self._network.routed:
             raise TestbedError("Real pods need addresses and namespaces of their own: run as root.")
         self._network.put_on_interface(address)
@@ -208,7 +208,7 @@ class Kubelet:
             self._slices = self._start(self._watch_slices())
         metadata = pod["metadata"]
         server = urlsplit(self._api.server)
-        around = Surroundings(
+        context = PodContext(
             folder=self.folder / "running" / metadata["uid"],
             log=self._log_path(metadata["namespace"], metadata["name"]),
             api_host=server.hostname or "",
@@ -216,7 +216,7 @@ class Kubelet:
             fetch=lambda wanted: self._fetch(metadata["namespace"], wanted),
             issue_token=lambda audience, seconds: self._issue_token(pod, audience, seconds),
         )
-        workload = RealPod(pod, address, play.environment, around, self._services)
+        workload = RealPod(pod, address, behaviour.environment, context, self._services)
         self._real[metadata["uid"]] = workload
         return workload, address
 
@@ -231,7 +231,7 @@ class Kubelet:
             if services != self._services:
                 self._services = services
                 for pod in self._real.values():
-                    pod.see(services)
+                    pod.update_hosts(services)
 
     async def _fetch(self, namespace: str, wanted: set[tuple[str, str]]) -> Objects:
         found: dict[tuple[str, str], dict[str, Any]] = {}

@@ -1,6 +1,6 @@
-"""What ``kubectl logs`` asks a node for: the output of real pods, over HTTPS on loopback.
+"""The node's endpoint for ``kubectl logs``: the output of real pods, over HTTPS on loopback.
 
-A pod's containers share one log here. Options other than ``follow`` and ``tailLines`` are ignored.
+A pod's containers share one log. Options other than ``follow`` and ``tailLines`` are ignored.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from aiohttp import web
 from rstar_testbed.certificates import new_authority
 from rstar_testbed.processes import free_port
 
-_LOOK_AGAIN: Final = 0.2
+_POLL_SECONDS: Final = 0.2
 
 
 class LogServer:
-    """Serves logs by namespace and pod. ``path_of`` says where a log is, ``runs`` whether more may come."""
+    """Serves logs by namespace and pod. ``path_of`` returns the path of a log, ``runs`` whether the pod may still write to it."""
 
     def __init__(self, path_of: Callable[[str, str], Path], runs: Callable[[str, str], bool]) -> None:
         self._path_of = path_of
@@ -31,7 +31,7 @@ class LogServer:
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
 
     async def start(self) -> int:
-        """Listen; the port."""
+        """Listen, and return the port."""
         pair = new_authority("rstar-test-kubelet", hosts=("127.0.0.1",))
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         with tempfile.NamedTemporaryFile() as pem:  # ssl takes a certificate from a file only.
@@ -44,7 +44,7 @@ class LogServer:
         return port
 
     async def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -57,14 +57,14 @@ class LogServer:
             lines = _read(path, 0).splitlines(keepends=True)
             sent = sum(map(len, lines[: max(0, len(lines) - int(tail))]))
         while True:
-            # Asked before reading: what is written before the end must not be missed.
+            # Checked before reading, so that the last output before the pod's end is read.
             more = request.query.get("follow") == "true" and self._runs(namespace, pod)
             if chunk := _read(path, sent):
                 await answer.write(chunk)
                 sent += len(chunk)
             if not more:
                 return answer
-            await asyncio.sleep(_LOOK_AGAIN)
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _read(path: Path, offset: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The node that the test kubelet is to the API: one object with room for everything, and a lease that keeps it alive."""
+"""The Node object of the test kubelet, with room for every pod, and the lease that keeps it Ready."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 import aiohttp
 
 from rstar_testbed.kubelet.api import Api, ApiError
-from rstar_testbed.kubelet.pods import now
+from rstar_testbed.kubelet.lifecycle import now
 
 _LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _RENEW_SECONDS: Final = 10.0
@@ -56,7 +56,7 @@ def node(name: str, port: int, at: str) -> dict[str, Any]:
 
 
 async def register(api: Api, name: str, port: int) -> None:
-    """Make the node known and Ready; ``port`` is where its logs are served."""
+    """Create the node as Ready; its logs are served on ``port``."""
     wanted = node(name, port, now())
     await api.call("POST", "/api/v1/nodes", wanted)
     await api.patch(f"/api/v1/nodes/{name}/status", {"status": wanted["status"]})
@@ -64,7 +64,7 @@ async def register(api: Api, name: str, port: int) -> None:
 
 
 async def keep_alive(api: Api, name: str) -> None:
-    """Renew the lease for ever; without it the node's pods are evicted."""
+    """Renew the lease for ever; without it Kubernetes evicts the node's pods."""
     while True:
         await asyncio.sleep(_RENEW_SECONDS)
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
@@ -72,7 +72,7 @@ async def keep_alive(api: Api, name: str) -> None:
 
 
 async def unregister(api: Api, name: str) -> None:
-    """Take the node away, if the API server is still there."""
+    """Delete the node, if the API server still runs."""
     for path in (f"/api/v1/nodes/{name}", f"{_LEASES}/{name}"):
         with contextlib.suppress(ApiError, aiohttp.ClientError, TimeoutError):
             await api.call("DELETE", path)

@@ -1,6 +1,7 @@
-"""Readiness as Kubernetes asks for it: gRPC health, HTTP, or a TCP connection. Startup probes too; liveness is not played.
+"""Startup and readiness probes as in Kubernetes: gRPC health, HTTP, or a TCP connection.
 
-A probe is repeated every second at the latest, whatever its period: tests should not wait for politeness.
+A probe is repeated at least every second, whatever its period, so that tests need not wait for it. Not covered: liveness
+probes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import aiohttp
 import grpc
 from grpc_health.v1 import health_pb2
 
-from rstar_testbed.kubelet.workload import Ready
+from rstar_testbed.kubelet.workload import SetReady
 
 _LONGEST_PERIOD: Final = 1.0
 _FAILURES: Final = 3
@@ -60,7 +61,7 @@ def _port(container: dict[str, Any], port: int | str) -> int:
 
 
 async def ask(probe: dict[str, Any], container: dict[str, Any], address: str) -> bool:
-    """Ask once whether the container is ready."""
+    """Probe once, and return whether the container is ready."""
     seconds = float(probe.get("timeoutSeconds", 1))
     if check := probe.get("grpc"):
         target = f"{address}:{check['port']}"
@@ -75,24 +76,24 @@ async def ask(probe: dict[str, Any], container: dict[str, Any], address: str) ->
     return True
 
 
-async def follow(container: dict[str, Any], address: str, ready: Ready) -> None:
-    """Tell ``ready`` each time the container becomes ready or stops being so, for ever."""
+async def follow(container: dict[str, Any], address: str, set_ready: SetReady) -> None:
+    """Probe for ever, and call ``set_ready`` with each result that counts."""
     startup = container.get("startupProbe")
     while startup and not await ask(startup, container, address):
         await _pause(startup)
     probe = container.get("readinessProbe")
     if not probe:
-        ready(True)
+        set_ready(True)
         return
     failures = 0
     while True:
         if await ask(probe, container, address):
             failures = 0
-            ready(True)
+            set_ready(True)
         else:
             failures += 1
             if failures >= probe.get("failureThreshold", _FAILURES):
-                ready(False)
+                set_ready(False)
         await _pause(probe)
 
 

@@ -1,11 +1,12 @@
-"""``python sandbox.py FILE PARENT``: runs one command as a container sees itself, and ends as it or process PARENT ends.
+"""``python sandbox.py FILE PARENT``: run one command in a container; end when the command or process PARENT ends.
 
-A program of its own that imports the standard library only. FILE is a :class:`Sandbox` as JSON. The command gets its own mounts, host name and process numbers: the machine's files
-under a writable layer that vanishes with it, its volumes at their real places, a /dev of its own. It is process 1, as in
-a container: what it does not handle does not end it, and its children die with it. SIGTERM is passed on.
+A program of its own that imports the standard library only. FILE is a :class:`Sandbox` as JSON. The command gets its own
+mounts, host name and process numbers: the machine's files under a writable layer that is discarded at the end, its
+volumes at their real paths, a /dev of its own. It is process 1, as in a container: signals that it does not handle do not
+end it, and its children are killed when it ends. SIGTERM is passed on to it.
 
-Covered: files, mounts, names, processes. Not covered: the network (the machine's own), users (it is root), limits of CPU
-and memory. This is no security boundary.
+Covered: files, mounts, host name, processes. Not covered: the network (the machine's own), users (it runs as root),
+limits of CPU and memory. This is no security boundary.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from json import dumps, loads
 from pathlib import Path
@@ -31,8 +33,10 @@ MS_PRIVATE: Final = 1 << 18
 MNT_DETACH: Final = 2
 PR_SET_PDEATHSIG: Final = 1
 CANNOT_START: Final = 128
+"""Exit code where the container or its command could not be started, as with container engines."""
 
 _OLD_ROOT: Final = "/.machine"
+_REPOSITORY: Final = Path(__file__).absolute().parents[3]
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty", "fuse")
 _LINKS: Final = {
     "fd": "/proc/self/fd",
@@ -46,7 +50,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Sandbox:
-    """What to run and how. ``mounts`` are (source, target, read only); ``scratch`` is an existing empty folder."""
+    """The command and its container.
+
+    ``mounts`` are (source, target, read only); ``scratch`` is an existing empty folder. ``programs`` are folders that stay
+    visible, read only, where a mount would hide them.
+    """
 
     command: list[str]
     environment: dict[str, str]
@@ -54,37 +62,48 @@ class Sandbox:
     hostname: str
     scratch: str
     mounts: list[tuple[str, str, bool]]
+    programs: list[str]
     read_only_root: bool
 
     def write(self, path: Path) -> None:
-        """Write it for the program below."""
+        """Write the file for :func:`main`."""
         path.write_text(dumps(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> Sandbox:
-        """Read what :meth:`write` wrote."""
+        """Read a file that :meth:`write` wrote."""
         return cls(**loads(path.read_text()))
 
 
-def _must(result: int, what: str) -> None:
+def program_folders(also: Iterable[Path] = ()) -> list[str]:
+    """Return the folders that this Python environment's programs need, by both names where a name is a link."""
+    folders = [Path(sys.base_prefix), Path(sys.prefix), _REPOSITORY, *also]
+    return sorted(
+        {str(name) for folder in folders if folder.is_dir() for name in (folder.absolute(), folder.resolve())}
+    )
+
+
+def _check(result: int, action: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{action}: {os.strerror(number)}")
 
 
 def _mount(source: str, target: str, kind: str, flags: int = 0, options: str = "") -> None:
     done = _libc.mount(source.encode(), target.encode(), kind.encode() or None, flags, options.encode() or None)
-    _must(done, f"cannot mount {source} on {target}")
+    _check(done, f"cannot mount {source} on {target}")
 
 
-def _bind(source: str, target: str, read_only: bool = False) -> None:
+def _bind(source: str, target: str) -> None:
     _mount(source, target, "", MS_BIND | MS_REC)
-    if read_only:
-        _mount("none", target, "", MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def _make_read_only(target: str) -> None:
+    _mount("none", target, "", MS_BIND | MS_REMOUNT | MS_RDONLY)
 
 
 def _submounts() -> list[str]:
-    """Where other file systems of the machine are mounted, outermost only; /dev and /proc are made anew."""
+    """Return where other file systems of the machine are mounted, outermost only; /dev and /proc are made anew."""
     points = sorted({line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()} - {"/"})
     outer: list[str] = []
     for point in points:
@@ -96,11 +115,11 @@ def _submounts() -> list[str]:
     return outer
 
 
-def _make_root(sandbox: Sandbox) -> str:
-    """Mount the new root, without the volumes; its path."""
+def _make_root(scratch: str) -> str:
+    """Mount the new root, without the volumes, and return its path."""
     machine = _submounts()
-    _mount("tmpfs", sandbox.scratch, "tmpfs", 0, "mode=755")
-    upper, work, root = (f"{sandbox.scratch}/{name}" for name in ("upper", "work", "root"))
+    _mount("tmpfs", scratch, "tmpfs", 0, "mode=755")
+    upper, work, root = (f"{scratch}/{name}" for name in ("upper", "work", "root"))
     for folder in (upper, work, root):
         Path(folder).mkdir()
     _mount("overlay", root, "overlay", 0, f"lowerdir=/,upperdir={upper},workdir={work}")
@@ -111,9 +130,9 @@ def _make_root(sandbox: Sandbox) -> str:
     return root
 
 
-def _mount_volumes(sandbox: Sandbox) -> None:
+def _mount_volumes(mounts: list[tuple[str, str, bool]], programs: dict[str, str]) -> None:
     """Mount the volumes, from inside the new root: a link in a path, such as /var/run, must not lead to the machine's files."""
-    for source, target, read_only in sandbox.mounts:
+    for source, target, read_only in mounts:
         place = Path(target)
         if not place.exists():
             if Path(_OLD_ROOT + source).is_dir():
@@ -121,7 +140,21 @@ def _mount_volumes(sandbox: Sandbox) -> None:
             else:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.touch()
-        _bind(_OLD_ROOT + source, target, read_only)
+        _bind(_OLD_ROOT + source, target)
+        for folder, real_folder in programs.items():
+            if place.resolve() in Path(folder).parents:
+                _uncover(folder, _OLD_ROOT + real_folder)
+        if read_only:
+            _make_read_only(target)
+
+
+def _uncover(folder: str, source: str) -> None:
+    """Mount ``source`` where a volume hides it, unless an outer folder that was mounted again contains it."""
+    place = Path(folder)
+    if not place.exists() or not place.samefile(source):
+        place.mkdir(parents=True, exist_ok=True)
+        _bind(source, folder)
+        _make_read_only(folder)
 
 
 def _make_devices(folder: str) -> None:
@@ -140,44 +173,56 @@ def _make_devices(folder: str) -> None:
     _mount("tmpfs", f"{folder}/shm", "tmpfs", 0, "mode=1777")
 
 
-def _become(sandbox: Sandbox) -> None:
-    """Enter the new root and become the command."""
-    _end_with(0)
+def _enter(sandbox: Sandbox) -> None:
+    """Enter the new root and execute the command in this process."""
+    _die_with_parent()
+    os.umask(0o022)
+    # Names that are links lead elsewhere, or nowhere, in the new root.
+    mounts = [(os.path.realpath(source), target, read_only) for source, target, read_only in sandbox.mounts]
+    programs = {folder: os.path.realpath(folder) for folder in sandbox.programs}
+    # Unshared from the machine before the first mount: no clean-up outside ever walks into what is mounted here.
     _mount("none", "/", "", MS_REC | MS_PRIVATE)
-    os.chdir(_make_root(sandbox))
+    os.chdir(_make_root(sandbox.scratch))
     Path(f".{_OLD_ROOT}").mkdir()
-    _must(_libc.pivot_root(b".", f".{_OLD_ROOT}".encode()), "cannot change the root")
-    _mount_volumes(sandbox)
-    _must(_libc.umount2(_OLD_ROOT.encode(), MNT_DETACH), "cannot leave the old root")
+    _check(_libc.pivot_root(b".", f".{_OLD_ROOT}".encode()), "cannot change the root")
+    _mount_volumes(mounts, programs)
+    _check(_libc.umount2(_OLD_ROOT.encode(), MNT_DETACH), "cannot leave the old root")
     Path(_OLD_ROOT).rmdir()
     if sandbox.read_only_root:
-        _mount("none", "/", "", MS_BIND | MS_REMOUNT | MS_RDONLY)
+        _make_read_only("/")
     name = sandbox.hostname.encode()
-    _must(_libc.sethostname(name, len(name)), "cannot set the host name")
+    _check(_libc.sethostname(name, len(name)), "cannot set the host name")
     os.chdir(sandbox.directory)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    _reset_signals()
     os.execvpe(sandbox.command[0], sandbox.command, sandbox.environment)
 
 
-def _end_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies."""
+def _reset_signals() -> None:
+    """Give the command default signals, as in a container: Python ignores SIGPIPE, nohup SIGHUP, a shell's & SIGINT."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _die_with_parent(parent: int = 0) -> None:
+    """Have the kernel kill this process when its parent ends; exit if process ``parent`` has ended already."""
     _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if parent not in (0, os.getppid()):
         os._exit(CANNOT_START)
 
 
 def main(path: str, parent: int) -> int:
-    """Run the sandbox; the command's exit code, 128 + n if signal n ended it."""
-    _end_with(parent)
+    """Run the sandbox; return the command's exit code, 128 + n if signal n ended it."""
+    _die_with_parent(parent)
     sandbox = Sandbox.read(Path(path))
-    _must(_libc.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID), "cannot enter new namespaces (are you root?)")
-    # Held back until the child is there to get it.
+    _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID), "cannot enter new namespaces (are you root?)")
+    # Blocked until the child exists and the handler is installed.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     child = os.fork()
     if child == 0:
         try:
-            _become(sandbox)
-        except OSError as error:
+            _enter(sandbox)
+        except Exception as error:
             os.write(2, f"the container cannot start: {error}\n".encode())
         finally:
             os._exit(CANNOT_START)

@@ -1,4 +1,4 @@
-"""The status of a pod as the API wants it, from what its containers do. Pure: no clock, no network.
+"""The status of a pod in the API's form, from the states of its containers. Pure: no clock, no network.
 
 containers all waiting -> Pending | any running, or to be restarted -> Running | all ended: Succeeded or Failed
 """
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from rstar_testbed.kubelet.plays import Pod
+from rstar_testbed.kubelet.behaviour import Pod
 
 
 @dataclass(frozen=True)
 class Container:
-    """What one container does. ``started`` and ``finished`` are timestamps as the API writes them."""
+    """The state of one container. ``started`` and ``finished`` are timestamps in the API's form."""
 
     state: str = "waiting"  # waiting | running | terminated
     ready: bool = False
@@ -27,11 +27,11 @@ class Container:
     last: Container | None = None
 
     def run(self, at: str) -> Container:
-        """Note that it has started."""
+        """Return the state once it has started."""
         return replace(self, state="running", ready=False, reason="", message="", started=at, finished="")
 
     def end(self, at: str, code: int, reason: str, message: str) -> Container:
-        """Note that it has ended."""
+        """Return the state once it has ended."""
         reason = reason or ("Completed" if code == 0 else "Error")
         return replace(
             self, state="terminated", ready=False, code=code, reason=reason, message=message, finished=at,
@@ -39,7 +39,7 @@ class Container:
         )  # fmt: skip
 
     def back_off(self) -> Container:
-        """Note that it has ended and will be started again."""
+        """Return the state of an ended container that will be started again."""
         return Container(
             reason="CrashLoopBackOff",
             message="back-off restarting failed container",
@@ -52,7 +52,7 @@ _TERMINAL: Final = ("Succeeded", "Failed")
 
 
 def phase(containers: Mapping[str, Container]) -> str:
-    """Phase of a pod whose ended containers are not started again."""
+    """Return the phase of a pod whose ended containers are not started again."""
     states = [each.state for each in containers.values()]
     if all(state == "terminated" for state in states):
         return "Failed" if any(each.code for each in containers.values()) else "Succeeded"
@@ -62,7 +62,7 @@ def phase(containers: Mapping[str, Container]) -> str:
 
 
 def restarts(pod: Pod, container: Container) -> bool:
-    """Whether the pod's policy starts an ended container again."""
+    """Return whether the pod's restart policy starts an ended container again."""
     policy = pod["spec"].get("restartPolicy", "Always")
     return policy == "Always" or (policy == "OnFailure" and container.code != 0)
 
@@ -122,14 +122,14 @@ def _condition(kind: str, holds: bool, at: str, reason: str = "", message: str =
 
 
 def unschedulable(message: str, at: str) -> dict[str, Any]:
-    """Status of a pod that no node takes."""
+    """Return the status of a pod that the scheduler cannot place."""
     return {"phase": "Pending", "conditions": [_condition("PodScheduled", False, at, "Unschedulable", message)]}
 
 
 def pod_status(
     pod: Pod, containers: Mapping[str, Container], *, address: str, node_address: str, bound: str, now: str
 ) -> dict[str, Any]:
-    """Status of a pod that is bound."""
+    """Return the status of a pod that is bound."""
     current = phase(containers)
     ready = all(each.ready for each in containers.values())
     done = "PodCompleted" if current in _TERMINAL else "" if ready else "ContainersNotReady"
@@ -141,7 +141,7 @@ def pod_status(
         "ContainersReady": (ready, done),
         "PodScheduled": (True, ""),
     }
-    # Others say things of a pod too, such as that it is evicted.
+    # Other writers' conditions stay, such as an eviction's.
     conditions = [each for kind, each in previous.items() if kind not in holds]
     for kind, (value, reason) in holds.items():
         condition = _condition(kind, value, now, reason)

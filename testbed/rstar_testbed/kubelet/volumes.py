@@ -1,7 +1,7 @@
-"""A pod's volumes as folders, and where a container wants them mounted.
+"""A pod's volumes as folders of this machine, and the mounts of its containers.
 
-emptyDir, hostPath, configMap, secret, downwardAPI and projected (with tokens). Written once, when the pod starts: what
-changes later in a ConfigMap or an annotation does not reach the files.
+emptyDir, hostPath, configMap, secret, downwardAPI and projected (with tokens). They are written once, when the pod starts;
+later changes of a ConfigMap or an annotation do not reach the files.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rstar_testbed.kubelet.behaviour import Pod
 from rstar_testbed.kubelet.container import Objects, data_of, expand, field, resource
-from rstar_testbed.kubelet.plays import Pod
 from rstar_testbed.kubelet.workload import CannotStartError
 
-# Audience ("" for the API server) and seconds -> a token of the pod's ServiceAccount.
 IssueToken = Callable[[str, int], Awaitable[str]]
+"""Audience ("" for the API server) and seconds -> a token of the pod's ServiceAccount."""
 
 
 @dataclass(frozen=True)
 class Mount:
-    """Something of this machine that the container sees at ``target``."""
+    """A file or folder of this machine that the container sees at ``target``."""
 
     source: str
     target: str
@@ -29,7 +29,7 @@ class Mount:
 
 
 def mounts_of(container: dict[str, Any], volumes: dict[str, Path], environment: dict[str, str]) -> list[Mount]:
-    """Mounts of a container, outer ones before those inside them."""
+    """Return the mounts of a container, outer ones before those inside them."""
     found = []
     for mount in container.get("volumeMounts", []):
         inside = expand(mount["subPathExpr"], environment) if "subPathExpr" in mount else mount.get("subPath", "")
@@ -51,7 +51,7 @@ class VolumeWriter:
         self._issue_token = issue_token
 
     async def write(self) -> dict[str, Path]:
-        """Volume name -> its folder (or file, for a hostPath)."""
+        """Write all volumes. Return volume name -> its folder (or file, for a hostPath)."""
         return {volume["name"]: await self._write(volume) for volume in self._pod["spec"].get("volumes", [])}
 
     async def _write(self, volume: dict[str, Any]) -> Path:
@@ -67,7 +67,7 @@ class VolumeWriter:
         return folder
 
     async def _files(self, source: dict[str, Any]) -> dict[str, bytes]:
-        """Relative path -> content."""
+        """Return relative path -> content."""
         if token := source.get("serviceAccountToken"):
             issued = await self._issue_token(token.get("audience", ""), token.get("expirationSeconds", 3600))
             return {token["path"]: issued.encode()}

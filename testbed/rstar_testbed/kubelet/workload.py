@@ -1,6 +1,6 @@
-"""What plays the containers of one pod: the seam between a pod's life and what it does. Scripts live here.
+"""What runs the containers of one pod: a script (:class:`Scripted`), or processes (:mod:`real_pod`).
 
-A workload is prepared once, then runs each container as often as the pod's restart policy asks.
+The pod's lifecycle prepares a workload once, then runs each container as often as the pod's restart policy asks.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rstar_testbed.kubelet.plays import Run
+from rstar_testbed.kubelet.behaviour import Run
 
-Ready = Callable[[bool], None]
+SetReady = Callable[[bool], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a container ended: exit code, the reason where the code does not say it, the termination message."""
+    """How a container ended: exit code, the reason where it does not follow from the code, the termination message."""
 
     code: int
     reason: str = ""
@@ -26,7 +26,7 @@ class Outcome:
 
 
 class CannotStartError(Exception):
-    """The containers cannot be started now: ``reason`` as the API has it, such as CreateContainerConfigError."""
+    """The containers cannot be started now. ``reason`` is the API's, such as CreateContainerConfigError."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -34,49 +34,49 @@ class CannotStartError(Exception):
 
 
 class Workload(Protocol):
-    """Plays the containers of one pod."""
+    """Runs the containers of one pod."""
 
     async def prepare(self) -> None:
-        """Get ready to run containers; :class:`CannotStartError` is tried again."""
+        """Get ready to run containers. Raises :class:`CannotStartError`; the caller tries again."""
 
-    async def run(self, container: dict[str, Any], ready: Ready) -> Outcome:
-        """Run a container to its end; ``ready`` is told when it becomes ready, or is no longer."""
+    async def run(self, container: dict[str, Any], set_ready: SetReady) -> Outcome:
+        """Run a container to its end; call ``set_ready`` when it becomes ready or stops being ready."""
 
     async def terminate(self, grace: float) -> None:
-        """Ask what runs to end, and end it after ``grace`` seconds."""
+        """Ask the running containers to end; kill them after ``grace`` seconds."""
 
     async def close(self) -> None:
-        """End what still runs, at once, and remove what was made for it."""
+        """Kill what still runs and remove what was made for it."""
 
 
 class Scripted:
-    """A pod that plays a script."""
+    """A workload that follows a script."""
 
-    def __init__(self, play: Run) -> None:
-        self._play = play
-        self._told_to_end = asyncio.Event()
-        self._told = Outcome(143)
+    def __init__(self, script: Run) -> None:
+        self._script = script
+        self._end_requested = asyncio.Event()
+        self._requested_outcome = Outcome(143)
 
     async def prepare(self) -> None:
-        """Nothing to prepare."""
+        """Do nothing."""
 
-    async def run(self, container: dict[str, Any], ready: Ready) -> Outcome:
-        """Wait as long as the script says."""
-        ready(self._play.ready)
+    async def run(self, container: dict[str, Any], set_ready: SetReady) -> Outcome:
+        """Wait for the script's time, or for :meth:`end`."""
+        set_ready(self._script.ready)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._told_to_end.wait(), self._play.seconds)
-            self._told_to_end.clear()
-            return self._told
-        return Outcome(self._play.code, self._play.reason, self._play.message)
+            await asyncio.wait_for(self._end_requested.wait(), self._script.seconds)
+            self._end_requested.clear()
+            return self._requested_outcome
+        return Outcome(self._script.code, self._script.reason, self._script.message)
 
     async def terminate(self, grace: float) -> None:
-        """End at once, as a program that heeds SIGTERM."""
+        """End at once, as a program that handles SIGTERM."""
         self.end(Outcome(143))
 
     def end(self, outcome: Outcome) -> None:
-        """End now, and like this, whatever the script says."""
-        self._told = outcome
-        self._told_to_end.set()
+        """End now with this outcome, whatever the script says."""
+        self._requested_outcome = outcome
+        self._end_requested.set()
 
     async def close(self) -> None:
-        """Nothing to remove."""
+        """Do nothing."""

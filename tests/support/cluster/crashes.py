@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rstar_testbed.cluster import Testbed
-from rstar_testbed.kubelet import Kubelet, Play, Pod, Run
+from rstar_testbed.kubelet import Behaviour, Kubelet, Pod, Run
 
 from rstar.cluster.api import ROUNDS, Cluster
 from rstar.rpc.logs import configure_logs
@@ -153,7 +153,7 @@ def _twice(writes: Sequence[Answered]) -> list[str]:
     ]
 
 
-def _play(pod: Pod) -> Play:
+def _play(pod: Pod) -> Behaviour:
     """Do well, and leave what does not depend on the round's name: services are named by what they serve."""
     if (stage := stage_of(pod)) is None:
         return Run()

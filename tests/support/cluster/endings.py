@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rstar_operator.cache import CHILDREN
-from rstar_testbed.kubelet import Play, Player, Pod
+from rstar_testbed.kubelet import Behaviour, ChooseBehaviour, Pod
 
 from rstar.cluster.api import PODS, ROUNDS, Cluster
 from rstar.cluster.names import JOB_NAME, ROUND
@@ -45,11 +45,11 @@ def _pairs(mine: Ending, theirs: Ending, what: str) -> list[tuple[str, tuple[Any
 class PodBook:
     """A player that remembers every pod that an attempt ever had."""
 
-    def __init__(self, player: Player) -> None:
+    def __init__(self, player: ChooseBehaviour) -> None:
         self._player = player
         self._uids: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
 
-    def __call__(self, pod: Pod) -> Play:
+    def __call__(self, pod: Pod) -> Behaviour:
         """Note the pod, and play it."""
         labels = pod["metadata"]["labels"]
         if JOB_NAME in labels:

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from rstar_testbed.cluster import Testbed
-from rstar_testbed.kubelet import Kubelet, Play, Player, Pod
+from rstar_testbed.kubelet import Behaviour, ChooseBehaviour, Kubelet, Pod
 
 from rstar.cluster.api import EVENTS, PODS, PYTORCH_JOBS, ROUNDS, Json, Kind
 from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
@@ -39,14 +39,14 @@ WORDS = {
 class Script:
     """What pods do: all goes well, but where a line says otherwise; of several lines that fit, the last one counts."""
 
-    well: Player = field(default_factory=going_well)
-    lines: list[tuple[dict[str, str], Play]] = field(default_factory=list)
+    well: ChooseBehaviour = field(default_factory=going_well)
+    lines: list[tuple[dict[str, str], Behaviour]] = field(default_factory=list)
 
-    def on(self, play: Play, **labels: str) -> None:
+    def on(self, play: Behaviour, **labels: str) -> None:
         """Have pods of this round, stage, attempt or component play ``play`` from now on."""
         self.lines.append(({WORDS[word]: value for word, value in labels.items()}, play))
 
-    def __call__(self, pod: Pod) -> Play:
+    def __call__(self, pod: Pod) -> Behaviour:
         """Answer the kubelet."""
         labels = pod["metadata"].get("labels", {})
         fit = [play for wanted, play in self.lines if wanted.items() <= labels.items()]

@@ -31,7 +31,7 @@ from rstar_operator.configuration import Configuration
 from rstar_operator.reconcile import Reconciler
 from rstar_operator.watching import Watching
 from rstar_testbed.cluster import Testbed
-from rstar_testbed.kubelet import Play, Player, Pod, Run
+from rstar_testbed.kubelet import Behaviour, ChooseBehaviour, Pod, Run
 
 from rstar.cluster.api import ROUNDS, Cluster, Json
 from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, STAGE
@@ -106,10 +106,10 @@ def result_of(pod: Pod) -> str:
     return json.dumps({"manifest": manifest, "digest": digest, "metrics": METRICS})
 
 
-def going_well(seconds: float = 0.2) -> Player:
+def going_well(seconds: float = 0.2) -> ChooseBehaviour:
     """Return the player of a cluster where every stage takes ``seconds`` and every service is ready at once."""
 
-    def play(pod: Pod) -> Play:
+    def play(pod: Pod) -> Behaviour:
         return Run(seconds=seconds, message=result_of(pod)) if stage_of(pod) else Run()
 
     return play

@@ -1,7 +1,7 @@
-"""A pod that runs for real: each container a process of this machine in a :mod:`sandbox` of its own.
+"""A pod whose containers are processes of this machine, each in a :mod:`sandbox` of its own.
 
-The containers of a pod share its address and its volumes. Their output goes to one log; what they write to their termination
-message file ends in the pod's status. A container without a ``command`` cannot run, for there are no images.
+The containers of a pod share its address and its volumes. Their output goes to one log, their termination message files to
+the pod's status. A container needs a ``command``: there are no images.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from rstar_testbed.binaries import cache_folder
 from rstar_testbed.kubelet import sandbox as sandbox_program
+from rstar_testbed.kubelet.behaviour import Pod
 from rstar_testbed.kubelet.container import Objects, command_of, environment_of, referenced
 from rstar_testbed.kubelet.hosts import Services, hosts_text, rewrite
-from rstar_testbed.kubelet.plays import Pod
 from rstar_testbed.kubelet.probes import follow
-from rstar_testbed.kubelet.sandbox import Sandbox
+from rstar_testbed.kubelet.sandbox import CANNOT_START, Sandbox, program_folders
 from rstar_testbed.kubelet.volumes import IssueToken, Mount, VolumeWriter, mounts_of
-from rstar_testbed.kubelet.workload import Outcome, Ready
+from rstar_testbed.kubelet.workload import Outcome, SetReady
 
 _MESSAGE_BYTES: Final = 4096
 _LOG_BYTES: Final = 2048
-# Nobody listens there: a name that is not in the hosts file is unknown at once, and no question leaves the machine.
+# Nobody listens there: a look-up of a name that is not in the hosts file fails at once and never leaves the machine.
 _RESOLVER: Final = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a real pod needs of its kubelet. ``log`` is where its output goes."""
+class PodContext:
+    """What the kubelet gives a real pod. ``log`` is the file for its output, ``fetch`` gets Secrets and ConfigMaps."""
 
     folder: Path
     log: Path
@@ -48,13 +49,13 @@ class RealPod:
     """Runs the containers of one pod."""
 
     def __init__(
-        self, pod: Pod, address: str, environment: Mapping[str, str], around: Surroundings, services: Services
+        self, pod: Pod, address: str, environment: Mapping[str, str], context: PodContext, services: Services
     ) -> None:
         self._pod = pod
         self._address = address
         self._environment = environment
-        self._around = around
-        self._folder = around.folder
+        self._context = context
+        self._folder = context.folder
         self._hosts = self._folder / "hosts"
         self._objects: Objects = {}
         self._volumes: dict[str, Path] = {}
@@ -63,21 +64,21 @@ class RealPod:
         self._hosts.write_text(hosts_text(pod, address, services))
         (self._folder / "resolv.conf").write_text(_RESOLVER)
 
-    def see(self, services: Services) -> None:
-        """Let the containers look up these services from now on."""
+    def update_hosts(self, services: Services) -> None:
+        """Let the containers look up these Services from now on."""
         if self._hosts.exists():
             rewrite(self._hosts, hosts_text(self._pod, self._address, services))
 
     async def prepare(self) -> None:
-        """Fetch what the pod refers to, and write its volumes."""
-        self._objects = await self._around.fetch(referenced(self._pod))
+        """Fetch the Secrets and ConfigMaps that the pod refers to, and write its volumes."""
+        self._objects = await self._context.fetch(referenced(self._pod))
         for container in self._pod["spec"]["containers"]:
             command_of(container, environment_of(self._pod, container, self._objects, self._address))
         volumes = self._folder / "volumes"
-        writer = VolumeWriter(self._pod, volumes, self._objects, self._address, self._around.issue_token)
+        writer = VolumeWriter(self._pod, volumes, self._objects, self._address, self._context.issue_token)
         self._volumes = await writer.write()
 
-    async def run(self, container: dict[str, Any], ready: Ready) -> Outcome:
+    async def run(self, container: dict[str, Any], set_ready: SetReady) -> Outcome:
         """Run the container's command to its end."""
         name = container["name"]
         message = self._folder / f"{name}.message"
@@ -85,7 +86,7 @@ class RealPod:
         message.chmod(0o666)
         process = await self._start(container, message)
         self._running[name] = process
-        probing = asyncio.create_task(follow(container, self._address, ready))
+        probing = asyncio.create_task(follow(container, self._address, set_ready))
         try:
             code = await process.wait()
         finally:
@@ -93,10 +94,11 @@ class RealPod:
             await asyncio.gather(probing, return_exceptions=True)
             self._kill(process)
             del self._running[name]
-        return Outcome(code, "", self._message(container, message, code))
+        reason = "StartError" if code == CANNOT_START else ""
+        return Outcome(code, reason, self._message(container, message, code))
 
     async def terminate(self, grace: float) -> None:
-        """SIGTERM, and SIGKILL after ``grace`` seconds."""
+        """Send SIGTERM, and SIGKILL after ``grace`` seconds."""
         running = list(self._running.values())
         for process in running:
             with contextlib.suppress(ProcessLookupError):
@@ -107,7 +109,7 @@ class RealPod:
             self._kill(process)
 
     async def close(self) -> None:
-        """Kill what runs and remove the pod's folder."""
+        """Kill the containers and remove the pod's folder. Their mounts are in namespaces of their own: nothing is mounted here."""
         running = list(self._running.values())
         for process in running:
             self._kill(process)
@@ -132,11 +134,12 @@ class RealPod:
             hostname=self._pod["spec"].get("hostname") or self._pod["metadata"]["name"],
             scratch=str(scratch),
             mounts=[(mount.source, mount.target, mount.read_only) for mount in mounts],
+            programs=program_folders([cache_folder()]),
             read_only_root=bool((container.get("securityContext") or {}).get("readOnlyRootFilesystem")),
         )
         file = self._folder / f"{name}.json"
         sandbox.write(file)
-        with self._around.log.open("ab") as log:
+        with self._context.log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-I",
@@ -155,18 +158,19 @@ class RealPod:
             "HOME": "/root",
             "LANG": "C.UTF-8",
             "HOSTNAME": self._pod["metadata"]["name"],
-            "KUBERNETES_SERVICE_HOST": self._around.api_host,
-            "KUBERNETES_SERVICE_PORT": self._around.api_port,
-            "KUBERNETES_SERVICE_PORT_HTTPS": self._around.api_port,
+            "KUBERNETES_SERVICE_HOST": self._context.api_host,
+            "KUBERNETES_SERVICE_PORT": self._context.api_port,
+            "KUBERNETES_SERVICE_PORT_HTTPS": self._context.api_port,
             **environment_of(self._pod, container, self._objects, self._address),
             **self._environment,
         }
 
     def _message(self, container: dict[str, Any], file: Path, code: int) -> str:
-        said = file.read_bytes()[:_MESSAGE_BYTES].decode(errors="replace")
-        if not said and code and container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
-            return self._around.log.read_bytes()[-_LOG_BYTES:].decode(errors="replace")
-        return said
+        message = file.read_bytes()[:_MESSAGE_BYTES].decode(errors="replace")
+        falls_back = container.get("terminationMessagePolicy") == "FallbackToLogsOnError" or code == CANNOT_START
+        if not message and code and falls_back:
+            return self._context.log.read_bytes()[-_LOG_BYTES:].decode(errors="replace")
+        return message
 
     @staticmethod
     def _kill(process: asyncio.subprocess.Process) -> None:

@@ -1,7 +1,7 @@
-"""The life of one pod on the test kubelet: bound, started, restarted, terminated, deleted.
+"""The lifecycle of one pod on the test kubelet: bound, started, restarted, terminated, deleted.
 
-Knows what the API wants to hear and when; refuses to know what a container does (that is its :mod:`workload`).
-Probes of liveness, init containers and lifecycle hooks are not played: init containers count as done.
+It reports the pod's status to the API; its :mod:`workload` runs the containers. Not covered: liveness probes, lifecycle hooks
+and init containers, which count as done.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from dataclasses import replace
 from typing import Any, Final
 
 from rstar_testbed.kubelet.api import Api, ApiError
-from rstar_testbed.kubelet.plays import Pending, Play, Pod, Waiting
+from rstar_testbed.kubelet.behaviour import Behaviour, Pending, Pod, Waiting
 from rstar_testbed.kubelet.status import Container, pod_status, restarts, unschedulable
 from rstar_testbed.kubelet.workload import CannotStartError, Workload
 
-# A tenth of the real kubelet's and below: what is tested is that pods come back, not how patiently.
-_FIRST_BACK_OFF: Final = 0.5
-_LONGEST_BACK_OFF: Final = 10.0
-_PREPARE_AGAIN: Final = 0.5
+# A tenth of the real kubelet's or less: tests check that containers restart, not how long it takes.
+_FIRST_BACKOFF_SECONDS: Final = 0.5
+_LONGEST_BACKOFF_SECONDS: Final = 10.0
+_PREPARE_RETRY_SECONDS: Final = 0.5
 
 
 def now() -> str:
-    """Return the time as the API writes it."""
+    """Return the time in the API's form."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def path_of(pod: Pod) -> str:
-    """URL path of the pod."""
+    """Return the URL path of the pod."""
     return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
 
 
-class PodLife:
-    """Plays one pod from the moment it is seen to the moment it is gone."""
+class PodLifecycle:
+    """Runs one pod from its first event on the watch to its deletion."""
 
     def __init__(
-        self, api: Api, pod: Pod, play: Play, node: str, open_workload: Callable[[], tuple[Workload, str]]
+        self, api: Api, pod: Pod, behaviour: Behaviour, node: str, open_workload: Callable[[], tuple[Workload, str]]
     ) -> None:
         self.pod = pod
         self._api = api
-        self._play = play
+        self._behaviour = behaviour
         self._node = node
         self._open_workload = open_workload
         self.workload: Workload | None = None
@@ -51,17 +51,17 @@ class PodLife:
         self._containers = {each["name"]: Container() for each in pod["spec"]["containers"]}
         self._ending = asyncio.Event()
         self._changed = asyncio.Event()
-        self.task = asyncio.create_task(self._live())
+        self.task = asyncio.create_task(self._run_pod())
         self._deletion: asyncio.Task[None] | None = None
 
-    def see(self, pod: Pod) -> None:
-        """Take note of the pod as it is now."""
+    def update(self, pod: Pod) -> None:
+        """Handle a change of the pod."""
         self.pod = pod
         if pod["metadata"].get("deletionTimestamp") and self._deletion is None:
             self._deletion = asyncio.create_task(self._delete(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
 
-    async def abandon(self) -> None:
-        """End everything at once and say nothing to the API: the pod is gone, or the kubelet goes."""
+    async def stop(self) -> None:
+        """End everything at once without a report to the API: the pod is deleted, or the kubelet stops."""
         self._ending.set()
         own = asyncio.current_task()
         tasks = [task for task in (self.task, self._deletion) if task is not None and task is not own]
@@ -71,15 +71,15 @@ class PodLife:
         if self.workload:
             await self.workload.close()
 
-    async def _live(self) -> None:
-        if isinstance(self._play, Pending):
-            await self._patch(unschedulable(self._play.message, now()))
+    async def _run_pod(self) -> None:
+        if isinstance(self._behaviour, Pending):
+            await self._patch(unschedulable(self._behaviour.message, now()))
             return
         if not await self._bind():
             return
-        if isinstance(self._play, Waiting):
+        if isinstance(self._behaviour, Waiting):
             for name in self._containers:
-                self._set(name, Container(reason=self._play.reason, message=self._play.message))
+                self._set(name, Container(reason=self._behaviour.reason, message=self._behaviour.message))
             await self._report()
             return
         self.workload, self._address = self._open_workload()
@@ -94,7 +94,7 @@ class PodLife:
         await self._report()
 
     async def _bind(self) -> bool:
-        """Bind the pod to this node; False if somebody else did, or it is gone."""
+        """Bind the pod to this node; False if another node has it, or it is deleted."""
         metadata = self.pod["metadata"]
         binding = {
             "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
@@ -109,7 +109,7 @@ class PodLife:
         return True
 
     async def _is_bound(self) -> bool:
-        """Whether an earlier try bound it, and only its answer was lost."""
+        """Return whether an earlier try bound it, and only the answer was lost."""
         try:
             pod = await self._api.call("GET", path_of(self.pod))
         except ApiError:
@@ -123,26 +123,26 @@ class PodLife:
             except CannotStartError as error:
                 for name in self._containers:
                     self._set(name, Container(reason=error.reason, message=str(error)))
-                await self._sleep(_PREPARE_AGAIN)
+                await self._sleep(_PREPARE_RETRY_SECONDS)
             else:
                 return True
         return False
 
     async def _run(self, workload: Workload, container: dict[str, Any]) -> None:
         name = container["name"]
-        back_off = _FIRST_BACK_OFF
+        backoff = _FIRST_BACKOFF_SECONDS
         while True:
             self._set(name, self._containers[name].run(now()))
-            outcome = await workload.run(container, lambda ready: self._be_ready(name, ready))
+            outcome = await workload.run(container, lambda ready: self._set_ready(name, ready))
             ended = self._containers[name].end(now(), outcome.code, outcome.reason, outcome.message)
             if self._ending.is_set() or not restarts(self.pod, ended):
                 self._set(name, ended)
                 return
             self._set(name, ended.back_off())
-            if await self._sleep(back_off):
+            if await self._sleep(backoff):
                 self._set(name, ended)
                 return
-            back_off = min(2 * back_off, _LONGEST_BACK_OFF)
+            backoff = min(2 * backoff, _LONGEST_BACKOFF_SECONDS)
 
     async def _delete(self, grace: int) -> None:
         self._ending.set()
@@ -153,7 +153,7 @@ class PodLife:
         with contextlib.suppress(ApiError):  # Gone already, or there is another pod of that name.
             await self._api.call("DELETE", path_of(self.pod), body)
 
-    def _be_ready(self, name: str, ready: bool) -> None:
+    def _set_ready(self, name: str, ready: bool) -> None:
         self._set(name, replace(self._containers[name], ready=ready))
 
     def _set(self, name: str, container: Container) -> None:
@@ -162,7 +162,7 @@ class PodLife:
             self._changed.set()
 
     async def _sleep(self, seconds: float) -> bool:
-        """Sleep; True, and at once, if the pod is told to end."""
+        """Sleep; return True at once if the pod is to end."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ending.wait(), seconds)
         return self._ending.is_set()
