@@ -17,8 +17,8 @@ from rstar_operator.backend import PyTorchJobBackend
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import load_configuration
 from rstar_operator.reconcile import Pass, Reconciler
-from rstar_operator.snapshot import World
-from rstar_operator.watching import Watching
+from rstar_operator.snapshot import RoundSnapshot
+from rstar_operator.watching import Watcher
 
 from rstar.cluster.api import Cluster, ConflictError
 from rstar.rpc.logs import configure_logs
@@ -40,10 +40,10 @@ class Timed(Reconciler):
         super().__init__(*arguments)
         self.passes = Passes()
 
-    def reconcile(self, world: World) -> Pass:
+    def reconcile(self, snapshot: RoundSnapshot) -> Pass:
         start = time.perf_counter()
         try:
-            made = super().reconcile(world)
+            made = super().reconcile(snapshot)
         except ConflictError:
             self.passes.outdated += 1
             raise
@@ -60,7 +60,7 @@ def main(config: Path, namespace: str, figures: Path) -> None:
     cluster = Cluster.connect(user_agent="rstar-operator")
     cache = Cache()
     reconciler = Timed(cluster, configuration, PyTorchJobBackend(), cache.put)
-    Watching(cluster, reconciler, cache, (namespace,), configuration.workers).run(liveness=None)
+    Watcher(cluster, reconciler, cache, (namespace,), configuration.workers).run(liveness=None)
     figures.write_text(json.dumps(vars(reconciler.passes)))
 
 

@@ -20,7 +20,7 @@ from rstar.cluster.default_namespace import default_namespace
 from rstar.cluster.inputs import in_store, local_paths, namespace_store, upload
 from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
 from rstar.cluster.pod_logs import Line, PodLogs
-from rstar.cluster.refusals import explained, is_transient
+from rstar.cluster.api_errors import explained, is_transient
 from rstar.cluster.rounds import NOT_YET, NamespacedRounds, number_of, status_of, submission
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus

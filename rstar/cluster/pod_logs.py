@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any, Final
 
 from rstar.cluster.api import PODS, Cluster, ClusterError, Json, NotFoundError
-from rstar.cluster.refusals import is_transient
+from rstar.cluster.api_errors import is_transient
 
 LOOK_SECONDS: Final = 2.0
 _PATIENCE: Final = 15

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import yaml
-from rstar_operator.deciding.deletion import FINALIZER, KEPT
+from rstar_operator.deciding.deletion import ARTIFACTS_KEPT, FINALIZER
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.kubelet import Kubelet, Run
 
@@ -193,7 +193,7 @@ def test_a_namespace_goes_with_its_rounds_though_the_operators_rights_go_first(i
     lab.runs("running", "rollout")
     lab.ready_is("resting", "Suspended")
     for name in ("running", "resting"):
-        told = lab.once(name, lambda status: status.condition(KEPT) is not None).condition(KEPT)
+        told = lab.once(name, lambda status: status.condition(ARTIFACTS_KEPT) is not None).condition(ARTIFACTS_KEPT)
         assert told is not None
         assert (told.status, told.reason) == ("True", "OperatorMayGoFirst")
         assert "finalizers" not in lab.there(ROUNDS, name)["metadata"]

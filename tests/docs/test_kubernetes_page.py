@@ -15,8 +15,8 @@ import rstar_testbed.__main__ as testbed
 import typer
 import yaml
 from rstar_operator.deciding import events
-from rstar_operator.deciding.deletion import KEPT
-from rstar_operator.deciding.obstacles import OBSTACLES
+from rstar_operator.deciding.deletion import ARTIFACTS_KEPT
+from rstar_operator.deciding.write_failures import WRITE_FAILURES
 
 from rstar.rounds.observed import EndReason, Observed
 from rstar.rounds.plan import plan
@@ -52,7 +52,7 @@ def rows_after(heading: str) -> Iterator[tuple[str, list[str]]]:
 
 def reasons_of_ready() -> set[str]:
     said = words_in(CODE["plan"]) - NO_REASONS
-    return said | set(OBSTACLES) | {"InvalidSpec", "NoPreviousPPM"}
+    return said | set(WRITE_FAILURES) | {"InvalidSpec", "NoPreviousPPM"}
 
 
 def documented_reasons() -> list[str]:
@@ -79,7 +79,7 @@ def test_every_condition_is_documented() -> None:
     spec = EvolutionRoundSpec.model_validate({"round": 1, "baseModel": "store:b", "problems": {"uri": "store:p"}})
     status = plan(spec, "r1", Observed(), datetime(2026, 1, 1, tzinfo=UTC)).status
     documented = {kind for first, _ in rows_after("other conditions") for kind in re.findall(r"`(\w+)`", first)}
-    assert documented | {"Ready"} == {condition.type for condition in status.conditions} | {*OBSTACLES, KEPT}
+    assert documented | {"Ready"} == {condition.type for condition in status.conditions} | {*WRITE_FAILURES, ARTIFACTS_KEPT}
 
 
 def test_every_reason_of_guidance_is_documented() -> None:

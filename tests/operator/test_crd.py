@@ -47,7 +47,7 @@ def label(path: Path_) -> str:
     return ".".join(map(str, path)) or "root"
 
 
-def test_the_stored_crd_is_what_the_models_say() -> None:
+def test_the_stored_crd_is_what_the_models_describe() -> None:
     assert STORED.read_text() == crd_yaml(), (
         "run: python -m rstar_operator.crd > charts/rstar/files/evolutionrounds.yaml"
     )

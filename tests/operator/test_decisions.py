@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from rstar_operator.deciding.deletion import FINALIZER, KEPT
+from rstar_operator.deciding.deletion import ARTIFACTS_KEPT, FINALIZER
 
 from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, JOBS, PYTORCH_JOBS, ROUNDS, SERVICES, Kind
 from tests.operator.test_observing import running_rollout
-from tests.support.operator.driving import live_well, world
-from tests.support.operator.simulated import Fate, SimulatedCluster, round_body
+from tests.support.operator.driving import run_to_end, simulation
+from tests.support.operator.simulated import Controllers, SimulatedCluster, round_body
 
 
 def names(cluster: SimulatedCluster, kind: Kind) -> list[str]:
@@ -23,12 +23,12 @@ def policy_deployment(cluster: SimulatedCluster) -> dict[str, object]:
 
 @pytest.mark.parametrize(("kind", "name"), [(PYTORCH_JOBS, "r1-rollout-1"), (CONFIG_MAPS, "r1-rollout-1")])
 def test_somebody_elses_object_with_a_childs_name_is_told_and_not_touched(kind: Kind, name: str) -> None:
-    cluster, fate, operator = world(round_body())
+    cluster, controllers, operator = simulation(round_body())
     foreign = cluster.put(kind, {"kind": "Theirs", "metadata": {"name": name}, "data": {"theirs": "1"}})
     version = foreign["metadata"]["resourceVersion"]
     for _ in range(4):
         operator.settle()
-        fate.ready()
+        controllers.ready()
     operator.settle()
     status = operator.status()
     conflict = status.condition("NameConflict")
@@ -42,7 +42,7 @@ def test_somebody_elses_object_with_a_childs_name_is_told_and_not_touched(kind: 
     operator.one_pass()
     assert cluster.objects[ROUNDS, "r1"]["metadata"]["resourceVersion"] == before, "the status does not flap"
     cluster.vanish(kind, name)
-    live_well(operator, fate)
+    run_to_end(operator, controllers)
     assert operator.status().phase == "Succeeded"
     cleared = operator.status().condition("NameConflict")
     assert cleared is not None
@@ -50,27 +50,27 @@ def test_somebody_elses_object_with_a_childs_name_is_told_and_not_touched(kind: 
 
 
 def test_what_a_quota_refuses_is_told_in_the_servers_words_and_tried_again() -> None:
-    cluster, fate, operator = world(round_body())
+    cluster, controllers, operator = simulation(round_body())
     cluster.refuse = {DEPLOYMENTS}
     operator.settle()
     assert "exceeded quota" in operator.status().message
     assert operator.status().condition("Ready").reason == "CreationRefused"  # type: ignore[union-attr]
     cluster.refuse = set()
-    live_well(operator, fate)
+    run_to_end(operator, controllers)
     assert operator.status().phase == "Succeeded"
 
 
 @pytest.mark.parametrize("kind", [PYTORCH_JOBS, CONFIG_MAPS, DEPLOYMENTS, SERVICES])
 def test_children_that_are_deleted_by_hand_are_made_again_under_the_same_names(kind: Kind) -> None:
-    cluster, fate, operator = running_rollout()
+    cluster, controllers, operator = running_rollout()
     before = names(cluster, kind)
     for name in before:
         cluster.remove(kind, name)
     operator.settle()
-    fate.ready()
+    controllers.ready()
     operator.settle()
     assert names(cluster, kind) == before
-    live_well(operator, fate)
+    run_to_end(operator, controllers)
     assert operator.status().phase == "Succeeded"
 
 
@@ -84,7 +84,7 @@ def test_a_deleted_round_takes_all_of_its_children_along() -> None:
 
 
 def test_artefacts_are_deleted_only_where_asked_and_then_before_the_round_goes() -> None:
-    cluster, fate, operator = running_rollout()
+    cluster, controllers, operator = running_rollout()
     assert "finalizers" not in operator.body()["metadata"]
     cluster.edit("r1", cluster={"deletionPolicy": "DeleteArtifacts"})
     operator.settle()
@@ -95,14 +95,14 @@ def test_artefacts_are_deleted_only_where_asked_and_then_before_the_round_goes()
         cluster.settle()
     assert (JOBS, "r1-cleanup") in cluster.objects
     assert not names(cluster, PYTORCH_JOBS), "nothing writes while the artefacts go"
-    fate.cleanup()
+    controllers.complete_cleanup()
     operator.settle()
     cluster.settle()
     assert (ROUNDS, "r1") not in cluster.objects
 
 
 def test_a_cleanup_that_fails_says_so_and_keeping_the_artefacts_lets_the_round_go() -> None:
-    cluster, _, operator = world(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
+    cluster, _, operator = simulation(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
     operator.settle()
     cluster.remove(ROUNDS, "r1")
     for _ in range(3):
@@ -118,7 +118,7 @@ def test_a_cleanup_that_fails_says_so_and_keeping_the_artefacts_lets_the_round_g
 
 
 def test_a_namespace_that_is_being_deleted_is_not_held_up() -> None:
-    cluster, _, operator = world(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
+    cluster, _, operator = simulation(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
     operator.settle()
     cluster.terminating = True
     cluster.remove(ROUNDS, "r1")
@@ -129,17 +129,17 @@ def test_a_namespace_that_is_being_deleted_is_not_held_up() -> None:
 
 
 def test_an_operator_whose_rights_may_go_first_holds_no_round_and_says_so() -> None:
-    cluster, _, operator = world(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
-    operator.fleeting = True
+    cluster, _, operator = simulation(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
+    operator.rights_in_namespace = True
     operator.settle()
     assert "finalizers" not in operator.body()["metadata"]
-    told = operator.status().condition(KEPT)
+    told = operator.status().condition(ARTIFACTS_KEPT)
     assert told is not None
     assert (told.status, told.observed_generation) == ("True", 1)
     assert FINALIZER in told.message
     cluster.edit("r1", cluster={"deletionPolicy": "Keep"})
     operator.settle()
-    told = operator.status().condition(KEPT)
+    told = operator.status().condition(ARTIFACTS_KEPT)
     assert told is not None
     assert (told.status, told.reason) == ("False", "Cleared")
 
@@ -147,22 +147,22 @@ def test_an_operator_whose_rights_may_go_first_holds_no_round_and_says_so() -> N
 def test_where_the_user_holds_the_round_any_operator_deletes_the_artefacts() -> None:
     body = round_body(cluster={"deletionPolicy": "DeleteArtifacts"})
     body["metadata"]["finalizers"] = [FINALIZER]
-    cluster, fate, operator = world(body)
-    operator.fleeting = True
+    cluster, controllers, operator = simulation(body)
+    operator.rights_in_namespace = True
     operator.settle()
-    assert operator.status().condition(KEPT) is None
+    assert operator.status().condition(ARTIFACTS_KEPT) is None
     cluster.remove(ROUNDS, "r1")
     for _ in range(3):
         operator.settle()
         cluster.settle()
-    fate.cleanup()
+    controllers.complete_cleanup()
     operator.settle()
     cluster.settle()
     assert (ROUNDS, "r1") not in cluster.objects
 
 
 def test_a_quota_that_refuses_the_clean_up_keeps_the_round_until_it_is_made() -> None:
-    cluster, fate, operator = world(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
+    cluster, controllers, operator = simulation(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
     operator.settle()
     cluster.refuse = {JOBS}
     cluster.remove(ROUNDS, "r1")
@@ -172,13 +172,13 @@ def test_a_quota_that_refuses_the_clean_up_keeps_the_round_until_it_is_made() ->
     assert "exceeded quota" in operator.status().message
     cluster.refuse = set()
     operator.settle()
-    fate.cleanup()
+    controllers.complete_cleanup()
     operator.settle()
     assert (ROUNDS, "r1") not in cluster.objects
 
 
 def test_services_change_their_size_in_place_and_the_stage_goes_on() -> None:
-    cluster, fate, operator = running_rollout()
+    cluster, controllers, operator = running_rollout()
     before = (names(cluster, DEPLOYMENTS), names(cluster, PYTORCH_JOBS))
     cluster.edit("r1", services={"policy": {"replicas": 4}})
     operator.settle()
@@ -194,20 +194,20 @@ def test_services_change_their_size_in_place_and_the_stage_goes_on() -> None:
     assert not names(cluster, AUTOSCALERS)
     assert policy_deployment(cluster)["replicas"] == 1
     assert (names(cluster, DEPLOYMENTS), names(cluster, PYTORCH_JOBS)) == before
-    live_well(operator, fate)
+    run_to_end(operator, controllers)
 
 
 def test_with_a_scaler_the_deployment_has_no_replicas_of_ours() -> None:
-    cluster, _, operator = world(round_body(services={"policy": {"autoscaling": {"maxReplicas": 3}}}))
+    cluster, _, operator = simulation(round_body(services={"policy": {"autoscaling": {"maxReplicas": 3}}}))
     operator.settle()
     assert "replicas" not in policy_deployment(cluster)
 
 
 def test_a_queue_gets_a_suspended_job_with_its_label_and_its_time_does_not_count() -> None:
-    cluster, fate, operator = world(round_body(cluster={"queue": "gpus"}))
+    cluster, controllers, operator = simulation(round_body(cluster={"queue": "gpus"}))
     for _ in range(3):
         operator.settle()
-        fate.ready()
+        controllers.ready()
     operator.settle()
     job = cluster.objects[PYTORCH_JOBS, "r1-rollout-1"]
     assert job["spec"]["runPolicy"]["suspend"] is True
@@ -217,14 +217,14 @@ def test_a_queue_gets_a_suspended_job_with_its_label_and_its_time_does_not_count
     assert operator.status().condition("Ready").reason == "StageQueued"  # type: ignore[union-attr]
     job["spec"]["runPolicy"]["suspend"] = False
     cluster.touch(PYTORCH_JOBS, "r1-rollout-1")
-    live_well(operator, fate)
+    run_to_end(operator, controllers)
     assert operator.status().phase == "Succeeded"
 
 
 def test_pods_and_logs_of_what_has_ended_go_after_their_time_and_the_status_stays() -> None:
     lifecycle = {**round_body()["spec"]["lifecycle"], "ttlSeconds": 1_000}
-    cluster, fate, operator = world(round_body(lifecycle=lifecycle))
-    live_well(operator, fate)
+    cluster, controllers, operator = simulation(round_body(lifecycle=lifecycle))
+    run_to_end(operator, controllers)
     before = operator.status()
     assert len(names(cluster, PYTORCH_JOBS)) == 5
     cluster.now += timedelta(seconds=2_000)
@@ -236,12 +236,12 @@ def test_pods_and_logs_of_what_has_ended_go_after_their_time_and_the_status_stay
 
 
 def test_a_later_round_waits_for_the_one_before_and_then_reads_what_it_left() -> None:
-    cluster, fate, operator = world(round_body("r1"), round_body("r2", 2))
+    cluster, controllers, operator = simulation(round_body("r1"), round_body("r2", 2))
     operator.settle("r2")
     assert operator.status("r2").phase == "Waiting"
     assert "r1 is still running" in operator.status("r2").message
-    live_well(operator, fate, "r1")
-    live_well(operator, fate, "r2")
+    run_to_end(operator, controllers, "r1")
+    run_to_end(operator, controllers, "r2")
     status = operator.status("r2")
     assert status.inputs["policy"].manifest == "rounds/r1/train-policy/0/manifest.json"
     cluster.remove(ROUNDS, "r1")
@@ -250,18 +250,18 @@ def test_a_later_round_waits_for_the_one_before_and_then_reads_what_it_left() ->
 
 
 def test_a_round_whose_previous_one_is_missing_or_failed_says_so() -> None:
-    cluster, fate, operator = world(round_body("r2", 2))
+    cluster, controllers, operator = simulation(round_body("r2", 2))
     operator.settle("r2")
     assert "does not exist yet" in operator.status("r2").message
     cluster.put(ROUNDS, round_body("r1", cancel=True))
     operator.settle("r1")
     operator.settle("r2")
     assert operator.status("r2").condition("Failed").reason == "PreviousRoundFailed"  # type: ignore[union-attr]
-    assert not fate.live_jobs()
+    assert not controllers.live_jobs()
 
 
 def test_a_deadline_and_a_wait_without_end_are_ended_and_tried_again() -> None:
-    cluster, fate, operator = running_rollout()
+    cluster, controllers, operator = running_rollout()
     cluster.now += timedelta(seconds=1_001)
     operator.settle()
     assert operator.status().attempts[0].ending == "deadline"
@@ -270,24 +270,24 @@ def test_a_deadline_and_a_wait_without_end_are_ended_and_tried_again() -> None:
     assert operator.status().stages[0].attempts == 1
     cluster.now += timedelta(seconds=10)
     operator.settle()
-    assert [j["metadata"]["name"] for j in fate.live_jobs()] == ["r1-rollout-2"]
+    assert [j["metadata"]["name"] for j in controllers.live_jobs()] == ["r1-rollout-2"]
     cluster.now += timedelta(seconds=501)
     operator.settle()
     assert operator.status().attempts[1].ending == "unscheduled"
 
 
 def test_every_transition_is_told_once() -> None:
-    cluster, fate, operator = world(round_body())
-    live_well(operator, fate)
+    cluster, controllers, operator = simulation(round_body())
+    run_to_end(operator, controllers)
     told = [b["reason"] for (kind, _), b in cluster.objects.items() if kind == EVENTS]
     assert told.count("StageDone") == 5
     assert told.count("AllStagesDone") == 1
 
 
 def test_a_spec_that_this_version_cannot_read_is_told_and_left_alone() -> None:
-    cluster, fate, operator = world(round_body(round="one"))
+    cluster, controllers, operator = simulation(round_body(round="one"))
     operator.settle()
     assert operator.status().phase == "Failed"
     assert "spec.round" in operator.status().message
     assert not cluster.children().get("services")
-    assert isinstance(fate, Fate)
+    assert isinstance(controllers, Controllers)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rstar.cluster.api import CONFIG_MAPS, DEPLOYMENTS, PODS, PYTORCH_JOBS, ROUNDS, SERVICES
-from tests.support.operator.driving import Operator, live_well, world
-from tests.support.operator.simulated import Fate, SimulatedCluster, round_body
+from tests.support.operator.driving import Operator, run_to_end, simulation
+from tests.support.operator.simulated import Controllers, SimulatedCluster, round_body
 
-FATES = [
+EVENT_KINDS = [
     "run",
     "succeed",
     "succeed",
@@ -40,9 +40,9 @@ FATES = [
 ]
 
 
-def happen(cluster: SimulatedCluster, fate: Fate, what: str, which: int) -> None:
+def apply_event(cluster: SimulatedCluster, controllers: Controllers, what: str, which: int) -> None:
     """One event of the world outside."""
-    jobs = fate.live_jobs()
+    jobs = controllers.live_jobs()
     job = jobs[which % len(jobs)] if jobs else None
     scaling = {"minReplicas": 1, "maxReplicas": 2 + which}
     edits: dict[str, dict[str, Any]] = {
@@ -70,7 +70,7 @@ def happen(cluster: SimulatedCluster, fate: Fate, what: str, which: int) -> None
     elif what == "settle":
         cluster.settle()
     elif what == "ready":
-        fate.ready()
+        controllers.ready()
     elif what == "unready":
         for (kind, name), body in cluster.objects.items():
             if kind == DEPLOYMENTS:
@@ -78,16 +78,16 @@ def happen(cluster: SimulatedCluster, fate: Fate, what: str, which: int) -> None
                 cluster.touch(kind, name)
     elif job is not None:
         if what == "run":
-            fate.start(job)
+            controllers.start(job)
         elif what == "succeed":
-            fate.succeed(job)
+            controllers.succeed(job)
         elif what in ends:
-            fate.finish(job, *ends[what])
+            controllers.finish(job, *ends[what])
 
 
-def check(cluster: SimulatedCluster, fate: Fate, operator: Operator) -> None:
+def check(cluster: SimulatedCluster, controllers: Controllers, operator: Operator) -> None:
     """What holds in every state at rest."""
-    live = fate.live_jobs()
+    live = controllers.live_jobs()
     assert len(live) <= 1, "never two attempts at once"
     status = operator.status()
     counted: dict[str, int] = {}
@@ -102,41 +102,41 @@ def check(cluster: SimulatedCluster, fate: Fate, operator: Operator) -> None:
         assert job["metadata"]["name"] in images, "an attempt has where to report"
 
 
-EVENTS = st.lists(st.tuples(st.sampled_from(FATES), st.integers(0, 3)), max_size=50)
+EVENTS = st.lists(st.tuples(st.sampled_from(EVENT_KINDS), st.integers(0, 3)), max_size=50)
 
 
 @settings(max_examples=60, deadline=None)
 @given(EVENTS, st.integers(0, 14))
 def test_from_any_reachable_state_passes_come_to_rest_and_the_round_to_an_end(
-    events: list[tuple[str, int]], kind_turns: int
+    events: list[tuple[str, int]], turns_before: int
 ) -> None:
-    cluster, fate, operator = world(round_body())
-    for _ in range(kind_turns):
+    cluster, controllers, operator = simulation(round_body())
+    for _ in range(turns_before):
         operator.settle()
-        fate.kindly()
+        controllers.advance()
     for what, which in events:
         operator.settle()
-        check(cluster, fate, operator)
-        happen(cluster, fate, what, which)
+        check(cluster, controllers, operator)
+        apply_event(cluster, controllers, what, which)
     operator.settle()
     cluster.edit("r1", suspend=False)
-    live_well(operator, fate, turns=80)
+    run_to_end(operator, controllers, turns=80)
     cluster.settle()
     operator.settle()
-    assert not fate.live_jobs()
+    assert not controllers.live_jobs()
     assert not [name for (kind, name) in cluster.objects if kind == DEPLOYMENTS and name.startswith("r1-")]
 
 
 @settings(max_examples=60, deadline=None)
 @given(EVENTS, st.integers(0, 14))
-def test_a_suspended_round_holds_no_compute_and_is_at_rest(events: list[tuple[str, int]], kind_turns: int) -> None:
-    cluster, fate, operator = world(round_body())
-    for _ in range(kind_turns):
+def test_a_suspended_round_holds_no_compute_and_is_at_rest(events: list[tuple[str, int]], turns_before: int) -> None:
+    cluster, controllers, operator = simulation(round_body())
+    for _ in range(turns_before):
         operator.settle()
-        fate.kindly()
+        controllers.advance()
     for what, which in events:
         operator.settle()
-        happen(cluster, fate, what, which)
+        apply_event(cluster, controllers, what, which)
     cluster.edit("r1", suspend=True)
     for _ in range(3):
         operator.settle()
@@ -144,7 +144,9 @@ def test_a_suspended_round_holds_no_compute_and_is_at_rest(events: list[tuple[st
         cluster.now += timedelta(seconds=1)
     operator.settle()
     held = {(kind, name) for kind, name in cluster.objects if name.startswith("r1-") and kind not in {PODS}}
-    running = {name for kind, name in held if kind == PYTORCH_JOBS} & {j["metadata"]["name"] for j in fate.live_jobs()}
+    running = {name for kind, name in held if kind == PYTORCH_JOBS} & {
+        j["metadata"]["name"] for j in controllers.live_jobs()
+    }
     assert not running
     assert not {name for kind, name in held if kind in {DEPLOYMENTS, SERVICES}}
     assert operator.status().phase in {"Suspended", "Failed", "Succeeded"}

@@ -1,4 +1,4 @@
-"""Attempts whose pods end one by one, vanish, or are ended by others: what is waited for, believed, and held against a stage."""
+"""Attempts whose pods end one by one, vanish, or are ended by others: what is awaited, and what counts as a failure."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def end_second(cluster: SimulatedCluster, message: str) -> None:
     cluster.touch(PODS, "r1-rollout-1-worker-1")
 
 
-def test_a_job_that_succeeds_before_all_its_pods_have_ended_is_heard_out() -> None:
-    cluster, fate, operator = running_rollout()
-    job = fate.live_jobs()[0]
+def test_a_job_that_succeeds_before_all_its_pods_have_ended_waits_for_their_messages() -> None:
+    cluster, controllers, operator = running_rollout()
+    job = controllers.live_jobs()[0]
     second_pod(cluster, {"phase": "Running"})
-    fate.finish(job, 0)
+    controllers.finish(job, 0)
     operator.settle()
     assert operator.status().attempts[0].state == "running"
     digest = "5" * 64
@@ -48,16 +48,16 @@ def test_a_job_that_succeeds_before_all_its_pods_have_ended_is_heard_out() -> No
     assert output.digest == digest
 
 
-def test_when_all_pods_have_ended_without_a_manifest_there_is_none() -> None:
-    cluster, fate, operator = running_rollout()
+def test_a_success_whose_pods_all_ended_without_a_manifest_is_a_failure() -> None:
+    cluster, controllers, operator = running_rollout()
     second_pod(cluster, {"phase": "Running"})
-    fate.finish(fate.live_jobs()[0], 0)
+    controllers.finish(controllers.live_jobs()[0], 0)
     end_second(cluster, "")
     operator.settle()
     assert operator.status().attempts[0].reason == "it ended well but left no manifest"
 
 
-def test_of_several_pods_one_that_finds_no_node_makes_the_stage_wait() -> None:
+def test_a_stage_is_pending_while_one_of_its_pods_finds_no_node() -> None:
     cluster, _, operator = running_rollout()
     waits = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/9 nodes are available"}
     second_pod(cluster, {"phase": "Pending", "conditions": [waits]})
@@ -66,18 +66,18 @@ def test_of_several_pods_one_that_finds_no_node_makes_the_stage_wait() -> None:
     assert (attempt.state, attempt.reason) == (AttemptState.PENDING, "0/9 nodes are available")
 
 
-def test_an_attempt_whose_pods_are_gone_was_taken_away_if_it_ran() -> None:
-    cluster, fate, operator = running_rollout()
-    fate.finish(fate.live_jobs()[0], 143)
+def test_an_attempt_that_ran_and_whose_pods_are_gone_is_lost() -> None:
+    cluster, controllers, operator = running_rollout()
+    controllers.finish(controllers.live_jobs()[0], 143)
     cluster.vanish(PODS, "r1-rollout-1-master-0")
     operator.settle()
     status = operator.status()
     assert (status.attempts[0].state, status.attempts[0].ending) == ("failed", "lost")
     assert status.stages[0].attempts == 0
-    assert (status.stages[0].state, fate.live_jobs()) == ("retrying", [])
+    assert (status.stages[0].state, controllers.live_jobs()) == ("retrying", [])
     cluster.now += timedelta(seconds=60)
     operator.settle()
-    assert [job["metadata"]["name"] for job in fate.live_jobs()] == ["r1-rollout-2"]
+    assert [job["metadata"]["name"] for job in controllers.live_jobs()] == ["r1-rollout-2"]
 
 
 @pytest.mark.parametrize(
@@ -86,21 +86,22 @@ def test_an_attempt_whose_pods_are_gone_was_taken_away_if_it_ran() -> None:
         ("PreemptionByScheduler", {}, "the cluster's"),
         ("EvictionByEvictionAPI", {}, "the cluster's"),
         ("DeletionByTaintManager", {}, "the cluster's"),
-        # A node that shuts down, and one that is short of memory, of which the pod may be the cause.
+        # A node that shuts down; a node that is short of memory, perhaps because of the pod.
         ("TerminationByKubelet", {"reason": "Terminated"}, "the cluster's"),
         ("TerminationByKubelet", {"reason": "Evicted"}, "its own"),
     ],
 )
-def test_who_took_a_pod_away_tells_whose_failure_it_is(condition: str, status: Json, whose: str) -> None:
-    told = {"type": "DisruptionTarget", "status": "True", "reason": condition}
-    assert disrupted({"status": {"conditions": [told], **status}}) == (whose == "the cluster's")
-    assert not disrupted({"status": {"conditions": [{**told, "status": "False"}], **status}})
+def test_a_pod_ended_by_the_cluster_is_not_the_fault_of_its_stage(condition: str, status: Json, whose: str) -> None:
+    target = {"type": "DisruptionTarget", "status": "True", "reason": condition}
+    assert disrupted({"status": {"conditions": [target], **status}}) == (whose == "the cluster's")
+    assert not disrupted({"status": {"conditions": [{**target, "status": "False"}], **status}})
     assert not disrupted({"status": status})
 
 
-def test_what_still_runs_of_a_job_that_is_over_is_ended_once() -> None:
+def test_pods_that_still_run_when_their_job_is_over_are_ended_once() -> None:
     backend = PyTorchJobBackend()
-    job: Json = {"spec": {"runPolicy": {"cleanPodPolicy": "None"}}}
-    patch = backend.release(job)
+    head = {"creationTimestamp": "2030-01-01T00:00:00Z"}
+    job: Json = {"metadata": head, "spec": {"runPolicy": {"cleanPodPolicy": "None"}}}
+    patch = backend.read(job).stop_patch
     assert patch == {"spec": {"runPolicy": {"cleanPodPolicy": "Running"}}}
-    assert backend.release(patch) is None
+    assert backend.read({**job, **patch}).stop_patch is None

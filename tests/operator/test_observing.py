@@ -9,20 +9,20 @@ import pytest
 from rstar_operator.observing.attempts import reported_progress
 
 from rstar.cluster.api import CONFIG_MAPS, DEPLOYMENTS, PODS, PYTORCH_JOBS
-from tests.support.operator.driving import Operator, live_well, world
-from tests.support.operator.simulated import NAMESPACE, Fate, SimulatedCluster, round_body
+from tests.support.operator.driving import Operator, run_to_end, simulation
+from tests.support.operator.simulated import NAMESPACE, Controllers, SimulatedCluster, round_body
 
 
-def running_rollout() -> tuple[SimulatedCluster, Fate, Operator]:
+def running_rollout() -> tuple[SimulatedCluster, Controllers, Operator]:
     """Return a round whose rollout's pod runs."""
-    cluster, fate, operator = world(round_body())
+    cluster, controllers, operator = simulation(round_body())
     for _ in range(3):
         operator.settle()
-        fate.ready()
+        controllers.ready()
     operator.settle()
-    fate.start(fate.live_jobs()[0])
+    controllers.start(controllers.live_jobs()[0])
     operator.settle()
-    return cluster, fate, operator
+    return cluster, controllers, operator
 
 
 @pytest.mark.parametrize(
@@ -41,27 +41,27 @@ def running_rollout() -> tuple[SimulatedCluster, Fate, Operator]:
 def test_a_failed_attempt_says_why_and_is_tried_again_after_its_backoff(
     code: int, message: str, reason: str, said: str
 ) -> None:
-    cluster, fate, operator = running_rollout()
-    fate.finish(fate.live_jobs()[0], code, message, reason)
+    cluster, controllers, operator = running_rollout()
+    controllers.finish(controllers.live_jobs()[0], code, message, reason)
     operator.settle()
     status = operator.status()
     assert said in status.attempts[0].reason
     assert status.condition("Ready").reason == "BackOff"  # type: ignore[union-attr]
-    assert not fate.live_jobs()
+    assert not controllers.live_jobs()
     cluster.now += timedelta(seconds=8)
     operator.settle()
-    assert [job["metadata"]["name"] for job in fate.live_jobs()] == ["r1-rollout-2"]
+    assert [job["metadata"]["name"] for job in controllers.live_jobs()] == ["r1-rollout-2"]
 
 
 def test_a_stage_that_is_killed_for_memory_stops_after_its_attempts_with_the_reason() -> None:
-    cluster, fate, operator = running_rollout()
+    cluster, controllers, operator = running_rollout()
     for _ in range(6):
-        for job in fate.live_jobs():
-            fate.finish(job, 137, "", "OOMKilled")
+        for job in controllers.live_jobs():
+            controllers.finish(job, 137, "", "OOMKilled")
         operator.settle()
         cluster.now += timedelta(hours=1)
         operator.settle()
-        fate.ready()
+        controllers.ready()
         cluster.settle()
     status = operator.status()
     failed = status.condition("Failed")
@@ -72,22 +72,22 @@ def test_a_stage_that_is_killed_for_memory_stops_after_its_attempts_with_the_rea
 
 
 def test_raising_the_attempts_makes_a_failed_round_go_on() -> None:
-    cluster, fate, operator = running_rollout()
+    cluster, controllers, operator = running_rollout()
     lifecycle = round_body()["spec"]["lifecycle"]
     cluster.edit("r1", lifecycle={**lifecycle, "maxAttempts": 1})
-    fate.finish(fate.live_jobs()[0], 1)
+    controllers.finish(controllers.live_jobs()[0], 1)
     operator.settle()
     assert operator.status().phase == "Failed"
     cluster.edit("r1", lifecycle={**lifecycle, "maxAttempts": 2})
     cluster.now += timedelta(minutes=1)
-    live_well(operator, fate)
+    run_to_end(operator, controllers)
     assert operator.status().phase == "Succeeded"
 
 
 @pytest.mark.parametrize("code", [1, 2])
 def test_bad_input_fails_the_round_at_once_even_where_a_launcher_hides_the_exit_code(code: int) -> None:
-    _, fate, operator = running_rollout()
-    fate.finish(fate.live_jobs()[0], code, '{"error":"no such problem file","exit_code":2}')
+    _, controllers, operator = running_rollout()
+    controllers.finish(controllers.live_jobs()[0], code, '{"error":"no such problem file","exit_code":2}')
     operator.settle()
     status = operator.status()
     assert status.phase == "Failed"
@@ -95,9 +95,9 @@ def test_bad_input_fails_the_round_at_once_even_where_a_launcher_hides_the_exit_
 
 
 def test_last_words_that_the_watch_has_not_brought_yet_are_asked_for() -> None:
-    cluster, fate, operator = running_rollout()
-    old_pod = cluster.snapshot()
-    fate.succeed(fate.live_jobs()[0])
+    cluster, controllers, operator = running_rollout()
+    old_pod = cluster.cache()
+    controllers.succeed(controllers.live_jobs()[0])
     for (kind, _), body in cluster.objects.items():
         if kind == PYTORCH_JOBS:
             old_pod.put(kind, body)
@@ -106,9 +106,9 @@ def test_last_words_that_the_watch_has_not_brought_yet_are_asked_for() -> None:
 
 
 def test_a_pod_whose_node_was_taken_away_is_nobodys_failure() -> None:
-    cluster, fate, operator = running_rollout()
-    job = fate.live_jobs()[0]
-    fate.finish(job, 137)
+    cluster, controllers, operator = running_rollout()
+    job = controllers.live_jobs()[0]
+    controllers.finish(job, 137)
     pod = cluster.objects[PODS, "r1-rollout-1-master-0"]
     pod["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]
     cluster.touch(PODS, "r1-rollout-1-master-0")
@@ -116,26 +116,26 @@ def test_a_pod_whose_node_was_taken_away_is_nobodys_failure() -> None:
     status = operator.status()
     assert status.attempts[0].ending == "lost"
     assert status.stages[0].attempts == 0
-    assert (status.stages[0].state, fate.live_jobs()) == ("retrying", [])
+    assert (status.stages[0].state, controllers.live_jobs()) == ("retrying", [])
     cluster.now += timedelta(seconds=60)
     operator.settle()
-    assert [j["metadata"]["name"] for j in fate.live_jobs()] == ["r1-rollout-2"]
+    assert [j["metadata"]["name"] for j in controllers.live_jobs()] == ["r1-rollout-2"]
 
 
 def test_pods_of_an_earlier_job_of_the_same_name_say_nothing_about_this_one() -> None:
-    cluster, fate, operator = running_rollout()
-    fate.finish(fate.live_jobs()[0], 1)
+    cluster, controllers, operator = running_rollout()
+    controllers.finish(controllers.live_jobs()[0], 1)
     pod = cluster.objects[PODS, "r1-rollout-1-master-0"]
     cluster.vanish(PYTORCH_JOBS, "r1-rollout-1")
     cluster.objects[PODS, "r1-rollout-1-master-0"] = pod
     operator.settle()
-    fate.start(fate.live_jobs()[0])
+    controllers.start(controllers.live_jobs()[0])
     operator.settle()
     assert operator.status().attempts[0].state == "running"
 
 
 def test_a_service_that_crashes_says_why_and_the_round_gives_up_in_the_end() -> None:
-    cluster, fate, operator = world(round_body())
+    cluster, controllers, operator = simulation(round_body())
     operator.settle()
     name = next(n for kind, n in cluster.objects if kind == DEPLOYMENTS and "policy" in n)
     labels = cluster.objects[DEPLOYMENTS, name]["spec"]["template"]["metadata"]["labels"]
@@ -157,15 +157,37 @@ def test_a_service_that_crashes_says_why_and_the_round_gives_up_in_the_end() -> 
     assert (failed.status, failed.reason) == ("True", "ServiceFailed")
     cluster.vanish(PODS, "p")
     cluster.edit("r1", services={"policy": {"slots": 4}})
-    live_well(operator, fate)
+    run_to_end(operator, controllers)
     assert operator.status().phase == "Succeeded", "an edit of the spec is a new try"
 
 
+def test_a_service_that_crashes_soon_after_every_start_never_gets_a_stage() -> None:
+    cluster, controllers, operator = simulation(round_body())
+    operator.settle()
+    name = next(n for kind, n in cluster.objects if kind == DEPLOYMENTS and "policy" in n)
+    body = cluster.objects[DEPLOYMENTS, name]
+    assert body["spec"]["minReadySeconds"] >= 2
+    for _ in range(3):
+        # Its pod is ready between two crashes, for less than minReadySeconds.
+        body["status"] = {"readyReplicas": 1, "unavailableReplicas": 1}
+        cluster.touch(DEPLOYMENTS, name)
+        operator.settle()
+        assert operator.status().condition("Ready").reason == "ServicesStarting"  # type: ignore[union-attr]
+        body["status"] = {"unavailableReplicas": 1}
+        cluster.touch(DEPLOYMENTS, name)
+        operator.settle()
+    assert not [n for kind, n in cluster.objects if kind == DEPLOYMENTS and "search" in n]
+    assert not controllers.live_jobs()
+    controllers.ready()
+    run_to_end(operator, controllers)
+    assert operator.status().phase == "Succeeded"
+
+
 def test_an_attempt_without_pods_says_what_keeps_them_from_being_made() -> None:
-    cluster, fate, operator = world(round_body())
+    cluster, controllers, operator = simulation(round_body())
     for _ in range(3):
         operator.settle()
-        fate.ready()
+        controllers.ready()
     operator.settle()
     cluster.warnings = [{"lastTimestamp": "2030-01-01T00:00:00Z", "message": "exceeded quota: gpus"}]
     operator.settle()
@@ -190,13 +212,13 @@ def test_progress_is_told_while_the_stage_runs_and_not_after() -> None:
 
 
 def test_what_an_attempt_told_is_not_taken_for_the_next_ones() -> None:
-    cluster, fate, operator = running_rollout()
+    cluster, controllers, operator = running_rollout()
     cluster.objects[CONFIG_MAPS, "r1-rollout-1"]["data"] = {"progress.json": '{"done": 3, "total": 10}'}
-    fate.finish(fate.live_jobs()[0], 1)
+    controllers.finish(controllers.live_jobs()[0], 1)
     operator.settle()
     cluster.now += timedelta(minutes=1)
     operator.settle()
-    now = cluster.snapshot().world((NAMESPACE, "r1"))
+    now = cluster.cache().snapshot((NAMESPACE, "r1"))
     assert now is not None
     assert [job["metadata"]["name"] for job in now.jobs] == ["r1-rollout-1", "r1-rollout-2"]
     assert reported_progress(replace(now, jobs=now.jobs[:1])) == {"done": 3, "total": 10}

@@ -1,31 +1,31 @@
-"""The operator's own short memory."""
+"""The in-memory rate limit of status updates."""
 
 from __future__ import annotations
 
 from rstar_operator.reconcile import RateLimit
 
 
-def test_what_was_noted_counts_for_some_seconds() -> None:
+def test_a_recorded_key_is_limited_for_some_seconds() -> None:
     now = 100.0
-    lately = RateLimit(5.0, lambda: now)
-    assert lately.left("a") == 0
-    lately.note("a")
+    limit = RateLimit(5.0, lambda: now)
+    assert limit.remaining("a") == 0
+    limit.record("a")
     now = 103.0
-    assert lately.left("a") == 2
-    lately.note("a")
-    assert lately.left("a") == 5
+    assert limit.remaining("a") == 2
+    limit.record("a")
+    assert limit.remaining("a") == 5
     now = 108.0
-    assert lately.left("a") == 0
+    assert limit.remaining("a") == 0
 
 
-def test_nothing_is_kept_of_those_that_are_gone() -> None:
+def test_old_keys_take_no_memory() -> None:
     now = 0.0
-    lately = RateLimit(5.0, lambda: now)
-    lately.note("again")
+    limit = RateLimit(5.0, lambda: now)
+    limit.record("again")
     for number in range(1_000):
         now += 1
-        lately.note(f"round-{number}")
+        limit.record(f"round-{number}")
         if number % 3 == 0:
-            lately.note("again")
-        assert lately.left("again") > 0
-        assert len(lately) <= 6
+            limit.record("again")
+        assert limit.remaining("again") > 0
+        assert len(limit) <= 6

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import ConfigurationError, load_configuration
-from rstar_operator.workqueue import Passes
+from rstar_operator.workqueue import WorkQueue
 
 from rstar.cluster.api import PODS, ROUNDS, ClusterError, Json
 from tests.support.operator.simulated import round_body
@@ -34,9 +34,9 @@ def test_whatever_the_order_of_events_the_newest_version_stays(order: list[int])
     cache = Cache()
     for version in order:
         cache.put(ROUNDS, body("r1", version))
-    world = cache.world(("lab", "r1"))
-    assert world is not None
-    assert world.round["metadata"]["resourceVersion"] == "7"
+    snapshot = cache.snapshot(("lab", "r1"))
+    assert snapshot is not None
+    assert snapshot.round["metadata"]["resourceVersion"] == "7"
 
 
 def test_a_full_list_removes_what_is_gone_and_keeps_what_is_newer_than_it() -> None:
@@ -46,9 +46,9 @@ def test_a_full_list_removes_what_is_gone_and_keeps_what_is_newer_than_it() -> N
         cache.put(PODS, pod(name, version))
     changed = cache.replace(PODS, "lab", [pod("kept", 4)], "5")
     assert changed == {("lab", "r1")}
-    world = cache.world(("lab", "r1"))
-    assert world is not None
-    assert [p["metadata"]["name"] for p in world.pods] == ["kept", "young"]
+    snapshot = cache.snapshot(("lab", "r1"))
+    assert snapshot is not None
+    assert [p["metadata"]["name"] for p in snapshot.pods] == ["kept", "young"]
 
 
 def test_a_late_deletion_does_not_remove_the_next_object_of_that_name() -> None:
@@ -80,13 +80,13 @@ async def test_passes_over_one_round_never_overlap_and_the_last_change_is_seen()
         running.release()
         return None
 
-    passes = Passes(one, limit=4)
+    queue = WorkQueue(one, limit=4)
     for _ in range(200):
         changes[0] += 1
-        passes.wake(("lab", "r1"))
+        queue.add(("lab", "r1"))
         await asyncio.sleep(0)
     await asyncio.wait_for(last_seen.wait(), 30)
-    await passes.close()
+    await queue.close()
     assert not any(overlaps)
 
 
@@ -102,10 +102,10 @@ async def test_a_pass_that_fails_is_made_again() -> None:
         loop.call_soon_threadsafe(tries.set)
         return None
 
-    passes = Passes(one, limit=1)
-    passes.wake(("lab", "r1"))
+    queue = WorkQueue(one, limit=1)
+    queue.add(("lab", "r1"))
     await asyncio.wait_for(tries.wait(), 30)
-    await passes.close()
+    await queue.close()
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,15 @@
-"""The seam between the operator and whatever runs the pods of an attempt.
+"""The interface between the operator and the API that runs the pods of an attempt.
 
-``TrainingBackend`` is all that the rest of the operator knows of it: a body to create, and the state of one that
-exists. ``PyTorchJobBackend`` is the training operator's v1 API. It is used for pods, networking and elastic
-rendezvous alone: attempts, deadlines, backoff and clean-up are the round's own, because there they restart an
-out-of-memory pod for ever, never fire, or break on failure.
+``TrainingBackend`` is all that the operator knows of that API: a body to create, and how to read one that exists.
+``PyTorchJobBackend`` is the training operator's v1 API. It is used for pods, networking and elastic rendezvous alone.
+Attempts, deadlines, backoff and clean-up are the round's own: the training operator's restart an out-of-memory pod for
+ever, never fire, or break on failure.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from kubeflow.training.models import (
     KubeflowOrgV1ElasticPolicy,
@@ -25,22 +24,10 @@ from rstar.cluster.api import PYTORCH_JOBS, Json, Kind
 from rstar.cluster.names import JOB_NAME
 from rstar_operator.children.attempt import AttemptPods
 from rstar_operator.children.identity import Owner, metadata
-from rstar_operator.snapshot import parse_time
+from rstar_operator.snapshot import JobSeen, JobState, parse_time
 
 _CLEAN: Final = "Running"
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
-
-JobState = Literal["queued", "pending", "running", "succeeded", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class JobSeen:
-    """What a job says of itself. ``since``: when it came into this state; ``started``: when it began to run or wait."""
-
-    state: JobState
-    since: datetime
-    started: datetime
-    message: str = ""
 
 
 class TrainingBackend(Protocol):
@@ -53,15 +40,11 @@ class TrainingBackend(Protocol):
         ...
 
     def read(self, body: Json) -> JobSeen:
-        """Return the state of a body that the API server gave."""
+        """Return the state of a job, given its body from the API server."""
         ...
 
     def pod_selector(self, name: str) -> str:
         """Return the label selector of a job's pods."""
-        ...
-
-    def release(self, body: Json) -> Json | None:
-        """Return the patch that ends what still runs of a job that is over, or None when nothing need be done."""
         ...
 
 
@@ -71,7 +54,7 @@ class PyTorchJobBackend:
     kind = PYTORCH_JOBS
 
     def manifest(self, owner: Owner, pods: AttemptPods) -> Json:
-        """One node: a Master alone. More: elastic workers, as only those get a rendezvous."""
+        """Return a Master alone for one node, elastic workers for more: only those get a rendezvous."""
         queue = owner.round.spec.cluster.queue
         labels = pods.labels | ({QUEUE_LABEL: queue} if queue else {})
         replica = KubeflowOrgV1ReplicaSpec(replicas=pods.nodes, restart_policy="Never", template=pods.template)
@@ -81,11 +64,11 @@ class PyTorchJobBackend:
             metadata=metadata(owner, pods.name, labels),
             spec=KubeflowOrgV1PyTorchJobSpec(
                 elastic_policy=_elastic(owner, pods) if pods.nodes > 1 else None,
-                # Unset it means all CPUs of the node.
+                # Unset means all CPUs of the node.
                 nproc_per_node=str(pods.processes or 1) if pods.nodes == 1 else None,
                 pytorch_replica_specs={"Master" if pods.nodes == 1 else "Worker": replica},
                 run_policy=KubeflowOrgV1RunPolicy(
-                    # Elastic workers succeed as soon as one of them does: the last words of the others must not be lost.
+                    # Elastic workers succeed as soon as one of them does: the others must still write their messages.
                     clean_pod_policy=_CLEAN if pods.nodes == 1 else "None",
                     suspend=True if queue else None,
                 ),
@@ -95,7 +78,11 @@ class PyTorchJobBackend:
         return body
 
     def read(self, body: Json) -> JobSeen:
-        """Look the conditions up by type: their order says nothing."""
+        """Look the conditions up by type: their order means nothing."""
+        state, since, started, message = self._state(body)
+        return JobSeen(self.kind, state, since, started, message, _stop_patch(body))
+
+    def _state(self, body: Json) -> tuple[JobState, datetime, datetime, str]:
         status: dict[str, Any] = body.get("status", {})
         conditions = {c["type"]: c for c in status.get("conditions", []) if c["status"] == "True"}
         created = parse_time(body["metadata"]["creationTimestamp"])
@@ -103,32 +90,26 @@ class PyTorchJobBackend:
             if kind in conditions:
                 condition = conditions[kind]
                 started = parse_time(status["startTime"]) if "startTime" in status else created
-                return JobSeen(state, _since(condition, created), started, condition.get("message", ""))
+                return state, _since(condition, created), started, condition.get("message", "")
         if body["spec"].get("runPolicy", {}).get("suspend"):
-            return JobSeen("queued", created, created)
+            return "queued", created, created, ""
         if "Running" in conditions:
             since = _since(conditions["Running"], created)
-            return JobSeen("running", since, since)
-        # From a queue it comes late to the nodes: its patience begins then.
+            return "running", since, since, ""
+        # A job from a queue reaches the nodes late: its pendingSeconds count from then on.
         waits = parse_time(status["startTime"]) if "startTime" in status else created
-        return JobSeen("pending", waits, waits)
+        return "pending", waits, waits, ""
 
     def pod_selector(self, name: str) -> str:
-        """By the label that the training operator sets."""
+        """Return the selector by the label that the training operator sets."""
         return f"{JOB_NAME}={name}"
-
-    def release(self, body: Json) -> Json | None:
-        """Have the training operator end the pods, which keeps those that ended by themselves."""
-        if body["spec"]["runPolicy"].get("cleanPodPolicy") == _CLEAN:
-            return None
-        return {"spec": {"runPolicy": {"cleanPodPolicy": _CLEAN}}}
 
 
 _ENDS: Final[dict[str, JobState]] = {"Succeeded": "succeeded", "Failed": "failed"}
 
 
 class _Serialiser:
-    """The part of ``ApiClient`` that turns models into plain data: it needs no connection."""
+    """The part of ``ApiClient`` that turns models into plain data, without a connection."""
 
     NATIVE_TYPES_MAPPING = ApiClient.NATIVE_TYPES_MAPPING
     PRIMITIVE_TYPES = ApiClient.PRIMITIVE_TYPES
@@ -147,9 +128,16 @@ def _elastic(owner: Owner, pods: AttemptPods) -> KubeflowOrgV1ElasticPolicy:
         n_proc_per_node=pods.processes,
         rdzv_backend="c10d",
         rdzv_id=f"{owner.uid}-{pods.name}",
-        # An attempt that fails is the round's to repeat: from its last checkpoint, under a new name.
+        # The round repeats a failed attempt itself, from its last checkpoint and under a new name.
         max_restarts=0,
     )
+
+
+def _stop_patch(body: Json) -> Json | None:
+    """Return the patch with which the training operator ends running pods and keeps those that have ended."""
+    if body["spec"].get("runPolicy", {}).get("cleanPodPolicy") == _CLEAN:
+        return None
+    return {"spec": {"runPolicy": {"cleanPodPolicy": _CLEAN}}}
 
 
 def _since(condition: dict[str, Any], otherwise: datetime) -> datetime:

@@ -1,8 +1,7 @@
-"""The operator's copy of what it watches, so that looking at a round costs the API server nothing.
+"""The operator's copy of the objects that it watches, so that reading a round costs the API server nothing.
 
-Filled by the watch, by what our own writes return, and by a full list now and then, in any order: of two versions of
-an object the newer one stays. It may lag behind the API server; ``reconcile`` says why that does no harm. The module
-refuses to talk to the cluster.
+The watch, the answers to our own writes, and periodic full lists fill it in any order: the newer of two versions of an
+object is kept. The cache may lag behind the API server; ``reconcile`` explains why that does no harm.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from rstar.cluster.api import (
     Kind,
 )
 from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, cleanup_name
-from rstar_operator.snapshot import World, in_order, name_of, owned
+from rstar_operator.snapshot import RoundSnapshot, in_order, name_of, owned
 
 CHILDREN: Final = (PYTORCH_JOBS, DEPLOYMENTS, SERVICES, AUTOSCALERS, CONFIG_MAPS, JOBS, PODS)
 WATCHED: Final = (ROUNDS, *CHILDREN)
 CHILDREN_SELECTOR: Final = f"{PART_OF}=rstar"
 
-Key = tuple[str, str]
-"""Namespace and name of a round."""
+NamespacedName = tuple[str, str]
+"""Namespace and name of an object."""
 
 
 class Cache:
@@ -40,25 +39,25 @@ class Cache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._bodies: dict[Kind, dict[Key, Json]] = {kind: {} for kind in WATCHED}
-        self._by_round: dict[tuple[Kind, Key], set[Key]] = defaultdict(set)
+        self._bodies: dict[Kind, dict[NamespacedName, Json]] = {kind: {} for kind in WATCHED}
+        self._by_round: dict[tuple[Kind, NamespacedName], set[NamespacedName]] = defaultdict(set)
 
     def put(self, kind: Kind, body: Json) -> None:
-        """Take note of an object; an older version than the known one changes nothing."""
+        """Keep an object, unless the cache has a newer version of it."""
         with self._lock:
             self._put(kind, body)
 
     def remove(self, kind: Kind, body: Json) -> None:
-        """Forget an object, unless another one of its name is there by now."""
+        """Drop an object, unless the cache has another object of its name by now."""
         with self._lock:
             key = _key(body)
-            there = self._bodies[kind].get(key)
-            if there is not None and there["metadata"]["uid"] == body["metadata"]["uid"]:
+            found = self._bodies[kind].get(key)
+            if found is not None and found["metadata"]["uid"] == body["metadata"]["uid"]:
                 self._drop(kind, key)
 
-    def replace(self, kind: Kind, namespace: str, bodies: Iterable[Json], version: str) -> set[Key]:
-        """Take a full list of one namespace ('': of all) as of ``version``; return the rounds whose objects it changed."""
-        changed = set[Key]()
+    def replace(self, kind: Kind, namespace: str, bodies: Iterable[Json], version: str) -> set[NamespacedName]:
+        """Take a full list of one namespace ('': all) as of ``version``; return the rounds whose objects it changed."""
+        changed = set[NamespacedName]()
         with self._lock:
             listed = {_key(body): body for body in bodies}
             for key, body in list(self._bodies[kind].items()):
@@ -71,8 +70,8 @@ class Cache:
                     changed |= _rounds_of(kind, body)
         return changed
 
-    def affected(self, kind: Kind, body: Json) -> set[Key]:
-        """Return the rounds that have to be looked at when this object changes."""
+    def affected(self, kind: Kind, body: Json) -> set[NamespacedName]:
+        """Return the rounds that must be reconciled when this object changes."""
         namespace, name = _key(body)
         found = _rounds_of(kind, body)
         with self._lock:
@@ -83,13 +82,13 @@ class Cache:
                 found |= {k for k in rounds if k[0] == namespace}
         return found
 
-    def rounds(self) -> set[Key]:
+    def rounds(self) -> set[NamespacedName]:
         """Return all rounds."""
         with self._lock:
             return set(self._bodies[ROUNDS])
 
-    def world(self, key: Key) -> World | None:
-        """Return what is known of a round, or None when there is no such round."""
+    def snapshot(self, key: NamespacedName) -> RoundSnapshot | None:
+        """Return a round with all that belongs to it, or None when there is no such round."""
         namespace, name = key
         with self._lock:
             body = self._bodies[ROUNDS].get(key)
@@ -102,7 +101,7 @@ class Cache:
             progress = [b for b in of[CONFIG_MAPS] if job_uids & _owners(b)]
             cleanup = next((job for job in mine[JOBS] if name_of(job) == cleanup_name(name)), None)
             previous = _previous(body)
-            return World(
+            return RoundSnapshot(
                 round=body,
                 jobs=mine[PYTORCH_JOBS],
                 deployments=mine[DEPLOYMENTS],
@@ -117,29 +116,29 @@ class Cache:
 
     def _put(self, kind: Kind, body: Json) -> bool:
         key = _key(body)
-        there = self._bodies[kind].get(key)
-        if there is not None and _version(there) >= _version(body):
+        found = self._bodies[kind].get(key)
+        if found is not None and _version(found) >= _version(body):
             return False
-        if there is not None:
+        if found is not None:
             self._drop(kind, key)
-        # Who has set which field is a third of an object or more, and nobody here asks.
+        # managedFields are a third of an object or more and are not used.
         body["metadata"].pop("managedFields", None)
         self._bodies[kind][key] = body
         for round_key in _rounds_of(kind, body):
             self._by_round[kind, round_key].add(key)
         return True
 
-    def _drop(self, kind: Kind, key: Key) -> None:
+    def _drop(self, kind: Kind, key: NamespacedName) -> None:
         body = self._bodies[kind].pop(key)
         for round_key in _rounds_of(kind, body):
             mine = self._by_round[kind, round_key]
             mine.discard(key)
-            # Nothing is kept of a round that is gone.
+            # Deleted rounds take no memory.
             if not mine:
                 del self._by_round[kind, round_key]
 
 
-def _key(body: Json) -> Key:
+def _key(body: Json) -> NamespacedName:
     return body["metadata"]["namespace"], name_of(body)
 
 
@@ -148,7 +147,7 @@ def _version(body: Json) -> int:
     return int(body["metadata"]["resourceVersion"])
 
 
-def _rounds_of(kind: Kind, body: Json) -> set[Key]:
+def _rounds_of(kind: Kind, body: Json) -> set[NamespacedName]:
     namespace, name = _key(body)
     if kind == ROUNDS:
         return {(namespace, name)}

@@ -1,6 +1,6 @@
-"""What the operator is told at installation: images, and where shared things are. Read once, at the start.
+"""The operator's configuration: images, and the addresses of shared services. Read once, at the start.
 
-The chart writes the file. The module refuses unknown keys, with one sentence, before anything is watched.
+The chart writes the file. Each unknown key or bad value gives one sentence, before anything is watched.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ConfigurationError(ValueError):
 
 
 class Images(Settings):
-    """The images of what the operator starts."""
+    """The images of the containers that the operator starts."""
 
     policy: str = Field(min_length=1, description="Policy servers.")
     ppm: str = Field(min_length=1, description="PPM servers.")
@@ -33,7 +33,7 @@ class Images(Settings):
 class Configuration(Settings):
     """The operator's settings."""
 
-    images: Images = Field(description="Images by what they run.")
+    images: Images = Field(description="Images by program.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         default="IfNotPresent", description="When nodes fetch an image."
     )
@@ -49,7 +49,7 @@ class Configuration(Settings):
     workers: int = Field(default=8, ge=1, le=64, description="Rounds reconciled at once.")
 
     def executor_target(self, namespace: str) -> str:
-        """Return where the coordinators of a namespace find executors."""
+        """Return the gRPC target of the executors that coordinators of a namespace use."""
         return self.executor or service_target(EXECUTOR_SERVICE, namespace, ServiceKind.EXECUTOR)
 
 

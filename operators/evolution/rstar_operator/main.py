@@ -1,4 +1,4 @@
-"""The operator's command line: ``rstar-operator run``. It refuses a bad configuration before it watches anything."""
+"""The operator's command line: ``rstar-operator run``. A bad configuration ends it before it watches anything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app = typer.Typer(
 
 @app.callback()
 def _commands() -> None:
-    """Have ``run`` be a command of its own, though it is the only one."""
+    """Make ``run`` a subcommand, although it is the only one."""
 
 
 @app.command("run")
@@ -29,13 +29,11 @@ def run_operator(
     namespace: Annotated[
         list[str] | None, typer.Option("--namespace", "-n", help="Serve only this namespace; repeatable.")
     ] = None,
-    liveness: Annotated[
-        str, typer.Option(help="HOST:PORT where /healthz answers while it lives; empty: nowhere.")
-    ] = "0.0.0.0:8080",
+    liveness: Annotated[str, typer.Option(help="HOST:PORT where /healthz answers; empty: nowhere.")] = "0.0.0.0:8080",
 ) -> None:
     """Serve the rounds of the whole cluster, or of some namespaces, until SIGTERM.
 
-    The cluster is the pod's own, or KUBECONFIG's. Several operators may serve the same rounds: they do no harm.
+    The cluster is the pod's own, or KUBECONFIG's. Several operators may serve the same rounds.
 
     Example: `rstar-operator run --config operator.yaml --namespace lab-a --namespace lab-b`
     """
@@ -45,7 +43,7 @@ def run_operator(
     from rstar_operator.cache import Cache
     from rstar_operator.configuration import ConfigurationError, load_configuration
     from rstar_operator.reconcile import Reconciler
-    from rstar_operator.watching import Watching
+    from rstar_operator.watching import Watcher
 
     configure_logs("operator")
     url = _health_url(liveness) if liveness else None
@@ -58,16 +56,18 @@ def run_operator(
         raise typer.Exit(2) from None
     cache = Cache()
     reconciler = Reconciler(cluster, configuration, PyTorchJobBackend(), cache.put)
-    Watching(cluster, reconciler, cache, namespace or (), configuration.workers).run(url)
+    Watcher(cluster, reconciler, cache, namespace or (), configuration.workers).run(url)
 
 
 def _health_url(address: str) -> str:
-    """Return the URL for kopf. A pod's address may be of IPv6, which a URL wants in brackets."""
+    """Return the URL for kopf. An IPv6 address needs brackets in it."""
     from rstar.rpc.addresses import join_address
 
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
-        raise typer.BadParameter(f"{address!r} is no address to listen on: write HOST:PORT", param_hint="--liveness")
+        raise typer.BadParameter(
+            f"{address!r} is not an address to listen on: write HOST:PORT", param_hint="--liveness"
+        )
     return f"http://{join_address(host.strip('[]'), int(port))}/healthz"
 
 

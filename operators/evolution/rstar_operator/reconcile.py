@@ -1,16 +1,15 @@
-"""One pass over one round: look, decide, store the status, write, tell. All I/O around ``deciding`` is here.
+"""One pass over one round: read, decide, store the status, write, post Events. All I/O around ``deciding`` is here.
 
-What makes it safe to be killed anywhere, to look at old bodies, and to run twice at once:
+The operator may be killed anywhere, read old bodies, and run twice at once:
 
-- The status is stored first, over exactly the version that was looked at; where it says nothing new, the version is
-  compared. A pass on an old version ends there, before it has written anything else; so does the slower one of two
-  operators.
-- Creates have names that follow from what they are. When the name is taken, the object is the round's own (made by
-  an earlier pass that was cut off, or by the other operator) or somebody else's, and then it is left alone.
-- Deletes name the object by its uid.
-- Nothing is remembered outside the API server but which rounds' status was stored within the last seconds.
+- The status is stored first, over exactly the version that was read; where the status does not change, the version is
+  compared. A pass on an old version ends there, before any other write; so does the slower one of two operators.
+- The name of a created object follows from what the object is. If the name is taken, either the object is the round's
+  own, made by an interrupted pass or by the other operator, or it is somebody else's and is left alone.
+- Deletes name the uid of the object.
+- Nothing is remembered outside the API server but the rate limit of status updates.
 
-The module refuses to decide, and to repeat itself: whoever calls it looks again.
+Nothing is repeated here: the caller makes the next pass.
 """
 
 from __future__ import annotations
@@ -41,131 +40,118 @@ from rstar.rounds.status import RoundStatus
 from rstar_operator.backend import TrainingBackend
 from rstar_operator.children.identity import owned_by
 from rstar_operator.configuration import Configuration
-from rstar_operator.deciding.decision import Decision, decide, refused, status_body
+from rstar_operator.deciding.decision import RETRY_AFTER, Decision, decide
 from rstar_operator.deciding.deletion import FINALIZER, without_finalizer
 from rstar_operator.deciding.events import event, transitions
-from rstar_operator.deciding.obstacles import Obstacle, remembered
-from rstar_operator.deciding.writes import Create, Delete, Patch, Write
-from rstar_operator.observing.attempts import podless, unconfirmed
+from rstar_operator.deciding.status import status_body
+from rstar_operator.deciding.write_failures import WriteFailure
+from rstar_operator.deciding.writes import Create, CreateJob, Delete, Patch, Write
+from rstar_operator.observing.attempts import jobs_with_stale_pods, jobs_without_pods
 from rstar_operator.observing.pods import cut
-from rstar_operator.observing.rounds import InvalidRoundError, read_round, read_status
-from rstar_operator.snapshot import World, in_order, name_of
+from rstar_operator.observing.rounds import read_status
+from rstar_operator.snapshot import RoundSnapshot, in_order, name_of
 
 PROGRESS_SECONDS: Final = 5.0
-"""Progress alone is stored at most this often per round."""
+"""A status that differs in its progress alone is stored at most this often per round."""
 
-SOON: Final = timedelta(seconds=1)
 _FORBIDDEN: Final = 403
 _UNPROCESSABLE: Final = 422
 
 Clock = Callable[[], datetime]
-Learn = Callable[[Kind, Json], None]
-"""Takes note of an object as our own write left it."""
+OnStored = Callable[[Kind, Json], None]
+"""Called with every object as our own write left it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """How a pass ended. ``version``: the round's version that it left; ``again``: when to look if nothing happens."""
+    """How a pass ended. ``version``: the round's version after it; ``requeue_after``: when to look if nothing happens."""
 
     version: str
-    again: timedelta | None = None
+    requeue_after: timedelta | None = None
     written: int = 0
 
 
 class Reconciler:
-    """Makes passes over rounds; safe to share between threads, one pass per round at a time."""
+    """Makes passes over rounds. Safe to share between threads, with one pass per round at a time."""
 
     def __init__(
         self,
         cluster: Cluster,
         configuration: Configuration,
         backend: TrainingBackend,
-        learn: Learn = lambda _kind, _body: None,
+        on_stored: OnStored = lambda _kind, _body: None,
         clock: Clock = lambda: datetime.now(UTC),
     ) -> None:
         self._cluster = cluster
         self._configuration = configuration
         self._backend = backend
-        self._learn = learn
+        self._on_stored = on_stored
         self._clock = clock
         self._stored = RateLimit(PROGRESS_SECONDS)
 
-    def reconcile(self, world: World) -> Pass:
-        """Make one pass. Raises ``ClusterError`` when the cluster fails it: the next pass goes on from what is there.
+    def reconcile(self, snapshot: RoundSnapshot) -> Pass:
+        """Make one pass. Raises ``ClusterError`` when the cluster fails: the next pass continues from what exists then.
 
-        ``ConflictError``: the world was older than what the API server holds.
+        ``ConflictError``: the snapshot was older than the API server's objects.
         """
-        before = read_status(world.round)
-        world = self._explained(self._confirmed(world, before), before)
-        obstacle = remembered(before)
-        decision = self._decide(world, obstacle)
-        if obstacle is not None and not decision.writes:
-            obstacle = None
-            decision = self._decide(world, None)
-        if wait := self._too_soon(world, before, decision):
-            return Pass(world.round["metadata"]["resourceVersion"], wait)
-        body, written = self._store(world.round, before, decision)
-        found, made = self._write(body, decision.writes)
-        written += made
-        if found != obstacle:
-            decision = self._decide(replace(world, round=body), found)
-            body, more = self._store(body, read_status(body), decision, fence=False)
-            written += more
-        return Pass(body["metadata"]["resourceVersion"], decision.requeue_after, written)
+        before = read_status(snapshot.round)
+        decision = decide(self._completed(snapshot, before), self._configuration, self._clock())
+        if wait := self._rate_limited(snapshot, before, decision):
+            return Pass(snapshot.round["metadata"]["resourceVersion"], wait)
+        body, stored = self._store(snapshot.round, before, decision.status, fence=bool(decision.writes))
+        failure, written = self._write(body, decision.writes)
+        if failure != decision.facts.failure:
+            body, again = self._store(body, decision.status, decision.status_after(failure))
+            stored += again
+        pauses = (decision.requeue_after, RETRY_AFTER if failure is not None else None)
+        requeue_after = min((pause for pause in pauses if pause is not None), default=None)
+        return Pass(body["metadata"]["resourceVersion"], requeue_after, stored + written)
 
-    def _confirmed(self, world: World, before: RoundStatus | None) -> World:
-        """Look anew at the pods of jobs that have just ended: their last words may not have come by the watch yet."""
-        namespace = world.round["metadata"]["namespace"]
-        pods = {name_of(pod): pod for pod in world.pods}
-        for job in unconfirmed(world, before, self._backend):
+    def _completed(self, snapshot: RoundSnapshot, before: RoundStatus | None) -> RoundSnapshot:
+        """Add what the watch does not bring: states of jobs, messages of pods just ended, why pods are not created."""
+        namespace = snapshot.round["metadata"]["namespace"]
+        records = before.attempts if before is not None else ()
+        snapshot = replace(snapshot, job_states={name_of(job): self._backend.read(job) for job in snapshot.jobs})
+        pods = {name_of(pod): pod for pod in snapshot.pods}
+        for job in jobs_with_stale_pods(snapshot, records):
             found = self._cluster.list(PODS, namespace, self._backend.pod_selector(name_of(job)))
             pods |= {name_of(pod): pod for pod in found}
-        return replace(world, pods=in_order(pods.values()))
+        snapshot = replace(snapshot, pods=in_order(pods.values()))
+        failures = {name_of(job): self._last_warning(job) for job in jobs_without_pods(snapshot, records)}
+        return replace(snapshot, creation_failures=failures)
 
-    def _explained(self, world: World, before: RoundStatus | None) -> World:
-        """Ask why the pods of a waiting job are not there: only the Events of its controller tell (quota, account)."""
-        namespace = world.round["metadata"]["namespace"]
-        troubles = {}
-        for job in podless(world, before, self._backend):
-            of_job = f"involvedObject.uid={job['metadata']['uid']},type=Warning"
-            found = self._cluster.list(EVENTS, namespace, fields=of_job)
-            latest = max(found, key=lambda e: e.get("lastTimestamp") or "", default=None)
-            if latest is not None:
-                troubles[name_of(job)] = cut(latest.get("message", ""))
-        return replace(world, troubles=troubles)
+    def _last_warning(self, job: Json) -> str:
+        """Return the last warning about a job: only Events report that its pods are refused (quota, service account)."""
+        of_job = f"involvedObject.uid={job['metadata']['uid']},type=Warning"
+        found = self._cluster.list(EVENTS, job["metadata"]["namespace"], fields=of_job)
+        latest = max(found, key=lambda e: e.get("lastTimestamp") or "", default=None)
+        return cut(latest.get("message", "")) if latest is not None else ""
 
-    def _decide(self, world: World, obstacle: Obstacle | None) -> Decision:
-        now = self._clock()
-        try:
-            item = read_round(world.round)
-        except InvalidRoundError as error:
-            return refused(world, str(error), now)
-        return decide(item, world, self._configuration, self._backend, now, obstacle)
-
-    def _too_soon(self, world: World, before: RoundStatus | None, decision: Decision) -> timedelta | None:
-        """Return how long to wait when there is nothing to store but progress, and some was stored just now."""
+    def _rate_limited(
+        self, snapshot: RoundSnapshot, before: RoundStatus | None, decision: Decision
+    ) -> timedelta | None:
+        """Return how long to wait when only progress has changed and the status was stored a moment ago."""
         if before is None or decision.writes or not _differ_in_progress_alone(before, decision.status):
             return None
-        left = self._stored.left(world.uid)
-        return timedelta(seconds=left) if left > 0 else None
+        remaining = self._stored.remaining(snapshot.uid)
+        return timedelta(seconds=remaining) if remaining > 0 else None
 
     def _store(
-        self, body: Json, before: RoundStatus | None, decision: Decision, *, fence: bool = True
+        self, body: Json, before: RoundStatus | None, status: RoundStatus, *, fence: bool = False
     ) -> tuple[Json, int]:
-        """Store the status and tell what is new in it. Raises ``ConflictError`` when ``body`` is old.
+        """Store the status and post Events about the changes. Raises ``ConflictError`` when ``body`` is old.
 
-        ``fence``: writes may follow, so that the version matters though there is nothing to store.
+        ``fence``: writes follow, so that the version must be compared even if the status does not change.
         """
-        if decision.status == before:
-            return (self._newest(body) if fence and decision.writes else body), 0
+        if status == before:
+            return (self._newest(body) if fence else body), 0
         try:
-            plain = status_body(body, decision.status)
-            stored = self._cluster.replace_status(ROUNDS, body["metadata"]["namespace"], plain)
+            stored = self._cluster.replace_status(ROUNDS, body["metadata"]["namespace"], status_body(body, status))
         except NotFoundError:
             raise ConflictError(f"round {name_of(body)} is gone", 409) from None
-        self._learn(ROUNDS, stored)
-        self._stored.note(body["metadata"]["uid"])
-        for kind, reason, message in transitions(before, decision.status):
+        self._on_stored(ROUNDS, stored)
+        self._stored.record(body["metadata"]["uid"])
+        for kind, reason, message in transitions(before, status):
             structlog.get_logger().info(
                 "transition",
                 namespace=body["metadata"]["namespace"],
@@ -173,79 +159,82 @@ class Reconciler:
                 reason=reason,
                 message=message,
             )
-            self._tell(event(body, kind, reason, message, self._clock()))
+            self._post(event(body, kind, reason, message, self._clock()))
         return stored, 1
 
     def _newest(self, body: Json) -> Json:
-        """Return the round, which must be the version that was looked at. A read: killed after it, nothing is lost."""
+        """Return the round, which must still have the version that was read. This writes nothing."""
         now = self._cluster.get(ROUNDS, body["metadata"]["namespace"], name_of(body))
         if now is None or now["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
-            raise ConflictError(f"round {name_of(body)} has changed since it was looked at", 409)
+            raise ConflictError(f"round {name_of(body)} has changed since it was read", 409)
         return now
 
-    def _tell(self, body: Json) -> None:
-        """Post an Event. One that is there was said before the operator was killed; one that is refused is a pity."""
+    def _post(self, body: Json) -> None:
+        """Post an Event. If it exists, it was posted before the operator was killed; a refused one is only logged."""
         try:
             self._cluster.create(EVENTS, body["metadata"]["namespace"], body)
         except ClusterError as error:
             if not isinstance(error, AlreadyExistsError):
                 structlog.get_logger().warning("event not posted", reason=body["reason"], error=str(error))
 
-    def _write(self, body: Json, writes: Sequence[Write]) -> tuple[Obstacle | None, int]:
-        """Make the writes in order, and count them; the first one that is hindered ends the pass, and is returned."""
+    def _write(self, body: Json, writes: Sequence[Write]) -> tuple[WriteFailure | None, int]:
+        """Make the writes in order and count them. The first failure ends the pass and is returned."""
         for made, write in enumerate(writes):
-            if (obstacle := self._one(body, write)) is not None:
-                return obstacle, made
+            if (failure := self._write_one(body, write)) is not None:
+                return failure, made
         return None, len(writes)
 
-    def _one(self, body: Json, write: Write) -> Obstacle | None:
+    def _write_one(self, body: Json, write: Write) -> WriteFailure | None:
         namespace = body["metadata"]["namespace"]
+        if isinstance(write, CreateJob):
+            write = Create(self._backend.kind, self._backend.manifest(write.owner, write.pods))
         try:
             if isinstance(write, Create):
                 return self._create(body, write)
             if isinstance(write, Delete):
                 self._cluster.delete(write.kind, namespace, write.name, uid=write.uid, foreground=write.foreground)
             else:
-                self._learn(write.kind, self._cluster.patch(write.kind, namespace, write.name, _current(write, body)))
+                patch = _for_version(write, body)
+                self._on_stored(write.kind, self._cluster.patch(write.kind, namespace, write.name, patch))
         except NotFoundError:
-            # Gone meanwhile, which the watch will tell.
+            # Deleted meanwhile: the watch reports it.
             return None
         return None
 
-    def _create(self, body: Json, write: Create) -> Obstacle | None:
+    def _create(self, body: Json, write: Create) -> WriteFailure | None:
         namespace = body["metadata"]["namespace"]
         try:
-            self._learn(write.kind, self._cluster.create(write.kind, namespace, write.body))
+            self._on_stored(write.kind, self._cluster.create(write.kind, namespace, write.body))
         except AlreadyExistsError:
-            return self._taken(body, write)
+            return self._name_conflict(body, write)
         except ClusterError as error:
             if error.reason == NAMESPACE_TERMINATING and FINALIZER in body["metadata"].get("finalizers", []):
-                # No Job can start any more to delete artefacts, and nothing may hold up the namespace.
-                self._one(body, without_finalizer(body))
+                # No Job can start any more to delete artefacts, and nothing may block the namespace.
+                self._write_one(body, without_finalizer(body))
                 return None
             if error.code in {_FORBIDDEN, _UNPROCESSABLE}:
                 what = f"{write.body['kind']} {name_of(write.body)}"
-                return Obstacle("CreationRefused", f"{what} was refused: {error}")
+                return WriteFailure("CreationRefused", f"{what} was refused: {error}")
             raise
         return None
 
-    def _taken(self, body: Json, write: Create) -> Obstacle | None:
-        there = self._cluster.get(write.kind, body["metadata"]["namespace"], name_of(write.body))
-        wanted = write.body["metadata"]["ownerReferences"][0]["uid"]
-        if there is None:
+    def _name_conflict(self, body: Json, write: Create) -> WriteFailure | None:
+        """Return the failure if the object that has the name is not the round's own."""
+        found = self._cluster.get(write.kind, body["metadata"]["namespace"], name_of(write.body))
+        if found is None:
             return None
-        if owned_by(there, wanted):
-            self._learn(write.kind, there)
+        if owned_by(found, write.body["metadata"]["ownerReferences"][0]["uid"]):
+            self._on_stored(write.kind, found)
             return None
         what = f"{write.body['kind']} {name_of(write.body)}"
-        return Obstacle(
+        return WriteFailure(
             "NameConflict",
             f"{what} is in the way: it does not belong to this round and is not touched; delete it or rename the round",
         )
 
 
-def _current(write: Patch, body: Json) -> Json:
-    """Return the patch for the version of the round that this pass has just stored."""
+def _for_version(write: Patch, body: Json) -> Json:
+    """Return the patch; one of the round itself is made for the version that this pass has just stored."""
     if write.kind != ROUNDS:
         return write.body
     changed = {**write.body["metadata"], "resourceVersion": body["metadata"]["resourceVersion"]}
@@ -253,12 +242,12 @@ def _current(write: Patch, body: Json) -> Json:
 
 
 def _differ_in_progress_alone(before: RoundStatus, after: RoundStatus) -> bool:
-    silent = {"progress": {}, "progress_text": "", "solved_percent": ""}
-    return before != after and before.model_copy(update=silent) == after.model_copy(update=silent)
+    without = {"progress": {}, "progress_text": "", "solved_percent": ""}
+    return before != after and before.model_copy(update=without) == after.model_copy(update=without)
 
 
 class RateLimit:
-    """Keys that were noted within the last ``seconds``; those before are forgotten, however many keys come and go."""
+    """In-memory rate limit per key: once in ``seconds``. Losing it only makes one write early."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -266,8 +255,8 @@ class RateLimit:
         self._until: dict[str, float] = {}  # the oldest first
         self._lock = threading.Lock()
 
-    def note(self, key: str) -> None:
-        """Note that it was done now."""
+    def record(self, key: str) -> None:
+        """Record that it was done now, and forget the keys whose limit has passed."""
         with self._lock:
             now = self._clock()
             self._until.pop(key, None)
@@ -275,8 +264,8 @@ class RateLimit:
             while self._until[first := next(iter(self._until))] <= now:
                 del self._until[first]
 
-    def left(self, key: str) -> float:
-        """Return for how many seconds more it counts as done lately; 0 if it does not."""
+    def remaining(self, key: str) -> float:
+        """Return for how many more seconds it may not be done; 0 when it may."""
         with self._lock:
             return max(self._until[key] - self._clock(), 0.0) if key in self._until else 0.0
 

@@ -1,7 +1,7 @@
-"""What the operator sees of one round: plain bodies, as the API server gave them. Nothing is decided on anything else.
+"""Everything that is known of one round at one moment: plain bodies, as the API server gave them.
 
-Bodies may be older than what the API server holds now; every write is made so that this does no harm (see
-``reconcile``). The module refuses to interpret the bodies.
+The bodies may be older than those that the API server holds now. Every write is made so that this does no harm (see
+``reconcile``).
 """
 
 from __future__ import annotations
@@ -9,19 +9,41 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
-from rstar.cluster.api import Json
+from rstar.cluster.api import Json, Kind
 from rstar_operator.children.identity import owned_by
+
+JobState = Literal["queued", "pending", "running", "succeeded", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """A round and all that belongs to it. ``jobs`` and the services' parts are the round's own, by owner.
+class JobSeen:
+    """The job of an attempt as its backend reads it.
 
-    ``pods`` are of the attempts and services, by label; ``executor`` is the Deployment of shared executors in the
-    namespace; ``previous`` the round before, if it is there. ``cleanup`` is the Job that deletes artefacts.
-    ``troubles`` says, by the name of a job, why its pods cannot be made. ``fleeting``: the operator's rights are objects
-    of the round's own namespace, which may go before the round does.
+    ``since``: when it entered its state. ``started``: when it began to run or to wait. ``stop_patch``: the patch that
+    ends the pods of a job that is over; None when they end without it.
+    """
+
+    kind: Kind
+    state: JobState
+    since: datetime
+    started: datetime
+    message: str = ""
+    stop_patch: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSnapshot:
+    """A round and all that belongs to it.
+
+    The cache fills in the bodies. ``jobs`` and the parts of services are owned by the round; ``pods`` are those of its
+    attempts and services, by label. ``executor`` is the Deployment of shared executors in the namespace, ``previous``
+    the previous round if it exists, ``cleanup`` the Job that deletes artefacts. ``rights_in_namespace``: the operator's
+    rights are objects of the round's own namespace, which may be deleted before the round.
+
+    The reconciler adds ``job_states``, by name of the job, and ``creation_failures``: why the pods of a job cannot be
+    created, by name of the job.
     """
 
     round: Json
@@ -34,23 +56,24 @@ class World:
     cleanup: Json | None = None
     executor: Json | None = None
     previous: Json | None = None
-    troubles: Mapping[str, str] = field(default_factory=dict)
-    fleeting: bool = False
+    rights_in_namespace: bool = False
+    job_states: Mapping[str, JobSeen] = field(default_factory=dict)
+    creation_failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def uid(self) -> str:
-        """Which object of that name the round is."""
+        """The uid of the round: a new round of the same name has another one."""
         uid: str = self.round["metadata"]["uid"]
         return uid
 
 
 def owned(bodies: Iterable[Json], uid: str) -> tuple[Json, ...]:
-    """Return what the round of ``uid`` owns, by name: a label alone may be anybody's."""
+    """Return the bodies that the round of ``uid`` owns, by name. A label alone may be on anybody's object."""
     return in_order(body for body in bodies if owned_by(body, uid))
 
 
 def in_order(bodies: Iterable[Json]) -> tuple[Json, ...]:
-    """Return bodies in the order of their names, so that equal worlds are equal."""
+    """Return bodies in the order of their names, so that equal snapshots compare equal."""
     return tuple(sorted(bodies, key=name_of))
 
 
@@ -61,7 +84,7 @@ def name_of(body: Json) -> str:
 
 
 def deleting(body: Json) -> bool:
-    """Say whether the object is on its way out."""
+    """Return whether the object is being deleted."""
     return "deletionTimestamp" in body["metadata"]
 
 

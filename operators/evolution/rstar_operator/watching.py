@@ -1,8 +1,7 @@
-"""The operator's plumbing, kopf's: watch streams, reconnects, credentials, liveness, signals.
+"""The watch, by kopf: streams, reconnects, credentials, liveness, signals.
 
-Every event only fills the cache and wakes rounds: none of kopf's state, annotations or finalizers is used, and no
-event decides anything. A full list at the start, and now and then, mends what a watch may miss. The module refuses to
-decide.
+An event fills the cache and adds rounds to the work queue; it decides nothing. None of kopf's state, annotations or
+finalizers is used. A full list at the start, and every ten minutes, repairs what a watch may miss.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ import kopf
 import structlog
 
 from rstar.cluster.api import ROUNDS, Cluster, ClusterError, Kind, NotFoundError
-from rstar.cluster.refusals import is_transient
-from rstar_operator.cache import CHILDREN_SELECTOR, WATCHED, Cache, Key
+from rstar.cluster.api_errors import is_transient
+from rstar_operator.cache import CHILDREN_SELECTOR, WATCHED, Cache, NamespacedName
 from rstar_operator.reconcile import Reconciler
-from rstar_operator.workqueue import Passes
+from rstar_operator.workqueue import WorkQueue
 
 RESYNC_SECONDS: Final = 600.0
 START_SECONDS: Final = 2.0
-"""Between two tries to look at a cluster that does not answer yet."""
+"""Pause between two tries to list the objects of a cluster that does not answer yet."""
 LIVENESS: Final = "http://0.0.0.0:8080/healthz"
 
 
-class Watching:
-    """Watches ``namespaces`` (none: the whole cluster) and makes passes over their rounds until told to stop."""
+class Watcher:
+    """Watches ``namespaces`` (none: the whole cluster) and reconciles their rounds until it is stopped."""
 
     def __init__(
         self,
@@ -48,11 +47,11 @@ class Watching:
         self._namespaces = tuple(namespaces)
         self._workers = workers
         self._resync_seconds = resync_seconds
-        self._passes: Passes | None = None
+        self._queue: WorkQueue | None = None
         self._resyncing: asyncio.Task[None] | None = None
 
     def run(self, liveness: str | None = LIVENESS, stop: threading.Event | None = None) -> None:
-        """Watch until SIGTERM, SIGINT or ``stop``; passes under way are finished."""
+        """Watch until SIGTERM, SIGINT or ``stop``; running passes are finished."""
         kopf.run(
             registry=self._registry(),
             settings=_settings(scanning=not self._namespaces),
@@ -63,13 +62,14 @@ class Watching:
             stop_flag=stop,
         )
 
-    def one_pass(self, key: Key) -> timedelta | None:
-        """Look at one round; return when to look again."""
-        world = self._cache.world(key)
-        if world is None:
+    def reconcile(self, key: NamespacedName) -> timedelta | None:
+        """Make one pass over a round; return when to make the next one if nothing happens."""
+        snapshot = self._cache.snapshot(key)
+        if snapshot is None:
             return None
-        # Who serves given namespaces has a Role in each of them, and nothing beyond.
-        return self._reconciler.reconcile(replace(world, fleeting=bool(self._namespaces))).again
+        # An operator of given namespaces has a Role in each of them and no rights on the cluster.
+        snapshot = replace(snapshot, rights_in_namespace=bool(self._namespaces))
+        return self._reconciler.reconcile(snapshot).requeue_after
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -82,27 +82,29 @@ class Watching:
         return registry
 
     async def _start(self, **_: Any) -> None:
-        # The cache is whole before the first event: a round is never looked at without its children.
+        # The cache is complete before the first event: a round is never reconciled without its children.
         try:
             await asyncio.to_thread(self._resync)
         except ClusterError as error:
             if is_transient(error) or isinstance(error, NotFoundError):
-                # The API server comes up, or the CRD does: in a new installation they are no older than the operator.
-                raise kopf.TemporaryError(f"cannot look at the cluster yet: {error}", delay=START_SECONDS) from None
+                # In a new installation the API server or the CRD may become ready after the operator.
+                raise kopf.TemporaryError(
+                    f"cannot list the cluster's objects yet: {error}", delay=START_SECONDS
+                ) from None
             raise
-        self._passes = Passes(self.one_pass, self._workers)
+        self._queue = WorkQueue(self.reconcile, self._workers)
         for key in self._cache.rounds():
-            self._passes.wake(key)
+            self._queue.add(key)
         self._resyncing = asyncio.get_running_loop().create_task(self._keep_resyncing())
 
     async def _finish(self, **_: Any) -> None:
         if self._resyncing is not None:
             self._resyncing.cancel()
-        if self._passes is not None:
-            await self._passes.close()
+        if self._queue is not None:
+            await self._queue.close()
 
     async def _event(self, *, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
-        assert self._passes is not None
+        assert self._queue is not None
         kind: Kind = param
         body: Any = event["object"]
         if event["type"] == "DELETED":
@@ -110,7 +112,7 @@ class Watching:
         else:
             self._cache.put(kind, body)
         for key in self._cache.affected(kind, body):
-            self._passes.wake(key)
+            self._queue.add(key)
 
     async def _keep_resyncing(self) -> None:
         while True:
@@ -121,14 +123,14 @@ class Watching:
                 structlog.get_logger().warning("full list failed", error=str(error))
                 continue
             if changed:
-                # Usually the watch was only behind; if it has missed something, this mends it.
+                # Usually the watch was only behind; if it has missed an event, this repairs it.
                 structlog.get_logger().info("the full list was ahead of the watch", rounds=len(changed))
-            assert self._passes is not None
+            assert self._queue is not None
             for key in changed:
-                self._passes.wake(key)
+                self._queue.add(key)
 
-    def _resync(self) -> set[Key]:
-        changed = set[Key]()
+    def _resync(self) -> set[NamespacedName]:
+        changed = set[NamespacedName]()
         for kind in WATCHED:
             for namespace in self._namespaces or ("",):
                 selector = "" if kind == ROUNDS else CHILDREN_SELECTOR
@@ -141,17 +143,14 @@ def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     found: kopf.ConnectionInfo | None = kopf.login_with_service_account(**kwargs)
     if found is None:
         return kopf.login_with_kubeconfig(**kwargs)
-    # The address that the cluster gives every pod: kopf's own, by name, needs the cluster's DNS.
+    # The address that every pod is given; kopf's default is a name, which needs the cluster's DNS.
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     address = f"[{host}]" if ":" in host else host
     return replace(found, server=f"https://{address}:{port}") if host else found
 
 
 class _NoDifferences(kopf.DiffBaseStorage):
-    """Keeps kopf from copying every version of every object to compare it: nobody here asks for the difference.
-
-    It took a third of the operator's time.
-    """
+    """Keeps kopf from copying and comparing every version of every object, which took a third of the operator's time."""
 
     def build(self, *, body: Any, extra_fields: Any = None) -> Any:
         return {}
@@ -167,7 +166,7 @@ def _settings(*, scanning: bool) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.persistence.diffbase_storage = _NoDifferences()
-    # Without rights on the cluster there is nothing to scan: the kinds are known, and the namespaces given.
+    # An operator of given namespaces has no right to scan the cluster; kinds and namespaces are known.
     settings.scanning.disabled = not scanning
     for kind in WATCHED:
         if kind != ROUNDS:

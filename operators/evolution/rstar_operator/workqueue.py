@@ -1,8 +1,7 @@
-"""When a round is looked at: soon after anything of it changed, and when a pass asked for it. Never two at once.
+"""The work queue: reconciles a round soon after a change and when its last pass asked for it, never twice at once.
 
-Changes that come while a pass is under way make one more pass, not many. A pass that fails is repeated with growing
-pauses. It runs in the event loop that watches; passes themselves run in threads. The module refuses to know what a
-pass does.
+Changes during a pass cause one more pass, not many. A failed pass is repeated with exponential backoff. The queue runs
+in the event loop of the watch; the passes run in threads.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from typing import Final
 import structlog
 
 from rstar.cluster.api import ClusterError, ConflictError
-from rstar_operator.cache import Key
+from rstar_operator.cache import NamespacedName
 
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 60.0
-STALE_PAUSE: Final = 0.2
-"""After a pass on an old version: the watch brings the new one any moment."""
+BACKOFF_SECONDS: Final = 0.5
+LONGEST_BACKOFF_SECONDS: Final = 60.0
+CONFLICT_SECONDS: Final = 0.2
+"""Pause after a pass on an old version: the watch brings the new one within moments."""
 
 
 @dataclass(slots=True)
@@ -33,18 +32,18 @@ class _Entry:
     timer: asyncio.TimerHandle | None = None
 
 
-class Passes:
-    """Runs ``one(key)``, which returns when to look again, for the rounds that are woken. ``limit``: passes at once."""
+class WorkQueue:
+    """Calls ``reconcile(key)``, which returns when to call it again, for every added round. ``limit``: calls at once."""
 
-    def __init__(self, one: Callable[[Key], timedelta | None], limit: int) -> None:
-        self._one = one
-        self._threads = ThreadPoolExecutor(limit, thread_name_prefix="pass")
-        self._entries: dict[Key, _Entry] = {}
+    def __init__(self, reconcile: Callable[[NamespacedName], timedelta | None], limit: int) -> None:
+        self._reconcile = reconcile
+        self._threads = ThreadPoolExecutor(limit, thread_name_prefix="reconcile")
+        self._entries: dict[NamespacedName, _Entry] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def wake(self, key: Key) -> None:
-        """Look at a round soon. Call it in the event loop."""
+    def add(self, key: NamespacedName) -> None:
+        """Reconcile a round soon. Must be called in the event loop."""
         if self._closed:
             return
         entry = self._entries.setdefault(key, _Entry())
@@ -59,7 +58,7 @@ class Passes:
             task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Finish the passes under way and start none."""
+        """Finish the running passes and start no more."""
         self._closed = True
         for entry in self._entries.values():
             if entry.timer is not None:
@@ -67,31 +66,31 @@ class Passes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._threads.shutdown()
 
-    async def _serve(self, key: Key, entry: _Entry) -> None:
+    async def _serve(self, key: NamespacedName, entry: _Entry) -> None:
         pause: float | None = None
         while entry.due and not self._closed:
             entry.due = False
             pause = await self._pass(key, entry)
         entry.running = False
         if pause is None:
-            # Nothing is kept of rounds that are at rest, or gone.
+            # Idle and deleted rounds take no memory.
             del self._entries[key]
         elif not self._closed:
-            entry.timer = asyncio.get_running_loop().call_later(pause, self.wake, key)
+            entry.timer = asyncio.get_running_loop().call_later(pause, self.add, key)
 
-    async def _pass(self, key: Key, entry: _Entry) -> float | None:
+    async def _pass(self, key: NamespacedName, entry: _Entry) -> float | None:
         namespace, name = key
         log = structlog.get_logger().bind(namespace=namespace, round=name)
         try:
-            again = await asyncio.get_running_loop().run_in_executor(self._threads, self._one, key)
+            requeue_after = await asyncio.get_running_loop().run_in_executor(self._threads, self._reconcile, key)
         except ConflictError:
-            return STALE_PAUSE
+            return CONFLICT_SECONDS
         except ClusterError as error:
             log.warning("pass failed", error=str(error))
         except Exception:
             log.exception("pass failed")
         else:
             entry.failures = 0
-            return again.total_seconds() if again is not None else None
+            return requeue_after.total_seconds() if requeue_after is not None else None
         entry.failures += 1
-        return float(min(FIRST_PAUSE * 2**entry.failures, LONGEST_PAUSE))
+        return float(min(BACKOFF_SECONDS * 2**entry.failures, LONGEST_BACKOFF_SECONDS))

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from rstar.cli.location import AttemptName
 from rstar.cli.logs_command import chosen_attempts
 from rstar.cluster.api import Cluster, ClusterError
+from rstar.cluster.api_errors import explained, is_transient
 from rstar.cluster.inputs import in_store
 from rstar.cluster.pod_logs import PodLogs, waits_for
-from rstar.cluster.refusals import explained, is_transient
 from rstar.cluster.rounds import merge_patch, status_of, submission
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus

@@ -17,7 +17,7 @@ from typing import Any, Final
 from rstar_operator.cache import CHILDREN, Cache
 from rstar_operator.configuration import Configuration
 from rstar_operator.reconcile import Pass, Reconciler
-from rstar_operator.snapshot import World
+from rstar_operator.snapshot import RoundSnapshot
 
 from rstar.cluster.api import DEPLOYMENTS, ROUNDS, Cluster, ClusterError, ConflictError, Json
 from rstar.cluster.names import EXECUTOR_SERVICE, ROUND
@@ -104,14 +104,14 @@ class Injection:
         """Return the writes that have killed an operator of a round so far."""
         return self._cluster(name).killed
 
-    def reconcile(self, world: World) -> Pass:
+    def reconcile(self, snapshot: RoundSnapshot) -> Pass:
         """Make a pass as the round's own operator; the first one of an operator is on what it lists."""
-        name = world.round["metadata"]["name"]
+        name = snapshot.round["metadata"]["name"]
         if name not in self._reconcilers:
             self._reconcilers[name] = reconciler_of(self._cluster(name), self._configuration, self._cache)
-            world = listed(self._inner, world.round["metadata"]["namespace"], name) or world
+            snapshot = listed(self._inner, snapshot.round["metadata"]["namespace"], name) or snapshot
         try:
-            return self._reconcilers[name].reconcile(world)
+            return self._reconcilers[name].reconcile(snapshot)
         except KilledError:
             del self._reconcilers[name]
             return Pass("", timedelta())
@@ -123,7 +123,7 @@ class Injection:
 
 
 class Belated:
-    """The reconciler of a namespace that often sees the past: every part of a world as of up to ``most`` writes ago.
+    """The reconciler of a namespace that often sees the past: every part of a snapshot as of up to ``most`` writes ago.
 
     The parts come by watches of their own, so each has a lag of its own. Now and then a pass is made on the past, then
     on a nearer past, and then on what is known now.
@@ -141,10 +141,10 @@ class Belated:
         self._inner, self._configuration, self._cache = cluster, configuration, cache
         return self
 
-    def reconcile(self, world: World) -> Pass:
+    def reconcile(self, snapshot: RoundSnapshot) -> Pass:
         """Make a pass, perhaps after some on what was."""
-        past = self._past(world.round["metadata"]["name"])
-        past.views.append((len(past.cluster.writes), world))
+        past = self._past(snapshot.round["metadata"]["name"])
+        past.views.append((len(past.cluster.writes), snapshot))
         if self._random.random() < _BELATED:
             for most in (self._most, self._most // 2):
                 self.made += 1
@@ -152,7 +152,7 @@ class Belated:
                     past.reconciler.reconcile(self._as_it_was(past, most))
                 except ConflictError:
                     self.refused += 1
-        return past.reconciler.reconcile(world)
+        return past.reconciler.reconcile(snapshot)
 
     def _past(self, name: str) -> _Past:
         if name not in self._pasts:
@@ -160,15 +160,15 @@ class Belated:
             self._pasts[name] = _Past(cluster, reconciler_of(cluster, self._configuration, self._cache), [])
         return self._pasts[name]
 
-    def _as_it_was(self, past: _Past, most: int) -> World:
+    def _as_it_was(self, past: _Past, most: int) -> RoundSnapshot:
         written = len(past.cluster.writes)
         seen: dict[str, Any] = {}
-        for part in fields(World):
+        for part in fields(RoundSnapshot):
             oldest = written - self._random.randint(0, most)
             # The last that was known when that many writes had been made.
             view = next((view for count, view in reversed(past.views) if count <= oldest), past.views[0][1])
             seen[part.name] = getattr(view, part.name)
-        return World(**seen)
+        return RoundSnapshot(**seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +177,11 @@ class _Past:
 
     cluster: CountingCluster
     reconciler: Reconciler
-    views: list[tuple[int, World]]
+    views: list[tuple[int, RoundSnapshot]]
 
 
-def listed(cluster: Cluster, namespace: str, name: str) -> World | None:
-    """Return a round's world as the API server has it now."""
+def listed(cluster: Cluster, namespace: str, name: str) -> RoundSnapshot | None:
+    """Return a round's snapshot as the API server has it now."""
     cache = Cache()
     for kind in CHILDREN:
         for body in cluster.list(kind, namespace, f"{ROUND}={name}"):
@@ -189,4 +189,4 @@ def listed(cluster: Cluster, namespace: str, name: str) -> World | None:
     for kind, single in ((ROUNDS, name), (DEPLOYMENTS, EXECUTOR_SERVICE)):
         if (found := cluster.get(kind, namespace, single)) is not None:
             cache.put(kind, found)
-    return cache.world((namespace, name))
+    return cache.snapshot((namespace, name))

@@ -29,7 +29,7 @@ from rstar_operator.backend import PyTorchJobBackend
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import Configuration
 from rstar_operator.reconcile import Reconciler
-from rstar_operator.watching import Watching
+from rstar_operator.watching import Watcher
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.kubelet import Behaviour, ChooseBehaviour, Pod, Run
 
@@ -223,7 +223,7 @@ def operator_in_process(
     settings: Mapping[str, Any] = SETTINGS,
     resync_seconds: float = 600,
     reconciling: Callable[[Cluster, Configuration, Cache], Any] = reconciler_of,
-) -> Iterator[Watching]:
+) -> Iterator[Watcher]:
     """Run an operator in a thread of this process, until the ``with`` ends. It must not have died meanwhile.
 
     ``reconciling``: what makes the passes, if not a ``Reconciler`` as it is.
@@ -232,7 +232,7 @@ def operator_in_process(
     cluster = Cluster.connect(kubeconfig, user_agent="rstar-operator")
     cache = Cache()
     made = reconciling(cluster, configuration, cache)
-    watching = Watching(cluster, made, cache, namespaces, configuration.workers, resync_seconds)
+    watching = Watcher(cluster, made, cache, namespaces, configuration.workers, resync_seconds)
     stop = threading.Event()
     died: list[BaseException] = []
 

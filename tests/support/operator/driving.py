@@ -1,4 +1,4 @@
-"""Runs the operator's passes over a simulated cluster, as the watch would make them."""
+"""Runs the operator's passes over a simulated cluster, as the watch would."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rstar_operator.reconcile import Reconciler
 
 from rstar.cluster.api import ROUNDS, ConflictError, Json
 from rstar.rounds.status import RoundStatus
-from tests.support.operator.simulated import NAMESPACE, Fate, KilledError, SimulatedCluster
+from tests.support.operator.simulated import NAMESPACE, Controllers, KilledError, SimulatedCluster
 
 CONFIGURATION = Configuration.model_validate(
     {"images": {"policy": "policy:1", "ppm": "ppm:1", "search": "search:1", "jobs": "jobs:1"}}
@@ -20,23 +20,23 @@ MOST_PASSES = 60
 
 
 class Operator:
-    """One operator: it may be killed and made anew at any time."""
+    """One operator, which may be killed and restarted at any time."""
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self.cluster = cluster
-        self.fleeting = False
+        self.rights_in_namespace = False
         self.reconciler = self.fresh()
 
     def fresh(self) -> Reconciler:
         return Reconciler(self.cluster, CONFIGURATION, PyTorchJobBackend(), clock=lambda: self.cluster.now)  # type: ignore[arg-type]
 
     def one_pass(self, name: str = "r1", cache: Cache | None = None) -> int:
-        """Make a pass, on an old view of the cluster if one is given; return the number of writes it asked for."""
-        world = (cache or self.cluster.snapshot()).world((NAMESPACE, name))
-        if world is None:
+        """Make a pass, on an old view of the cluster if one is given; return the number of its writes."""
+        snapshot = (cache or self.cluster.cache()).snapshot((NAMESPACE, name))
+        if snapshot is None:
             return 0
         try:
-            return self.reconciler.reconcile(replace(world, fleeting=self.fleeting)).written
+            return self.reconciler.reconcile(replace(snapshot, rights_in_namespace=self.rights_in_namespace)).written
         except ConflictError:
             return 1
         except KilledError:
@@ -44,11 +44,11 @@ class Operator:
             return 1
 
     def settle(self, name: str = "r1") -> None:
-        """Make passes until one writes nothing. Fails when that never happens."""
+        """Make passes until one writes nothing. Fails when none does."""
         for _ in range(MOST_PASSES):
             if not self.one_pass(name):
                 return
-        raise AssertionError(f"round {name} finds no rest: {self.status(name).message}")
+        raise AssertionError(f"round {name} reaches no fixpoint: {self.status(name).message}")
 
     def status(self, name: str = "r1") -> RoundStatus:
         return RoundStatus.model_validate(self.body(name)["status"])
@@ -57,22 +57,22 @@ class Operator:
         return self.cluster.objects[ROUNDS, name]
 
 
-def world(*rounds: Json, executor: bool = True) -> tuple[SimulatedCluster, Fate, Operator]:
-    """Return a cluster with executors and these rounds, its fate, and an operator."""
+def simulation(*rounds: Json, executor: bool = True) -> tuple[SimulatedCluster, Controllers, Operator]:
+    """Return a cluster with executors and these rounds, its controllers, and an operator."""
     cluster = SimulatedCluster()
-    fate = Fate(cluster)
+    controllers = Controllers(cluster)
     if executor:
-        fate.executor()
+        controllers.add_executor()
     for body in rounds:
         cluster.put(ROUNDS, body)
-    return cluster, fate, Operator(cluster)
+    return cluster, controllers, Operator(cluster)
 
 
-def live_well(operator: Operator, fate: Fate, name: str = "r1", turns: int = 40) -> None:
-    """Let everything go well until the round has ended."""
+def run_to_end(operator: Operator, controllers: Controllers, name: str = "r1", turns: int = 40) -> None:
+    """Let every pod and service succeed until the round has ended."""
     for _ in range(turns):
         operator.settle(name)
         if operator.status(name).phase in {"Succeeded", "Failed"}:
             return
-        fate.kindly()
+        controllers.advance()
     raise AssertionError(f"round {name} does not end: {operator.status(name).message}")

@@ -1,7 +1,7 @@
-"""An API server in memory with the controllers that matter here, for thousands of histories in seconds.
+"""An API server in memory with the controllers that the operator depends on: thousands of histories in seconds.
 
-It stands beside the tests on the real API server, not instead of them: versions, uids, conflicts, preconditions,
-owners and foreground deletion are as there. Pods, the training operator and Deployments do what fate says.
+Versions, uids, conflicts, preconditions, owners and foreground deletion behave as on the real API server, on which
+tests/cluster runs the same operator. A test decides what pods, the training operator and Deployments do.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class SimulatedCluster:
         self.terminating = False
         self.warnings: list[Json] = []
 
-    # What the operator calls.
+    # The methods that the operator calls.
 
     def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         self.reads += 1
@@ -119,7 +119,7 @@ class SimulatedCluster:
             self.touch(kind, name)
         return self._written(kind, name)
 
-    # What the rest of the cluster does.
+    # Changes by the rest of the cluster.
 
     def put(self, kind: Kind, body: Json) -> Json:
         made = copy.deepcopy(body)
@@ -157,21 +157,21 @@ class SimulatedCluster:
         self.vanish(kind, name)
 
     def vanish(self, kind: Kind, name: str) -> None:
-        """Take an object away, and all that it owns."""
+        """Remove an object and all that it owns."""
         body = self.objects.pop((kind, name))
         for other_kind, other in self._dependants(body["metadata"]["uid"]):
             if (other_kind, other) in self.objects:
                 self.remove(other_kind, other)
 
     def settle(self) -> None:
-        """What waits for its pods to end, ends: kubelets and the garbage collector have done their work."""
+        """Remove all objects that are being deleted: kubelets have ended their pods, and the garbage collector has run."""
         for kind, name in list(self.objects):
             body = self.objects.get((kind, name))
             if body is not None and "deletionTimestamp" in body["metadata"] and not body["metadata"].get("finalizers"):
                 self.vanish(kind, name)
 
-    def snapshot(self) -> Cache:
-        """Return what a watch that is up to date has seen."""
+    def cache(self) -> Cache:
+        """Return the cache that an up-to-date watch has filled."""
         cache = Cache()
         for (kind, _), body in self.objects.items():
             if kind in WATCHED:
@@ -212,7 +212,7 @@ class SimulatedCluster:
             raise KilledError
 
 
-class Fate:
+class Controllers:
     """The training operator, kubelets and Deployments of a simulated cluster, one event at a time."""
 
     def __init__(self, cluster: SimulatedCluster) -> None:
@@ -229,10 +229,10 @@ class Fate:
         ]
 
     def start(self, job: Json) -> None:
-        """The job's pod runs."""
+        """Let the job's pod run."""
         if _condition(job, "Running"):
             return
-        self._say(job, "Running")
+        self._set_condition(job, "Running")
         name = job["metadata"]["name"]
         if (PODS, f"{name}-master-0") not in self.cluster.objects:
             template = next(iter(job["spec"]["pytorchReplicaSpecs"].values()))["template"]
@@ -242,7 +242,7 @@ class Fate:
             self.cluster.put(PODS, {"kind": "Pod", "metadata": head, "status": {"phase": "Running"}})
 
     def finish(self, job: Json, code: int, message: str = "", reason: str = "") -> None:
-        """The job's pod ends, and the job says so."""
+        """End the job's pod, and the job with it."""
         self.start(job)
         name = job["metadata"]["name"]
         pod = self.cluster.objects[PODS, f"{name}-master-0"]
@@ -254,7 +254,7 @@ class Fate:
         }
         pod["status"] = {"phase": "Failed", "containerStatuses": [{"state": {"terminated": ended}}]}
         self.cluster.touch(PODS, f"{name}-master-0")
-        self._say(job, "Succeeded" if code == 0 else "Failed")
+        self._set_condition(job, "Succeeded" if code == 0 else "Failed")
 
     def succeed(self, job: Json) -> None:
         labels = job["metadata"]["labels"]
@@ -264,38 +264,38 @@ class Fate:
         self.finish(job, 0, json.dumps({"manifest": key, "digest": f"{stage:0<64}", "metrics": metrics}))
 
     def ready(self, name: str = "") -> None:
-        """Deployments become ready."""
+        """Make Deployments available: a pod has been ready for ``minReadySeconds``."""
         for (kind, deployment), body in self.cluster.objects.items():
-            if kind == DEPLOYMENTS and name in deployment and not body.get("status", {}).get("readyReplicas"):
-                body["status"] = {"readyReplicas": 1}
+            if kind == DEPLOYMENTS and name in deployment and not body.get("status", {}).get("availableReplicas"):
+                body["status"] = {"readyReplicas": 1, "availableReplicas": 1}
                 self.cluster.touch(kind, deployment)
 
-    def executor(self) -> None:
+    def add_executor(self) -> None:
         labels = {"app.kubernetes.io/part-of": "rstar"}
         head = {"name": EXECUTOR_SERVICE, "labels": labels}
         self.cluster.put(DEPLOYMENTS, {"kind": "Deployment", "metadata": head, "spec": {}, "status": {}})
 
-    def cleanup(self) -> None:
+    def complete_cleanup(self) -> None:
         for (kind, name), body in self.cluster.objects.items():
             if kind == JOBS and not body.get("status"):
                 body["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
                 self.cluster.touch(kind, name)
 
-    def kindly(self) -> None:
-        """Everything that waits gets what it waits for."""
+    def advance(self) -> None:
+        """Let every job succeed, make every service available, and finish all deletions."""
         for job in self.live_jobs():
             self.succeed(job)
         self.ready()
-        self.cleanup()
+        self.complete_cleanup()
         self.cluster.settle()
         self.cluster.now += timedelta(seconds=10)
 
-    def _say(self, job: Json, kind: str) -> None:
+    def _set_condition(self, job: Json, kind: str) -> None:
         status = job.setdefault("status", {"startTime": format_time(self.cluster.now), "conditions": []})
         for condition in status["conditions"]:
             condition["status"] = "False"
-        told = {"type": kind, "status": "True", "lastTransitionTime": format_time(self.cluster.now)}
-        status["conditions"].append(told)
+        condition = {"type": kind, "status": "True", "lastTransitionTime": format_time(self.cluster.now)}
+        status["conditions"].append(condition)
         self.cluster.touch(PYTORCH_JOBS, job["metadata"]["name"])
 
 

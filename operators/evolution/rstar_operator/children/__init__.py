@@ -1,1 +1,1 @@
-"""What the operator makes for a round, as plain bodies: pure functions of the round and the configuration."""
+"""The objects that the operator creates for a round, as plain bodies: pure functions of round and configuration."""

@@ -1,7 +1,7 @@
 """The Job that deletes a deleted round's artefacts: in the tenant's namespace, with the tenant's keys.
 
-Only made when the round asked for it (``deletionPolicy: DeleteArtifacts``). The operator itself holds no keys of
-any object store.
+Created only when the round asks for it (``deletionPolicy: DeleteArtifacts``). The operator itself has no keys of any
+object store.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from rstar.cluster.api import Json
 from rstar.cluster.names import cleanup_name, labels
 from rstar.rounds.cluster_spec import PodResources
 from rstar_operator.children.identity import Owner, metadata
-from rstar_operator.children.pod import Program, pod_spec
+from rstar_operator.children.pod import ContainerSpec, pod_spec
 from rstar_operator.configuration import Configuration
 
 _GRACE_SECONDS: Final = 10
@@ -20,10 +20,10 @@ _TRIES: Final = 6
 
 
 def cleanup_job(owner: Owner, configuration: Configuration) -> Json:
-    """Return the Job: repeated by the cluster with growing pauses, as deleting twice does no harm."""
+    """Return the Job. The cluster repeats it with backoff: deleting twice does no harm."""
     own = labels(owner.name, "stage")
-    program = Program(
-        container="cleanup",
+    container = ContainerSpec(
+        name="cleanup",
         image=configuration.images.jobs,
         command=["python", "-m", "rstar_jobs.delete_artifacts", "--store", "$(RSTAR_STORE)", "--round", owner.name],
         resources=PodResources(cpu="100m", memory="256Mi"),
@@ -31,7 +31,7 @@ def cleanup_job(owner: Owner, configuration: Configuration) -> Json:
         storage=True,
         extra={},
     )
-    spec = pod_spec(owner, configuration, program) | {"restartPolicy": "Never"}
+    spec = pod_spec(owner, configuration, container) | {"restartPolicy": "Never"}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

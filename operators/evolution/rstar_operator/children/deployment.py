@@ -1,7 +1,7 @@
-"""A service of one round: a Deployment keyed by what it serves, its headless Service, and a scaler if asked for.
+"""A service of one round: a Deployment, its headless Service, and an autoscaler if the round asks for one.
 
-Another checkpoint is another name, so that no caller ever meets the model of another stage under the address it
-knows. The module refuses to make executors: they belong to the installation, not to a round.
+Their name contains a digest of the model and settings. Another checkpoint has another name, so that no client reaches
+the model of another stage under a known address. Executors belong to the installation and are not created here.
 """
 
 from __future__ import annotations
@@ -22,27 +22,31 @@ from rstar.rounds.observed import ServiceKind, ServiceRef
 from rstar.rounds.programs import SERVICE_PROGRAMS, ServicePlace, service_arguments
 from rstar.rounds.spec import ServiceSpec
 from rstar_operator.children.identity import Owner, metadata
-from rstar_operator.children.pod import CACHE, Program, pod_spec
+from rstar_operator.children.pod import CACHE, ContainerSpec, pod_spec
 from rstar_operator.configuration import Configuration
 
 NAME_LABEL: Final = "app.kubernetes.io/instance"
-"""Tells the pods of one service of a round from those of another."""
+"""Distinguishes the pods of a round's services."""
 
 GRACE_SECONDS: Final = 60
 """Longer than the 30 s in which a service drains."""
 
+MIN_READY_SECONDS: Final = 2
+"""A pod must stay ready this long to count as available. Otherwise a pod that crashes soon after every start counts in
+between, and a stage starts on it. Longer than the second in which a kubelet notices that a container has ended."""
+
 _STARTUP_PERIOD: Final = 5
 _STARTUP_FAILURES: Final = 720
-"""A model of many gigabytes may take an hour to come; the round's own deadline ends a hopeless one."""
+"""A model of many gigabytes may take an hour to load. A start that takes too long is ended by the round's deadline."""
 
 
 def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> Json:
-    """Return the Deployment of ``ref``. ``replicas`` are left to the scaler where there is one."""
+    """Return the Deployment of ``ref``, without ``replicas`` where an autoscaler sets them."""
     size = service_size(owner, ref)
     name = service_name(owner.name, ref)
     own = labels(owner.name, ref.kind) | {NAME_LABEL: name}
-    program = Program(
-        container=ref.kind,
+    container = ContainerSpec(
+        name=ref.kind,
         image=getattr(configuration.images, ref.kind),
         command=_command(owner, configuration, ref, size),
         resources=getattr(owner.round.spec.cluster.resources, ref.kind),
@@ -52,9 +56,10 @@ def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> J
     )
     spec: Json = {
         "selector": {"matchLabels": {NAME_LABEL: name}},
-        "template": {"metadata": {"labels": own}, "spec": pod_spec(owner, configuration, program)},
-        # Two models at once may not fit where one does.
+        "template": {"metadata": {"labels": own}, "spec": pod_spec(owner, configuration, container)},
+        # Two models at once may not fit in the memory that one needs.
         "strategy": {"type": "Recreate"},
+        "minReadySeconds": MIN_READY_SECONDS,
         "progressDeadlineSeconds": _STARTUP_PERIOD * _STARTUP_FAILURES,
     }
     if size.autoscaling is None:
@@ -64,7 +69,7 @@ def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> J
 
 
 def headless_service(owner: Owner, ref: ServiceRef) -> Json:
-    """Return the headless Service: its name resolves to every pod, and clients choose among them."""
+    """Return the headless Service: its name resolves to all pods, and clients choose among them."""
     name = service_name(owner.name, ref)
     own = labels(owner.name, ref.kind) | {NAME_LABEL: name}
     ports = [
@@ -80,7 +85,7 @@ def headless_service(owner: Owner, ref: ServiceRef) -> Json:
 
 
 def autoscaler(owner: Owner, ref: ServiceRef) -> Json | None:
-    """Return the scaler of the Deployment, or None when its size is fixed."""
+    """Return the autoscaler of the Deployment, or None when its size is fixed."""
     scaling = service_size(owner, ref).autoscaling
     if scaling is None:
         return None
@@ -100,7 +105,7 @@ def autoscaler(owner: Owner, ref: ServiceRef) -> Json | None:
 
 
 def service_size(owner: Owner, ref: ServiceRef) -> ServiceSpec:
-    """Return what the round says of the size of this kind of service."""
+    """Return the size that the round asks for."""
     size: ServiceSpec = getattr(owner.round.spec.services, ref.kind)
     return size
 

@@ -1,7 +1,6 @@
-"""Who a child belongs to: its metadata, with the round as its owner.
+"""The metadata of a child, with the round as its owner.
 
-The garbage collector deletes what a deleted round owns, so that the operator needs no finalizer for it. The module
-refuses to say what a child is.
+The garbage collector deletes the children of a deleted round, so that the operator needs no finalizer for them.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from rstar.rounds.spec import API_VERSION, KIND, EvolutionRound
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A round as its children see it: what was asked, where it lives, and which object of that name it is."""
+    """The round that owns a child, with its namespace and its uid."""
 
     round: EvolutionRound
     namespace: str
@@ -29,14 +28,14 @@ class Owner:
 
     @property
     def reference(self) -> Json:
-        """The owner reference of what belongs to the round."""
+        """The owner reference of the round's children."""
         return reference(API_VERSION, KIND, self.name, self.uid, blocking=True)
 
 
 def reference(api_version: str, kind: str, name: str, uid: str, *, blocking: bool) -> Json:
-    """Return an owner reference. ``blocking``: deleting the owner in the foreground waits for what it owns.
+    """Return an owner reference. ``blocking``: deleting the owner in the foreground waits for the child.
 
-    Strict clusters ask for the right to change the finalizers of who is made to wait.
+    Strict clusters then require the right to change the owner's finalizers.
     """
     return {
         "apiVersion": api_version,
@@ -64,6 +63,6 @@ def metadata(
 
 
 def owned_by(body: Mapping[str, Any], uid: str) -> bool:
-    """Say whether the object's controller is the one of ``uid``: a name or a label proves nothing."""
+    """Return whether the object's controller has this uid. A name or a label would prove nothing."""
     references = body["metadata"].get("ownerReferences", [])
     return any(item["uid"] == uid and item.get("controller") for item in references)

@@ -1,7 +1,7 @@
-"""The pod template that all children share: restricted, placed as the round asks, with what it may know.
+"""The pod template that all children share: restricted, and placed on nodes as the round asks.
 
-Restricted Pod Security holds without exceptions: no root, no capabilities, a read-only root file system with
-``/tmp`` and ``/cache`` to write to. The module refuses to know what the container runs.
+Restricted Pod Security holds without exceptions: no root, no capabilities, a read-only root file system, and
+``/tmp`` and ``/cache`` to write to.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _RESTRICTED_CONTAINER: Final[Json] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """What a pod runs. ``storage``: it reads the object store; ``grace``: seconds it has after SIGTERM.
+class ContainerSpec:
+    """The container of a pod. ``storage``: it uses the object store. ``grace``: seconds between SIGTERM and SIGKILL.
 
-    ``processes`` of the container share its cores.
+    ``processes`` of the container share its cores. ``extra`` is added to its body (ports, probes).
     """
 
-    container: str
+    name: str
     image: str
     command: Sequence[str]
     resources: PodResources
@@ -49,30 +49,30 @@ class Program:
     processes: int = 1
 
 
-def pod_spec(owner: Owner, configuration: Configuration, program: Program) -> dict[str, Any]:
-    """Return the pod's spec; ``program.extra`` adds to the container (ports, probes)."""
+def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpec) -> dict[str, Any]:
+    """Return the pod's spec."""
     cluster = owner.round.spec.cluster
-    container: dict[str, Any] = {
-        "name": program.container,
-        "image": program.image,
+    body: dict[str, Any] = {
+        "name": container.name,
+        "image": container.image,
         "imagePullPolicy": configuration.image_pull_policy,
-        "command": list(program.command),
-        "env": _environment(max(1, program.resources.cores // program.processes)),
-        "resources": _resources(program.resources),
+        "command": list(container.command),
+        "env": _environment(max(1, container.resources.cores // container.processes)),
+        "resources": _resources(container.resources),
         "securityContext": _RESTRICTED_CONTAINER,
-        # A program that dies before it can say why leaves its last lines as the reason.
+        # For a program that dies without a termination message, the log tail is the message.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "cache", "mountPath": CACHE}],
-        **program.extra,
+        **container.extra,
     }
-    if program.storage:
-        container["envFrom"] = [{"secretRef": {"name": cluster.storage_secret}}]
+    if container.storage:
+        body["envFrom"] = [{"secretRef": {"name": cluster.storage_secret}}]
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": program.grace,
+        "terminationGracePeriodSeconds": container.grace,
         "securityContext": _RESTRICTED_POD,
-        "containers": [container],
+        "containers": [body],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
             {"name": "cache", "emptyDir": {"sizeLimit": cluster.cache_size}},
@@ -98,9 +98,9 @@ def _environment(threads: int) -> list[Json]:
         field("POD_IP", "status.podIP"),
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
-        # Unset it is all cores of the node, of which the pod may use a few; and other threads are another rounding.
+        # Unset means all cores of the node, more than the pod may use. The number of threads also changes rounding.
         {"name": "OMP_NUM_THREADS", "value": str(threads)},
-        # Threads that spin while they wait take the cores from each other where cores are shared.
+        # Threads that spin while they wait take shared cores from each other.
         {"name": "OMP_WAIT_POLICY", "value": "passive"},
     ]
 

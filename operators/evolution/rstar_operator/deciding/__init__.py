@@ -1,1 +1,1 @@
-"""From what is seen of a round to what is written: pure functions on plain bodies."""
+"""From a snapshot of a round to its status and the writes that follow: pure functions on plain bodies."""

@@ -1,6 +1,6 @@
-"""What is worth an Event: the difference between two statuses, in words. Pure.
+"""Which Events the change from one status to the next is worth, and their bodies. Pure.
 
-An Event's name follows from what it says, so that an operator that was killed says nothing twice.
+The name of an Event is a hash of its text, so that an operator that was killed posts no Event twice.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ _WARNINGS: Final = {
     "NoPreviousPPM",
     "ServiceFailed",
 }
-_UNCOUNTED: Final = {"suspended", "cancelled", "lost"}
+_NOT_COUNTED: Final = {"suspended", "cancelled", "lost"}
 
 
 def transitions(before: RoundStatus | None, after: RoundStatus) -> Iterator[tuple[str, str, str]]:
-    """Yield (type, reason, message) of everything that happened between two statuses."""
+    """Yield (type, reason, message) of every attempt that ended and every new reason of Ready."""
     old = {(r.stage, r.number): r for r in before.attempts} if before else {}
     for record in after.attempts:
-        if record.finished_at is not None and not _over(old.get((record.stage, record.number))):
-            yield _ended(record)
-    told = before.condition("Ready") if before else None
+        if record.finished_at is not None and not _finished(old.get((record.stage, record.number))):
+            yield _attempt_event(record)
+    was = before.condition("Ready") if before else None
     now = after.condition("Ready")
-    if now is not None and (told is None or told.reason != now.reason):
+    if now is not None and (was is None or was.reason != now.reason):
         yield "Warning" if now.reason in _WARNINGS else "Normal", now.reason, now.message
 
 
 def event(body: Json, kind: str, reason: str, message: str, now: datetime) -> Json:
     """Return the Event about a round."""
     head = body["metadata"]
-    said = hashlib.sha256(f"{head['uid']} {head['generation']} {reason} {message}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{head['uid']} {head['generation']} {reason} {message}".encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{head['name']}.{said}", "namespace": head["namespace"]},
+        "metadata": {"name": f"{head['name']}.{digest}", "namespace": head["namespace"]},
         "involvedObject": {
             "apiVersion": body["apiVersion"],
             "kind": body["kind"],
@@ -70,14 +70,14 @@ def event(body: Json, kind: str, reason: str, message: str, now: datetime) -> Js
     }
 
 
-def _over(record: AttemptStatus | None) -> bool:
+def _finished(record: AttemptStatus | None) -> bool:
     return record is not None and record.finished_at is not None
 
 
-def _ended(record: AttemptStatus) -> tuple[str, str, str]:
+def _attempt_event(record: AttemptStatus) -> tuple[str, str, str]:
     name = f"attempt {record.number} of stage {record.stage}"
     if record.state == "succeeded":
         return "Normal", "StageDone", f"{name} is done"
-    if record.ending in _UNCOUNTED:
+    if record.ending in _NOT_COUNTED:
         return "Normal", "AttemptEnded", f"{name} was ended: {record.ending}"
     return "Warning", "AttemptFailed", f"{name} failed: {record.reason or record.ending or record.exit_code}"

@@ -1,40 +1,46 @@
 """The writes that carry out a plan, in order: plain data, each harmless when it is made twice or too late.
 
-A create names its object by what it is; a delete names the very object; nothing that exists is made again. What
-an interrupted pass left undone shows in the world, so that the next pass goes on from there. The module refuses to
-make the writes (see ``reconcile``).
+The name of a created object follows from what the object is; a delete names the uid; nothing that exists is created
+again. Writes that an interrupted pass left out are found missing by the next pass, which makes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, SERVICES, Json, Kind
 from rstar.rounds.observed import Action, AttemptState, Stage, StartService, StartStage, StopService
-from rstar.rounds.status import AttemptStatus, RoundStatus
-from rstar_operator.backend import TrainingBackend
-from rstar_operator.children.attempt import attempt_pods, progress_map
+from rstar.rounds.status import AttemptStatus
+from rstar_operator.children.attempt import AttemptPods, attempt_pods, progress_map
 from rstar_operator.children.deployment import autoscaler, deployment, headless_service, service_size
 from rstar_operator.children.identity import Owner
 from rstar_operator.configuration import Configuration
-from rstar_operator.observing.attempts import Key, key_of
-from rstar_operator.observing.services import Parts, parts
-from rstar_operator.snapshot import World, deleting, name_of
+from rstar_operator.observing.attempts import AttemptKey, key_of
+from rstar_operator.observing.services import ServiceObjects, service_objects
+from rstar_operator.snapshot import RoundSnapshot, deleting, name_of
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Make this object, unless it is there."""
+    """Create this object, unless it exists."""
 
     kind: Kind
     body: Json
 
 
 @dataclass(frozen=True, slots=True)
+class CreateJob:
+    """Create the job of an attempt, unless it exists. The backend writes its body."""
+
+    owner: Owner
+    pods: AttemptPods
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete this very object. ``foreground``: it stays visible until its pods are gone."""
+    """Delete the object of this uid. ``foreground``: it stays visible until its pods are gone."""
 
     kind: Kind
     name: str
@@ -51,54 +57,55 @@ class Patch:
     body: Json
 
 
-Write = Create | Delete | Patch
+Write = Create | CreateJob | Delete | Patch
 
 
 def writes(
     owner: Owner,
     configuration: Configuration,
-    backend: TrainingBackend,
     actions: Iterable[Action],
-    status: RoundStatus,
-    world: World,
+    records: Sequence[AttemptStatus],
+    snapshot: RoundSnapshot,
     now: datetime,
-) -> list[Write]:
-    """Return what to write after ``status`` is stored; ``actions`` are the planner's."""
-    found = {service.ref: service for service in parts(world)}
+) -> tuple[Write, ...]:
+    """Return the writes to make after the status is stored: ``actions`` are the planner's, ``records`` the status's."""
+    found = {service.ref: service for service in service_objects(snapshot)}
     made: list[Write] = []
     stopped = set()
     for action in actions:
         if isinstance(action, StartService):
-            made += _missing_parts(owner, configuration, action, found.get(action.ref))
+            made += _missing_objects(owner, configuration, action, found.get(action.ref))
         elif isinstance(action, StopService) and action.ref in found:
             stopped.add(action.ref)
             made += _removal(found[action.ref])
         elif isinstance(action, StartStage):
-            made.append(Create(backend.kind, backend.manifest(owner, attempt_pods(owner, configuration, action))))
+            made.append(CreateJob(owner, attempt_pods(owner, configuration, action)))
     for service in found.values():
         if service.ref not in stopped:
             made += _sizing(owner, service)
-    made += _of_attempts(owner, backend, status, world, now)
-    return made
+    made += _of_attempts(owner, records, snapshot, now)
+    return tuple(made)
 
 
-def next_expiry(owner: Owner, status: RoundStatus, world: World, now: datetime) -> timedelta | None:
-    """Return how long until the next finished attempt is cleared away; None when none is left."""
-    kept = {key_of(job) for job in world.jobs}
-    times = [expiry - now for key, expiry in _expiries(owner, status) if key in kept]
+def next_expiry(
+    owner: Owner, records: Iterable[AttemptStatus], snapshot: RoundSnapshot, now: datetime
+) -> timedelta | None:
+    """Return how long until the job of the next finished attempt is deleted; None when no job is left."""
+    kept = {key_of(job) for job in snapshot.jobs}
+    times = [expiry - now for key, expiry in _expiries(owner, records) if key in kept]
     return max(min(times), timedelta()) if times else None
 
 
-def _missing_parts(
-    owner: Owner, configuration: Configuration, action: StartService, there: Parts | None
+def _missing_objects(
+    owner: Owner, configuration: Configuration, action: StartService, found: ServiceObjects | None
 ) -> Iterator[Write]:
-    if there is None or there.service is None:
+    if found is None or found.service is None:
         yield Create(SERVICES, headless_service(owner, action.ref))
-    if there is None or there.deployment is None:
+    if found is None or found.deployment is None:
         yield Create(DEPLOYMENTS, deployment(owner, configuration, action.ref))
 
 
-def _removal(service: Parts) -> Iterator[Write]:
+def _removal(service: ServiceObjects) -> Iterator[Write]:
     kinds = (
         (AUTOSCALERS, service.autoscaler, False),
         # Until its pods are gone the next model may find no room.
@@ -110,17 +117,17 @@ def _removal(service: Parts) -> Iterator[Write]:
             yield Delete(kind, name_of(body), body["metadata"]["uid"], foreground)
 
 
-def _sizing(owner: Owner, service: Parts) -> Iterator[Write]:
-    """Keep the size of a running service what the round says now."""
+def _sizing(owner: Owner, service: ServiceObjects) -> Iterator[Write]:
+    """Give a running service the size that the round asks for now."""
     if service.deployment is None or any(deleting(body) for body in service.bodies()):
         return
-    wanted, there = autoscaler(owner, service.ref), service.autoscaler
-    if wanted is not None and there is None:
+    wanted, found = autoscaler(owner, service.ref), service.autoscaler
+    if wanted is not None and found is None:
         yield Create(AUTOSCALERS, wanted)
-    elif wanted is not None and there is not None and _sizes(there) != _sizes(wanted):
-        yield Patch(AUTOSCALERS, name_of(there), {"spec": wanted["spec"]})
-    elif wanted is None and there is not None:
-        yield Delete(AUTOSCALERS, name_of(there), there["metadata"]["uid"])
+    elif wanted is not None and found is not None and _sizes(found) != _sizes(wanted):
+        yield Patch(AUTOSCALERS, name_of(found), {"spec": wanted["spec"]})
+    elif wanted is None and found is not None:
+        yield Delete(AUTOSCALERS, name_of(found), found["metadata"]["uid"])
     elif wanted is None and service.deployment["spec"].get("replicas") != service_size(owner, service.ref).size:
         size = service_size(owner, service.ref).size
         yield Patch(DEPLOYMENTS, name_of(service.deployment), {"spec": {"replicas": size}})
@@ -133,21 +140,22 @@ def _sizes(body: Json) -> tuple[int, int, int]:
 
 
 def _of_attempts(
-    owner: Owner, backend: TrainingBackend, status: RoundStatus, world: World, now: datetime
+    owner: Owner, records: Sequence[AttemptStatus], snapshot: RoundSnapshot, now: datetime
 ) -> Iterator[Write]:
-    records = {(Stage(r.stage), r.number): r for r in status.attempts}
-    expired = {key for key, expiry in _expiries(owner, status) if expiry <= now}
-    reported = {key_of(body) for body in world.progress}
-    for job in world.jobs:
-        key, record = key_of(job), records.get(key_of(job))
+    by_key = {(Stage(r.stage), r.number): r for r in records}
+    expired = {key for key, expiry in _expiries(owner, records) if expiry <= now}
+    reporting = {key_of(body) for body in snapshot.progress}
+    for job in snapshot.jobs:
+        name, key = name_of(job), key_of(job)
+        record, seen = by_key.get(key), snapshot.job_states[name]
         if deleting(job):
             continue
         if key in expired or (record is not None and _is_ending(record)):
-            yield Delete(backend.kind, name_of(job), job["metadata"]["uid"], foreground=True)
+            yield Delete(seen.kind, name, job["metadata"]["uid"], foreground=True)
             continue
-        if record is not None and record.finished_at is not None and (patch := backend.release(job)) is not None:
-            yield Patch(backend.kind, name_of(job), patch)
-        if key not in reported:
+        if record is not None and record.finished_at is not None and seen.stop_patch is not None:
+            yield Patch(seen.kind, name, seen.stop_patch)
+        if key not in reporting:
             yield Create(CONFIG_MAPS, progress_map(owner, job))
 
 
@@ -155,9 +163,9 @@ def _is_ending(record: AttemptStatus) -> bool:
     return record.ending is not None and AttemptState(record.state) is not AttemptState.SUCCEEDED
 
 
-def _expiries(owner: Owner, status: RoundStatus) -> Iterator[tuple[Key, datetime]]:
-    """Yield when each finished attempt's pods and logs may go; only what the stored status tells of is over."""
+def _expiries(owner: Owner, records: Iterable[AttemptStatus]) -> Iterator[tuple[AttemptKey, datetime]]:
+    """Yield when the pods and logs of each finished attempt may go. Only attempts that the status records as over end."""
     kept = timedelta(seconds=owner.round.spec.lifecycle.ttl_seconds)
-    for record in status.attempts:
+    for record in records:
         if record.finished_at is not None:
             yield (Stage(record.stage), record.number), record.finished_at + kept

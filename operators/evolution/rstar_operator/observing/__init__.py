@@ -1,1 +1,1 @@
-"""From plain bodies to the planner's words (``rstar.rounds.observed``): pure functions, one per kind of thing."""
+"""From plain bodies to the planner's data (``rstar.rounds.observed``): pure functions, one module per kind of object."""

@@ -1,4 +1,4 @@
-"""Rounds as the API server holds them: the spec, the last status, and the round before as the planner sees it."""
+"""Reads rounds from the API server's bodies: the spec, the stored status, and the previous round for the planner."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rstar.rounds.validation_errors import sentences
 
 
 class InvalidRoundError(ValueError):
-    """The stored round is not valid for this version; the message is one sentence per fault."""
+    """The stored round is not valid for this version. The message is one sentence per fault."""
 
 
 def read_round(body: Json) -> EvolutionRound:
-    """Return the round. Raises ``InvalidRoundError``: the API server checks less than this (names of verifiers)."""
+    """Return the round. Raises ``InvalidRoundError``: the API server does not check everything (names of verifiers)."""
     plain = {key: body[key] for key in ("apiVersion", "kind", "spec") if key in body}
     try:
         return EvolutionRound.model_validate({**plain, "metadata": {"name": body["metadata"]["name"]}})
@@ -27,13 +27,13 @@ def read_round(body: Json) -> EvolutionRound:
 
 
 def read_status(body: Json) -> RoundStatus | None:
-    """Return the status; None when there is none yet."""
+    """Return the stored status; None when there is none yet."""
     status: dict[str, Any] = body.get("status") or {}
     return RoundStatus.model_validate(status) if "phase" in status else None
 
 
 def previous_round(name: str | None, body: Json | None) -> PreviousRound:
-    """Return what is known of the round before: nothing when there is none of that name."""
+    """Return the state and the outputs of the previous round; "missing" when there is none of that name."""
     if name is None or body is None:
         return PreviousRound()
     status = read_status(body)
