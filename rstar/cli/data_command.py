@@ -1,7 +1,4 @@
-"""``rstar data make ...``: problem files for the examples.
-
-The games are ``rstar.countdown``'s. The module refuses to write over files.
-"""
+"""``rstar data make ...``: writes problem files for the examples; existing files are never overwritten."""
 
 from __future__ import annotations
 
@@ -23,17 +20,17 @@ def game24(
         Path, typer.Option(help="Folder for train.jsonl, validation.jsonl and held-out.jsonl.", show_default=False)
     ],
     train: Annotated[
-        str, typer.Option(help="Games to train on: COUNT (of four numbers) or SIZE:COUNT,...")
+        str, typer.Option(help="Training games: COUNT (of four numbers each) or SIZE:COUNT,...")
     ] = "3:20,4:280,5:800",
-    validation: Annotated[str, typer.Option(help="Games to tune on.")] = "4:50,5:50",
-    held_out: Annotated[str, typer.Option(help="Games to report on.")] = "4:100,5:100",
-    numbers: Annotated[str, typer.Option(help="Numbers in the games, LOW-HIGH.")] = "1-10",
-    target: Annotated[int, typer.Option(min=1, help="What the games make.")] = 24,
-    max_value: Annotated[int, typer.Option(min=1, help="Largest value on the way.")] = 60,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    validation: Annotated[str, typer.Option(help="Validation games, written likewise.")] = "4:50,5:50",
+    held_out: Annotated[str, typer.Option(help="Held-out games, written likewise.")] = "4:100,5:100",
+    numbers: Annotated[str, typer.Option(help="Range of the numbers, LOW-HIGH.")] = "1-10",
+    target: Annotated[int, typer.Option(min=1, help="The number to reach.")] = 24,
+    max_value: Annotated[int, typer.Option(min=1, help="Largest intermediate value.")] = 60,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
-    """Draw solvable games whose three files share no set of numbers.
+    """Make solvable number games in three files that share no set of numbers.
 
     Example: `rstar data make game24 --out data --train 3:20,4:280 --held-out 200 --numbers 1-13`
     """
@@ -55,10 +52,10 @@ def game24(
         raise CommandError(str(error)) from None
     files = {"train": split.train, "validation": split.validation, "held-out": split.held_out}
     paths = {name: out / f"{name}.jsonl" for name in files}
-    taken = [str(path) for path in paths.values() if path.exists()]
-    if taken:
+    existing = [str(path) for path in paths.values() if path.exists()]
+    if existing:
         raise CommandError(
-            f"{', '.join(taken)} {'is' if len(taken) == 1 else 'are'} there already; choose another --out"
+            f"{', '.join(existing)} {'exists' if len(existing) == 1 else 'exist'} already; choose another --out"
         )
     out.mkdir(parents=True, exist_ok=True)
     for name, games in files.items():

@@ -1,8 +1,8 @@
-"""How a command ends badly: one sentence on standard error, and an exit code that means something.
+"""How a command reports an error: one sentence on standard error, and an exit code.
 
     0 done | 1 it ran and failed | 2 bad input, nothing was started | 130 Ctrl-C | 143 SIGTERM
 
-A traceback is for faults of this program only, never for the user's.
+A traceback means a fault of this program, never of the user's input.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ INTERRUPTED: Final = 130
 
 
 class CommandError(Exception):
-    """The command cannot do what was asked. ``str`` is shown as it is; ``code`` is the exit code."""
+    """The command cannot do its work. The message is printed as it is; ``code`` is the exit code."""
 
     def __init__(self, message: str, code: int = BAD_INPUT) -> None:
         super().__init__(message)

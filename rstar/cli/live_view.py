@@ -1,6 +1,6 @@
-"""The live view of a run: rounds, stages, services, and how far the stage at work is.
+"""The live view of a run on a terminal: rounds, stages, services, and the progress of the running stage.
 
-Redrawn from the last snapshot; it refuses to keep a history (see ``lines``).
+Redrawn from the latest snapshot. Not covered: a history of events (``line_report``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rstar.cli.progress_text import duration, figures, share
 from rstar.local.results import Snapshot
 from rstar.rounds.status import RoundStatus, StageState
 
-SIGNS: Final[dict[StageState, tuple[str, str]]] = {
+SYMBOLS: Final[dict[StageState, tuple[str, str]]] = {
     "waiting": ("·", "dim"),
     "running": ("▶", "cyan"),
     "retrying": ("↻", "yellow"),
@@ -28,7 +28,7 @@ SIGNS: Final[dict[StageState, tuple[str, str]]] = {
 
 
 class LiveView:
-    """A ``Report`` and a context manager: the view is on the terminal in between."""
+    """A ``Report`` and a context manager; the view is on the terminal while the context is open."""
 
     def __init__(self, names: list[str], stream: TextIO) -> None:
         self._names = names
@@ -64,19 +64,19 @@ class LiveView:
             )
             rows.append(line)
         if snapshot.services:
-            words = ", ".join(f"{s.ref.kind} {s.state}" for s in snapshot.services)
-            rows.append(Text(f"services: {words}", style="dim"))
+            states = ", ".join(f"{s.ref.kind} {s.state}" for s in snapshot.services)
+            rows.append(Text(f"services: {states}", style="dim"))
         rows.append(
-            Text(f"{duration(elapsed)} in this stage; Ctrl-C stops in order, the same command goes on", style="dim")
+            Text(f"{duration(elapsed)} in this stage; Ctrl-C saves and stops, the same command continues", style="dim")
         )
         return rows
 
 
 def stage_cells(status: RoundStatus | None) -> list[Text]:
-    """Return one cell per stage: its sign and name."""
+    """Return one cell per stage: its symbol and name."""
     if status is None:
         return [Text("waiting", style="dim")]
-    return [Text(f"{SIGNS[stage.state][0]} {stage.name}", style=SIGNS[stage.state][1]) for stage in status.stages]
+    return [Text(f"{SYMBOLS[stage.state][0]} {stage.name}", style=SYMBOLS[stage.state][1]) for stage in status.stages]
 
 
 def _with_eta(progress: dict[str, Any], done: float, elapsed: float) -> dict[str, Any]:

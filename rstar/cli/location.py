@@ -1,6 +1,6 @@
-"""Where rounds are: a store on this machine or a namespace of a cluster, behind one small interface.
+"""The interface to where rounds are: a store on this machine, or a namespace of a cluster.
 
-The commands know nothing else, so that they work alike in both. The module refuses to know how either does it.
+The commands use nothing else, so that they work alike in both.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ ServiceName = Literal["policy", "ppm", "search", "executor"]
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a command did: whether anything ``changed``, and one sentence."""
+class ChangeResult:
+    """The result of a command: whether it ``changed`` anything, and one sentence for the user."""
 
     changed: bool
     message: str
@@ -28,19 +28,23 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A line of a log, and which log it is from."""
+    """A line of a log; ``source`` names the log."""
 
     source: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How logs are read. ``last``: only so many lines of what is there. ``tell``: remarks that are no log."""
+class LogOptions:
+    """How logs are read.
+
+    ``follow``: wait for new lines. ``last``: read only so many of the existing lines of each log; None: all.
+    ``notify`` prints a remark for the user that is not part of a log.
+    """
 
     follow: bool
     last: int | None
-    tell: Callable[[str], None]
+    notify: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,52 +55,55 @@ class AttemptName:
     number: int
 
 
-class Place(Protocol):
-    """Rounds, and what can be done with them. Every method raises ``CommandError``."""
+class Location(Protocol):
+    """Rounds, and the operations on them. Every method raises ``CommandError``."""
 
-    words: str
+    description: str
     """Such as ``the store out`` or ``namespace lab``."""
     options: str
-    """What leads a command there: ``--store out`` or ``-n lab``."""
+    """The options that lead a command here: ``--store out`` or ``-n lab``."""
 
     def rounds(self) -> dict[str, RoundStatus]:
         """Return the status of every round by name, ordered by number."""
         ...
 
     def notes(self, shown: Mapping[str, RoundStatus]) -> list[str]:
-        """Return what else there is to know about the rounds shown."""
+        """Return remarks about the rounds ``shown`` that their statuses do not contain."""
         ...
 
-    def submit(self, files: Sequence[Path], tell: Callable[[str], None]) -> dict[str, str]:
-        """Hand the rounds of files over; return a word per round: created, configured, unchanged or started."""
+    def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
+        """Submit the rounds of ``files``; return created, configured, unchanged or started for each round."""
         ...
 
-    def suspend(self, name: str) -> Said:
+    def suspend(self, name: str) -> ChangeResult:
         """Release all compute of a round until it is resumed."""
         ...
 
-    def resume(self, name: str) -> Said:
-        """Go on with a suspended round."""
+    def resume(self, name: str) -> ChangeResult:
+        """Resume a suspended round."""
         ...
 
-    def cancel(self, name: str) -> Said:
-        """End a round for good."""
+    def cancel(self, name: str) -> ChangeResult:
+        """End a round permanently."""
         ...
 
-    def attempt_log(self, name: str, attempt: AttemptName, reading: Reading) -> Iterator[LogLine]:
-        """Yield the log of an attempt; to follow it is to wait for its end. Raises ``LookupError`` when it is gone."""
+    def attempt_log(self, name: str, attempt: AttemptName, options: LogOptions) -> Iterator[LogLine]:
+        """Yield the log of an attempt, when following until the attempt ends. Raises ``LookupError`` without a log."""
         ...
 
-    def service_log(self, name: str, service: ServiceName, reading: Reading, *, every: bool) -> Iterator[LogLine]:
-        """Yield the logs of a service of the round; ``every``: of those before, too. Raises ``LookupError``."""
+    def service_log(self, name: str, service: ServiceName, options: LogOptions, *, every: bool) -> Iterator[LogLine]:
+        """Yield the logs of a service that the round uses; ``every``: also of its earlier starts.
+
+        Raises ``LookupError`` without a log.
+        """
         ...
 
 
-def found_round(place: Place, name: str, rounds: Mapping[str, RoundStatus]) -> RoundStatus:
-    """Return one of ``rounds``. Raises ``CommandError`` naming the nearest."""
+def find_round(location: Location, name: str, rounds: Mapping[str, RoundStatus]) -> RoundStatus:
+    """Return one of ``rounds``. Raises ``CommandError`` that names the nearest."""
     if name not in rounds:
         from rstar.rounds.validation_errors import nearest
 
-        hint = nearest(name, rounds) if rounds else "; there is none at all"
-        raise CommandError(f"there is no round {name!r} in {place.words}{hint}")
+        hint = nearest(name, rounds) if rounds else "; it has no rounds"
+        raise CommandError(f"there is no round {name!r} in {location.description}{hint}")
     return rounds[name]

@@ -1,7 +1,4 @@
-"""``rstar logs NAME``: what the programs of a round said, the last attempt's first of all.
-
-The module refuses to interpret: lines come out as they went in.
-"""
+"""``rstar logs NAME``: prints the logs of a round's stages and services unchanged; by default of the latest attempt."""
 
 from __future__ import annotations
 
@@ -11,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
+from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, choose_location
 from rstar.cli.completion import NameArgument
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
-from rstar.cli.location import AttemptName, LogLine, Place, Reading, ServiceName, found_round
+from rstar.cli.location import AttemptName, Location, LogLine, LogOptions, ServiceName, find_round
 from rstar.cli.options import DEFAULT_STORE, StoreOption
 
 if TYPE_CHECKING:
     from rstar.rounds.status import RoundStatus
 
-LOOK_SECONDS: Final = 2.0
+POLL_SECONDS: Final = 2.0
 
 StageName = Literal["rollout", "select", "train-policy", "train-ppm", "evaluate"]
 
@@ -33,63 +30,70 @@ def logs(
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
     stage: Annotated[
-        StageName | None, typer.Option(help="A stage; unset: the one that was begun last.", show_default=False)
+        StageName | None, typer.Option(help="A stage; default: the one that started last.", show_default=False)
     ] = None,
     attempt: Annotated[
-        int | None, typer.Option(min=1, help="An attempt of the stage; unset: the last.", show_default=False)
+        int | None, typer.Option(min=1, help="Number of the stage's attempt; default: the latest.", show_default=False)
     ] = None,
     service: Annotated[
         ServiceName | None,
-        typer.Option(help="A service that the round uses, in place of a stage.", show_default=False),
+        typer.Option(help="A service of the round, instead of a stage.", show_default=False),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Wait for more, until the attempt or the service has ended.")
+        bool, typer.Option("--follow", "-f", help="Wait for new lines until the attempt or the service has ended.")
     ] = False,
     tail: Annotated[
-        int | None, typer.Option(min=0, help="Of what is there, only the last lines of each log.", show_default=False)
+        int | None,
+        typer.Option(
+            min=0, help="Of the existing lines, print only this many from the end of each log.", show_default=False
+        ),
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="All attempts (or starts of the service), oldest first.")
+        bool, typer.Option("--all", help="All attempts (or all starts of the service), oldest first.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line of a log.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per log line.")] = False,
 ) -> None:
-    """Print the logs of a round: of the attempt begun last, unless another is named.
+    """Print the log of a round's latest attempt, or of another attempt or a service.
 
-    Examples: `rstar logs r2`, `rstar logs r2 --stage rollout --attempt 1 --tail 50`, `rstar logs r2 -n lab -f`,
-    `rstar logs r2 --service policy -f`
+    For example:
+
+    - `rstar logs r2`
+    - `rstar logs r2 --stage rollout --attempt 1 --tail 50`
+    - `rstar logs r2 -n lab -f`
+    - `rstar logs r2 --service policy -f`
     """
     if service is not None and (stage is not None or attempt is not None):
         raise CommandError("give --service or --stage and --attempt, not both")
     if every and attempt is not None:
         raise CommandError("give --attempt or --all, not both")
-    place = chosen_place(ctx, store, namespace, context, kubeconfig)
-    reading = Reading(follow=follow, last=tail, tell=lambda text: typer.echo(text, err=True))
-    emit = _as_json if json else _Text()
+    location = choose_location(ctx, store, namespace, context, kubeconfig)
+    options = LogOptions(follow=follow, last=tail, notify=lambda text: typer.echo(text, err=True))
+    emit = _print_json if json else _TextPrinter()
     try:
-        status = found_round(place, name, place.rounds())
+        status = find_round(location, name, location.rounds())
         if service is not None:
-            for line in place.service_log(name, service, reading, every=every):
+            for line in location.service_log(name, service, options, every=every):
                 emit(line)
             return
-        wanted = _wanted(place, name, status, stage, attempt, every=every, wait=follow)
-        for number, item in enumerate(wanted, 1):
-            last = number == len(wanted)
+        attempts = _named_attempts(location, name, status, stage, attempt, every=every, wait=follow)
+        for item in attempts:
+            last = item == attempts[-1]
             try:
-                for line in place.attempt_log(name, item, replace(reading, follow=follow and last)):
+                for line in location.attempt_log(name, item, replace(options, follow=follow and last)):
                     emit(line)
             except LookupError as error:
-                gone = f"the log of {item.stage} {item.number} is gone: {error}"
+                missing = f"the log of {item.stage} {item.number} no longer exists: {error}"
                 if last:
-                    raise CommandError(gone, FAILED) from None
-                reading.tell(gone)
+                    raise CommandError(missing, FAILED) from None
+                options.notify(missing)
     except LookupError as error:
         raise CommandError(str(error), FAILED) from None
     except KeyboardInterrupt:
         raise CommandError("", INTERRUPTED) from None
 
 
-def _wanted(
-    place: Place,
+def _named_attempts(
+    location: Location,
     name: str,
     status: RoundStatus,
     stage: str | None,
@@ -98,47 +102,50 @@ def _wanted(
     every: bool,
     wait: bool,
 ) -> list[AttemptName]:
-    """Return the attempts that the options name, oldest first; ``wait`` for one as long as one may come."""
-    told = False
-    while not (found := chosen_attempts(status, stage, number, every=every)):
-        over = status.phase in {"Succeeded", "Failed"}
-        what = f"stage {stage}" if stage else "any stage"
-        missing = f"round {name} has not begun {what}{f', attempt {number}' if number else ''}: {status.message}"
-        if over or not wait:
+    """Return the attempts that the options name, oldest first; ``wait``: until one exists or the round has ended."""
+    notified = False
+    while not (found := select_attempts(status, stage, number, every=every)):
+        ended = status.phase in {"Succeeded", "Failed"}
+        subject = f"stage {stage}" if stage else "any stage"
+        missing = f"round {name} has not started {subject}{f', attempt {number}' if number else ''}: {status.message}"
+        if ended or not wait:
             raise CommandError(missing, FAILED)
-        if not told:
+        if not notified:
             typer.echo(f"{missing}; waiting for it", err=True)
-            told = True
-        time.sleep(LOOK_SECONDS)
-        status = found_round(place, name, place.rounds())
+            notified = True
+        time.sleep(POLL_SECONDS)
+        status = find_round(location, name, location.rounds())
     return found
 
 
-def chosen_attempts(
+def select_attempts(
     status: RoundStatus, stage: str | None, number: int | None, *, every: bool = False
 ) -> list[AttemptName]:
-    """Return the attempts of ``stage`` (of the one begun last) and ``number`` (the last); ``every``: all, oldest first."""
-    begun = sorted(status.attempts, key=lambda item: item.started_at)
+    """Return the attempts that the options name, oldest first.
+
+    ``stage`` defaults to the stage that started last, ``number`` to the latest attempt; ``every``: all attempts.
+    """
+    started = sorted(status.attempts, key=lambda item: item.started_at)
     if every:
-        return [AttemptName(item.stage, item.number) for item in begun if stage in {None, item.stage}]
-    stage = stage or (begun[-1].stage if begun else None)
-    numbers = [item.number for item in begun if item.stage == stage and number in {None, item.number}]
+        return [AttemptName(item.stage, item.number) for item in started if stage in {None, item.stage}]
+    stage = stage or (started[-1].stage if started else None)
+    numbers = [item.number for item in started if item.stage == stage and number in {None, item.number}]
     return [AttemptName(stage, max(numbers))] if stage is not None and numbers else []
 
 
-class _Text:
-    """Prints lines as they are; as soon as there is a second log, led by the name of theirs."""
+class _TextPrinter:
+    """Prints lines unchanged; from the second log on, each with the name of its log in front."""
 
     def __init__(self) -> None:
         self._sources: set[str] = set()
 
     def __call__(self, line: LogLine) -> None:
         self._sources.add(line.source)
-        lead = f"[{line.source}] " if len(self._sources) > 1 else ""
-        print(f"{lead}{line.text}", flush=True)
+        prefix = f"[{line.source}] " if len(self._sources) > 1 else ""
+        print(f"{prefix}{line.text}", flush=True)
 
 
-def _as_json(line: LogLine) -> None:
+def _print_json(line: LogLine) -> None:
     import json
 
     print(json.dumps({"source": line.source, "text": line.text}), flush=True)

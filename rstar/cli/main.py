@@ -1,6 +1,6 @@
-"""The entry point ``rstar``: which commands there are, and how their errors are told.
+"""The entry point ``rstar``: the list of commands, and how their errors become messages and exit codes.
 
-Starts fast: a command's libraries are imported when it runs. The module refuses to do any command's work.
+A command's libraries are imported when it runs, so that the command line starts fast.
 """
 
 from __future__ import annotations
@@ -10,23 +10,22 @@ from importlib.metadata import version as distribution_version
 
 import typer
 
-from rstar.cli.change_commands import cancel, resume, suspend
 from rstar.cli.data_command import data
 from rstar.cli.errors import INTERRUPTED, CommandError
 from rstar.cli.evaluate_command import evaluate
-from rstar.cli.installed_commands import CommandGroup
+from rstar.cli.installed_commands import InstalledCommands, InstalledServices
+from rstar.cli.lifecycle_commands import cancel, resume, suspend
 from rstar.cli.logs_command import logs
 from rstar.cli.run_command import run_rounds_file
-from rstar.cli.serve_command import ServiceGroup
 from rstar.cli.solve_command import solve
 from rstar.cli.status_command import status
 from rstar.cli.submit_command import submit
 
 app = typer.Typer(
     name="rstar",
-    cls=CommandGroup,
+    cls=InstalledCommands,
     help="rStar-Math self-evolution: rounds of search, selection and training.",
-    epilog="Exit codes: 0 done, 1 it ran and failed, 2 bad input and nothing was started, 130 Ctrl-C, 143 SIGTERM.",
+    epilog="Exit codes: 0 done, 1 it ran and failed, 2 bad input (nothing was started), 130 Ctrl-C, 143 SIGTERM.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -44,9 +43,9 @@ app.command()(evaluate)
 app.add_typer(data, name="data")
 app.add_typer(
     typer.Typer(
-        cls=ServiceGroup,
+        cls=InstalledServices,
         no_args_is_help=True,
-        help="Serve a part of the platform over gRPC.\n\nExample: `rstar serve policy --model checkpoints/r4 --port 50051`",
+        help="Start one service as a gRPC server.\n\nExample: `rstar serve policy --model checkpoints/r4 --port 50051`",
     ),
     name="serve",
 )

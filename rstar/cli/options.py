@@ -1,7 +1,4 @@
-"""Options that several commands share, and how their texts become settings.
-
-It refuses to start anything; a wrong text is a ``CommandError`` with one sentence.
-"""
+"""Options that several commands share, and their parsing. A wrong value is a ``CommandError`` with one sentence."""
 
 from __future__ import annotations
 
@@ -26,21 +23,24 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 PolicyModelOption = Annotated[
-    str | None, typer.Option(help="Policy checkpoint to serve here: a folder, store:PREFIX or hf:ORG/NAME.")
+    str | None, typer.Option(help="Policy checkpoint to serve on this machine: a folder, store:PREFIX or hf:ORG/NAME.")
 ]
 PpmModelOption = Annotated[
-    str | None, typer.Option(help="PPM checkpoint to serve here: a folder, store:PREFIX or hf:ORG/NAME.")
+    str | None, typer.Option(help="PPM checkpoint to serve on this machine: a folder, store:PREFIX or hf:ORG/NAME.")
 ]
-PolicyOption = Annotated[list[str] | None, typer.Option(help="Running policy server HOST:PORT; repeatable.")]
-PpmOption = Annotated[list[str] | None, typer.Option(help="Running PPM server HOST:PORT; repeatable.")]
+PolicyOption = Annotated[
+    list[str] | None, typer.Option(help="Address of a running policy server, HOST:PORT; repeatable.")
+]
+PpmOption = Annotated[list[str] | None, typer.Option(help="Address of a running PPM server, HOST:PORT; repeatable.")]
 ExecutorOption = Annotated[
-    list[str] | None, typer.Option(help="Running executor HOST:PORT; repeatable; unset: one is started here.")
+    list[str] | None,
+    typer.Option(help="Address of a running executor, HOST:PORT; repeatable; default: one is started on this machine."),
 ]
-PromptOption = Annotated[str, typer.Option(help="Prompt of --policy-model: trained, or bootstrap (few-shot).")]
+PromptOption = Annotated[str, typer.Option(help="Prompt for --policy-model: trained, or bootstrap (few-shot).")]
 
 
 def search_config(method: str, settings: Iterable[tuple[str, Any]], *, guided: bool) -> SearchConfig:
-    """Return the configuration of a method; ``settings`` are (key, text), ``guided`` makes a PPM guide by default."""
+    """Return the configuration of a method from (key, text) pairs. ``guided``: the PPM guides unless a setting differs."""
     from pydantic import ValidationError
 
     from rstar.config import SearchConfig
@@ -48,9 +48,9 @@ def search_config(method: str, settings: Iterable[tuple[str, Any]], *, guided: b
 
     values: dict[str, Any] = {"method": method.replace("-", "_"), "guidance": "ppm" if guided else "none"}
     for key, value in settings:
-        head, _, rest = key.partition(".")
-        if rest:
-            values.setdefault(head, {})[rest] = value
+        section, _, inner = key.partition(".")
+        if inner:
+            values.setdefault(section, {})[inner] = value
         else:
             values[key] = value
     try:
@@ -60,7 +60,7 @@ def search_config(method: str, settings: Iterable[tuple[str, Any]], *, guided: b
 
 
 def assignments(texts: Iterable[str]) -> list[tuple[str, str]]:
-    """Split ``key=value`` texts."""
+    """Split texts of the form ``key=value``."""
     pairs = [text.partition("=") for text in texts]
     for key, equals, value in pairs:
         if not (key and equals and value):
@@ -96,8 +96,13 @@ def opened_store(uri: str) -> Store:
         raise CommandError(str(error)) from None
 
 
+def absolute_store(uri: str) -> str:
+    """Return ``uri`` with a folder made absolute, for processes that run in another folder."""
+    return uri if "://" in uri else str(Path(uri).absolute())
+
+
 def verifier_named(name: str) -> Guarded:
-    """Return a verifier by name; its user closes it."""
+    """Return a verifier by name; the caller closes it."""
     from rstar.verify import verifier
 
     try:

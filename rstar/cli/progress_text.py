@@ -1,6 +1,6 @@
-"""A stage's progress figures as words: the same in the live view, the lines and ``rstar status``.
+"""A stage's progress as text: the same in the live view, the line report and ``rstar status``.
 
-Pure. It refuses figures that nobody reported.
+Pure. Figures that the stage did not report are left out.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _FIGURES = (
 
 def figures(progress: Mapping[str, Any]) -> str:
     """Return ``37/100, 12 solved, 1,200 tokens/s, 0:42 left``."""
-    words = []
+    parts = []
     if _number(progress.get("total")):
-        words.append(f"{progress.get('done', 0):,.0f}/{progress['total']:,.0f}")
-    words += [form.format(progress[key]) for key, form in _FIGURES if _number(progress.get(key))]
+        parts.append(f"{progress.get('done', 0):,.0f}/{progress['total']:,.0f}")
+    parts += [form.format(progress[key]) for key, form in _FIGURES if _number(progress.get(key))]
     if _number(progress.get("eta_seconds")):
-        words.append(f"{duration(progress['eta_seconds'])} left")
-    return ", ".join(words)
+        parts.append(f"{duration(progress['eta_seconds'])} left")
+    return ", ".join(parts)
 
 
 def share(progress: Mapping[str, Any]) -> float | None:
-    """Return the share that is done, or None when it is not known."""
+    """Return the share of the work that is done, in [0, 1], or None when it is not known."""
     done, total = progress.get("done"), progress.get("total")
     return min(1.0, float(done) / float(total)) if _number(done) and _number(total) and total else None  # type: ignore[arg-type]
 

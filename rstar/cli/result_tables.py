@@ -1,6 +1,6 @@
-"""Results as tables and JSON: accuracy and tokens always side by side.
+"""Results as tables and JSON, with accuracy and generated tokens always side by side.
 
-Pure renderings of statuses and summaries. It refuses to compute figures: they come from manifests.
+Pure rendering: all figures come from manifests.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def result_rows(statuses: Mapping[str, RoundStatus]) -> list[dict[str, Any]]:
 
 
 def result_json(statuses: Mapping[str, RoundStatus]) -> str:
-    """Return the whole result as one JSON object: the rows and the statuses with their lineage."""
-    plain = {name: status.model_dump(mode="json", by_alias=True) for name, status in statuses.items()}
-    return json.dumps({"rounds": result_rows(statuses), "statuses": plain})
+    """Return one JSON object with the rows and the complete statuses."""
+    encoded = {name: status.model_dump(mode="json", by_alias=True) for name, status in statuses.items()}
+    return json.dumps({"rounds": result_rows(statuses), "statuses": encoded})
 
 
 def result_table(statuses: Mapping[str, RoundStatus]) -> Table | None:
@@ -45,7 +45,7 @@ def result_table(statuses: Mapping[str, RoundStatus]) -> Table | None:
     rows = result_rows(statuses)
     if not any(row["methods"] or row["coverage"] is not None for row in rows):
         return None
-    table = Table(title="By round: accuracy ± half the 95 % interval | any right | generated tokens per problem")
+    table = Table(title="By round: accuracy ± half the 95 % interval | any correct | generated tokens per problem")
     table.add_column("round")
     table.add_column("coverage", justify="right")
     names = list(dict.fromkeys(method["name"] for row in rows for method in row["methods"]))
@@ -62,7 +62,15 @@ def result_table(statuses: Mapping[str, RoundStatus]) -> Table | None:
 def methods_table(methods: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Return the table of one evaluation, a row per method."""
     table = Table(title=title)
-    for column in ("method", "accuracy", "95 % interval", "any right (pass@N)", "tokens/problem", "problems", "errors"):
+    for column in (
+        "method",
+        "accuracy",
+        "95 % interval",
+        "any correct (pass@N)",
+        "tokens/problem",
+        "problems",
+        "errors",
+    ):
         table.add_column(column, justify="left" if column == "method" else "right")
     for m in methods:
         interval = f"{m['low']:.3f} to {m['high']:.3f}"

@@ -1,6 +1,6 @@
-"""Many YAML files as one list of rounds, checked as ``rstar run`` checks one.
+"""Several YAML files as one list of rounds, with the checks that ``rstar run`` makes on one file.
 
-A round's predecessor may be in another of the files. The module refuses files that name a round twice.
+A round's previous round may be in another of the files. Two rounds of one name are an error.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 def checked_rounds(
     files: Sequence[Path], store: Store | None, number_of: Callable[[str], int | None]
 ) -> list[EvolutionRound]:
-    """Return the rounds of all files by number; ``number_of`` knows those that are there already.
+    """Return the rounds of all files, ordered by number. Raises ``CommandError``.
 
-    ``store`` is where ``store:`` URIs are looked up; without one they are believed. Raises ``CommandError``.
+    ``number_of`` returns the number of a round that exists already, None for others. ``store:`` URIs must exist in
+    ``store``; without a store they are not checked.
     """
     from rstar.rounds.load import SpecError, load_rounds
     from rstar.store.store import StoreError
 
-    written = parsed_rounds(files)
-    numbers = {item.name: item.spec.round for item in written}
+    numbers = {item.name: item.spec.round for item in parsed_rounds(files)}
     try:
         loaded = [item for file in files for item in load_rounds(file, store, lambda n: numbers.get(n) or number_of(n))]
     except SpecError as error:
@@ -39,7 +39,7 @@ def checked_rounds(
 
 
 def parsed_rounds(files: Sequence[Path]) -> list[EvolutionRound]:
-    """Return the rounds of all files as they are written. Raises ``CommandError``."""
+    """Return the rounds of all files in their order, without checks of their content. Raises ``CommandError``."""
     from rstar.rounds.load import SpecError, parse_rounds
 
     try:

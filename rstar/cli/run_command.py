@@ -1,6 +1,6 @@
-"""``rstar run FILE``: rounds on this machine, from one YAML, with a view of what happens.
+"""``rstar run FILE``: runs the rounds of one YAML file on this machine and shows their progress.
 
-The work is the driver's (``rstar.local``). This module refuses to decide anything about rounds.
+The driver (``rstar.local``) does the work; this module checks input and prints.
 """
 
 from __future__ import annotations
@@ -14,29 +14,34 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rstar.cli.errors import FAILED, CommandError
-from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened_store
+from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption, absolute_store, opened_store
 
 if TYPE_CHECKING:
     from rstar.local.results import Report, RunResult
 
 
 def run_rounds_file(
-    file: Annotated[Path, typer.Argument(help="YAML file with one or many EvolutionRounds.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="YAML file with one or several EvolutionRounds.", show_default=False)
+    ],
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
     watch: Annotated[
         bool | None,
-        typer.Option("--watch/--lines", help="Live view, or one line per event; unset: as the terminal allows."),
+        typer.Option("--watch/--lines", help="Live view, or one line per event; default: live view on a terminal."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")] = False,
 ) -> None:
-    """Run the rounds of FILE on this machine; goes on where an earlier run stopped.
+    """Run the rounds of FILE on this machine; continues where an earlier run stopped.
 
-    The whole file is checked before any work starts. Paths in it are relative to the current folder.
+    The whole file is checked before any work starts. Relative paths in it start at the current folder.
 
-    Examples: `rstar run rounds.yaml`, `rstar run rounds.yaml --store s3://lab/tiny --json > result.json`
+    For example:
 
-    Ctrl-C ends it in order: stages save what they have, and the same command goes on from there. A second Ctrl-C kills.
+    - `rstar run rounds.yaml`
+    - `rstar run rounds.yaml --store s3://lab/tiny --json > result.json`
+
+    Ctrl-C stops it: stages save their work, and the same command continues from there. A second Ctrl-C kills the stages.
     """
     from rstar.cli.result_tables import result_json, result_table
     from rstar.local.commands import PlatformCommands
@@ -54,64 +59,63 @@ def run_rounds_file(
         raise CommandError(str(error)) from None
     except StoreError as error:
         raise CommandError(str(error), FAILED) from None
-    location = store if "://" in store else str(Path(store).absolute())
-    for sentence in _wishes(work, [item.name for item in rounds], store):
+    for sentence in _pending_requests(work, [item.name for item in rounds], store):
         typer.echo(f"rstar: {sentence}", err=True)
-    with ExitStack() as view:
-        report = _report(view, [item.name for item in rounds], watch=watch, quiet=quiet, lines_to_stderr=json)
+    with ExitStack() as stack:
+        report = _report(stack, [item.name for item in rounds], watch=watch, quiet=quiet, lines_to_stderr=json)
         try:
-            result = run_rounds(rounds, opened, work.absolute(), PlatformCommands(location), report)
+            result = run_rounds(rounds, opened, work.absolute(), PlatformCommands(absolute_store(store)), report)
         except DriverRunningError as error:
             raise CommandError(str(error), FAILED) from None
         except StoreError as error:
-            raise CommandError(f"{error}\nrun the same command to go on", FAILED) from None
+            raise CommandError(f"{error}\nrun the same command to continue", FAILED) from None
     if json:
         typer.echo(result_json(result.statuses))
     elif table := result_table(result.statuses):
         from rstar.cli.console import wide_console
 
         wide_console().print(table)
-    _finish(result, store)
+    _raise_unless_succeeded(result)
 
 
-def _wishes(work: Path, names: list[str], store: str) -> Iterator[str]:
-    """Say what was asked of the rounds while nobody was at work."""
+def _pending_requests(work: Path, names: list[str], store: str) -> Iterator[str]:
+    """Yield a message for each round that was suspended or cancelled while no driver was running."""
     from rstar.local.control import Control
 
     for name in names:
         control = Control(work / name)
-        wish = control.read()
-        if wish.cancel:
-            yield f"round {name} was cancelled; to run it all the same, give it another name or delete {control.path}"
-        elif wish.suspend:
-            yield f"round {name} is suspended: it waits until 'rstar resume {name} --store {store}'"
+        request = control.read()
+        if request.cancel:
+            yield f"round {name} was cancelled; to run it again, give it another name or delete {control.path}"
+        elif request.suspend:
+            yield f"round {name} is suspended until 'rstar resume {name} --store {store}'"
 
 
-def _report(view: ExitStack, names: list[str], *, watch: bool | None, quiet: bool, lines_to_stderr: bool) -> Report:
+def _report(stack: ExitStack, names: list[str], *, watch: bool | None, quiet: bool, lines_to_stderr: bool) -> Report:
     if quiet:
         return lambda _: None
     stream = sys.stderr if lines_to_stderr else sys.stdout
     if watch if watch is not None else stream.isatty():
         from rstar.cli.live_view import LiveView
 
-        return view.enter_context(LiveView(names, stream))
-    from rstar.cli.lines import Lines
+        return stack.enter_context(LiveView(names, stream))
+    from rstar.cli.line_report import LineReport
 
-    return Lines(stream)
+    return LineReport(stream)
 
 
-def _finish(result: RunResult, store: str) -> None:
+def _raise_unless_succeeded(result: RunResult) -> None:
     if result.signal is not None:
-        raise CommandError("interrupted; run the same command to go on", 128 + result.signal)
+        raise CommandError("interrupted; run the same command to continue", 128 + result.signal)
     if result.succeeded:
         return
     name, status = list(result.statuses.items())[-1]
     lines = [f"round {name}: {status.message}"]
     if status.phase == "Suspended":
-        lines = [f"round {name} is suspended; set spec.suspend to false and run the same command to go on"]
+        lines = [f"round {name} is suspended; set spec.suspend to false and run the same command to continue"]
     if result.log is not None:
         from rstar.local.log_tail import last_lines
 
         lines += [f"  {line}" for line in last_lines(result.log)]
-        lines.append(f"the whole log: {result.log}")
+        lines.append(f"the complete log: {result.log}")
     raise CommandError("\n".join(lines), FAILED)

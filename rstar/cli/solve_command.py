@@ -1,6 +1,6 @@
-"""``rstar solve``: one question, any search method, and the trajectory that was chosen.
+"""``rstar solve``: answers one question by any search method and prints the chosen trajectory.
 
-The search itself is ``rstar.search.solve``. The module refuses to judge an answer without a verifier.
+The search is ``rstar.search.solve``. An answer is judged only where the problem has the expected one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rstar.cli.errors import CommandError
+from rstar.cli.model_clients import ModelClients, requested_services, run_with_models
 from rstar.cli.options import (
     DEFAULT_STORE,
     ExecutorOption,
@@ -25,7 +26,6 @@ from rstar.cli.options import (
     search_config,
     verifier_named,
 )
-from rstar.cli.session import Models, wanted_services, with_models
 
 if TYPE_CHECKING:
     from rstar.interfaces import Verdict
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 
 
 def solve(
-    question: Annotated[str | None, typer.Argument(help="The question; or use --problem.", show_default=False)] = None,
+    question: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="The question; or use --problem.", show_default=False)
+    ] = None,
     problem: Annotated[
-        str | None, typer.Option(help="A problem of a file, as FILE:ID (FILE alone: its first).")
+        str | None, typer.Option(help="A problem of a file, FILE:ID; FILE alone: its first problem.")
     ] = None,
     form: Annotated[str, typer.Option("--format", help="Format of FILE: jsonl, gsm8k, math or countdown.")] = "jsonl",
     policy_model: PolicyModelOption = None,
@@ -46,55 +48,61 @@ def solve(
     executor: ExecutorOption = None,
     prompt: PromptOption = "trained",
     method: Annotated[str, typer.Option(help="mcts, beam, best-of-n, majority or greedy.")] = "mcts",
-    rollouts: Annotated[int, typer.Option(help="Descents of the search, or trajectories sampled.")] = 16,
+    rollouts: Annotated[int, typer.Option(help="Rollouts of the search, or trajectories to sample.")] = 16,
     candidates: Annotated[int, typer.Option(help="Candidate steps per expansion.")] = 8,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any other search setting, KEY=VALUE; repeatable.")
     ] = None,
-    verifier: Annotated[str, typer.Option(help="Judges the answer where the problem has one.")] = "math-verify",
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    verifier: Annotated[
+        str,
+        typer.Option(
+            help="Verifier of the answer, if the problem has the expected one: math-verify, exact or countdown."
+        ),
+    ] = "math-verify",
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Solve one question and print the chosen trajectory, what its code printed, and what it cost.
+    """Solve one question and print the chosen trajectory, its output and its cost.
 
-    Example: `rstar solve "What is 7 * 8?" --policy-model checkpoints/r4 --ppm-model checkpoints/ppm-r4`
+    For example:
 
-    Example: `rstar solve --problem held-out.jsonl:game-7 --format countdown --verifier countdown --policy localhost:50051 --method best-of-n --rollouts 32`
+    - `rstar solve "What is 7 * 8?" --policy-model checkpoints/r4 --ppm-model checkpoints/ppm-r4`
+    - `rstar solve --problem held-out.jsonl:game-7 --format countdown --verifier countdown --policy localhost:50051 --method best-of-n --rollouts 32`
     """
     from rstar.search.solve import solve as search
 
-    wanted = wanted_services(policy_model, ppm_model, policy, ppm, executor, prompt)
+    services = requested_services(policy_model, ppm_model, policy, ppm, executor, prompt)
     pairs = [("rollouts", str(rollouts)), ("candidates", str(candidates)), *assignments(settings or ())]
     config = search_config(method, pairs, guided=bool(ppm_model or ppm))
-    asked = _problem(question, problem, form, store)
+    chosen_problem = _problem(question, problem, form, store)
     judge = verifier_named(verifier)
 
-    async def work(models: Models) -> tuple[SearchRecord, Verdict | None]:
-        record = await search(
-            asked,
-            config,
-            policy=models.policy,
-            executor=models.executor,
-            ppm=models.ppm,
-            verifier=judge if config.stop_when_solved else None,
-            seed=seed,
-        )
-        chosen = record.nodes[record.chosen] if record.chosen >= 0 else None
-        if chosen is None or (asked.answer is None and not asked.data):
-            return record, None
+    async def work(models: ModelClients) -> tuple[SearchRecord, Verdict | None]:
         try:
-            return record, await judge.verify(asked, chosen.answer or "")
+            record = await search(
+                chosen_problem,
+                config,
+                policy=models.policy,
+                executor=models.executor,
+                ppm=models.ppm,
+                verifier=judge if config.stop_when_solved else None,
+                seed=seed,
+            )
+            chosen = record.nodes[record.chosen] if record.chosen >= 0 else None
+            if chosen is None or (chosen_problem.answer is None and not chosen_problem.data):
+                return record, None
+            return record, await judge.verify(chosen_problem, chosen.answer or "")
         finally:
             await judge.close()
 
-    record, verdict = with_models(wanted, store, work)
-    from rstar.cli.trajectory_view import show, solution_json
+    record, verdict = run_with_models(services, store, work)
+    from rstar.cli.solution_view import print_solution, solution_json
 
     if json:
-        typer.echo(solution_json(asked, record, verdict))
+        typer.echo(solution_json(chosen_problem, record, verdict))
     else:
-        show(asked, record, verdict)
+        print_solution(chosen_problem, record, verdict)
 
 
 def _problem(question: str | None, problem: str | None, form: str, store: str) -> Problem:

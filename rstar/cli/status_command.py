@@ -1,6 +1,6 @@
-"""``rstar status``: where the rounds of a store or a namespace are, without disturbing what runs them.
+"""``rstar status``: the status of the rounds of a store or a namespace.
 
-It reads what drivers and operators wrote, and nothing else.
+It only reads what the driver or the operator wrote, so it never disturbs a run.
 """
 
 from __future__ import annotations
@@ -8,15 +8,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
+from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, choose_location
 from rstar.cli.completion import files_or_round_names
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
-from rstar.cli.location import Place, found_round
+from rstar.cli.location import Location, find_round
 from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from rstar.rounds.status import RoundStatus
 
 WATCH_SECONDS: Final = 2.0
-_PATIENCE: Final = 15
-"""Looks in a row that may fail before a watch gives up."""
+_MAX_FAILURES: Final = 15
+"""Consecutive reads that may fail before a watch gives up."""
 
 
 def status(
@@ -34,8 +35,8 @@ def status(
     which: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FILE|NAME]",
-            help="A YAML file, or the name of one round; unset: all rounds.",
+            metavar="FILE|NAME",
+            help="A YAML file or the name of a round; default: all rounds.",
             show_default=False,
             autocompletion=files_or_round_names,
         ),
@@ -45,108 +46,105 @@ def status(
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Show it anew as it changes, until all rounds shown have ended.")
+        bool,
+        typer.Option("--watch", "-w", help="Update the output on every change, until all rounds shown have ended."),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show where the rounds of a store, or of a cluster's namespace, are.
+    """Show the status of the rounds of a store, or of a cluster's namespace.
 
-    Examples: `rstar status`, `rstar status r2 --store runs/tiny`, `rstar status rounds.yaml --json`,
-    `rstar status -n lab --watch`
+    For example:
 
-    With `--watch --json` it prints one JSON object per change.
+    - `rstar status`
+    - `rstar status r2 --store runs/tiny`
+    - `rstar status rounds.yaml --json`
+    - `rstar status -n lab --watch`
+
+    `--watch --json` prints one JSON object per change.
     """
-    place = chosen_place(ctx, store, namespace, context, kubeconfig)
+    location = choose_location(ctx, store, namespace, context, kubeconfig)
     names = _names_in(Path(which)) if which is not None and Path(which).is_file() else None
     one = which if names is None else None
     if not watch:
-        shown = _shown(place, one, names)
-        _print(place, shown, names, json=json)
+        shown = _shown(location, one, names)
+        _print(location, shown, names, json=json)
         return
     try:
-        _watch(place, one, names, json=json)
+        _watch(location, one, names, json=json)
     except KeyboardInterrupt:
         raise CommandError("", INTERRUPTED) from None
 
 
-def _shown(place: Place, one: str | None, names: list[str] | None) -> dict[str, RoundStatus]:
-    """Look once. Raises ``CommandError`` when nothing of what was asked for can be there."""
-    found = place.rounds()
+def _shown(location: Location, one: str | None, names: list[str] | None) -> dict[str, RoundStatus]:
+    """Read the statuses once. Raises ``CommandError`` when there are none to show."""
+    found = location.rounds()
     if one is not None:
-        return {one: found_round(place, one, found)}
+        return {one: find_round(location, one, found)}
     if names is not None:
         return {name: found[name] for name in names if name in found}
     if not found:
-        raise CommandError(f"no round has run in {place.words}; start with 'rstar submit FILE {place.options}'")
+        raise CommandError(
+            f"no round has run in {location.description}; start with 'rstar submit FILE {location.options}'"
+        )
     return found
 
 
-def _watch(place: Place, one: str | None, names: list[str] | None, *, json: bool) -> None:
+def _watch(location: Location, one: str | None, names: list[str] | None, *, json: bool) -> None:
     from rich.live import Live
 
     from rstar.cli.console import wide_console
 
     live = Live(console=wide_console(), auto_refresh=False) if sys.stdout.isatty() and not json else None
-    told: dict[str, RoundStatus] | None = None
+    printed: dict[str, RoundStatus] | None = None
     failures = 0
-    with live if live is not None else _Nothing():
+    with live if live is not None else nullcontext():
         while True:
             try:
-                shown = _shown(place, one, names)
+                shown = _shown(location, one, names)
                 failures = 0
             except CommandError as error:
                 failures += 1
-                # A cluster that is away for a moment comes back; what is wrong in itself does not.
-                if error.code != FAILED or told is None or failures > _PATIENCE:
+                # Only a cluster that does not answer is worth another try: bad input stays bad.
+                if error.code != FAILED or printed is None or failures > _MAX_FAILURES:
                     raise
                 time.sleep(WATCH_SECONDS)
                 continue
             if live is not None:
-                live.update(_tables(place, shown, names), refresh=True)
-            elif shown != told:
-                _print(place, shown, names, json=json)
+                live.update(_tables(location, shown, names), refresh=True)
+            elif shown != printed:
+                _print(location, shown, names, json=json)
                 sys.stdout.flush()
-            told = shown
-            wanted = len(names) if names is not None else 1
-            if len(shown) >= wanted and all(status.phase in {"Succeeded", "Failed"} for status in shown.values()):
+            printed = shown
+            expected = len(names) if names is not None else 1
+            if len(shown) >= expected and all(status.phase in {"Succeeded", "Failed"} for status in shown.values()):
                 return
             time.sleep(WATCH_SECONDS)
 
 
-class _Nothing:
-    """A view that is not there."""
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-
-def _print(place: Place, shown: Mapping[str, RoundStatus], names: list[str] | None, *, json: bool) -> None:
+def _print(location: Location, shown: Mapping[str, RoundStatus], names: list[str] | None, *, json: bool) -> None:
     from rstar.cli.console import wide_console
     from rstar.cli.result_tables import result_json
 
     if json:
         typer.echo(result_json(shown))
     else:
-        wide_console().print(_tables(place, shown, names))
+        wide_console().print(_tables(location, shown, names))
 
 
-def _tables(place: Place, shown: Mapping[str, RoundStatus], names: list[str] | None) -> Group:
+def _tables(location: Location, shown: Mapping[str, RoundStatus], names: list[str] | None) -> Group:
     from rich.console import Group
     from rich.text import Text
 
     from rstar.cli.result_tables import result_table
-    from rstar.cli.status_view import conditions_table, rounds_table
+    from rstar.cli.status_tables import conditions_table, rounds_table
 
     parts: list[object] = [rounds_table(shown, missing=[name for name in names or () if name not in shown])]
-    only = next(iter(shown.values())) if len(shown) == 1 else None
-    if only is not None and only.conditions:
-        parts.append(conditions_table(only))
+    single = next(iter(shown.values())) if len(shown) == 1 else None
+    if single is not None and single.conditions:
+        parts.append(conditions_table(single))
     if table := result_table(shown):
         parts.append(table)
-    parts += [Text(note, style="dim") for note in place.notes(shown)]
+    parts += [Text(note, style="dim") for note in location.notes(shown)]
     return Group(*parts)  # type: ignore[arg-type]
 
 

@@ -1,7 +1,7 @@
-"""Rounds in a store on this machine: what ``rstar run`` left there, and what it is told to do.
+"""Rounds in a store on this machine: the files that ``rstar run`` wrote there, and requests to its driver.
 
-Wishes go through the control file that the driver looks at; a submission starts a driver in the background. The
-module refuses to touch a driver in any other way.
+Requests are written to the control file, which the driver reads; a submission starts a driver in the background.
+Neither signals nor ends a driver.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rstar.cli.errors import FAILED, CommandError
-from rstar.cli.location import AttemptName, LogLine, Reading, Said, ServiceName, found_round
-from rstar.cli.options import opened_store
+from rstar.cli.location import AttemptName, ChangeResult, LogLine, LogOptions, ServiceName, find_round
+from rstar.cli.options import absolute_store, opened_store
 from rstar.local.background import BackgroundError, run_log, start_in_background
 from rstar.local.control import Control
 from rstar.local.lock import driver_pid
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 SUBMITTED = "submitted.yaml"
 
 
-class StorePlace:
+class StoreLocation:
     """The store at ``uri``."""
 
     def __init__(self, uri: str) -> None:
-        self.words = f"the store {uri}"
+        self.description = f"the store {uri}"
         self.options = f"--store {shlex.quote(uri)}"
         self._uri = uri
         self._store = opened_store(uri)
@@ -45,30 +45,30 @@ class StorePlace:
         return {name: status for name, status in found.items() if status is not None}
 
     def notes(self, shown: Mapping[str, RoundStatus]) -> list[str]:
-        """Say who is at work, and which wishes wait for a driver."""
+        """Return which driver is running, and which requests are not carried out yet."""
         pid = driver_pid(self._work)
-        notes = [f"at work: pid {pid}"] if pid else []
+        notes = [f"driver running: pid {pid}"] if pid else []
         if not pid and any(status.phase == "Running" for status in shown.values()):
-            notes.append("nobody is at work now; the same 'rstar run' goes on")
+            notes.append("no driver is running; the same 'rstar run' continues")
         for name, status in shown.items():
-            wish = self._control(name).read()
-            if wish.cancel and status.phase != "Failed":
-                notes.append(f"round {name} is to be cancelled")
-            elif wish.suspend:
-                word = "is suspended" if status.phase == "Suspended" else "is to be suspended"
-                notes.append(f"round {name} {word}; 'rstar resume {name} {self.options}' goes on")
+            request = self._control(name).read()
+            if request.cancel and status.phase != "Failed":
+                notes.append(f"round {name} will be cancelled")
+            elif request.suspend:
+                state = "is suspended" if status.phase == "Suspended" else "will be suspended"
+                notes.append(f"round {name} {state}; {self._how_to_resume(name)}")
         return notes
 
-    def submit(self, files: Sequence[Path], tell: Callable[[str], None]) -> dict[str, str]:
-        """Start ``rstar run`` in the background for the rounds of all files, after the same checks."""
+    def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
+        """Check the rounds of all files as ``rstar run`` does, and start it in the background for them."""
         rounds, text = self._checked(files)
         file = self._work.absolute() / SUBMITTED
         if pid := driver_pid(self._work):
             if file.exists() and file.read_text() == text:
-                tell(f"pid {pid} is at work on them already")
+                notify(f"pid {pid} is running them already")
                 return {item.name: "unchanged" for item in rounds}
             raise CommandError(
-                f"another run is at work in {self.words} (pid {pid}): submit again when it has ended, "
+                f"another driver is running in {self.description} (pid {pid}): submit again when it has ended, "
                 f"or suspend, cancel or interrupt it",
                 FAILED,
             )
@@ -76,64 +76,79 @@ class StorePlace:
         partial = file.with_suffix(".partial")
         partial.write_text(text)
         partial.replace(file)
-        uri = self._uri if "://" in self._uri else str(Path(self._uri).absolute())
-        command = [sys.executable, "-m", "rstar.cli.main", "run", str(file), "--store", uri, "--lines"]
+        command = [
+            sys.executable,
+            "-m",
+            "rstar.cli.main",
+            "run",
+            str(file),
+            "--store",
+            absolute_store(self._uri),
+            "--lines",
+        ]
         try:
             pid = str(start_in_background(command, self._work))
         except BackgroundError as error:
             raise CommandError(str(error), FAILED) from None
-        tell(f"pid {pid} is at work on them in the background (log: {run_log(self._work)})")
+        notify(f"pid {pid} is running them in the background (log: {run_log(self._work)})")
         return {item.name: "started" for item in rounds}
 
-    def suspend(self, name: str) -> Said:
-        """Wish for suspension."""
-        self._unless_over(name, "suspended")
+    def suspend(self, name: str) -> ChangeResult:
+        """Request suspension in the control file."""
+        self._require_unfinished(name, "suspended")
         control = self._control(name)
-        wish = control.read()
-        if wish.suspend:
-            return Said(False, f"round {name} is suspended already")
-        control.write(replace(wish, suspend=True))
-        how = f"'rstar resume {name} {self.options}' goes on"
+        request = control.read()
+        if request.suspend:
+            return ChangeResult(False, f"round {name} is suspended already")
+        control.write(replace(request, suspend=True))
         if driver_pid(self._work):
-            return Said(True, f"round {name} is being suspended: its compute is released, finished work is kept; {how}")
-        return Said(True, f"nobody is at work in {self.words}: round {name} will wait in the next 'rstar run'; {how}")
-
-    def resume(self, name: str) -> Said:
-        """Take the wish for suspension back."""
-        status = found_round(self, name, self.rounds())
-        control = self._control(name)
-        wish = control.read()
-        if wish.cancel:
-            raise CommandError(
-                f"round {name} was cancelled; to run it all the same, give it another name or delete {control.path}"
+            effect = f"round {name} is being suspended: its compute is released and finished work is kept"
+        else:
+            effect = (
+                f"no driver is running in {self.description}: the next 'rstar run' will keep round {name} suspended"
             )
-        control.write(replace(wish, suspend=False))
+        return ChangeResult(True, f"{effect}; {self._how_to_resume(name)}")
+
+    def resume(self, name: str) -> ChangeResult:
+        """Withdraw the request for suspension."""
+        status = find_round(self, name, self.rounds())
+        control = self._control(name)
+        request = control.read()
+        if request.cancel:
+            raise CommandError(
+                f"round {name} was cancelled; to run it again, give it another name or delete {control.path}"
+            )
+        control.write(replace(request, suspend=False))
         if driver_pid(self._work):
-            return Said(wish.suspend, f"round {name} {'goes on' if wish.suspend else 'is not suspended'}")
+            return ChangeResult(
+                request.suspend, f"round {name} {'is resumed' if request.suspend else 'is not suspended'}"
+            )
         if status.phase == "Succeeded":
-            return Said(wish.suspend, f"round {name} is complete")
-        return Said(
-            wish.suspend,
-            f"nobody is at work in {self.words}: the same 'rstar run' or 'rstar submit' goes on with round {name}",
+            return ChangeResult(request.suspend, f"round {name} is complete")
+        return ChangeResult(
+            request.suspend,
+            f"no driver is running in {self.description}: the same 'rstar run' or 'rstar submit' continues round {name}",
         )
 
-    def cancel(self, name: str) -> Said:
-        """Wish for the end."""
+    def cancel(self, name: str) -> ChangeResult:
+        """Request cancellation in the control file."""
         control = self._control(name)
-        wish = control.read()
-        if wish.cancel:
-            return Said(False, f"round {name} is cancelled already")
-        self._unless_over(name, "cancelled")
-        control.write(replace(wish, cancel=True))
+        request = control.read()
+        if request.cancel:
+            return ChangeResult(False, f"round {name} is cancelled already")
+        self._require_unfinished(name, "cancelled")
+        control.write(replace(request, cancel=True))
         if driver_pid(self._work):
-            return Said(True, f"round {name} is being cancelled: its compute is released, finished work is kept")
-        return Said(True, f"round {name} is cancelled: the next 'rstar run' will not go on with it")
+            return ChangeResult(
+                True, f"round {name} is being cancelled: its compute is released and finished work is kept"
+            )
+        return ChangeResult(True, f"round {name} is cancelled: the next 'rstar run' will not continue it")
 
-    def attempt_log(self, name: str, attempt: AttemptName, reading: Reading) -> Iterator[LogLine]:
-        """Read the attempt's file; it is over when the journal says so, or nobody is at work."""
+    def attempt_log(self, name: str, attempt: AttemptName, options: LogOptions) -> Iterator[LogLine]:
+        """Read the attempt's log file. The attempt has ended when the journal says so, or when no driver is running."""
         path = attempt_log(self._work / name, attempt.stage, attempt.number)
 
-        def over() -> bool:
+        def has_ended() -> bool:
             status = round_status(self._work, name)
             attempts = status.attempts if status is not None else ()
             live = any(
@@ -143,20 +158,20 @@ class StorePlace:
             return not live or driver_pid(self._work) is None
 
         # A pending attempt may be about to open its log.
-        if not path.exists() and (not reading.follow or over()):
-            raise LookupError(f"{path} is not there")
-        return _lines([path], reading, over)
+        if not path.exists() and (not options.follow or has_ended()):
+            raise LookupError(f"{path} does not exist")
+        return _lines([path], options, has_ended)
 
-    def service_log(self, name: str, service: ServiceName, reading: Reading, *, every: bool) -> Iterator[LogLine]:
+    def service_log(self, name: str, service: ServiceName, options: LogOptions, *, every: bool) -> Iterator[LogLine]:
         """Read the files of the service's processes, which serve one round after another."""
         folder = self._work / "services"
         first = service_logs(folder, service, every=every)
         if not first:
-            raise LookupError(f"no {service} service has run in {self.words}")
-        if not reading.follow:
-            return _lines(first, reading, lambda: True)
+            raise LookupError(f"no {service} service has run in {self.description}")
+        if not options.follow:
+            return _lines(first, options, lambda: True)
         lines = follow_lines(
-            lambda: [*first, *service_logs(folder, service)], lambda: driver_pid(self._work) is None, reading.last
+            lambda: [*first, *service_logs(folder, service)], lambda: driver_pid(self._work) is None, options.last
         )
         return (LogLine(*line) for line in lines)
 
@@ -170,14 +185,17 @@ class StorePlace:
     def _control(self, name: str) -> Control:
         return Control(self._work / name)
 
-    def _unless_over(self, name: str, done: str) -> None:
-        status = found_round(self, name, self.rounds())
+    def _how_to_resume(self, name: str) -> str:
+        return f"'rstar resume {name} {self.options}' resumes it"
+
+    def _require_unfinished(self, name: str, done: str) -> None:
+        status = find_round(self, name, self.rounds())
         if status.phase == "Succeeded":
             raise CommandError(f"round {name} is complete: there is nothing to be {done}")
 
 
-def _lines(paths: Sequence[Path], reading: Reading, over: Callable[[], bool]) -> Iterator[LogLine]:
+def _lines(paths: Sequence[Path], options: LogOptions, has_ended: Callable[[], bool]) -> Iterator[LogLine]:
     lines: Iterator[Line] = (
-        follow_lines(lambda: paths, over, reading.last) if reading.follow else read_lines(paths, reading.last)
+        follow_lines(lambda: paths, has_ended, options.last) if options.follow else read_lines(paths, options.last)
     )
     return (LogLine(*line) for line in lines)

@@ -1,6 +1,6 @@
-"""``rstar submit FILE...``: rounds are handed over, and the command ends.
+"""``rstar submit FILE...``: submits rounds to a cluster's operator or to a background driver of this machine, and returns.
 
-To a cluster's operator, or to a driver in the background of this machine. The module refuses to wait for them.
+Not covered: waiting for the rounds; ``rstar status --watch`` does.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, chosen_place
+from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, choose_location
 from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
 
 
 def submit(
     ctx: typer.Context,
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="YAML files with EvolutionRounds.", show_default=False)
+        list[Path], typer.Argument(metavar="FILE", help="YAML files with EvolutionRounds.", show_default=False)
     ],
     store: StoreOption = DEFAULT_STORE,
     namespace: NamespaceOption = None,
@@ -26,32 +26,35 @@ def submit(
     upload_to: Annotated[
         str | None,
         typer.Option(
-            help="Cluster: the namespace's store s3://BUCKET/PREFIX, where local problem files and base models go; "
-            "unset: as the namespace's Secret says.",
+            help="Cluster: the store for local problem files and base models, s3://BUCKET/PREFIX; "
+            "default: the store that the namespace's Secret names.",
             show_default=False,
         ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Hand the rounds of all FILEs over and return: to a cluster, or to a driver in the background of this machine.
+    """Submit rounds to a cluster, or to a background driver on this machine.
 
-    Everything is checked as `rstar run` does before anything starts. On a cluster, local problem files and base models
-    are uploaded first, under a name of their contents; a round that is there already is changed if FILE means something
-    else (configured) or left alone (unchanged).
+    All files are checked as `rstar run` checks one, before anything starts. On a cluster, local problem files and base
+    models are uploaded first, under names made from their contents. A round that exists already is changed where FILE
+    differs from it (configured), and otherwise left alone (unchanged).
 
-    Examples: `rstar submit rounds.yaml -n lab`, `rstar submit r1.yaml r2.yaml --context lab-cluster`,
-    `rstar submit rounds.yaml --store runs/tiny`
+    For example:
+
+    - `rstar submit rounds.yaml -n lab`
+    - `rstar submit r1.yaml r2.yaml --context lab-cluster`
+    - `rstar submit rounds.yaml --store runs/tiny`
     """
-    place = chosen_place(ctx, store, namespace, context, kubeconfig, upload_to)
-    done = place.submit(files, lambda text: typer.echo(text, err=True))
+    location = choose_location(ctx, store, namespace, context, kubeconfig, upload_to)
+    outcomes = location.submit(files, lambda text: typer.echo(text, err=True))
     if json:
         import json as encoder
 
-        typer.echo(encoder.dumps({"rounds": done}))
+        typer.echo(encoder.dumps({"rounds": outcomes}))
         return
-    for name, word in done.items():
-        typer.echo(f"{name}: {word}")
-    first = next(iter(done))
+    for name, outcome in outcomes.items():
+        typer.echo(f"{name}: {outcome}")
+    first = next(iter(outcomes))
     typer.echo(
-        f"follow with 'rstar status {place.options} --watch' or 'rstar logs {first} {place.options} -f'", err=True
+        f"follow with 'rstar status {location.options} --watch' or 'rstar logs {first} {location.options} -f'", err=True
     )

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, exit codes, one sentence per error."""
+"""The commands that need no running round, as real processes: output, exit codes, one sentence per error."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from tests.support.rpc.servicers import ScriptedExecutor, ScriptedPolicy, Script
 from tests.support.scripted import ClosenessModel, DigitPolicy, SumExecutor
 
 RSTAR = (sys.executable, "-m", "rstar.cli.main")
-PLAIN = {**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
+PLAIN_TERMINAL = {**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class Finished:
     code: int
     out: str
     err: str
 
 
-def rstar(*arguments: str, cwd: Path | None = None, environment: Mapping[str, str] = PLAIN) -> Ended:
+def rstar(*arguments: str, cwd: Path | None = None, environment: Mapping[str, str] = PLAIN_TERMINAL) -> Finished:
     done = subprocess.run(
         [*RSTAR, *arguments], capture_output=True, text=True, timeout=60, env=environment, cwd=cwd, check=False
     )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    return Finished(done.returncode, done.stdout, done.stderr)
 
 
-async def rstar_beside_servers(*arguments: str) -> Ended:
+async def rstar_with_servers(*arguments: str) -> Finished:
     process = await asyncio.create_subprocess_exec(
-        *RSTAR, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=PLAIN
+        *RSTAR, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=PLAIN_TERMINAL
     )
     out, err = await process.communicate()
-    return Ended(process.returncode or 0, out.decode(), err.decode())
+    return Finished(process.returncode or 0, out.decode(), err.decode())
 
 
-def refused(ended: Ended, *words: str) -> None:
-    """Exit code 2, one sentence on standard error, no traceback."""
-    assert ended.code == 2, ended.err
-    assert "Traceback" not in ended.err
-    assert ended.out == ""
-    for word in words:
-        assert word in ended.err
+def assert_refused(finished: Finished, *parts: str) -> None:
+    """Assert exit code 2, and a message on standard error with all ``parts`` and no traceback."""
+    assert finished.code == 2, finished.err
+    assert "Traceback" not in finished.err
+    assert finished.out == ""
+    for part in parts:
+        assert part in finished.err
 
 
 @pytest.fixture
 async def toy() -> AsyncIterator[list[str]]:
-    """Servers of a toy world in which four digits must add up to 20."""
+    """The options of three servers with scripted models: a solution is four digits that add up to 20."""
     policy, executor = ScriptedPolicy(model=DigitPolicy()), ScriptedExecutor(model=SumExecutor())
     async with running(policy, executor, ScriptedPreferenceModel(model=ClosenessModel(20))) as server:
         yield ["--policy", server.address, "--executor", server.address, "--ppm", server.address]
@@ -71,11 +71,11 @@ def sums(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "command", ["run", "status", "solve", "evaluate", "data make game24", "executor run", "executor doctor"]
 )
-def test_every_command_explains_itself_with_an_example(command: str) -> None:
-    ended = rstar(*command.split(), "--help")
-    assert ended.code == 0
-    assert f"rstar {command}" in " ".join(ended.out.split())
-    assert "xample" in ended.out
+def test_the_help_of_every_command_has_an_example(command: str) -> None:
+    finished = rstar(*command.split(), "--help")
+    assert finished.code == 0
+    assert f"rstar {command}" in " ".join(finished.out.split())
+    assert "xample" in finished.out
 
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:
@@ -88,32 +88,34 @@ def test_the_version_is_printed() -> None:
     assert rstar("version").out.strip()[0].isdigit()
 
 
-def test_installed_services_are_listed_and_unknown_ones_refused() -> None:
+def test_installed_services_are_listed_and_an_unknown_one_is_an_error() -> None:
     assert "search" in rstar("serve", "--help").out
     assert "--policy" in rstar("serve", "search", "--help").out
     assert rstar("serve", "nonsense").code == 2
 
 
-def test_a_part_that_is_installed_brings_its_command_and_one_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
-    info = tmp_path / "part_of_a_lab-1.dist-info"
+def test_an_installed_package_adds_its_command_and_one_that_cannot_be_imported_names_the_missing_module(
+    tmp_path: Path,
+) -> None:
+    info = tmp_path / "lab_package-1.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: part-of-a-lab\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[rstar.commands]\nlab = part_of_a_lab:app\ngone = no_such_module:app\n")
-    (tmp_path / "part_of_a_lab.py").write_text(
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-package\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[rstar.commands]\nlab = lab_package:app\ngone = no_such_module:app\n")
+    (tmp_path / "lab_package.py").write_text(
         "import typer\n"
         "app = typer.Typer()\n"
         "@app.command()\n"
-        "def say() -> None: print('said')\n"
+        "def greet() -> None: print('hello')\n"
         "@app.command()\n"
         "def other() -> None: ...\n"
     )
-    environment = {**PLAIN, "PYTHONPATH": str(tmp_path)}
+    environment = {**PLAIN_TERMINAL, "PYTHONPATH": str(tmp_path)}
     assert "lab" in rstar("--help", environment=environment).out
-    assert rstar("lab", "say", environment=environment).out == "said\n"
-    refused(rstar("gone", environment=environment), "the command gone cannot be loaded", "no_such_module")
+    assert rstar("lab", "greet", environment=environment).out == "hello\n"
+    assert_refused(rstar("gone", environment=environment), "the command gone cannot be loaded", "no_such_module")
 
 
-def test_games_are_made_disjoint_and_read_back(tmp_path: Path) -> None:
+def test_the_files_of_made_games_share_no_set_of_numbers_and_are_never_overwritten(tmp_path: Path) -> None:
     arguments = [
         "data",
         "make",
@@ -127,26 +129,26 @@ def test_games_are_made_disjoint_and_read_back(tmp_path: Path) -> None:
         "--held-out",
         "5",
     ]
-    ended = rstar(*arguments, "--json", cwd=tmp_path)
-    assert ended.code == 0, ended.err
-    made = json.loads(ended.out)
+    finished = rstar(*arguments, "--json", cwd=tmp_path)
+    assert finished.code == 0, finished.err
+    made = json.loads(finished.out)
     games = [
         tuple(sorted(json.loads(line)["nums"]))
         for name in made
         for line in (tmp_path / made[name]["path"]).read_text().splitlines()
     ]
     assert len(games) == len(set(games)) == 25
-    refused(rstar(*arguments, cwd=tmp_path), "there already")
+    assert_refused(rstar(*arguments, cwd=tmp_path), "exist already")
 
 
-def test_impossible_games_are_refused(tmp_path: Path) -> None:
+def test_games_that_cannot_be_made_are_an_error(tmp_path: Path) -> None:
     out = str(tmp_path / "games")
-    refused(rstar("data", "make", "game24", "--out", out, "--train", "many"), "--train many", "COUNT")
-    refused(rstar("data", "make", "game24", "--out", out, "--numbers", "9-1"), "LOW-HIGH")
-    refused(rstar("data", "make", "game24", "--out", out, "--train", "3:100000"), "ask for fewer")
+    assert_refused(rstar("data", "make", "game24", "--out", out, "--train", "many"), "--train many", "COUNT")
+    assert_refused(rstar("data", "make", "game24", "--out", out, "--numbers", "9-1"), "LOW-HIGH")
+    assert_refused(rstar("data", "make", "game24", "--out", out, "--train", "3:100000"), "ask for fewer")
 
 
-def test_a_file_with_faults_is_refused_with_all_of_them(tmp_path: Path) -> None:
+def test_an_invalid_file_is_an_error_that_names_every_fault(tmp_path: Path) -> None:
     file = tmp_path / "rounds.yaml"
     document: dict[str, Any] = {
         "apiVersion": "rstar.dev/v1alpha1",
@@ -155,62 +157,62 @@ def test_a_file_with_faults_is_refused_with_all_of_them(tmp_path: Path) -> None:
         "spec": {"round": 1, "rolout": {}, "baseModel": "nowhere", "problems": {"uri": "x"}, "verifier": 3},
     }
     file.write_text(yaml.safe_dump(document))
-    ended = rstar("run", str(file), "--store", str(tmp_path / "store"))
-    refused(ended, "round r1: spec.rolout: unknown key; did you mean rollout?", "spec.verifier")
+    finished = rstar("run", str(file), "--store", str(tmp_path / "store"))
+    assert_refused(finished, "round r1: spec.rolout: unknown key; did you mean rollout?", "spec.verifier")
     assert not (tmp_path / "store" / ".rstar").exists()
 
 
-def test_status_of_an_empty_store_says_how_to_begin(tmp_path: Path) -> None:
-    refused(rstar("status", "--store", str(tmp_path)), "no round has run", "rstar submit FILE")
-    refused(rstar("status", "r9", "--store", str(tmp_path)), "no round 'r9'")
+def test_the_status_of_an_empty_store_says_how_to_start(tmp_path: Path) -> None:
+    assert_refused(rstar("status", "--store", str(tmp_path)), "no round has run", "rstar submit FILE")
+    assert_refused(rstar("status", "r9", "--store", str(tmp_path)), "no round 'r9'")
 
 
-async def test_a_question_is_solved_and_its_program_shown(toy: list[str]) -> None:
-    ended = await rstar_beside_servers("solve", "20?", *toy, "--rollouts", "8")
-    assert ended.code == 0, ended.err
-    assert "x += " in ended.out
-    assert "print(x)" in ended.out
-    assert "generated tokens" in ended.out
+async def test_a_question_is_solved_and_its_program_is_printed(toy: list[str]) -> None:
+    finished = await rstar_with_servers("solve", "20?", *toy, "--rollouts", "8")
+    assert finished.code == 0, finished.err
+    assert "x += " in finished.out
+    assert "print(x)" in finished.out
+    assert "generated tokens" in finished.out
 
 
 @pytest.mark.parametrize("method", ["mcts", "beam", "best-of-n", "majority", "greedy"])
-async def test_every_method_solves_a_problem_of_a_file_as_json(toy: list[str], sums: Path, method: str) -> None:
+async def test_every_method_solves_a_problem_of_a_file_and_prints_json(toy: list[str], sums: Path, method: str) -> None:
     named = ["--problem", f"{sums}:p1", "--verifier", "exact", "--method", method, "--json"]
-    ended = await rstar_beside_servers("solve", *named, *toy)
-    assert ended.code == 0, ended.err
-    found = json.loads(ended.out)
+    finished = await rstar_with_servers("solve", *named, *toy)
+    assert finished.code == 0, finished.err
+    found = json.loads(finished.out)
     assert found["problem"] == "p1"
     assert found["correct"] == (found["answer"] == "20")
     assert found["usage"]["tokens"] > 0
 
 
-async def test_methods_are_compared_with_accuracy_and_tokens_side_by_side(toy: list[str], sums: Path) -> None:
+async def test_evaluate_prints_accuracy_and_tokens_side_by_side(toy: list[str], sums: Path) -> None:
     methods = ["--method", "greedy", "--method", "mcts:rollouts=16,candidates=4", "--verifier", "exact"]
-    ended = await rstar_beside_servers("evaluate", "--problems", str(sums), *methods, *toy, "--json")
-    assert ended.code == 0, ended.err
-    greedy, mcts = json.loads(ended.out)["methods"]
+    finished = await rstar_with_servers("evaluate", "--problems", str(sums), *methods, *toy, "--json")
+    assert finished.code == 0, finished.err
+    greedy, mcts = json.loads(finished.out)["methods"]
     assert greedy["accuracy"] == 0.0
     assert mcts["name"] == "mcts:rollouts=16,candidates=4"
     assert mcts["low"] <= mcts["accuracy"] <= mcts["high"]
     assert mcts["accuracy"] <= mcts["any"]
     assert mcts["tokens"] > greedy["tokens"]
-    table = await rstar_beside_servers("evaluate", "--problems", str(sums), *methods, *toy)
+    table = await rstar_with_servers("evaluate", "--problems", str(sums), *methods, *toy)
     assert "tokens/problem" in table.out
     assert "accuracy" in table.out
 
 
-def test_what_cannot_be_evaluated_is_refused_before_anything_starts(sums: Path) -> None:
+def test_wrong_options_of_evaluate_are_an_error_before_anything_starts(sums: Path) -> None:
     base = ["evaluate", "--problems", str(sums)]
     server = ["--policy", "127.0.0.1:1"]
-    refused(rstar(*base), "--policy-model FOLDER or --policy HOST:PORT")
-    refused(rstar(*base, "--policy-model", "nowhere"), "--policy-model nowhere", "config.json")
-    refused(rstar(*base, *server, "--method", "beam"), "give --ppm-model or --ppm")
-    refused(rstar(*base, *server, "--set", "rolouts=3"), "rolouts: unknown key; did you mean rollouts?")
-    refused(rstar(*base, *server, "--set", "rollouts=0"), "rollouts: must be at least 1")
-    refused(rstar(*base, *server, "--verifier", "exakt"), "exact")
-    refused(rstar("evaluate", "--problems", "none.jsonl", *server), "none.jsonl")
+    assert_refused(rstar(*base), "--policy-model FOLDER or --policy HOST:PORT")
+    assert_refused(rstar(*base, "--policy-model", "nowhere"), "--policy-model nowhere", "config.json")
+    assert_refused(rstar(*base, *server, "--method", "beam"), "give --ppm-model or --ppm")
+    assert_refused(rstar(*base, *server, "--set", "rolouts=3"), "rolouts: unknown key; did you mean rollouts?")
+    assert_refused(rstar(*base, *server, "--set", "rollouts=0"), "rollouts: must be at least 1")
+    assert_refused(rstar(*base, *server, "--verifier", "exakt"), "exact")
+    assert_refused(rstar("evaluate", "--problems", "none.jsonl", *server), "none.jsonl")
 
 
-def test_a_problem_that_is_not_in_the_file_names_the_nearest(sums: Path) -> None:
-    refused(rstar("solve", "--problem", f"{sums}:p7", "--policy", "127.0.0.1:1"), "has no problem 'p7'")
-    refused(rstar("solve", "--policy", "127.0.0.1:1"), "QUESTION or --problem")
+def test_an_unknown_problem_is_an_error_that_lists_the_known_ones(sums: Path) -> None:
+    assert_refused(rstar("solve", "--problem", f"{sums}:p7", "--policy", "127.0.0.1:1"), "has no problem 'p7'")
+    assert_refused(rstar("solve", "--policy", "127.0.0.1:1"), "QUESTION or --problem")

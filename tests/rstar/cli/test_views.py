@@ -1,4 +1,4 @@
-"""What people see of a run: lines, the live view, tables."""
+"""The output of a run: line report, live view and tables."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from rstar.cli.lines import Lines
+from rstar.cli.line_report import LineReport
 from rstar.cli.live_view import LiveView
 from rstar.cli.progress_text import duration, figures
 from rstar.cli.result_tables import result_rows, result_table
-from rstar.cli.status_view import conditions_table, rounds_table
+from rstar.cli.status_tables import conditions_table, rounds_table
 from rstar.local.results import Snapshot
 from rstar.rounds.observed import STAGES, Observed, Stage, StageOutput
 from rstar.rounds.plan import plan
@@ -41,20 +41,20 @@ def rendered(item: object) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_lines_tell_each_event_once() -> None:
+def test_the_line_report_writes_each_change_once() -> None:
     stream = io.StringIO()
-    lines = Lines(stream)
+    report = LineReport(stream)
     running = Snapshot({"r1": status(Stage.ROLLOUT)}, "r1", ())
     for _ in range(3):
-        lines(running)
-    lines(Snapshot({"r1": evaluated()}, "r1", ()))
-    told = stream.getvalue().splitlines()
-    assert sum("rollout done (rounds/x/rollout/0/manifest.json)" in line for line in told) == 1
-    assert sum("select running" in line for line in told) == 1
-    assert "r1: round r1 is complete" in told[-1]
+        report(running)
+    report(Snapshot({"r1": evaluated()}, "r1", ()))
+    written = stream.getvalue().splitlines()
+    assert sum("rollout done (rounds/x/rollout/0/manifest.json)" in line for line in written) == 1
+    assert sum("select running" in line for line in written) == 1
+    assert "r1: round r1 is complete" in written[-1]
 
 
-def test_the_live_view_draws_every_round_and_the_progress() -> None:
+def test_the_live_view_shows_every_round_and_the_progress_of_the_running_stage() -> None:
     stream = io.StringIO()
     progress = {
         "done": 30,
@@ -84,18 +84,18 @@ def test_the_result_shows_accuracy_beside_tokens() -> None:
     assert result_rows({"r1": evaluated()})[0]["methods"] == [METHOD]
 
 
-def test_nothing_measured_is_no_table() -> None:
+def test_there_is_no_result_table_without_results() -> None:
     assert result_table({"r1": status()}) is None
 
 
-def test_a_status_shows_stages_reasons_and_rounds_to_come() -> None:
+def test_the_status_shows_stages_reasons_and_rounds_without_a_status() -> None:
     text = rendered(rounds_table({"r1": status(Stage.ROLLOUT)}, missing=["r2"]))
     assert "✓ rollout" in text
-    assert "has not begun" in text
+    assert "not started" in text
     assert "EarlyRound" in rendered(conditions_table(status()))
 
 
-def test_figures_leave_out_what_nobody_reported() -> None:
+def test_progress_text_leaves_out_figures_that_were_not_reported() -> None:
     assert figures({}) == ""
     assert figures({"done": 1, "total": 2, "eta_seconds": 61, "loss": None}) == "1/2, 1:01 left"
     assert duration(3723) == "1:02:03"

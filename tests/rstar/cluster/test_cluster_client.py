@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rstar.cli.location import AttemptName
-from rstar.cli.logs_command import chosen_attempts
+from rstar.cli.logs_command import select_attempts
 from rstar.cluster.api import Cluster, ClusterError
 from rstar.cluster.api_errors import explained, is_transient
 from rstar.cluster.inputs import in_store
@@ -28,7 +28,7 @@ from rstar.cluster.pod_logs import PodLogs, waits_for
 from rstar.cluster.rounds import merge_patch, status_of, submission
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
-from tests.rstar.cli.test_commands import PLAIN
+from tests.rstar.cli.test_commands import PLAIN_TERMINAL
 
 Data = dict[str, Any]
 
@@ -160,13 +160,13 @@ def test_the_attempt_begun_last_is_meant_unless_another_is_named() -> None:
     # Rolled out anew after the selection: what was begun last is not the last stage.
     attempts.append(begun("rollout", 3, 9))
     status = RoundStatus.model_validate({"phase": "Running", "attempts": attempts})
-    assert chosen_attempts(status, None, None) == [AttemptName("rollout", 3)]
-    assert chosen_attempts(status, "select", None) == [AttemptName("select", 2)]
-    assert chosen_attempts(status, None, 1) == [AttemptName("rollout", 1)]
-    assert chosen_attempts(status, "select", 9) == []
-    assert chosen_attempts(status, None, None, every=True)[-1] == AttemptName("rollout", 3)
-    assert len(chosen_attempts(status, "rollout", None, every=True)) == 3
-    assert chosen_attempts(RoundStatus(phase="Waiting"), None, None) == []
+    assert select_attempts(status, None, None) == [AttemptName("rollout", 3)]
+    assert select_attempts(status, "select", None) == [AttemptName("select", 2)]
+    assert select_attempts(status, None, 1) == [AttemptName("rollout", 1)]
+    assert select_attempts(status, "select", 9) == []
+    assert select_attempts(status, None, None, every=True)[-1] == AttemptName("rollout", 3)
+    assert len(select_attempts(status, "rollout", None, every=True)) == 3
+    assert select_attempts(RoundStatus(phase="Waiting"), None, None) == []
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_log_that_breaks_off_is_taken_up_where_it_stopped(tmp_path: Path, monk
 def test_without_the_library_one_sentence_says_what_to_install() -> None:
     code = "import sys; sys.modules['kubernetes'] = None; from rstar.cli.main import run; sys.argv = ['rstar', 'status', '-n', 'lab']; run()"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **PLAIN}, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **PLAIN_TERMINAL}, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "rstar: commands on clusters need one more library: pip install 'rstar[cluster]'\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rstar.cli.namespace_location import connected
+from rstar.cli.namespace_location import connect_namespace
 from rstar.cluster.api import PATIENCE_SECONDS, ROUNDS, Cluster, ClusterError
 
 REFUSAL = {"kind": "Status", "reason": "TooManyRequests", "message": "storage is (re)initializing"}
@@ -92,5 +92,5 @@ def test_who_asks_for_no_patience_is_told_at_once(kubeconfig: Path, slept: list[
 
 def test_commands_are_patient(kubeconfig: Path, slept: list[float]) -> None:
     CrowdedServer.pauses = ["5"]
-    assert connected("lab", None, kubeconfig).rounds() == {}
+    assert connect_namespace("lab", None, kubeconfig).rounds() == {}
     assert slept == [5]

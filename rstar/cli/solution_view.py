@@ -1,7 +1,4 @@
-"""A solution for people and for programs: the chosen trajectory, its output, its verdict, its cost.
-
-Pure rendering of a search record.
-"""
+"""A search record as text or JSON: the chosen trajectory, its output, its verdict and its cost. Pure rendering."""
 
 from __future__ import annotations
 
@@ -47,14 +44,14 @@ def solution_json(problem: Problem, record: SearchRecord, verdict: Verdict | Non
     return json.dumps(content)
 
 
-def show(problem: Problem, record: SearchRecord, verdict: Verdict | None) -> None:
+def print_solution(problem: Problem, record: SearchRecord, verdict: Verdict | None) -> None:
     """Print the solution."""
     console = wide_console()
     console.print(Text(problem.question, style="bold"))
     usage = record.usage
     cost = f"{sum(1 for _ in record.terminals())} trajectories, {usage.nodes:,} nodes, {usage.tokens:,} generated tokens, {usage.executions:,} programs run"
     if record.chosen < 0:
-        console.print("no trajectory came to an answer: try more --rollouts, or another --method", style="yellow")
+        console.print("no trajectory reached an answer: try more --rollouts, or another --method", style="yellow")
         console.print(cost, style="dim")
         return
     node = record.nodes[record.chosen]
@@ -63,11 +60,11 @@ def show(problem: Problem, record: SearchRecord, verdict: Verdict | None) -> Non
     )
     console.print(Panel(Group(program), title="program", title_align="left"))
     if node.output:
-        console.print(Panel(Text(node.output), title="its output", title_align="left"))
+        console.print(Panel(Text(node.output), title="output", title_align="left"))
     line = Text.assemble(("answer ", "dim"), (node.answer or "", "bold"))
     if verdict is not None:
         line.append(
-            f"   {'right' if verdict.correct else 'wrong'}: {verdict.reason}",
+            f"   {'correct' if verdict.correct else 'wrong'}: {verdict.reason}",
             style="green" if verdict.correct else "red",
         )
     if node.score is not None:

@@ -1,4 +1,4 @@
-"""Statuses as tables for people. Pure; it refuses to look anything up."""
+"""Round statuses as tables. Pure rendering."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from rstar.cli.live_view import SIGNS
+from rstar.cli.live_view import SYMBOLS
 from rstar.cli.progress_text import figures
 from rstar.rounds.status import RoundStatus
 
 
 def rounds_table(statuses: Mapping[str, RoundStatus], missing: Sequence[str] = ()) -> Table:
-    """Return one row per round; ``missing`` rounds have not begun."""
+    """Return one row per round; ``missing`` are names of rounds without a status."""
     table = Table()
     for column in ("round", "phase", "stages", "now"):
         table.add_column(column)
     for name, status in statuses.items():
         stages = Text("  ").join(
-            Text(f"{SIGNS[stage.state][0]} {stage.name}", style=SIGNS[stage.state][1]) for stage in status.stages
+            Text(f"{SYMBOLS[stage.state][0]} {stage.name}", style=SYMBOLS[stage.state][1]) for stage in status.stages
         )
         now = "\n".join(text for text in (status.message, figures(status.progress)) if text)
         table.add_row(name, status.phase, stages, now)
     for name in missing:
-        table.add_row(name, "Waiting", "", "has not begun")
+        table.add_row(name, "Waiting", "", "not started")
     return table
 
 

@@ -1,7 +1,4 @@
-"""One line per event, for logs and pipes: what changed since the last look.
-
-It refuses to repeat itself: progress is a line every ten seconds at most.
-"""
+"""The report of a run as lines, for logs and pipes: one line per change, and progress at most every ten seconds."""
 
 from __future__ import annotations
 
@@ -15,35 +12,35 @@ from rstar.local.results import Snapshot
 PROGRESS_SECONDS: Final = 10.0
 
 
-class Lines:
+class LineReport:
     """A ``Report`` that writes lines to a stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._told: dict[tuple[str, str], str] = {}
+        self._written: dict[tuple[str, str], str] = {}
         self._progress_at = time.monotonic()
 
     def __call__(self, snapshot: Snapshot) -> None:
-        """Write what is new in the snapshot."""
+        """Write the changes since the previous snapshot."""
         name = snapshot.current
         status = snapshot.statuses[name]
         for condition in status.conditions:
             if condition.type == "PPMGuides":
-                self._tell(name, condition.type, condition.message)
+                self._write(name, condition.type, condition.message)
         for stage in status.stages:
             detail = f" ({stage.output.manifest})" if stage.output else ""
             if stage.state not in {"waiting", "failed"}:
-                self._tell(name, stage.name, f"{stage.name} {stage.state}{detail}")
+                self._write(name, stage.name, f"{stage.name} {stage.state}{detail}")
         for service in snapshot.services:
-            word = f"service {service.ref.kind} {service.state}"
-            self._tell(name, f"service {service.ref.kind}", f"{word}: {service.reason}" if service.reason else word)
+            text = f"service {service.ref.kind} {service.state}"
+            self._write(name, f"service {service.ref.kind}", f"{text}: {service.reason}" if service.reason else text)
         if status.phase != "Running" or any(c.reason in {"BackOff", "DeadlineExceeded"} for c in status.conditions):
-            self._tell(name, "phase", status.message)
+            self._write(name, "phase", status.message)
         if status.progress and time.monotonic() - self._progress_at >= PROGRESS_SECONDS:
             self._progress_at = time.monotonic()
-            self._tell(name, "progress", f"{status.stage} {figures(status.progress)}")
+            self._write(name, "progress", f"{status.stage} {figures(status.progress)}")
 
-    def _tell(self, name: str, about: str, text: str) -> None:
-        if text and self._told.get((name, about)) != text:
-            self._told[name, about] = text
+    def _write(self, name: str, subject: str, text: str) -> None:
+        if text and self._written.get((name, subject)) != text:
+            self._written[name, subject] = text
             print(f"{datetime.now():%H:%M:%S} {name}: {text}", file=self._stream, flush=True)

@@ -1,6 +1,6 @@
-"""The models and the executor of one command, connected: what ``rstar solve`` and ``rstar evaluate`` share.
+"""gRPC clients of the policy, the executor and the PPM for ``rstar solve`` and ``rstar evaluate``.
 
-It refuses combinations that cannot work, before anything starts.
+Options that contradict each other are an error before any service starts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
+from rstar.cli.options import absolute_store
 
 if TYPE_CHECKING:
     from rstar.interfaces import Executor, Policy, PreferenceModel
@@ -22,15 +23,15 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Models:
-    """Connected clients."""
+class ModelClients:
+    """Connected clients; ``ppm`` is None when the command uses no PPM."""
 
     policy: Policy
     executor: Executor
     ppm: PreferenceModel | None
 
 
-def wanted_services(
+def requested_services(
     policy_model: str | None,
     ppm_model: str | None,
     policy: list[str] | None,
@@ -38,7 +39,7 @@ def wanted_services(
     executor: list[str] | None,
     prompt: str,
 ) -> Wanted:
-    """Check the options that name models."""
+    """Return the services that the options name. Raises ``CommandError`` when they cannot work together."""
     from rstar.local.session import Wanted
 
     if (policy_model is None) == (not policy):
@@ -49,20 +50,19 @@ def wanted_services(
         raise CommandError(f"--prompt is trained or bootstrap, not {prompt!r}")
     for option, uri in (("--policy-model", policy_model), ("--ppm-model", ppm_model)):
         if uri and not uri.startswith(("hf:", "store:")) and not Path(uri, "config.json").is_file():
-            raise CommandError(f"{option} {uri}: no model folder, it has no config.json")
+            raise CommandError(f"{option} {uri}: not a model folder: it has no config.json")
     style: Literal["trained", "bootstrap"] = "bootstrap" if prompt == "bootstrap" else "trained"
     return Wanted(policy_model, ppm_model, policy or (), ppm or (), executor or (), style)
 
 
-def with_models(wanted: Wanted, store: str, work: Callable[[Models], Awaitable[T]]) -> T:
-    """Start and connect what is ``wanted``, do ``work``, end everything. Raises ``CommandError`` in its stead."""
+def run_with_models(requested: Wanted, store: str, work: Callable[[ModelClients], Awaitable[T]]) -> T:
+    """Start and connect the ``requested`` services, run ``work`` and end the services. Raises ``CommandError``."""
     from rstar.local.session import ServiceFailedError, served
     from rstar.rpc.errors import CallFailed
 
-    location = store if "://" in store else str(Path(store).absolute())
     try:
-        with served(wanted, location) as addresses:
-            return asyncio.run(_connected(addresses, work))
+        with served(requested, absolute_store(store)) as addresses:
+            return asyncio.run(_run_connected(addresses, work))
     except (ServiceFailedError, CallFailed) as error:
         raise CommandError(str(error), FAILED) from None
     except ValueError as error:
@@ -71,11 +71,11 @@ def with_models(wanted: Wanted, store: str, work: Callable[[Models], Awaitable[T
         raise CommandError("interrupted", INTERRUPTED) from None
 
 
-async def _connected(addresses: Addresses, work: Callable[[Models], Awaitable[T]]) -> T:
+async def _run_connected(addresses: Addresses, work: Callable[[ModelClients], Awaitable[T]]) -> T:
     from rstar.rpc.clients import ExecutorClient, PolicyClient, PreferenceModelClient
 
     async with AsyncExitStack() as stack:
         policy = await stack.enter_async_context(PolicyClient(addresses.policy))
         executor = await stack.enter_async_context(ExecutorClient(addresses.executor))
         ppm = await stack.enter_async_context(PreferenceModelClient(addresses.ppm)) if addresses.ppm else None
-        return await work(Models(policy, executor, ppm))
+        return await work(ModelClients(policy, executor, ppm))
