@@ -1,7 +1,6 @@
-"""``rstar executor ...``: programs through a fresh executor, and what stands between them and this machine.
+"""``rstar executor ...``: runs programs in a fresh executor (``run``) and shows its sandbox on this machine (``doctor``).
 
-For people who want to know what the executor makes of a program, and whether it can contain one here. Starts fast:
-the executor is imported when a command runs. The module refuses to serve (``main``) and to judge a program.
+Starts fast: the executor is imported only when a command runs.
 """
 
 from __future__ import annotations
@@ -24,26 +23,26 @@ if TYPE_CHECKING:
 commands = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Run programs in an executor, or ask what it keeps them from.\n\nExample: `rstar executor doctor`",
+    help="Run programs in an executor, or show the layers that contain them.\n\nExample: `rstar executor doctor`",
 )
 
 _FAILED, _BAD_INPUT, _TERMINATED = 1, 2, 143
-_MOST_BYTES: Final = 4 << 20  # more than any program may have, however it is encoded
+_MOST_BYTES: Final = 4 << 20  # more than the largest program, in any encoding
 _SHOWN: Final = 100
 _DEFAULTS: Final = ExecutionLimits()
 
 REMEDIES: Final = {
     "identity": "start it with fewer rights: as an ordinary user, or with every capability dropped",
     "namespaces": "allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns), "
-    "or run it as root of a machine that is its own",
-    "files": "it comes with namespaces and the right to mount inside them",
+    "or run it as root on a machine of its own",
+    "files": "it needs namespaces and the right to mount inside them",
     "landlock": "use Linux 5.13 or later with landlock among the security modules (lsm=... on the kernel's command line), "
     "and a container engine whose seccomp profile lets landlock_restrict_self through",
     "seccomp": "install libseccomp 2.5 or later (Debian, Ubuntu: libseccomp2), on x86_64 or aarch64",
     "limits": "raise the hard limits of the shell or service that starts it",
-    "cgroup": "delegate a control group, version 2 (systemd: Delegate=yes); in a container, its own limits do",
+    "cgroup": "delegate a control group, version 2 (systemd: Delegate=yes); in a container, its own limits suffice",
 }
-"""What to do where a layer is not in force."""
+"""How to get a layer that is not in force."""
 
 
 def _paths(incomplete: str) -> list[str]:
@@ -57,8 +56,8 @@ def _paths(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-class Program(NamedTuple):
-    """A program as it was read: its text, or why it has none."""
+class SourceFile(NamedTuple):
+    """A program as read from ``file``: its text, or the reason why it is rejected."""
 
     file: str
     text: str
@@ -84,13 +83,13 @@ def run(
         int | None, typer.Option(min=1, help="Programs that run at once; unset: one per core.", show_default=False)
     ] = None,
     tracebacks: Annotated[
-        bool, typer.Option("--tracebacks", help="Show of a failed program what Python itself would have printed.")
+        bool, typer.Option("--tracebacks", help="Print the traceback of a failed program, as Python prints it.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON line per program instead of text.")] = False,
 ) -> None:
     """Run each FILE as the search runs a candidate program: one line of status, time and output per file, in order.
 
-    What a program does never makes the command fail: exit code 0 says that all were run.
+    A failing program does not make the command fail: exit code 0 means that all programs were run.
 
     Examples: `rstar executor run step.py --tracebacks`, `rstar executor run *.py --json --seconds 2`, `echo 'print(6*7)' | rstar executor run -`
     """
@@ -98,13 +97,14 @@ def run(
     from rstar_executor.server.programs import bounded
 
     try:
-        limits = bounded(ExecutionLimits(seconds, memory_mib, output_bytes, file_mib), MAXIMUM)
+        limits = ExecutionLimits(seconds, memory_mib, output_bytes, file_mib)
+        bounded(limits, MAXIMUM)  # refuses impossible limits before the executor starts
         programs = [_read(file) for file in files]
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}; give files that can be read", _BAD_INPUT)
     except ValueError as error:
         _fail(str(error), _BAD_INPUT)
-    _until_ended(_run(programs, limits, slots, json=json, tracebacks=tracebacks))
+    _run_until_signal(_run(programs, limits, slots, json=json, tracebacks=tracebacks))
 
 
 @commands.command()
@@ -113,42 +113,42 @@ def doctor(
 ) -> None:
     """Start an executor and show each layer between programs and this machine: in force or not, why, what it covers.
 
-    Exit code 1 when programs would not be contained here; then the executor does not serve either.
+    Exit code 1 when a required layer is not in force; then the executor does not serve either.
 
     Examples: `rstar executor doctor`, `rstar executor doctor --json`
     """
-    _until_ended(_examine(json=json))
+    _run_until_signal(_doctor(json=json))
 
 
-def _read(file: str) -> Program:
+def _read(file: str) -> SourceFile:
     if file == "-":
         data = sys.stdin.buffer.read(_MOST_BYTES + 1)
     else:
         with Path(file).open("rb") as stream:
             data = stream.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
-        return Program(file, "", f"the program has more than {_MOST_BYTES} bytes")
+        return SourceFile(file, "", f"the program has more than {_MOST_BYTES} bytes")
     try:
-        return Program(file, data.decode("utf-8-sig"), "")
+        return SourceFile(file, data.decode("utf-8-sig"), "")
     except UnicodeDecodeError as error:
-        return Program(file, "", f"the program is not UTF-8: {error.reason} at byte {error.start}")
+        return SourceFile(file, "", f"the program is not UTF-8: {error.reason} at byte {error.start}")
 
 
 async def _run(
-    programs: Sequence[Program], limits: ExecutionLimits, slots: int | None, *, json: bool, tracebacks: bool
+    programs: Sequence[SourceFile], limits: ExecutionLimits, slots: int | None, *, json: bool, tracebacks: bool
 ) -> None:
     from rstar.interfaces import Execution, ExecutionStatus
     from rstar_executor.server.local_executor import LocalExecutor, UnsafeError
     from rstar_executor.server.warden_client import WardenFailedError
 
     executor = LocalExecutor(slots, cache_mib=0)
-    # Enough to keep every slot busy, and never more than the executor queues.
-    under_way = asyncio.Semaphore(2 * (slots or 1))
+    # Enough to keep every slot busy, and less than the executor queues.
+    in_flight = asyncio.Semaphore(2 * (slots or 1))
 
-    async def result(program: Program) -> Execution:
+    async def result(program: SourceFile) -> Execution:
         if program.rejection:
             return Execution(ExecutionStatus.REJECTED, reason=program.rejection)
-        async with under_way:
+        async with in_flight:
             (execution,) = await executor.run([program.text], limits, tracebacks=tracebacks)
         return execution
 
@@ -156,14 +156,14 @@ async def _run(
         async with executor, asyncio.TaskGroup() as group:
             results = [group.create_task(result(program)) for program in programs]
             for program, pending in zip(programs, results, strict=True):
-                _tell(program.file, await pending, json=json)
+                _print_result(program.file, await pending, json=json)
     except UnsafeError as error:
-        _fail(f"{error}; 'rstar executor doctor' says what to do", _FAILED)
+        _fail(f"{error}; run 'rstar executor doctor' for the remedy", _FAILED)
     except WardenFailedError as error:
         _fail(str(error), _FAILED)
 
 
-def _tell(file: str, execution: Execution, *, json: bool) -> None:
+def _print_result(file: str, execution: Execution, *, json: bool) -> None:
     if json:
         import json as encoder
 
@@ -189,11 +189,11 @@ def _tell(file: str, execution: Execution, *, json: bool) -> None:
 
 
 def _plain(text: str) -> str:
-    """Return ``text`` without what a terminal would obey: the words are a program's."""
+    """Return ``text`` without control characters: a program wrote it, and a terminal would obey them."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
-async def _examine(*, json: bool) -> None:
+async def _doctor(*, json: bool) -> None:
     from rstar_executor.server.local_executor import LocalExecutor, UnsafeError
     from rstar_executor.server.warden_client import WardenFailedError
 
@@ -237,8 +237,8 @@ def _remedy(layer: Layer) -> str:
     return "" if layer.in_force else REMEDIES.get(layer.name, "")
 
 
-def _until_ended(work: Coroutine[None, None, None]) -> None:
-    """Run ``work``; SIGTERM ends it as Ctrl-C does, so that no process and no directory stays behind."""
+def _run_until_signal(work: Coroutine[None, None, None]) -> None:
+    """Run ``work``; SIGTERM cancels it as Ctrl-C does, so that no process and no directory is left behind."""
 
     async def main() -> None:
         task = asyncio.ensure_future(work)

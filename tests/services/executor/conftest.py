@@ -1,4 +1,4 @@
-"""One real pool per test: a slot, no cache, so that every program really runs."""
+"""One real executor per test: one slot, and no cache, so that every program runs."""
 
 from __future__ import annotations
 

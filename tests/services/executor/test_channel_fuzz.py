@@ -1,6 +1,6 @@
-"""A program that has found the memory it shares with its warden, and writes there and says what it likes: a result, not a failure.
+"""A program that writes into the memory it shares with the warden, and sends it notifications, affects itself alone.
 
-It can tell lies about itself alone: it gets some status within its time, and the next program finds all as it was.
+It gets some status within its time, no failure of the executor, and the next program finds everything unchanged.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Execute = Callable[[Sequence[str], Sequence[str]], list[Execution]]
 ATTACK = """
 import os, sys
 frame = sys._getframe()
-while 'area' not in frame.f_locals:
+while not hasattr(frame.f_locals.get('memory'), '_map'):
     frame = frame.f_back
-memory = frame.f_locals['area']._map
+mapped = frame.f_locals['memory']._map
 if {forks} and os.fork():
     os.fork()
 for start, data in {patches}:
-    memory[start:start + len(data)] = data
+    mapped[start:start + len(data)] = data
 for number in {numbers}:
     try:
         os.sched_rr_get_interval(number)
@@ -38,7 +38,7 @@ for number in {numbers}:
         pass
 {end}
 """
-ENDS = ("", "os._exit(0)", "os._exit(7)", "1 / 0", "os.kill(os.getpid(), 9)", "while True: pass", "memory.close()")
+ENDS = ("", "os._exit(0)", "os._exit(7)", "1 / 0", "os.kill(os.getpid(), 9)", "while True: pass", "mapped.close()")
 
 starts = st.one_of(
     st.integers(0, 3), st.sampled_from([15, 16, 4111, 4112, 36_879, 36_880, shared_memory.COMMAND_BYTES])
@@ -52,7 +52,7 @@ numbers = st.lists(st.one_of(st.integers(-3, 64), st.sampled_from([-(2**31), 2**
 
 @pytest.fixture(scope="module")
 def execute() -> Iterator[Execute]:
-    """One executor for all attacks: what one leaves, the others would find."""
+    """One executor for all attacks: the next program would find what an attack left."""
     with asyncio.Runner() as runner:
         executor = LocalExecutor(slots=1, cache_mib=0)
         runner.run(executor.start())
@@ -67,7 +67,7 @@ def execute() -> Iterator[Execute]:
 @example([(0, b"\x02\x02\x01")], [0, 0, 0], False, "", True)
 @example([(0, b"\x02\x02\x00")], [0, 3, 4], True, "", True)
 @example([(0, b"\x03\x01\x00"), (16, b"forged")], [0], False, "", False)
-def test_whatever_a_program_writes_and_says_costs_itself_alone(
+def test_writes_into_shared_memory_and_notifications_affect_only_their_program(
     execute: Execute,
     patches: list[tuple[int, bytes]],
     numbers: list[int],

@@ -1,4 +1,4 @@
-"""``rstar executor run`` and ``doctor`` as a person and a program meet them: real processes, lines, exit codes."""
+"""``rstar executor run`` and ``doctor`` as real processes: their text, JSON and exit codes."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ PLAIN = {**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
     code: int
     out: str
     err: str
 
 
-def rstar(*arguments: str, stdin: bytes = b"", through: tuple[str, ...] = ()) -> Ended:
+def rstar(*arguments: str, stdin: bytes = b"", through: tuple[str, ...] = ()) -> CommandResult:
     done = subprocess.run(
         [*through, *RSTAR, *arguments], input=stdin, capture_output=True, timeout=60, env=PLAIN, check=False
     )
-    return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+    return CommandResult(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def program(folder: Path, name: str, text: str | bytes) -> str:
@@ -73,7 +73,7 @@ def test_limits_reach_the_programs(tmp_path: Path) -> None:
     assert statuses == ["output_limit", "memory", "exception"]
 
 
-def test_a_file_that_is_no_text_is_rejected_and_the_others_run(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_rejected_and_the_others_run(tmp_path: Path) -> None:
     files = [program(tmp_path, "bytes.py", b"print('\xff')"), program(tmp_path, "good.py", "print(1)")]
     ended = rstar("run", *files, "--json")
     rejected, good = (json.loads(line) for line in ended.out.splitlines())
@@ -92,13 +92,13 @@ def test_a_file_that_cannot_be_read_is_refused_before_anything_runs(tmp_path: Pa
         assert len(ended.err.splitlines()) == 1
 
 
-def test_a_limit_that_is_no_limit_is_refused(tmp_path: Path) -> None:
+def test_an_infinite_limit_is_refused(tmp_path: Path) -> None:
     ended = rstar("run", program(tmp_path, "good.py", "print(1)"), "--seconds", "inf")
     assert (ended.code, ended.out) == (2, "")
     assert "limits.seconds is inf" in ended.err
 
 
-def test_tracebacks_are_shown_to_who_asks(tmp_path: Path) -> None:
+def test_tracebacks_are_shown_on_request(tmp_path: Path) -> None:
     file = program(tmp_path, "bad.py", "def f(): return 1 / 0\nf()")
     ended = rstar("run", file, "--tracebacks")
     assert 'File "<program>", line 2, in <module>' in ended.out
@@ -106,7 +106,7 @@ def test_tracebacks_are_shown_to_who_asks(tmp_path: Path) -> None:
     assert row["traceback"].endswith("ZeroDivisionError: division by zero\n")
 
 
-def test_a_line_of_text_holds_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
+def test_a_line_of_text_holds_no_control_characters(tmp_path: Path) -> None:
     files = [
         program(tmp_path, "escape.py", "print('\\x1b[2J\\x1b]0;title\\x07gone')\nprint('more')"),
         program(tmp_path, "raise.py", "raise ValueError('\\x1b[31m')"),
@@ -121,9 +121,7 @@ def test_a_line_of_text_holds_nothing_that_a_terminal_obeys(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_results_come_as_they_are_there_and_an_end_by_signal_leaves_nothing(
-    number: signal.Signals, tmp_path: Path
-) -> None:
+def test_results_are_printed_at_once_and_a_signal_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     files = [program(tmp_path, "quick.py", "print(1)"), program(tmp_path, "endless.py", "while True: pass")]
@@ -143,9 +141,9 @@ def test_results_come_as_they_are_there_and_an_end_by_signal_leaves_nothing(
 def test_the_doctor_names_each_layer_and_what_it_covers() -> None:
     ended = rstar("doctor", "--json")
     assert ended.code == 0, ended.err
-    told = json.loads(ended.out)
-    assert (told["contained"], told["missing"]) == (True, "")
-    layers = {layer["name"]: layer for layer in told["layers"]}
+    report = json.loads(ended.out)
+    assert (report["contained"], report["missing"]) == (True, "")
+    layers = {layer["name"]: layer for layer in report["layers"]}
     assert {"seccomp", "landlock", "limits"} <= set(layers)
     for layer in layers.values():
         assert layer["covers"]
@@ -157,15 +155,15 @@ def test_the_doctor_names_each_layer_and_what_it_covers() -> None:
     assert all(name in text.out for name in layers)
 
 
-def test_the_doctor_fails_below_the_minimum_and_nothing_runs_there() -> None:
+def test_the_doctor_fails_without_a_required_layer_and_no_program_runs() -> None:
     if reason := obstacle("no-landlock"):
         pytest.skip(reason)
     through = (sys.executable, "-m", "tests.support.executor.restricted", "no-landlock")
     ended = rstar("doctor", "--json", through=through)
     assert ended.code == 1
-    told = json.loads(ended.out)
-    assert not told["contained"]
-    (landlock,) = [layer for layer in told["layers"] if layer["name"] == "landlock"]
+    report = json.loads(ended.out)
+    assert not report["contained"]
+    (landlock,) = [layer for layer in report["layers"] if layer["name"] == "landlock"]
     assert not landlock["in_force"]
     assert "lsm=" in landlock["remedy"]
     assert "landlock" in ended.err

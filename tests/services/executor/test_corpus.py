@@ -1,7 +1,7 @@
-"""Every hostile program, in three settings: it has a right status, the next program is unaffected, nothing stays behind.
+"""Every hostile program, in three settings: its status is right, the next program is unaffected, nothing is left behind.
 
-The settings are this user, an ordinary user and what stands for a restricted container (``restricted``). A canary
-follows each program (``canary``), and after each category the machine is looked at from outside (``leftovers``).
+The settings are this user, an ordinary user and a simulated restricted container (``restricted``). A canary follows each
+program (``canary``), and after each category the machine is inspected from outside (``leftovers``).
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from tests.support.executor.hostile import CATEGORIES, CORPUS, HostileProgram, p
 from tests.support.executor.restricted import obstacle
 
 SECRET = Path("/tmp/rstar-corpus-secret")
-"""A file as a service may have it, at a place that the corpus knows; all may read it."""
+"""A secret file of the service, at a path that the corpus knows and with a mode that lets every user read it."""
 
 ANSWER_SECONDS = 150.0
-RESTING_MIB = {"this user": 0, "ordinary": 128, "container": 0}
-"""Where programs rest after their end, their processes are meant to be there until the executor ends."""
+SNAPSHOT_MIB = {"this user": 0, "ordinary": 128, "container": 0}
+"""With snapshots, processes of finished programs may stay until the executor ends."""
 ROOT = Path(__file__).absolute().parents[2]
 
 
 class Driver:
-    """The child that holds the executors."""
+    """The child process with the executors (``hostile_driver``)."""
 
     def __init__(self, setting: str, scratch: Path) -> None:
         self.scratch = scratch
         through = () if setting == "this user" else (sys.executable, "-m", "tests.support.executor.restricted", setting)
         environment = {**os.environ, "TMPDIR": str(scratch), "RSTAR_CORPUS_SECRET": "hunter2", "HOME": "/nonexistent"}
         self._process = subprocess.Popen(
-            [*through, sys.executable, "-B", "-m", "tests.support.executor.hostile_driver", str(RESTING_MIB[setting])],
+            [*through, sys.executable, "-B", "-m", "tests.support.executor.hostile_driver", str(SNAPSHOT_MIB[setting])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -50,11 +50,11 @@ class Driver:
         self.pid = self._process.pid
         assert self._answer() == "ready"
         self.before = leftovers.look(self.pid, scratch)
-        if RESTING_MIB[setting]:
+        if SNAPSHOT_MIB[setting]:
             self.before = leftovers.Found(sys.maxsize, sys.maxsize, self.before.names)
 
     def attack(self, category: str) -> list[dict[str, Any]]:
-        """Run the programs of ``category``; return what came of each."""
+        """Run the programs of ``category``; return their results."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{category}\n")
         self._process.stdin.flush()
@@ -62,11 +62,11 @@ class Driver:
         return results
 
     def left_behind(self) -> str:
-        """Say what is on the machine that was not there before."""
+        """Return what is on the machine and was not there before."""
         return leftovers.left_behind(self.pid, self.scratch, self.before)
 
     def end(self) -> int:
-        """End it; return its exit code."""
+        """End the process; return its exit code."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -76,17 +76,17 @@ class Driver:
             self._process.wait()
 
     def _answer(self) -> Any:
-        """Read one line; a driver that does not answer is killed, and the line is no answer then."""
+        """Read one line; a driver that does not answer in time is killed, and the result is ``no answer``."""
         assert self._process.stdout is not None
-        impatience = threading.Timer(ANSWER_SECONDS, self._process.kill)
-        impatience.start()
+        timeout = threading.Timer(ANSWER_SECONDS, self._process.kill)
+        timeout.start()
         try:
             return json.loads(self._process.stdout.readline() or '"no answer"')
         finally:
-            impatience.cancel()
+            timeout.cancel()
 
 
-@pytest.fixture(scope="module", params=RESTING_MIB)
+@pytest.fixture(scope="module", params=SNAPSHOT_MIB)
 def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
     setting = request.param
     if setting != "this user" and (reason := obstacle(setting)):
@@ -109,7 +109,7 @@ def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_hostile_programs_are_contained_and_change_nothing_for_the_next(category: str, driver: Driver) -> None:
+def test_hostile_programs_are_contained_and_do_not_affect_the_next(category: str, driver: Driver) -> None:
     expected = {program.name: program for program in programs(category)}
     results = driver.attack(category)
     assert {result["name"] for result in results} == set(expected)
@@ -119,7 +119,7 @@ def test_hostile_programs_are_contained_and_change_nothing_for_the_next(category
 
 
 def faults(program: HostileProgram, result: dict[str, Any]) -> Iterator[str]:
-    """Say what is wrong with ``result``."""
+    """Describe each difference between ``result`` and what must hold."""
     if result["status"] not in program.expected:
         yield f"{program.name}: {result['status']} ({result['reason']}), expected {' or '.join(sorted(program.expected))}"
     if program.stdout is not None and result["stdout"] != program.stdout:
@@ -130,7 +130,7 @@ def faults(program: HostileProgram, result: dict[str, Any]) -> Iterator[str]:
         yield f"{program.name}: the next program found {changed[1][:300]!r} in place of {changed[0][:300]!r}"
 
 
-def test_the_corpus_covers_every_category_and_says_of_each_program_what_must_hold() -> None:
+def test_the_corpus_covers_every_category_and_states_what_must_hold_for_each_program() -> None:
     assert sorted(CATEGORIES) == sorted(folder.name for folder in CORPUS.iterdir() if folder.is_dir())
     counts = {category: len(programs(category)) for category in CATEGORIES}
     assert min(counts.values()) >= 8, counts

@@ -26,7 +26,7 @@ def drained(queue: FairQueue[Entry]) -> list[Entry]:
 
 
 @given(arrivals)
-def test_everybody_comes_out_once_and_a_problem_in_the_order_it_came(places: list[tuple[str, str]]) -> None:
+def test_every_entry_is_popped_once_and_those_of_a_problem_in_order(places: list[tuple[str, str]]) -> None:
     queue, entries = queue_of(places)
     out = drained(queue)
     assert sorted(out) == sorted(entries)
@@ -37,7 +37,7 @@ def test_everybody_comes_out_once_and_a_problem_in_the_order_it_came(places: lis
 
 
 @given(arrivals, st.data())
-def test_as_long_as_two_wait_neither_gets_more_than_one_turn_ahead(
+def test_of_two_that_wait_neither_gets_more_than_one_turn_ahead(
     places: list[tuple[str, str]], data: st.DataObject
 ) -> None:
     queue, entries = queue_of(places)
@@ -56,7 +56,7 @@ def test_as_long_as_two_wait_neither_gets_more_than_one_turn_ahead(
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.data())
-def test_nobody_starves_whatever_others_keep_sending(tenants: int, problems: int, data: st.DataObject) -> None:
+def test_no_entry_starves_whatever_others_keep_sending(tenants: int, problems: int, data: st.DataObject) -> None:
     queue: FairQueue[Entry] = FairQueue(1_000)
     number = 0
     for t in range(tenants):
@@ -69,14 +69,14 @@ def test_nobody_starves_whatever_others_keep_sending(tenants: int, problems: int
         entry = queue.pop()
         if entry == waiting:
             return
-        queue.push((entry[0], entry[1], number), entry[0], entry[1])  # the others are never done
+        queue.push((entry[0], entry[1], number), entry[0], entry[1])  # the others always send another
         number += 1
-    pytest.fail("it waited longer than a turn of every problem in every tenant")
+    pytest.fail("it waited longer than one turn of every problem of every tenant")
 
 
 @settings(max_examples=200)
 @given(st.data())
-def test_who_leaves_out_of_turn_is_gone_and_the_others_keep_their_order(data: st.DataObject) -> None:
+def test_a_removed_entry_is_gone_and_the_others_keep_their_order(data: st.DataObject) -> None:
     places = data.draw(arrivals)
     leaving = data.draw(st.sets(st.integers(0, 59)))
     queue, entries = queue_of(places)
@@ -93,22 +93,22 @@ def test_who_leaves_out_of_turn_is_gone_and_the_others_keep_their_order(data: st
     assert sorted(order) == sorted(staying)
 
 
-def test_a_queue_that_is_full_says_so_and_takes_more_when_one_is_gone() -> None:
+def test_a_full_queue_refuses_entries_until_one_is_popped() -> None:
     queue: FairQueue[int] = FairQueue(2)
     queue.push(1)
     queue.push(2)
-    with pytest.raises(QueueFullError, match="2 wait"):
+    with pytest.raises(QueueFullError, match="2 entries are queued"):
         queue.push(3)
     assert queue.pop() == 1
     queue.push(3)
-    with pytest.raises(ValueError, match="waits already"):
+    with pytest.raises(ValueError, match="is queued already"):
         queue.push(3)
     assert [queue.pop(), queue.pop()] == [2, 3]
     with pytest.raises(IndexError):
         queue.pop()
 
 
-def test_a_tenant_with_much_does_not_hold_up_one_with_little() -> None:
+def test_a_tenant_with_many_entries_does_not_delay_one_with_few() -> None:
     queue: FairQueue[str] = FairQueue(1_000)
     for i in range(100):
         queue.push(f"much {i}", "much", f"{i % 10}")

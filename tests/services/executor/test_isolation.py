@@ -44,7 +44,7 @@ async def test_a_daemon_is_gone_after_a_timeout(executor: LocalExecutor, run: Ru
     assert len(inside(executor)) == before
 
 
-async def test_a_crowd_of_descendants_that_keep_forking_is_gone(executor: LocalExecutor, run: Run) -> None:
+async def test_many_descendants_that_keep_forking_are_gone(executor: LocalExecutor, run: Run) -> None:
     program = """
 import os, time
 for _ in range(10):
@@ -63,7 +63,7 @@ print('started')
     assert len(inside(executor)) == before
 
 
-async def test_a_child_that_holds_standard_output_does_not_hold_the_result(run: Run) -> None:
+async def test_a_child_that_holds_standard_output_does_not_delay_the_result(run: Run) -> None:
     (execution,) = await run("import os, time\nif os.fork() == 0: time.sleep(1000)\nprint('done')")
     assert (execution.status, execution.stdout) == (S.OK, "done\n")
 
@@ -82,7 +82,7 @@ for fd in range(1024):
     assert (after.status, after.stdout) == (S.OK, "next\n")
 
 
-async def test_closing_every_descriptor_hides_nothing(run: Run) -> None:
+async def test_closing_every_descriptor_hides_no_failure(run: Run) -> None:
     silent, failing, after = await run(
         "import os\nos.closerange(0, 1024)", "import os\nos.closerange(0, 1024)\n1 / 0", "print('next')"
     )

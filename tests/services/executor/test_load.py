@@ -1,4 +1,4 @@
-"""The load of ``benchmarks.executor_load``, shortened: real executors come, drain and are killed, and no call is lost."""
+"""A short run of ``benchmarks.executor_load``: executors are added, drained and killed, and no call is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is decided before anything runs: programs, limits, kinds, the cache."""
+"""Decisions before a program runs: its text, limits and kind, and the cache."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rstar_executor.sandbox.limits import Limits
 from rstar_executor.server.local_executor import Cache, LocalExecutor
 from rstar_executor.server.programs import Kind, bounded, codes_of, kind_of
 
@@ -17,6 +18,7 @@ from tests.support.states import START
 
 TEXTS = st.lists(st.one_of(st.sampled_from(MARKERS), st.text(max_size=8), st.just("\n"))).map("".join)
 MAXIMUM = ExecutionLimits(seconds=60, memory_mib=1000, output_bytes=1000, file_mib=10)
+CACHED = Limits(10, 256, 65_536, 16)
 
 
 @given(st.lists(TEXTS, max_size=4), st.lists(TEXTS, max_size=4))
@@ -33,8 +35,8 @@ def test_too_many_candidates_and_too_much_text_are_refused() -> None:
 
 
 def test_zero_takes_the_default_and_nothing_exceeds_the_maximum() -> None:
-    assert bounded(ExecutionLimits(0, 0, 0, 0), MAXIMUM) == ExecutionLimits(5.0, 512, 1000, 10)
-    assert bounded(ExecutionLimits(1e9, 10**6, 10**9, 10**6), MAXIMUM) == MAXIMUM
+    assert bounded(ExecutionLimits(0, 0, 0, 0), MAXIMUM) == Limits(5.0, 512, 1000, 10)
+    assert bounded(ExecutionLimits(1e9, 10**6, 10**9, 10**6), MAXIMUM) == Limits(60, 1000, 1000, 10)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
@@ -61,26 +63,26 @@ def ok(text: str) -> Execution:
     return Execution(ExecutionStatus.OK, text)
 
 
-def test_the_cache_forgets_what_was_used_least_recently_and_stays_within_its_bytes() -> None:
+def test_the_cache_drops_the_least_recently_used_and_stays_within_its_bytes() -> None:
     cache = Cache(3 * 1000)
     for program in "abc":
-        cache.put(program, LIMITS, ok("x" * 100))
-    assert cache.get("a", LIMITS) is not None
-    cache.put("d", LIMITS, ok("x" * 100))
-    assert [program for program in "abcd" if cache.get(program, LIMITS) is not None] == ["a", "c", "d"]
-    cache.put("a", LIMITS, ok("x" * 10_000))
-    assert cache.get("a", LIMITS) == ok("x" * 100)
+        cache.put(program, CACHED, ok("x" * 100))
+    assert cache.get("a", CACHED) is not None
+    cache.put("d", CACHED, ok("x" * 100))
+    assert [program for program in "abcd" if cache.get(program, CACHED) is not None] == ["a", "c", "d"]
+    cache.put("a", CACHED, ok("x" * 10_000))
+    assert cache.get("a", CACHED) == ok("x" * 100)
 
 
-def test_the_cache_keeps_no_status_that_may_be_the_machines_doing() -> None:
+def test_the_cache_keeps_no_status_that_may_depend_on_the_machine() -> None:
     cache = Cache(1 << 20)
     for status in ExecutionStatus:
-        cache.put(status, LIMITS, Execution(status))
-    kept = {status for status in ExecutionStatus if cache.get(status, LIMITS) is not None}
+        cache.put(status, CACHED, Execution(status))
+    kept = {status for status in ExecutionStatus if cache.get(status, CACHED) is not None}
     assert kept == {ExecutionStatus.OK, ExecutionStatus.EXCEPTION}
 
 
-async def test_a_known_program_is_not_run_again_and_other_limits_make_another_program() -> None:
+async def test_a_cached_program_is_not_run_again_unless_its_limits_differ() -> None:
     program = "import os\nprint(os.getpid())"
     async with LocalExecutor(slots=1) as executor:
         first = await executor.execute(START, [program], LIMITS)

@@ -1,4 +1,4 @@
-"""The executor over real gRPC: results, refusals, cancellation, deadlines, and the whole program."""
+"""The executor over real gRPC: results, refusals, cancellation, deadlines, and the server as a process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def stub(executor: LocalExecutor) -> AsyncIterator[executor_pb2_grpc.Execu
     await server.stop(0)
 
 
-async def test_the_wire_carries_results_in_order(stub: executor_pb2_grpc.ExecutorServiceAsyncStub) -> None:
+async def test_results_arrive_in_the_order_of_the_candidates(stub: executor_pb2_grpc.ExecutorServiceAsyncStub) -> None:
     request = execute_request(after(["x = 6\n<end_of_step>"]), ["print(x * 7)", "x / 0", "print('\ud800')"], LIMITS)
     good, bad, odd = read_execute_response(await stub.Execute(request))
     assert (good.status, good.stdout, good.reason) == (S.OK, "42\n", "")
@@ -43,7 +43,7 @@ async def test_the_wire_carries_results_in_order(stub: executor_pb2_grpc.Executo
     assert odd.status == S.OK
 
 
-async def test_bad_requests_are_refused_with_a_sentence(stub: executor_pb2_grpc.ExecutorServiceAsyncStub) -> None:
+async def test_bad_requests_are_refused_with_a_message(stub: executor_pb2_grpc.ExecutorServiceAsyncStub) -> None:
     for request in (
         execute_request(START, [""] * 1025, LIMITS),
         execute_request(START, [""], ExecutionLimits(seconds=-1)),
@@ -55,7 +55,7 @@ async def test_bad_requests_are_refused_with_a_sentence(stub: executor_pb2_grpc.
 
 
 @pytest.mark.parametrize("leave", ["cancel", "deadline"])
-async def test_a_call_that_ends_early_takes_its_program_with_it(
+async def test_a_call_that_ends_early_ends_its_program(
     leave: str, stub: executor_pb2_grpc.ExecutorServiceAsyncStub, executor: LocalExecutor
 ) -> None:
     before = inside(executor)
@@ -70,7 +70,7 @@ async def test_a_call_that_ends_early_takes_its_program_with_it(
     assert not alive(program)
 
 
-async def test_the_program_serves_and_a_drain_under_load_loses_no_call(tmp_path: Path) -> None:
+async def test_a_drain_under_load_loses_no_call(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     command = [sys.executable, "-m", "rstar_executor", "--slots", "2", "--port", "0", "--ready-file", str(ready)]
     process = await asyncio.create_subprocess_exec(*command)

@@ -1,4 +1,4 @@
-"""Slots are given back, lost wardens are replaced, and a caller who leaves takes the programs along."""
+"""Slots are released, lost wardens are replaced, and programs end with the call that sent them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from rstar_executor.sandbox.limits import Limits
 from rstar_executor.server import slots, warden_client
 from rstar_executor.server.local_executor import LocalExecutor
 from rstar_executor.server.programs import Kind
@@ -37,7 +38,7 @@ async def test_cancelling_kills_the_program_and_frees_the_slot(executor: LocalEx
     assert not alive(program)
 
 
-async def test_cancelling_a_call_that_waits_takes_it_out_of_the_queue(executor: LocalExecutor, run: Run) -> None:
+async def test_cancelling_a_waiting_call_removes_it_from_the_queue(executor: LocalExecutor, run: Run) -> None:
     before = inside(executor)
     first = asyncio.create_task(run(ENDLESS, limits=LONG))
     await running_program(executor, before)
@@ -50,7 +51,7 @@ async def test_cancelling_a_call_that_waits_takes_it_out_of_the_queue(executor: 
     assert (await run("print(3)"))[0].stdout == "3\n"
 
 
-async def test_a_killed_warden_costs_its_program_and_no_other(executor: LocalExecutor, run: Run) -> None:
+async def test_a_killed_warden_fails_its_running_program_and_no_other(executor: LocalExecutor, run: Run) -> None:
     before, pids = inside(executor), executor.warden_pids()
     call = asyncio.create_task(run(ENDLESS, "print('sibling')", limits=LONG))
     warden, program = await running_program(executor, before)
@@ -62,7 +63,7 @@ async def test_a_killed_warden_costs_its_program_and_no_other(executor: LocalExe
     assert executor.warden_pids() != pids
 
 
-async def test_an_idle_warden_that_died_costs_nothing(executor: LocalExecutor, run: Run) -> None:
+async def test_an_idle_warden_that_died_fails_no_program(executor: LocalExecutor, run: Run) -> None:
     (warden,) = executor.warden_pids()
     os.kill(warden, signal.SIGKILL)
     await end_of(warden)
@@ -79,7 +80,7 @@ async def test_a_stopped_warden_is_replaced(executor: LocalExecutor, run: Run, m
     await end_of(warden)
 
 
-async def test_calls_beyond_the_queue_are_refused_and_the_queue_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_beyond_the_queue_are_refused_and_queued_ones_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "WAITING_PER_SLOT", 3)
     async with LocalExecutor(slots=1, cache_mib=0) as executor:
         before = inside(executor)
@@ -93,7 +94,7 @@ async def test_calls_beyond_the_queue_are_refused_and_the_queue_is_served(monkey
         assert [(await call)[0].stdout for call in waiting] == ["0\n", "1\n", "2\n"]
 
 
-async def test_tenants_that_wait_take_turns(executor: LocalExecutor) -> None:
+async def test_waiting_tenants_are_served_in_turn(executor: LocalExecutor) -> None:
     before = inside(executor)
     first = asyncio.create_task(executor.execute(START, [ENDLESS], LONG))
     await running_program(executor, before)
@@ -129,12 +130,12 @@ async def test_closing_ends_every_process_and_removes_every_directory(
     assert entries(tmp_path) == []
 
 
-async def test_a_warden_whose_service_vanished_ends_with_its_program() -> None:
+async def test_a_warden_ends_with_its_program_when_the_server_is_gone() -> None:
     warden = await warden_client.WardenProcess.start(1 << 20)
-    running = asyncio.create_task(warden.run(Batch(Kind.LIGHT, [], [ENDLESS], LONG)))
+    running = asyncio.create_task(warden.run(Batch(Kind.LIGHT, [], [ENDLESS], Limits(50, 512, 65_536, 16))))
     await asyncio.sleep(0.3)
     pids = descendants(warden.pid)
-    await warden.end()  # closes the socket first, as the end of the service does
+    await warden.end()  # closes the socket first, as the end of the server does
     with pytest.raises(warden_client.WardenFailedError):
         await running
     assert len(pids) >= 4
@@ -148,13 +149,11 @@ async def test_many_calls_at_once_each_get_their_own_results() -> None:
             assert [execution.stdout for execution in executions] == [f"{k}\n", f"{-k}\n", ""]
 
 
-async def test_whichever_interpreter_dies_while_it_waits_the_next_program_runs(
-    executor: LocalExecutor, run: Run
-) -> None:
+async def test_the_next_program_runs_whichever_paused_interpreter_dies(executor: LocalExecutor, run: Run) -> None:
     for victim in range(6):
         await executor.execute(after(["x = 1\n"]), [f"print(x + {victim})"], LIMITS)
         (outside,) = executor.warden_pids()
-        waiting = [pid for warden in children(outside) for pid in children(warden)]
-        os.kill(waiting[victim % len(waiting)], signal.SIGKILL)
+        paused = [pid for warden in children(outside) for pid in children(warden)]
+        os.kill(paused[victim % len(paused)], signal.SIGKILL)
         (execution,) = await run(f"print('next {victim}')")
         assert (execution.status, execution.stdout) == (S.OK, f"next {victim}\n")

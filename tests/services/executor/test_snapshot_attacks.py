@@ -1,4 +1,4 @@
-"""A program that rests has its own code in control when it is woken: what it can say then harms nobody but itself."""
+"""A snapshot runs its program's code when it is resumed: what it can send the warden then affects only its own path."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from tests.support.states import after
 LIMITS = ExecutionLimits(seconds=1)
 PLAIN = ["import random\nprint(random.random())", "import numpy\nprint(numpy.pi)"]
 
-# Notes a good end and the wish to rest, and makes the call by which interpreters wait; woken, it says a child's number.
-POSE = """
+# Records success and asks to become a snapshot, then waits as interpreters do; when resumed, it sends a pid as its child's.
+IMPOSTOR = """
 import os, sys
 frame = sys._getframe()
-area = None
+memory = None
 while frame is not None:
     for value in list(frame.f_locals.values()):
-        if type(getattr(value, '__self__', None)).__name__ == 'Area':
-            area = value.__self__
+        if type(getattr(value, '__self__', None)).__name__ == 'SharedMemory':
+            memory = value.__self__
     frame = frame.f_back
-area.finish(2, '', '', 2)
-for said in (0, *[{said}] * 20):
-    os.sched_rr_get_interval(said)
+memory.finish(2, '', '', 2)
+for value in (0, *[{pid}] * 20):
+    os.sched_rr_get_interval(value)
 """
 
 
-@pytest.mark.parametrize("said", [-(2**31), -1, 0, 1, 2, 3, 4, 5, 6, 2**31 - 1])
-async def test_an_interpreter_that_says_the_number_of_another_costs_no_other_program(
-    said: int, run: Run, executor: LocalExecutor
+@pytest.mark.parametrize("pid", [-(2**31), -1, 0, 1, 2, 3, 4, 5, 6, 2**31 - 1])
+async def test_an_interpreter_that_sends_a_false_pid_affects_no_other_program(
+    pid: int, run: Run, executor: LocalExecutor
 ) -> None:
     before = await run(*PLAIN)
     wardens = executor.warden_pids()
-    pose = POSE.format(said=said)
-    for steps in ([pose], [pose, "x = 1\n"], [pose, "x = 1\n", "y = 2\n"]):
+    impostor = IMPOSTOR.format(pid=pid)
+    for steps in ([impostor], [impostor, "x = 1\n"], [impostor, "x = 1\n", "y = 2\n"]):
         attack = await executor.execute(after(steps), ["print('a')", "print('b')"], LIMITS)
         assert S.INTERNAL not in {execution.status for execution in attack}
         following = await run(*PLAIN)
@@ -44,7 +44,7 @@ async def test_an_interpreter_that_says_the_number_of_another_costs_no_other_pro
     assert executor.warden_pids() == wardens
 
 
-async def test_what_rests_of_one_program_is_out_of_reach_for_another(executor: LocalExecutor, run: Run) -> None:
+async def test_a_program_cannot_reach_the_snapshot_of_another(executor: LocalExecutor, run: Run) -> None:
     secret = ["secret = 'hunter2'\n"]
     assert (await executor.execute(after(secret), ["print(secret)"], LIMITS))[0].stdout == "hunter2\n"
     hunt = """

@@ -47,7 +47,7 @@ ENDINGS = {
         S.EXCEPTION,
         "UnicodeEncodeError: 'utf-8' codec can't encode character '\\ud800' in position 5: surrogates not allowed",
     ),
-    "an exception without words": (
+    "an exception whose text fails": (
         "class E(Exception):\n    def __str__(self): raise ValueError\nraise E",
         S.EXCEPTION,
         "E (line 3)",
@@ -58,7 +58,7 @@ ENDINGS = {
     "os._exit(7)": ("import os\nos._exit(7)", S.CRASHED, "left by os._exit(7) before its end"),
     "abort": ("import os\nos.abort()", S.CRASHED, "killed by SIGABRT"),
     "segfault": ("import ctypes\nctypes.string_at(0)", S.CRASHED, "killed by SIGSEGV"),
-    "suicide": ("import os\nos.kill(os.getpid(), 9)", S.CRASHED, "killed by SIGKILL"),
+    "kills itself": ("import os\nos.kill(os.getpid(), 9)", S.CRASHED, "killed by SIGKILL"),
     "NUL": ("print('\0')", S.REJECTED, "the program contains a NUL character"),
     "too long": ("#" * (1 << 20), S.REJECTED, "the program has 1048577 characters, more than 1048576"),
     "a file too large": (
@@ -83,34 +83,34 @@ ENDLESS = {
     "one huge power": "x = 9 ** 10 ** 9",
     "a catastrophic regex": "import re\nre.match('(a+)+$', 'a' * 60 + 'b')",
     "a loop that swallows everything": "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-    "deaf to signals": "import signal\nfor s in (2, 15): signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
+    "all signals ignored": "import signal\nfor s in (2, 15): signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
     "stopped": "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
     "a deadlock": "import threading\nl = threading.Lock()\nl.acquire()\nl.acquire()",
     "a thread that never ends": "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()",
     "an exit handler that never ends": "import atexit, time\natexit.register(time.sleep, 1000)",
-    "an exception that never says why": "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
+    "an exception whose text never ends": "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
     "a reader": "input = open(0).read\nimport os\nr, w = os.pipe()\nos.read(r, 1)",
 }
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-async def test_an_ending_has_its_status_and_reason(name: str, run: Run) -> None:
+async def test_each_way_to_end_has_its_status_and_reason(name: str, run: Run) -> None:
     program, status, reason = ENDINGS[name]
     (execution,) = await run(program)
     assert (execution.status, execution.reason) == (status, reason)
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-async def test_what_does_not_end_is_ended_and_the_next_program_runs(name: str, run: Run) -> None:
+async def test_an_endless_program_is_ended_and_the_next_one_runs(name: str, run: Run) -> None:
     endless, after = await run(ENDLESS[name], "print('here')", limits=BRIEF)
     assert (endless.status, endless.reason) == (S.TIMEOUT, "not finished after 0.5 s")
     assert (after.status, after.stdout) == (S.OK, "here\n")
 
 
 async def test_output_before_the_end_is_kept_whatever_the_end(run: Run) -> None:
-    say = "print('so far', flush=True)\n"
+    output = "print('so far', flush=True)\n"
     endings = ("1 / 0", "import os\nos._exit(1)", "while True: pass", "x = [0] * 10**9")
-    executions = await run(*[say + ending for ending in endings], limits=BRIEF)
+    executions = await run(*[output + ending for ending in endings], limits=BRIEF)
     assert [execution.stdout for execution in executions] == ["so far\n"] * 4
     assert [execution.status for execution in executions] == [S.EXCEPTION, S.CRASHED, S.TIMEOUT, S.MEMORY]
 
@@ -124,7 +124,7 @@ async def test_a_flood_is_stopped_at_the_limit(stream: str, flood: str, run: Run
     assert len(execution.stdout) == (1000 if stream == "stdout" else 0)
 
 
-async def test_output_of_exactly_the_limit_is_no_flood(run: Run) -> None:
+async def test_output_of_exactly_the_limit_is_ok(run: Run) -> None:
     fits, over = await run("print('x' * 99)", "print('x' * 100)", limits=replace(LIMITS, output_bytes=100))
     assert (fits.status, len(fits.stdout)) == (S.OK, 100)
     assert (over.status, len(over.stdout)) == (S.OUTPUT_LIMIT, 100)
@@ -135,7 +135,7 @@ async def test_output_larger_than_a_pipe_arrives_whole(run: Run) -> None:
     assert execution.stdout == "ab" * 200_000 + "\n"
 
 
-async def test_output_that_is_no_text_is_replaced(run: Run) -> None:
+async def test_output_that_is_not_utf8_is_replaced(run: Run) -> None:
     raw, surrogate, nul = await run(
         "import sys\nsys.stdout.buffer.write(b'a\\xffb\\xc3')", "print('a\\ud800b')", "print('a\\0b')"
     )
@@ -150,11 +150,11 @@ async def test_a_reason_is_one_line_of_bounded_length(run: Run) -> None:
     assert len(long.reason) < 400
 
 
-async def test_steps_and_candidates_make_the_programs(executor: object) -> None:
+async def test_a_program_is_made_of_the_steps_and_one_candidate(executor: object) -> None:
     from rstar_executor.server.local_executor import LocalExecutor
 
     assert isinstance(executor, LocalExecutor)
-    steps = ["<code>\n# Step 1: say\nx = 20\n<end_of_step>", "# Step 2: more\nx += 1\n<end_of_step>"]
+    steps = ["<code>\n# Step 1: set\nx = 20\n<end_of_step>", "# Step 2: more\nx += 1\n<end_of_step>"]
     candidates = ["print(x + 1)\n<end_of_step>", "print(x * 2)<end_of_code>", "print('<output>')", ""]
     executions = await executor.execute(after(steps), candidates, LIMITS)
     assert [execution.status for execution in executions[:2]] == [S.OK, S.OK]

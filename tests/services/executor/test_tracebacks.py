@@ -1,4 +1,4 @@
-"""People see what Python itself would have printed; the model sees one line; nobody sees what runs the program."""
+"""Tracebacks are those that Python prints, without the frames of the executor, and only for calls that ask for them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_the_lines_of_all_steps_are_shown(executor: LocalExecutor) -> None
     assert "line 2, in f\n    return 1 / n\n" in execution.traceback
 
 
-async def test_only_who_asks_gets_one(executor: LocalExecutor) -> None:
+async def test_only_a_call_that_asks_for_tracebacks_gets_one(executor: LocalExecutor) -> None:
     (execution,) = await executor.execute(START, ["1 / 0\n"], LIMITS)
     assert (execution.reason, execution.traceback) == ("ZeroDivisionError: division by zero (line 1)", "")
     (asked,) = await executor.execute(START, ["1 / 0\n"], LIMITS, tracebacks=True)
@@ -51,12 +51,12 @@ async def test_only_who_asks_gets_one(executor: LocalExecutor) -> None:
 
 
 @pytest.mark.parametrize("end", ["print(1)\n", "import os\nos._exit(3)\n", "while True: pass\n"])
-async def test_what_does_not_end_by_an_exception_has_none(executor: LocalExecutor, end: str) -> None:
+async def test_a_program_without_an_uncaught_exception_has_no_traceback(executor: LocalExecutor, end: str) -> None:
     (execution,) = await executor.run([end], replace(LIMITS, seconds=1), tracebacks=True)
     assert execution.traceback == ""
 
 
-async def test_a_hostile_exception_gets_no_further_than_its_own_traceback(executor: LocalExecutor) -> None:
+async def test_a_hostile_exception_affects_only_its_own_traceback(executor: LocalExecutor) -> None:
     programs = [
         "class E(Exception):\n    def __str__(self): raise SystemExit(0)\nraise E\n",
         "import traceback\ntraceback.format_exception = None\nraise ValueError('x')\n",
@@ -69,7 +69,7 @@ async def test_a_hostile_exception_gets_no_further_than_its_own_traceback(execut
     assert all(len(execution.traceback.encode()) < TRACEBACK_BYTES for execution in executions)
 
 
-def test_what_is_too_long_keeps_its_start_and_its_end() -> None:
+def test_a_traceback_that_is_too_long_keeps_its_start_and_its_end() -> None:
     try:
         raise ValueError("\U0001f600" * 100_000)
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""Anything may come over the wire: the executor's program answers or refuses it in time, and serves the next call.
+"""The executor service answers or refuses any bytes in time, and serves the next call.
 
-The server is a real process, spoken to in raw bytes, so that no client of ours keeps back what only an attacker sends.
+The server is a real process and the requests are raw bytes, because our own client would not send what an attacker sends.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ CALL_SECONDS = 60.0
 
 
 class Refusal(NamedTuple):
-    """The server's no: its code and its words."""
+    """A refused call: its status code and message."""
 
     code: grpc.StatusCode
-    words: str
+    message: str
 
     def is_right(self) -> bool:
-        """Say whether this is how bad input is refused: in our words, or in those of gRPC for bytes that are no message."""
+        """Say whether bad input may be refused so: with our message, or with gRPC's for bytes that are no message."""
         if self.code is grpc.StatusCode.UNKNOWN:
-            return "DecodeError" in self.words
+            return "DecodeError" in self.message
         return self.code in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
@@ -48,7 +48,7 @@ Answer = executor_pb2.ExecuteResponse | Refusal
 Call = Callable[[bytes], Answer]
 
 FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-# Most text is no program; these pieces make programs that begin to run.
+# Most text does not compile; these pieces make programs that start to run.
 PIECES = st.sampled_from(
     ["print(1)", "\n", "x = 1", "1/0", "\0", "\ud800", "<code>", "<end_of_step>", "import os", "'", "("]
 )
@@ -68,7 +68,7 @@ def _field(number: int, payload: bytes) -> bytes:
 
 
 def _request(steps: Sequence[str], candidates: Sequence[str], limits: bytes = b"") -> bytes:
-    """Encode a request by hand: a client's library refuses to send lone surrogates."""
+    """Encode a request by hand: protobuf refuses to encode lone surrogates."""
     texts = [_field(1, step.encode("utf-8", "surrogatepass")) for step in steps]
     texts += [_field(2, candidate.encode("utf-8", "surrogatepass")) for candidate in candidates]
     return b"".join(texts) + (_field(3, limits) if limits else b"")
@@ -84,7 +84,7 @@ GOOD = _request(["x = 6\n<end_of_step>"], ["print(x * 7)"], _limits(10.0, 256, 1
 
 @pytest.fixture(scope="module")
 def call() -> Iterator[Call]:
-    """Serve; give a function that sends raw bytes and returns the answer or the code of the refusal."""
+    """Start a server; yield a function that sends raw bytes and returns the answer or the refusal."""
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready"
         command = [sys.executable, "-m", "rstar_executor", "--slots", "1", "--port", "0", "--ready-file", str(ready)]
@@ -113,8 +113,8 @@ def call() -> Iterator[Call]:
             process.wait()
 
 
-def holds(answer: Answer, call: Call) -> None:
-    """Refused, or answered without a fault of the executor's; and the next call is answered as ever."""
+def check(answer: Answer, call: Call) -> None:
+    """Assert that the answer is a proper refusal or has no ``internal`` result, and that the next call is answered."""
     if isinstance(answer, Refusal):
         assert answer.is_right(), answer
     else:
@@ -128,17 +128,17 @@ def holds(answer: Answer, call: Call) -> None:
 @FUZZ
 @given(data=st.binary(max_size=4000))
 def test_random_bytes_are_answered_or_refused(call: Call, data: bytes) -> None:
-    holds(call(data), call)
+    check(call(data), call)
 
 
 @FUZZ
 @given(st.data())
-def test_a_request_that_was_cut_or_damaged_is_answered_or_refused(call: Call, data: st.DataObject) -> None:
+def test_a_truncated_or_damaged_request_is_answered_or_refused(call: Call, data: st.DataObject) -> None:
     damaged = bytearray(GOOD[: data.draw(st.integers(0, len(GOOD)), label="cut")])
     for place in data.draw(st.lists(st.integers(0, max(0, len(damaged) - 1)), max_size=4), label="places"):
         if damaged:
             damaged[place] = data.draw(st.integers(0, 255))
-    holds(call(bytes(damaged)), call)
+    check(call(bytes(damaged)), call)
 
 
 @FUZZ
@@ -147,11 +147,11 @@ def test_a_request_that_was_cut_or_damaged_is_answered_or_refused(call: Call, da
 @example(steps=["\0"], candidates=["print(1)", "\0"])
 @example(steps=[], candidates=[""] * 1025)
 @example(steps=[], candidates=["(" * 100_000, "-" * 500_000 + "1", "x = " + "[" * 90 + "]" * 90])
-def test_any_text_is_a_program_with_a_status_or_refused(call: Call, steps: list[str], candidates: list[str]) -> None:
+def test_any_text_gets_a_status_or_is_refused(call: Call, steps: list[str], candidates: list[str]) -> None:
     answer = call(_request(steps, candidates, _limits(2.0, 256, 1000, 1)))
     if isinstance(answer, executor_pb2.ExecuteResponse):
         assert len(answer.executions) == len(candidates)
-    holds(answer, call)
+    check(answer, call)
 
 
 @FUZZ
@@ -159,23 +159,23 @@ def test_any_text_is_a_program_with_a_status_or_refused(call: Call, steps: list[
 @example(seconds=5e-324, counts=(1, 1, 1))
 @example(seconds=-1.0, counts=(0, 0, 0))
 @example(seconds=float("-inf"), counts=(0, 0, 0))
-def test_any_limits_hold_or_are_refused(call: Call, seconds: float, counts: tuple[int, int, int]) -> None:
+def test_any_limits_are_applied_or_refused(call: Call, seconds: float, counts: tuple[int, int, int]) -> None:
     answer = call(_request([], ["print(1)"], _limits(seconds, *counts)))
     if not 0 <= seconds < float("inf"):
         assert isinstance(answer, Refusal)
         assert answer.code is grpc.StatusCode.INVALID_ARGUMENT
-    holds(answer, call)
+    check(answer, call)
 
 
 @pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES // 2, MAX_MESSAGE_BYTES - 16, MAX_MESSAGE_BYTES + 1])
 def test_a_huge_message_is_answered_or_refused(call: Call, size: int) -> None:
-    holds(call(_field(2, b"#" * size)), call)
-    holds(call(b"\xff" * size), call)
+    check(call(_field(2, b"#" * size)), call)
+    check(call(b"\xff" * size), call)
 
 
 @settings(FUZZ, max_examples=6)  # each starts an executor
 @given(programs=st.lists(TEXTS, min_size=1, max_size=50))
-async def test_any_text_has_a_status_without_a_wire(programs: list[str]) -> None:
+async def test_any_text_gets_a_status_from_a_local_executor(programs: list[str]) -> None:
     async with LocalExecutor(slots=1, cache_mib=0) as executor:
         executions = await executor.execute(START, programs, ExecutionLimits(seconds=5, memory_mib=256))
     assert ExecutionStatus.INTERNAL not in {execution.status for execution in executions}

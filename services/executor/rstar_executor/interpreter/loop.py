@@ -1,9 +1,9 @@
-"""The life of a warm interpreter: wait for the warden, fork, and in the child run what was ordered, then wait in turn.
+"""The main loop of every interpreter: wait for the warden, fork, and in the child run one command, then wait again.
 
-A *root* has imported what programs commonly want and runs no program itself. An interpreter whose steps ran to their end
-and that holds nothing a fork could not copy *rests*: it waits like a root, and what its forks are told to run goes on from
-where it stopped. A fork prepares itself and waits for what it is to run, which may come much later. Every interpreter is
-a child of the warden, which learns from the kernel alone who speaks, who ended and how. Standard library only: this runs inside the sandbox. It refuses to decide anything.
+A zygote has imported common modules and runs no program itself. An interpreter whose steps ran to their end and that
+holds nothing a fork could not copy becomes a snapshot: it waits like a zygote, and its forks continue after its last step.
+A fork prepares itself, then waits for its command, which may come much later. Every interpreter is a child of the warden,
+which learns from the kernel alone who makes a call, who ended and how. Standard library only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from rstar_executor.interpreter import runner
-from rstar_executor.interpreter.shared_memory import LEAVES, OK, RESTS, SYNTAX, WAITS, Area
+from rstar_executor.interpreter.shared_memory import AWAIT_KILL, AWAIT_RESUME, EXIT, OK, SYNTAX, SharedMemory
 from rstar_executor.sandbox.kernel import fork_sibling
 
 globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can patch
@@ -27,71 +27,73 @@ globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can p
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
-def live(area: Area, birth: Callable[[], None], infancy: Callable[[], None]) -> NoReturn:
+def serve_forks(
+    memory: SharedMemory, scope_signals: Callable[[], None], end_with_warden: Callable[[], None]
+) -> NoReturn:
     """Wait, fork, wait and run, for ever.
 
-    Every fork calls ``infancy``, those of a root ``birth`` too, before they wait for what they are to run.
+    Before it waits for its command, every fork calls ``end_with_warden``, and a fork of a zygote ``scope_signals`` too.
     """
     # Bound before a program can patch them.
-    converse, leave, own_pid, new_session = os.sched_rr_get_interval, os._exit, os.getpid, os.setsid
-    ordered, begin, finish = area.ordered, area.begin, area.finish
+    notify, leave, own_pid, new_session = os.sched_rr_get_interval, os._exit, os.getpid, os.setsid
+    read_command, begin, finish = memory.read_command, memory.begin, memory.finish
     run_steps, flush = runner.run_steps, runner.flush
-    idle, end, fork = _Idle(), _end, fork_sibling
-    root, me = True, 0
-    # A root runs no program: its forks find a name space that nobody has used.
+    idle, shut_down, fork = _IdleCheck(), _shut_down, fork_sibling
+    is_zygote, me = True, 0
+    # A zygote runs no program: its forks find a name space that nobody has used.
     names = runner.fresh_main()
-    said = 0
+    value = 0
     try:
         while True:
-            converse(said)
-            if root or not area.itself:
-                said = fork()
-                if said != 0:
+            notify(value)
+            if is_zygote or not memory.in_place:
+                value = fork()
+                if value != 0:
                     continue
                 new_session()
-                infancy()
-                if root:
-                    root = False
-                    birth()
+                end_with_warden()
+                if is_zygote:
+                    is_zygote = False
+                    scope_signals()
                     gc.enable()
                 me = own_pid()
-                converse(0)
-            command = ordered()
+                notify(0)
+            command = read_command()
             begin()
             try:
-                ending = run_steps(command.steps, command.line, names, command.tracebacks)
-                then = RESTS if ending.state == OK else WAITS
+                end = run_steps(command.steps, command.line, names, command.tracebacks)
+                next_action = AWAIT_RESUME if end.state == OK else AWAIT_KILL
             except SystemExit:
-                ending, then = runner.Ending(), WAITS
-                flush(ending)
+                end, next_action = runner.ProgramEnd(), AWAIT_KILL
+                flush(end)
             if own_pid() != me or not idle():
-                then = LEAVES
-                if ending.state != SYNTAX:
-                    end(ending)
-                # A process that the program forked comes by here too when it does not leave by itself: it has no say.
+                next_action = EXIT
+                if end.state != SYNTAX:
+                    shut_down(end)
+                # A process that the program forked also gets here unless it exits by itself: it must not report.
                 if own_pid() != me:
                     leave(0)
-            finish(ending.state, ending.reason, ending.traceback, then)
-            if then == LEAVES:
+            finish(end.state, end.reason, end.traceback, next_action)
+            if next_action == EXIT:
                 leave(0)
     finally:
         leave(1)
 
 
-def _end(ending: runner.Ending) -> None:
+def _shut_down(end: runner.ProgramEnd) -> None:
     runner.shut_down()
-    runner.flush(ending)
+    runner.flush(end)
 
 
-class _Idle:
-    """Says whether nothing is left to do in the calling process, at its end or ever: so a fork finds all that it is."""
+class _IdleCheck:
+    """Whether the calling process has nothing left to do, now or at its exit, so that a fork of it is a full copy."""
 
     def __init__(self) -> None:
         self._handlers = atexit._ncallbacks
         self._own_handlers = self._handlers()
         self._threads = threading.active_count
         self._wait, self._timer = os.waitpid, signal.getitimer
-        self._closed, self._modules, self._stdout = ChildProcessError, sys, sys.stdout
+        self._no_child, self._modules, self._stdout = ChildProcessError, sys, sys.stdout
 
     def __call__(self) -> bool:
         try:
@@ -104,7 +106,7 @@ class _Idle:
             if any(self._timer(which) != (0.0, 0.0) for which in _TIMERS):
                 return False
             self._wait(-1, os.WNOHANG)
-        except self._closed:
+        except self._no_child:
             return True
         except BaseException:
             return False

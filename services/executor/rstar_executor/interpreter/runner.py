@@ -1,8 +1,8 @@
-"""What happens inside an interpreter: steps run in the name space of one ``__main__``, and their end is described.
+"""Runs the steps of a program in the name space of one ``__main__`` and describes how they ended.
 
-Each step is compiled and run on its own, as in a file that is read piece by piece, and standard output is flushed after
-each: so a program ends the same way whether it runs in one go or goes on from a snapshot. Where the pieces are no
-statements of their own, the program is compiled as a whole. Standard library only: this runs inside the interpreters.
+Each step is compiled and run on its own, and standard output is flushed after each, so that a program ends the same way
+whether it runs at once or continues from a snapshot. Where a step is not a sequence of complete statements, the program
+is compiled as a whole. Standard library only: this runs inside the interpreters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from rstar_executor.interpreter import shared_memory
 from rstar_executor.interpreter.shared_memory import TRACEBACK_BYTES
-from rstar_executor.sandbox.limits import release_last_words
+from rstar_executor.sandbox.limits import release_report_reserve
 
 globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can patch
 
@@ -29,16 +29,16 @@ _STDOUT = sys.stdout
 _NAME_OF = type.__dict__["__name__"].__get__
 
 
-class Ending:
-    """How a program ended so far; the first thing that went wrong stays, with a traceback where ``text`` is given."""
+class ProgramEnd:
+    """How a program has ended so far: its first error, with a traceback where the program's ``text`` is given."""
 
     def __init__(self, text: str | None = None) -> None:
         self.state = shared_memory.OK
         self.reason = self.traceback = ""
         self._text = text
 
-    def note(self, state: int, error: BaseException) -> None:
-        """Note that ``error`` got out."""
+    def record(self, state: int, error: BaseException) -> None:
+        """Record an uncaught ``error``, unless there was one before."""
         if self.state == shared_memory.OK:
             self.state = state
             self.reason = describe(error)
@@ -54,57 +54,57 @@ def fresh_main() -> dict[str, Any]:
     return main.__dict__
 
 
-def run_steps(steps: Sequence[str], line: int, names: dict[str, Any], at_length: bool = False) -> Ending:
-    """Compile all ``steps``, then run them; ``line`` lines of the program ran before.
+def run_steps(steps: Sequence[str], line: int, names: dict[str, Any], tracebacks: bool = False) -> ProgramEnd:
+    """Compile all ``steps``, then run them; ``line`` is the number of lines that the program has run before.
 
-    ``at_length``: with a traceback of what goes wrong.
+    ``tracebacks``: record the traceback of an error.
     """
-    ending = Ending("".join(steps) if at_length else None)
+    end = ProgramEnd("".join(steps) if tracebacks else None)
     try:
         codes = _compiled(steps, line)
     except MemoryError as error:
-        release_last_words()
-        ending.note(shared_memory.MEMORY, error)
-        return ending
+        release_report_reserve()
+        end.record(shared_memory.MEMORY, error)
+        return end
     except BaseException as error:
-        ending.note(shared_memory.SYNTAX, error)
-        return ending
+        end.record(shared_memory.SYNTAX, error)
+        return end
     for code in codes:
-        guard(ending, exec, code, names)
-        flush(ending)
-        if ending.state != shared_memory.OK:
+        guard(end, exec, code, names)
+        flush(end)
+        if end.state != shared_memory.OK:
             break
-    return ending
+    return end
 
 
-def guard(ending: Ending, function: Any, *arguments: Any) -> None:
-    """Call ``function`` and note what gets out of it. Raises ``SystemExit`` where a program ends itself well."""
+def guard(end: ProgramEnd, function: Any, *arguments: Any) -> None:
+    """Call ``function`` and record its uncaught exception. Raises ``SystemExit`` where a program exits with success."""
     try:
         function(*arguments)
     except SystemExit as error:
         code = error.code
         if code is None or (type(code) in (int, bool) and code == 0):
             raise
-        ending.note(shared_memory.EXCEPTION, error)
+        end.record(shared_memory.EXCEPTION, error)
     except MemoryError as error:
-        release_last_words()
-        ending.note(shared_memory.MEMORY, error)
+        release_report_reserve()
+        end.record(shared_memory.MEMORY, error)
     except BaseException as error:
-        ending.note(shared_memory.EXCEPTION, error)
+        end.record(shared_memory.EXCEPTION, error)
 
 
-def flush(ending: Ending) -> None:
-    """Flush standard output; output that cannot be written is an exception."""
+def flush(end: ProgramEnd) -> None:
+    """Flush standard output; a failure to write it counts as an exception of the program."""
     try:
         _STDOUT.flush()
     except ValueError:  # the program closed it
         pass
     except OSError as error:
-        ending.note(shared_memory.EXCEPTION, error)
+        end.record(shared_memory.EXCEPTION, error)
 
 
 def shut_down() -> None:
-    """Do what the interpreter does at its end, which ``os._exit`` skips; what gets out of it changes nothing there."""
+    """Do what Python does at exit and ``os._exit`` skips. Exceptions are ignored: they do not change Python's exit code either."""
     threading = sys.modules.get("threading")
     for last in (getattr(threading, "_shutdown", None), atexit._run_exitfuncs, _flush_replacement):
         if last is not None:
@@ -121,7 +121,7 @@ def _compiled(steps: Sequence[str], line: int) -> list[types.CodeType]:
     try:
         before = line
         for step in steps:
-            # A string that comes first in a later step is no docstring of the module.
+            # Python would take a string at the start of a later step for the module's docstring.
             lead = "\n" * (before - 1) + "0\n" if before else ""
             codes.append(compile(lead + step, FILENAME, "exec", dont_inherit=True))
             before += step.count("\n")
@@ -133,7 +133,7 @@ def _compiled(steps: Sequence[str], line: int) -> list[types.CodeType]:
 
 
 def describe(error: BaseException) -> str:
-    """Return one line for the model, e.g. ``ZeroDivisionError: division by zero (line 3)``."""
+    """Return one line for the model, such as ``ZeroDivisionError: division by zero (line 3)``."""
     line, name, text = None, "Exception", ""
     try:
         name = _NAME_OF(type(error))
@@ -146,7 +146,7 @@ def describe(error: BaseException) -> str:
             text, line = str(error.msg), error.lineno
         else:
             text = str(error)
-        # An exact text: a class of the program's own could do anything when it is cut.
+        # Converted to exactly str: slicing a subclass would run the program's code.
         text = " ".join("".join((text, ""))[: 4 * _REASON_CHARACTERS].replace("\0", " ").split())
     except BaseException:
         text = ""
@@ -157,14 +157,14 @@ def describe(error: BaseException) -> str:
 
 
 def format_traceback(error: BaseException, filename: str, text: str) -> str:
-    """Return the traceback of ``error``, got out of the program ``text`` that was compiled under ``filename``."""
+    """Return the traceback of ``error``, raised by the program ``text`` that was compiled as ``filename``."""
     try:
-        # Not before: few programs are run for people, and each module costs every fork.
+        # Imported late: few calls ask for tracebacks, and each imported module costs every fork.
         import linecache
         import traceback
 
         linecache.cache[filename] = len(text), None, text.splitlines(keepends=True), filename
-        lines = traceback.format_exception(type(error), error, _own(error.__traceback__, filename))
+        lines = traceback.format_exception(type(error), error, _own_frames(error.__traceback__, filename))
         formatted = "".join(lines).replace("\0", " ")
     except BaseException:
         return ""
@@ -173,7 +173,7 @@ def format_traceback(error: BaseException, filename: str, text: str) -> str:
     return f"{formatted[:_HEAD]}\n...\n{formatted[-_TAIL:]}"
 
 
-def _own(frames: TracebackType | None, filename: str) -> TracebackType | None:
+def _own_frames(frames: TracebackType | None, filename: str) -> TracebackType | None:
     while frames is not None and frames.tb_frame.f_code.co_filename != filename:
         frames = frames.tb_next
     return frames

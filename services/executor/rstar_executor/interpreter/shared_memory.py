@@ -1,9 +1,9 @@
-"""Memory that the warden shares with its interpreters: what to run goes in, how it ended comes out.
+"""Memory shared by the warden and its interpreters: the command goes in, the result comes out.
 
-No descriptor leads there, so nothing a program prints, writes or closes can pass for a result or prevent one. A program
-that hunts the area down in its own memory forges nothing but its own result, which it could have had for the
-printing: deadlines, limits and deaths are judged outside. One program at a time uses it, and it is wiped between two.
-Standard library only: this runs inside the interpreters.
+No descriptor leads to it, so nothing a program prints, writes or closes can forge or suppress a result. A program that
+finds this memory in its own address space can forge only its own result, which it could also have printed: deadlines,
+limits and exits are judged outside. One program at a time uses the memory, and it is wiped after each.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Final, NamedTuple
 
 globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can patch
 
-UNPREPARED, RUNNING, OK, EXCEPTION, MEMORY, SYNTAX = range(6)
-"""How far a program came. SYNTAX: not run, as its text does not compile."""
+NOT_STARTED, RUNNING, OK, EXCEPTION, MEMORY, SYNTAX = range(6)
+"""State of a program. SYNTAX: it does not compile, so none of it was run."""
 
-LEAVES, WAITS, RESTS = range(3)
-"""What an interpreter does after its program: it leaves, it waits for its end, it waits for that or to go on."""
+EXIT, AWAIT_KILL, AWAIT_RESUME = range(3)
+"""What an interpreter does after its program: exit, wait to be killed, or wait to be killed or resumed."""
 
 REASON_BYTES: Final = 4096
 TRACEBACK_BYTES: Final = 32_768
-_STATE, _NEXT, _ITSELF = range(3)
+_STATE, _NEXT_ACTION, _IN_PLACE = range(3)
 _REASON = 16
 _COMMAND = _REASON + REASON_BYTES
 COMMAND_BYTES: Final = 5 << 20
@@ -34,9 +34,9 @@ _BYTES = _TRACEBACK + TRACEBACK_BYTES
 
 
 class Command(NamedTuple):
-    """What a fresh fork is to run: ``steps`` one after the other, the first of them from line ``line`` + 1 on.
+    """Steps for an interpreter to run in order; the first starts at line ``line`` + 1 of the program.
 
-    With ``tracebacks``, it tells at length how it failed.
+    ``tracebacks``: report a failure with its traceback.
     """
 
     line: int
@@ -44,17 +44,17 @@ class Command(NamedTuple):
     steps: list[str]
 
 
-class Area:
-    """The shared memory."""
+class SharedMemory:
+    """The shared memory; mapped before any fork, and so inherited."""
 
     def __init__(self) -> None:
-        self._file = os.memfd_create("area")
+        self._file = os.memfd_create("rstar-executor")
         os.ftruncate(self._file, _BYTES)
         self._map = mmap.mmap(self._file, _BYTES)
         self._used = 0
 
-    def order(self, command: Command, itself: bool) -> None:
-        """Write what is to be run, for a fork to read, or for an interpreter that rests to go on ``itself``.
+    def write_command(self, command: Command, in_place: bool) -> None:
+        """Write the command for a fork of the paused interpreter, or, with ``in_place``, for that interpreter itself.
 
         Raises ``ValueError`` when it is too long.
         """
@@ -63,54 +63,54 @@ class Area:
             raise ValueError(f"a program of {len(data)} bytes")
         self._used = _COMMAND + len(data)
         self._map[_COMMAND : self._used] = data
-        self._map[_ITSELF] = itself
+        self._map[_IN_PLACE] = in_place
 
     @property
-    def itself(self) -> bool:
-        """Whether the interpreter that is told to go on is to run the command itself."""
-        return self._map[_ITSELF] != 0
+    def in_place(self) -> bool:
+        """Whether the paused interpreter runs the command itself instead of forking."""
+        return self._map[_IN_PLACE] != 0
 
-    def ordered(self) -> Command:
-        """Read what is to be run."""
+    def read_command(self) -> Command:
+        """Read the command."""
         return Command(*marshal.loads(memoryview(self._map)[_COMMAND:]))
 
     def begin(self) -> None:
-        """Note that the program is about to start."""
+        """Record that the program starts."""
         self._map[_STATE] = RUNNING
 
-    def finish(self, state: int, reason: str, traceback: str, then: int) -> None:
-        """Note how the program ended, and what its interpreter does next: ``LEAVES``, ``WAITS`` or ``RESTS``."""
+    def finish(self, state: int, reason: str, traceback: str, next_action: int) -> None:
+        """Record how the program ended, and what its interpreter does next: EXIT, AWAIT_KILL or AWAIT_RESUME."""
         for text, start, size in ((reason, _REASON, REASON_BYTES), (traceback, _TRACEBACK, TRACEBACK_BYTES)):
             if text:
                 data = text.encode("utf-8", "replace")[: size - 1]
                 self._map[start : start + len(data) + 1] = data + b"\0"
-        self._map[_NEXT] = then
+        self._map[_NEXT_ACTION] = next_action
         self._map[_STATE] = state
 
     @property
     def state(self) -> int:
-        """How far the program says that it came."""
+        """State of the program, as the program claims."""
         return self._map[_STATE]
 
     @property
-    def then(self) -> int:
-        """What its interpreter says that it does next."""
-        return self._map[_NEXT]
+    def next_action(self) -> int:
+        """What the interpreter claims to do next."""
+        return self._map[_NEXT_ACTION]
 
     @property
     def reason(self) -> bytes:
-        """Why it ended."""
+        """One line that says why the program failed."""
         return self._map[_REASON:_COMMAND].split(b"\0", 1)[0]
 
     @property
     def traceback(self) -> bytes:
-        """How it failed, at length."""
+        """The traceback of its failure."""
         return self._map[_TRACEBACK:].split(b"\0", 1)[0]
 
     def wipe(self) -> None:
-        """Leave nothing of one program for the next, wherever it wrote."""
+        """Erase everything that one program wrote, wherever it wrote."""
         self._map[: self._used] = bytes(self._used)
-        with contextlib.suppress(OSError):  # there is nothing
+        with contextlib.suppress(OSError):  # raised when no page beyond the command was written
             os.lseek(self._file, -(-self._used // mmap.PAGESIZE) * mmap.PAGESIZE, os.SEEK_DATA)
-            # A traceback, or something hostile. Not always: it takes longer the more interpreters rest.
+            # A traceback or hostile data. Only on demand: the call takes longer with every paused interpreter.
             self._map.madvise(mmap.MADV_REMOVE)

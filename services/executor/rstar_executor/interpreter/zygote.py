@@ -1,7 +1,7 @@
-"""Making a root: a fork of the warden imports what programs commonly want, shuts itself in for good, and waits.
+"""Turns a fork of the warden into a zygote: it imports common modules, sandboxes itself and waits to be forked.
 
-What every program of a root shares is done here once: imports, first uses that build lasting tables, a frozen heap, huge
-pages, limits, Landlock, seccomp. Standard library only: this runs inside the interpreter. It refuses to run programs.
+Everything that the programs of a zygote share is done here once: imports, first uses that build lasting tables, a frozen
+heap, huge pages, limits, Landlock, seccomp. Standard library only: this runs inside the zygote.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, NoReturn
 
 from rstar_executor.interpreter import runner
-from rstar_executor.interpreter.loop import live
-from rstar_executor.interpreter.shared_memory import Area
+from rstar_executor.interpreter.loop import serve_forks
+from rstar_executor.interpreter.shared_memory import SharedMemory
 from rstar_executor.sandbox import identity, landlock, limits, syscalls
 
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25
 _HUGE: Final = 2 << 20
 _LARGE_ALLOCATION: Final = 100_000
-"""Bytes: more than any hole has, less than what the C library maps apart."""
+"""Bytes: more than any free block of the heap has, less than the size from which the C library uses mmap."""
 _OFTEN: Final = 20
-"""Runs after which Python has fitted a function's code to its use, which writes to it."""
+"""Runs after which Python has specialised a function's bytecode, which writes to its pages."""
 _MOST_DESCRIPTORS: Final = 65_536
 
 WARM_UP: Final = """
@@ -40,7 +40,7 @@ try:
 except ValueError as error:
     print(str(error).split(), math.sqrt(2), sorted({1, 2}), 2 ** 100, 1 / 3)
 """
-"""Used once in the root, as the first compilation of a process builds tables for milliseconds."""
+"""Run in the zygote, because the first compilation of a process spends milliseconds on building tables."""
 
 WARM_UP_HEAVY: Final = """
 import numpy as np
@@ -55,10 +55,10 @@ for k in range(32):
 """
 
 
-class Plan(NamedTuple):
-    """What a root is made of: modules to import, and the folders that its programs may read and write.
+class ZygoteSettings(NamedTuple):
+    """Modules that a zygote imports, the folders that its programs may read and write, and the layers around it.
 
-    ``counted_apart``: its user has no processes outside; ``contained``: it is in namespaces, with files of its own.
+    ``counted_apart``: its user has no other processes; ``contained``: it has its own namespaces and file system.
     """
 
     modules: Sequence[str]
@@ -69,35 +69,36 @@ class Plan(NamedTuple):
     contained: bool
 
 
-def become(plan: Plan, area: Area, voice: socket.socket, proc: int) -> NoReturn:
-    """Turn this fork of the warden into a root; send the listener over ``voice`` when it is ready."""
+def become(settings: ZygoteSettings, memory: SharedMemory, channel: socket.socket, proc: int) -> NoReturn:
+    """Turn this fork of the warden into a zygote; send its seccomp listener over ``channel`` when it is ready."""
     try:
-        _close_all_but({0, 1, 2, voice.fileno(), proc})
-        _load(plan.modules)
-        _warm_up(heavy="sympy" in plan.modules)
+        _close_all_but({0, 1, 2, channel.fileno(), proc})
+        _load(settings.modules)
+        _warm_up(heavy="sympy" in settings.modules)
         sys.setrecursionlimit(1000)
         gc.collect()
         gc.disable()
         gc.freeze()
         _collapse(proc)
         os.close(proc)
-        limits.enter_interpreter(plan.counted_apart)
-        birth = _birth(plan.landlock_abi)
-        landlock.restrict(plan.readable, plan.writable, plan.landlock_abi)
+        limits.enter_interpreter(settings.counted_apart)
+        scope_signals = _signal_scope(settings.landlock_abi)
+        landlock.restrict(settings.readable, settings.writable, settings.landlock_abi)
         listener = syscalls.restrict(
-            signals_kept_in=plan.contained or plan.landlock_abi >= landlock.SIGNALS_ABI, files_apart=plan.contained
+            signals_kept_in=settings.contained or settings.landlock_abi >= landlock.SIGNALS_ABI,
+            files_apart=settings.contained,
         )
-        # Building the filter has left holes.
+        # Building the filter has fragmented the heap.
         _settle_heap()
-        # Standard output is replaced by the warden for every program.
-        voice.sendmsg([b"ready"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener]))])
+        # The warden installs the standard output and error of every program.
+        channel.sendmsg([b"ready"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener]))])
         os.close(listener)
-        voice.close()
+        channel.close()
         os.dup2(0, 2)
     except BaseException as error:
-        os.write(2, f"rstar executor: an interpreter cannot be made: {error!r}\n".encode())
+        os.write(2, f"rstar executor: a zygote cannot be made: {error!r}\n".encode())
         os._exit(1)
-    live(area, birth, _nothing if plan.contained else _end_with_warden)
+    serve_forks(memory, scope_signals, _nothing if settings.contained else _end_with_warden)
 
 
 def _close_all_but(kept: set[int]) -> None:
@@ -112,14 +113,14 @@ def _load(modules: Sequence[str]) -> None:
     for module in modules:
         try:
             __import__(module)
-        except ImportError:  # the program that wants it will say so
+        except ImportError:  # a program that imports it gets the error
             continue
 
 
 def _warm_up(heavy: bool) -> None:
     for text in [WARM_UP, "1 / 0\n", "1 +\n"] * _OFTEN + [WARM_UP_HEAVY] * (2 if heavy else 0):
         runner.run_steps([text], 0, runner.fresh_main())
-    # Seeded last: what is warm must not show. Programs inherit these states as they are.
+    # Seeded last: the warm-up must not show. Programs inherit these states unchanged.
     random.seed(0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)
@@ -130,23 +131,23 @@ def _warm_up(heavy: bool) -> None:
     del sys.modules["__main__"]
 
 
-def _birth(abi: int) -> Callable[[], None]:
-    """Return what each fork of a root does first: keep its signals to itself and to what it starts."""
+def _signal_scope(abi: int) -> Callable[[], None]:
+    """Return a function by which a fork of the zygote limits its signals to itself and its descendants."""
     if abi < landlock.SIGNALS_ABI:
         return _nothing
     scopes = landlock.scopes()
     enter = landlock.entering(scopes)
 
-    def birth() -> None:
+    def scope_signals() -> None:
         if (result := enter()) != 0:
-            raise OSError(-result, "the scopes of signals are refused")
+            raise OSError(-result, "the kernel refuses a Landlock scope for signals")
         os.close(scopes)
 
-    return birth
+    return scope_signals
 
 
 def _nothing() -> None:
-    """Do nothing: the end of a warden that is the init of its namespace ends all."""
+    """Do nothing: when a warden that is the init of its namespace ends, the kernel ends all processes in it."""
 
 
 def _end_with_warden() -> None:
@@ -154,7 +155,7 @@ def _end_with_warden() -> None:
 
 
 def _settle_heap() -> None:
-    """Have the C library merge and sort what is free in its heap: else large allocations do, in every fork anew."""
+    """Have the C library merge and sort its free blocks; otherwise a large allocation does so in every fork."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(ctypes.c_size_t(0))
@@ -163,7 +164,7 @@ def _settle_heap() -> None:
 
 
 def _collapse(proc: int) -> None:
-    """Have the kernel put the heap into huge pages: a fork then copies a few entries in place of thousands."""
+    """Have the kernel put the heap into huge pages: a fork then copies a few page-table entries instead of thousands."""
     libc = ctypes.CDLL(None)
     with open(os.open("self/maps", os.O_RDONLY, dir_fd=proc)) as maps:
         regions = [line.split() for line in maps]

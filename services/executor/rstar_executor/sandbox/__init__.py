@@ -1,7 +1,4 @@
-"""What is in force between programs and everything else, as the executor reports it.
-
-Plain data. It refuses to put anything up (``sandbox``).
-"""
+"""The layers between programs and the machine. This file holds the executor's report about them, as plain data."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import NamedTuple
 
 
 class Layer(NamedTuple):
-    """One layer: whether it is in force, whether the executor serves without it, and what it keeps programs from.
+    """One layer: whether it is in force, whether the executor requires it, and what it protects (``covers``).
 
     ``detail`` says how it is in force, or why it is not.
     """
@@ -40,6 +37,6 @@ def layer(name: str, in_force: bool, detail: str) -> Layer:
 
 
 def missing(layers: Sequence[Layer]) -> str:
-    """Return what is missing to serve, in one sentence; empty when nothing is."""
+    """Return one sentence that names the required layers not in force; empty when there are none."""
     absent = [f"{layer.name} ({layer.detail})" for layer in layers if layer.required and not layer.in_force]
     return f"programs would not be contained here: {'; '.join(absent)}" if absent else ""

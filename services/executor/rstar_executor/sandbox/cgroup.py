@@ -1,7 +1,7 @@
-"""The layer *control group*: a bound on what all processes of a warden take together, where one is delegated.
+"""The layer *control group*: a limit on the sum over all processes of a warden, where a group is delegated.
 
-Covered: memory and number of processes in sum; the kernel then ends one of them, never the service.
-Not covered: where no writable control group (version 2) is at hand, as in most containers: there the container's own
+Covered: total memory and number of processes; above the limit the kernel ends one of them, never the service.
+Not covered: machines without a writable control group (version 2), as in most containers: there the container's own
 limits hold.
 """
 
@@ -16,13 +16,13 @@ MOUNT: Final = Path("/sys/fs/cgroup")
 
 
 class Group:
-    """A control group of its own for the calling process and all it starts."""
+    """A control group for the calling process and its descendants."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def remove(self) -> None:
-        """End what is left in it and remove it."""
+        """End the processes left in it and remove it."""
         with contextlib.suppress(OSError):
             (self.path / "cgroup.kill").write_text("1")
         with contextlib.suppress(OSError):
@@ -30,7 +30,7 @@ class Group:
 
 
 def join(memory_bytes: int, processes: int, mount: Path = MOUNT) -> Group:
-    """Move this process into a new group with these bounds. Raises ``OSError`` where that is not delegated."""
+    """Move this process into a new group with these limits. Raises ``OSError`` where none is delegated."""
     parent = _own(mount).parent
     if not (parent / "cgroup.procs").exists():
         raise OSError("no control group version 2 above this one")

@@ -1,9 +1,9 @@
-"""The layer *files*: the file system of programs holds Python and its libraries, read-only, and a small directory of theirs.
+"""The layer *files*: programs see a file system with Python and its libraries, read-only, and one small directory.
 
-Covered: every other file of the machine is not there, not even its name; disks cannot be filled (the directory is a
-file system in memory with a limit on bytes and on files); devices, sockets, /sys and, for programs, /proc.
-Not covered: what lies in the interpreter's own folders can be read. Where the kernel refuses mounts, Landlock alone
-keeps programs from reading and writing, and the directory is an ordinary one.
+Covered: the contents and names of all other files; full disks (the directory is a file system in memory with a limit on
+bytes and on files); devices, sockets, /sys and, for programs, /proc.
+Not covered: reading the interpreter's own folders. Where the kernel refuses mounts, only Landlock keeps programs from
+reading and writing, and the directory is an ordinary one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _DEVICES: Final = ("null", "zero", "urandom")
 def enter(base: str, readable: Sequence[str], scratch: str) -> int:
     """Make ``base``, an empty directory, the root: ``readable`` paths read-only at their own names, ``scratch`` writable.
 
-    To be called in a mount namespace and a process namespace of one's own. Returns a descriptor of a /proc that no
-    path leads to any more. Raises ``OSError``.
+    Call it in a new mount namespace and a new process namespace. Returns a descriptor of a /proc that no path leads to
+    any more. Raises ``OSError``.
     """
     kernel.mount("none", "/", None, _RECURSIVE | _PRIVATE)
     kernel.mount("rstar", base, "tmpfs", _HARDENED, "mode=0755,size=1m")
@@ -57,7 +57,7 @@ def _bind(source: str, target: str) -> None:
         os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
         open(target, "x").close()
     kernel.mount(source, target, None, _BIND | _RECURSIVE)
-    # What the mount below had must be kept: the kernel refuses to lift flags here.
+    # The flags of the mount below must be kept: the kernel refuses to clear them here.
     inherited = os.statvfs(source).f_flag & (_NO_EXEC | 1024 | 2048 | 4096)
     flags = (inherited & _NO_EXEC) | (inherited & 1024) | (inherited & 2048) | (1 << 21 if inherited & 4096 else 0)
     kernel.mount("none", target, None, _REMOUNT | _BIND | _READ_ONLY | _HARDENED | flags)

@@ -1,8 +1,8 @@
-"""The layer *identity*: programs run as a user that owns nothing and can become nobody else.
+"""The layer *identity*: programs run as a user that owns nothing and cannot become another user.
 
 Covered: root's power over files and processes (where the service is root, programs are user 65534), every capability,
-set-user-ID programs, the debugger's view into the warden.
-Not covered: where the service itself is an ordinary user, programs are that user; the file layers keep its files.
+set-user-ID programs, reading the warden's memory as a debugger.
+Not covered: where the service itself is an ordinary user, programs are that user; the file layers protect its files.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def become_nobody() -> None:
 
 
 def give_up_privileges() -> None:
-    """Drop every capability for good; nothing that is executed can give one back. Raises ``OSError``."""
+    """Drop every capability for good; no executed file can give one back. Raises ``OSError``."""
     kernel.prctl(_PR_SET_NO_NEW_PRIVS, 1)
     for capability in range(64):
         try:
             kernel.prctl(_PR_CAPBSET_READ, capability)
             kernel.prctl(_PR_CAPBSET_DROP, capability)
-        except OSError:  # none of that number, or not allowed to drop it: it stays out of reach by no_new_privs
+        except OSError:  # no such capability, or not allowed to drop it: no_new_privs keeps it out of reach
             continue
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     nothing = (ctypes.c_uint32 * 6)()
@@ -46,9 +46,9 @@ def give_up_privileges() -> None:
         raise OSError(ctypes.get_errno(), "capabilities cannot be dropped")
 
 
-def show(visible: bool) -> None:
-    """Let others of the same user look into this process, or keep them, programs too, from that and from debugging it."""
-    kernel.prctl(_PR_SET_DUMPABLE, int(visible))
+def set_inspectable(inspectable: bool) -> None:
+    """Allow or forbid processes of the same user, programs among them, to read this process's memory and to debug it."""
+    kernel.prctl(_PR_SET_DUMPABLE, int(inspectable))
 
 
 def end_with_parent(signal_number: int) -> None:

@@ -1,7 +1,4 @@
-"""System calls that Python 3.11 has no function for, through the C library.
-
-It refuses to know what they are used for. ``OSError`` is raised as Python's own functions raise it.
-"""
+"""System calls for which Python 3.11 has no function, through the C library. They raise ``OSError`` as Python's own do."""
 
 from __future__ import annotations
 
@@ -23,8 +20,8 @@ NEW_TIME: Final = 0x0000_0080
 NAMESPACES: Final = NEW_USER | NEW_MOUNTS | NEW_PIDS | NEW_IPC | NEW_NETWORK | NEW_HOSTNAME | NEW_CGROUP | NEW_TIME
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-# Without releasing the interpreter's lock: what forks must not let another thread in. The calls of a fork share all that
-# they can, bound before: each page of memory that one more of Python's objects lies on is copied in every fork.
+# PyDLL does not release the interpreter's lock: a call that forks must not let another thread run. The calls that a fork
+# makes share objects bound before it: each page with a Python object that a fork touches is copied in every fork.
 _HOLDING = ctypes.PyDLL(None)
 _BARE_CALL = _HOLDING.syscall
 _BARE_CALL.restype = ctypes.c_long
@@ -32,7 +29,7 @@ _ERRNO = _HOLDING.__errno_location
 _ERRNO.restype = ctypes.POINTER(ctypes.c_int)
 _ZERO: Final = ctypes.c_long(0)
 
-# The numbers of what the C library has no wrapper for. Those from 424 on are the same on every machine.
+# Numbers of calls without a wrapper in the C library. Those from 424 on are the same on every machine.
 _CLONE: Final = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
 LANDLOCK_CREATE_RULESET: Final = 444
 LANDLOCK_ADD_RULE: Final = 445
@@ -40,7 +37,7 @@ LANDLOCK_RESTRICT_SELF: Final = 446
 
 
 SUPPORTED: Final = _CLONE is not None
-"""Whether the numbers for this kind of processor are known here."""
+"""Whether this module knows the numbers for this kind of processor."""
 
 
 def _checked(result: int, what: str) -> int:
@@ -78,9 +75,9 @@ def system_call(number: int, *arguments: object) -> int:
 
 
 def bare_call(number: int, *arguments: int) -> Callable[[], int]:
-    """Return a function that makes a system call as cheaply as Python can, for the first moments of a fork.
+    """Return a function that makes a system call as cheaply as Python can, to be called in a fresh fork.
 
-    It returns what the call does, or its negative error number. Five arguments are passed, zeros where none are given.
+    It returns the call's result or a negative error number. Five arguments are passed, zeros where none are given.
     """
     bound = [ctypes.c_long(value) for value in (number, *arguments)]
     bound += [_ZERO] * (6 - len(bound))
@@ -95,6 +92,6 @@ def bare_call(number: int, *arguments: int) -> Callable[[], int]:
 fork_sibling: Final = bare_call(_CLONE or 0, CLONE_PARENT | 17)
 """Fork so that the child's parent is the caller's parent; 0 in the child, which is the same interpreter.
 
-Neither Python's nor the C library's fork handlers run: the child's random state, locks and buffers are its
-parent's, as if it had lived on. Only for a process with one thread.
+Neither Python's nor the C library's fork handlers run: the child keeps its parent's random state, locks and buffers.
+Only for a process with one thread.
 """

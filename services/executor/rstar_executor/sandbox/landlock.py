@@ -1,4 +1,4 @@
-"""The layer *Landlock*: the kernel's own list of what programs may open, kept by every process they start.
+"""The layer *Landlock*: the kernel's list of files that programs may open, inherited by every process they start.
 
 Covered: reading any file or directory but Python and its libraries; writing, creating, linking and removing anywhere
 but in their own directory; executing files; network ports (kernel 6.7 on); signals to processes outside and abstract
@@ -67,7 +67,7 @@ def restrict(readable: Sequence[str], writable: Sequence[str], abi: int) -> None
 
 
 def scopes() -> int:
-    """Return a set of rules that keeps signals and abstract sockets inside whoever enters it (kernel 6.12 on)."""
+    """Return a ruleset that confines signals and abstract sockets to the process that enters it (kernel 6.12 on)."""
     attributes = struct.pack("=QQQ", 0, 0, _SCOPES)
     return kernel.system_call(
         kernel.LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0)
@@ -75,7 +75,7 @@ def scopes() -> int:
 
 
 def entering(ruleset: int) -> Callable[[], int]:
-    """Return what enters ``scopes()``, in a fork; it returns a negative error number where that fails."""
+    """Return a function that enters ``scopes()`` in a fork; it returns a negative error number on failure."""
     return kernel.bare_call(kernel.LANDLOCK_RESTRICT_SELF, ruleset)
 
 

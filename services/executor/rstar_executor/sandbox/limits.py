@@ -1,8 +1,8 @@
 """The layer *limits*: how much of the machine one program may take.
 
 Covered per process: CPU time, address space, size of a file, open descriptors, core dumps; per user: number of
-processes. Wall time and output are the warden's.
-Not covered: what all processes of one program take together; that is the control group's.
+processes. The warden limits wall time and output.
+Not covered: the sum over all processes of one program; the control group limits that.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ MIB: Final = 1 << 20
 OPEN_FILES: Final = 64
 PROCESSES: Final = 512
 PROCESSES_OF_USER: Final = 2048
-_LAST_WORDS = 32 * MIB  # address space that stays free for telling how a program ran out of it
+_REPORT_RESERVE = 32 * MIB  # address space that stays free to report that a program ran out of it
 
 
 class Limits(NamedTuple):
-    """Limits of one program: wall seconds, MiB beyond the warm interpreter's own, bytes of output, MiB per file."""
+    """Limits of one program: wall seconds, MiB in addition to the zygote's own, bytes of output, MiB per file."""
 
     seconds: float
     memory_mib: int
@@ -28,7 +28,7 @@ class Limits(NamedTuple):
 
 
 def enter_interpreter(counted_apart: bool) -> None:
-    """Set what holds for every program of an interpreter; ``counted_apart``: its user has no other processes."""
+    """Set the limits that all programs of a zygote share; ``counted_apart``: its user has no other processes."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
@@ -40,19 +40,19 @@ def enter_interpreter(counted_apart: bool) -> None:
 
 
 def limit_program(pid: int, limits: Limits, own_bytes: int) -> None:
-    """Set the limits of a program that waits; ``own_bytes`` is what the warm interpreter takes itself.
+    """Set the limits of a preforked process; ``own_bytes`` is the address space of its zygote.
 
-    Raises ``OSError`` when it is gone.
+    Raises ``OSError`` when the process has ended.
     """
-    seconds = int(limits.seconds) + 2  # the wall clock decides; this is for what escapes it
+    seconds = int(limits.seconds) + 2  # the warden's wall clock decides; this ends a process that escapes it
     resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds + 1))
     memory = own_bytes + limits.memory_mib * MIB
-    resource.prlimit(pid, resource.RLIMIT_AS, (memory, memory + _LAST_WORDS))
+    resource.prlimit(pid, resource.RLIMIT_AS, (memory, memory + _REPORT_RESERVE))
     files = limits.file_mib * MIB
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (files, files))
 
 
-def release_last_words() -> None:
-    """Give the dying program's runner the memory kept back for telling why."""
+def release_report_reserve() -> None:
+    """Give a program that ran out of memory the reserve, so that its runner can report the error."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))

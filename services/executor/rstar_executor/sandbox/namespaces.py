@@ -2,8 +2,8 @@
 
 Covered: the process tree (the warden is the init of its own process namespace: it cannot be signalled from inside, and
 when it ends the kernel ends everything in it), networks (an interface-less one), System V IPC, POSIX queues, host name.
-Not covered: system calls themselves (seccomp), files (the file layers), and everything where the kernel refuses
-namespaces, as in most containers: then the other layers stand alone.
+Not covered: system calls themselves (seccomp) and files (the file layers). Where the kernel refuses namespaces, as in
+most containers, only the other layers protect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CHILD_REFUSED: Final = 77
 def enter() -> str:
     """Give this process namespaces of its own; its next child is the init of a process namespace.
 
-    Returns an empty text, or why it is refused; nothing has changed then.
+    Returns an empty text, or the reason of a refusal; after a refusal nothing has changed.
     """
     if reason := _refusal():
         return reason
@@ -29,7 +29,7 @@ def enter() -> str:
 
 
 def own_users(proc: int) -> bool:
-    """Give this process a user namespace that maps its user alone, so that its processes are counted apart.
+    """Give this process a user namespace that maps its user alone, so that the kernel counts its processes separately.
 
     ``proc`` is a descriptor of /proc. Returns False where that is refused.
     """
@@ -65,7 +65,7 @@ def _map_own(user: int, group: int, proc: int) -> None:
 
 
 def _refusal() -> str:
-    """Try it in a child, as a half-entered namespace cannot be left. A mount counts: some kernels refuse only that."""
+    """Try it in a child, because a half-entered namespace cannot be left. It also mounts: some kernels refuse only that."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

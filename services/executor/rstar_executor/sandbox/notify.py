@@ -1,7 +1,8 @@
-"""Talking with interpreters through the kernel: seccomp hands their one special call to the warden, which answers.
+"""Messages from interpreters to the warden, carried by seccomp's user notification.
 
-The kernel says who speaks, and a speaker does nothing until it is answered: that is how interpreters wait. Before the
-answer, the warden may put a descriptor into the speaker's table. It refuses to believe what is said.
+An interpreter makes one special system call, which the kernel hands to the warden and blocks until the warden replies:
+that is how interpreters wait. Before it replies, the warden can install a descriptor in the caller's table. The kernel
+says which process makes the call; the value that the call carries may be forged.
 """
 
 from __future__ import annotations
@@ -12,52 +13,52 @@ import struct
 from typing import Final, NamedTuple
 
 _RECEIVE: Final = 0xC050_2100
-_ANSWER: Final = 0xC018_2101
+_REPLY: Final = 0xC018_2101
 _INSTALL: Final = 0x4018_2103
-_SIZE = 80
+_NOTIFICATION_BYTES = 80
 _HEAD = struct.Struct("=QII")
-_SAID = 32  # id, pid, flags, number, architecture, instruction pointer: the first argument follows
-_ANSWERED = struct.Struct("=Qqii")
-_INSTALLED = struct.Struct("=QIIII")
+_VALUE_OFFSET = 32  # after id, pid, flags, number, architecture and instruction pointer: the first argument
+_REPLY_FORMAT = struct.Struct("=Qqii")
+_INSTALL_FORMAT = struct.Struct("=QIIII")
 _AT_A_NUMBER = 1
 
 
-class Words(NamedTuple):
-    """One call that waits for an answer: who makes it, and the number that it says."""
+class Notification(NamedTuple):
+    """One blocked call: its id, the process that makes it, and the value that it carries."""
 
-    call: int
-    speaker: int
-    said: int
+    id: int
+    pid: int
+    value: int
 
 
-def receive(listener: int) -> Words | None:
-    """Take the next call; None when its speaker has died meanwhile."""
-    buffer = bytearray(_SIZE)
+def receive(listener: int) -> Notification | None:
+    """Take the next notification; None when its process has died meanwhile."""
+    buffer = bytearray(_NOTIFICATION_BYTES)
     try:
         fcntl.ioctl(listener, _RECEIVE, buffer, True)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.EINTR):
             return None
         raise
-    call, speaker, _ = _HEAD.unpack_from(buffer)
-    (said,) = struct.unpack_from("=i", buffer, _SAID)
-    return Words(call, speaker, said)
+    id, pid, _ = _HEAD.unpack_from(buffer)
+    (value,) = struct.unpack_from("=i", buffer, _VALUE_OFFSET)
+    return Notification(id, pid, value)
 
 
-def answer(listener: int, call: int, error: int = 0) -> None:
-    """Let the speaker go on; with ``error``, its call fails. Raises ``OSError`` when it is gone."""
-    fcntl.ioctl(listener, _ANSWER, _ANSWERED.pack(call, 0, -error, 0))
+def reply(listener: int, id: int, error: int = 0) -> None:
+    """Unblock the call with this id; with ``error``, it fails. Raises ``OSError`` when its process is gone."""
+    fcntl.ioctl(listener, _REPLY, _REPLY_FORMAT.pack(id, 0, -error, 0))
 
 
-def install(listener: int, call: int, descriptor: int, number: int) -> None:
-    """Give the speaker a copy of ``descriptor`` under ``number``. Raises ``OSError`` when it is gone."""
-    fcntl.ioctl(listener, _INSTALL, _INSTALLED.pack(call, _AT_A_NUMBER, descriptor, number, 0))
+def install(listener: int, id: int, descriptor: int, number: int) -> None:
+    """Give the blocked process a copy of ``descriptor`` as ``number``. Raises ``OSError`` when it is gone."""
+    fcntl.ioctl(listener, _INSTALL, _INSTALL_FORMAT.pack(id, _AT_A_NUMBER, descriptor, number, 0))
 
 
-def refuse(listener: int, words: Words) -> None:
-    """Answer a call that nobody was to make."""
+def refuse(listener: int, notification: Notification) -> None:
+    """Let a call fail that the warden did not expect."""
     try:
-        answer(listener, words.call, errno.EPERM)
+        reply(listener, notification.id, errno.EPERM)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EINPROGRESS):
             raise

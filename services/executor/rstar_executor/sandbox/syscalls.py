@@ -1,13 +1,14 @@
-"""The layer *seccomp*: the list of system calls that a program needs; the kernel refuses every other (EPERM).
+"""The layer *seccomp*: the list of system calls that a program needs; the kernel refuses all others (EPERM).
 
 Covered: sockets of every family, executing files, debugging and reading other processes, new namespaces and mounts,
-files that live in memory alone, System V IPC, keyrings, io_uring, bpf, performance counters, userfaultfd, owners and,
-where files are shared with others, modes of files, other processes' limits and priorities; system calls of 32-bit and x32 programs end the program.
-Not covered: what the allowed calls can do (files and signals: Landlock; amounts: limits).
+anonymous files in memory, System V IPC, keyrings, io_uring, bpf, performance counters, userfaultfd, owners and, where
+files are shared with others, modes of files, other processes' limits and priorities. System calls of 32-bit and x32
+programs end the program.
+Not covered: the effects of allowed calls (files and signals: Landlock; amounts: limits).
 
-The list is libseccomp's language; numbers, architectures and the filter are its business. One call that no program
-needs, ``sched_rr_get_interval``, is not answered by the kernel but handed to the warden: it is how an interpreter
-says that it waits to be told what to do (``conversation``).
+The list holds names; libseccomp translates them into numbers and a filter for the architecture. One call that no
+program needs, ``sched_rr_get_interval``, is handed to the warden instead of the kernel: by it an interpreter says that it
+waits for the warden's reply (``notify``).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _REFUSE = 0x0005_0000
 _BAD_ARCHITECTURE, _OPTIMIZE = 2, 8
 _EQUAL, _MASKED = 4, 7
 
-CONVERSATION: Final = "sched_rr_get_interval"
+NOTIFYING_CALL: Final = "sched_rr_get_interval"
 
 _ALLOWED: Final = [
     "read",
@@ -198,7 +199,7 @@ _ALLOWED: Final = [
 _MODES: Final = ("chmod", "fchmod", "fchmodat", "fchmodat2", "utime", "utimes", "utimensat", "futimesat")
 _SIGNALLING: Final = ("kill", "tgkill", "tkill")
 _DEVICE_REQUESTS: Final = (0x5401, 0x5413, 0x5421, 0x541B, 0x5450, 0x5451)
-"""TCGETS, TIOCGWINSZ, FIONBIO, FIONREAD, FIONCLEX, FIOCLEX: what opening a file and asking for a terminal needs."""
+"""TCGETS, TIOCGWINSZ, FIONBIO, FIONREAD, FIONCLEX, FIOCLEX: needed to open a file and to ask whether it is a terminal."""
 _PROCESS_OPTIONS: Final = (3, 15, 16, 21, 23, 39, 0x53564D41)
 """Read-only options of prctl, and the names of threads and memory."""
 _PDEATHSIG = 1
@@ -229,7 +230,7 @@ class Filter:
     def add(self, action: int, name: str, *comparisons: tuple[int, int, int, int]) -> None:
         """Answer the call ``name`` with ``action`` where all ``comparisons`` (argument, operator, values) hold."""
         number = self._library.seccomp_syscall_resolve_name(name.encode())
-        if number < 0:  # this machine, or this libseccomp, has no such call: it stays refused
+        if number < 0:  # unknown to this machine or this libseccomp: it stays refused
             return
         array = (_Comparison * max(1, len(comparisons)))(*(_Comparison(*comparison) for comparison in comparisons))
         result = self._library.seccomp_rule_add_array(
@@ -238,7 +239,7 @@ class Filter:
         _checked(result, name)
 
     def load(self) -> int:
-        """Put the filter up in this process, for good; return the descriptor on which the warden listens."""
+        """Install the filter in this process for good; return the descriptor on which the warden receives notifications."""
         _checked(self._library.seccomp_load(self._context), "load")
         return _checked(self._library.seccomp_notify_fd(self._context), "listener")
 
@@ -253,16 +254,15 @@ def _checked(result: int, what: str) -> int:
 
 
 def restrict(signals_kept_in: bool, files_apart: bool) -> int:
-    """Put the filter up in this process and all it starts; return the listener.
+    """Install the filter in this process and its descendants; return the listener.
 
-    ``signals_kept_in``: another layer keeps a program's signals away from everything else; where none does, it can
-    send none. ``files_apart``: all that it could change the mode of is its own; else it can change no mode, owner or
-    time. Raises ``OSError``.
+    ``signals_kept_in``: another layer confines a program's signals; otherwise it can send none. ``files_apart``: every
+    file whose mode it could change is its own; otherwise it can change no mode, owner or time. Raises ``OSError``.
     """
     allowed = Filter()
     for name in _ALLOWED:
         allowed.add(_ALLOW, name)
-    # Processes and threads, but no namespaces. clone3 hides its flags: its callers fall back when there is none.
+    # Processes and threads, but no namespaces. clone3 hides its flags from a filter; ENOSYS makes its callers use clone.
     allowed.add(_ALLOW, "clone", (0, _MASKED, NAMESPACES & ~0xFF, 0))
     allowed.add(_REFUSE | errno.ENOSYS, "clone3")
     allowed.add(_ALLOW, "prlimit64", (0, _EQUAL, 0, 0))
@@ -279,5 +279,5 @@ def restrict(signals_kept_in: bool, files_apart: bool) -> int:
     if files_apart:
         for name in _MODES:
             allowed.add(_ALLOW, name)
-    allowed.add(_NOTIFY, CONVERSATION)
+    allowed.add(_NOTIFY, NOTIFYING_CALL)
     return allowed.load()

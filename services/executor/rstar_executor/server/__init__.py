@@ -1,1 +1,1 @@
-"""The executor service's own process: gRPC, the queue, the cache and the clients of the wardens. It never runs a program."""
+"""The executor's server process: gRPC, the queue, the cache and the clients of the wardens. It never runs a program."""

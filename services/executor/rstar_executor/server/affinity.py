@@ -1,6 +1,6 @@
-"""Which warden has run which steps: a batch goes to the one that can go on from there.
+"""Records which warden has run which steps, so that a batch goes to a warden that may have a snapshot of them.
 
-Pure bookkeeping. It errs on one side: a warden that no longer has a snapshot runs the steps again.
+Pure bookkeeping. It may be out of date: a warden that has dropped the snapshot runs the steps again.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from rstar_executor.warden.snapshots import digests, follow
 
 Worker = TypeVar("Worker")
 
-MOST: Final = 4096
+MOST_PREFIXES: Final = 4096
 _ANY = Limits(0, 0, 0, 0)
 
 
 class Affinity(Generic[Worker]):
-    """Remembers, for the last ``most`` prefixes, who ran them last."""
+    """The worker that last ran each of the last ``most`` prefixes."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST_PREFIXES) -> None:
         self._most = most
-        self._known: OrderedDict[bytes, Worker] = OrderedDict()
+        self._last_worker: OrderedDict[bytes, Worker] = OrderedDict()
 
-    def note(self, worker: Worker, kind: str, steps: Sequence[str], candidates: Sequence[str]) -> None:
-        """Remember that ``worker`` ran ``steps`` and each of ``candidates`` after them."""
+    def record(self, worker: Worker, kind: str, steps: Sequence[str], candidates: Sequence[str]) -> None:
+        """Record that ``worker`` ran ``steps`` and each of ``candidates`` after them."""
         prefix = digests(kind, _ANY, steps)[-1]
         keys = [follow(prefix, candidate) for candidate in candidates]
         if steps:
             keys.append(prefix)
         for key in keys:
-            self._known[key] = worker
-            self._known.move_to_end(key)
-        while len(self._known) > self._most:
-            self._known.popitem(last=False)
+            self._last_worker[key] = worker
+            self._last_worker.move_to_end(key)
+        while len(self._last_worker) > self._most:
+            self._last_worker.popitem(last=False)
 
     def choose(self, idle: Sequence[Worker], kind: str, steps: Sequence[str]) -> Worker:
-        """Return the one of ``idle`` (not empty) that knows the longest part of ``steps``; else the last of them."""
+        """Return the worker of ``idle`` (not empty) that ran the longest prefix of ``steps``, else the last of ``idle``."""
         for key in reversed(digests(kind, _ANY, steps)[1:]):
-            worker = self._known.get(key)
+            worker = self._last_worker.get(key)
             if worker is not None and any(worker is other for other in idle):
                 return worker
         return idle[-1]
 
     def forget(self, worker: Worker) -> None:
-        """Forget a worker that is gone."""
-        for key in [key for key, known in self._known.items() if known is worker]:
-            del self._known[key]
+        """Remove a worker that has ended."""
+        for key in [key for key, last in self._last_worker.items() if last is worker]:
+            del self._last_worker[key]

@@ -1,7 +1,7 @@
-"""The determinism canary: a sample of programs runs a second time, from the start, and what differs is counted.
+"""The determinism canary: runs a sample of programs a second time, from the start, and counts results that differ.
 
-A replay of a search, the cache and snapshots all rest on programs ending the same way each time. Clocks are left out:
-they differ by right. The module refuses to do anything about a difference but to count it and to say so.
+The replay of a search, the cache and snapshots all require that a program ends the same way each time. Programs that
+read clocks are left out: they may differ. A difference is counted and logged; nothing else is done about it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Final
 
 import structlog
 
-from rstar.interfaces import Execution, ExecutionLimits
+from rstar.interfaces import Execution
+from rstar_executor.sandbox.limits import Limits
 from rstar_executor.server import metrics
 from rstar_executor.server.programs import REPEATABLE, digest, kind_of
-from rstar_executor.server.slots import OverloadedError, Pool
+from rstar_executor.server.slots import OverloadedError, Slots
 from rstar_executor.server.warden_client import Batch
 from rstar_executor.warden.snapshots import resumable
 
@@ -23,13 +24,13 @@ _SHOWN: Final = 200
 _log = structlog.get_logger()
 
 
-def chosen(program: str, every: int) -> bool:
-    """Say whether ``program`` is one of the sample: one in ``every`` is, none when that is 0."""
+def is_sampled(program: str, every: int) -> bool:
+    """Say whether ``program`` belongs to the sample, which is one program in ``every``; none when that is 0."""
     return every > 0 and int.from_bytes(digest(program)) % every == 0
 
 
 def difference(first: Execution, second: Execution) -> str:
-    """Return in what two runs of a program differ, in one sentence; empty when they do not."""
+    """Return one sentence on how two results of a program differ; empty when they do not."""
     if first.status != second.status:
         return f"{first.status.value} at first ({first.reason[:_SHOWN]}), then {second.status.value} ({second.reason[:_SHOWN]})"
     if first.reason != second.reason:
@@ -44,39 +45,39 @@ def difference(first: Execution, second: Execution) -> str:
 
 
 class Canary:
-    """Runs the sample again on ``pool``, one program at a time; what comes meanwhile is not looked at."""
+    """Runs the sample again on ``slots``, one program at a time; programs that arrive meanwhile are not sampled."""
 
-    def __init__(self, pool: Pool, every: int) -> None:
-        self._pool, self._every = pool, every
-        self._again: set[asyncio.Task[None]] = set()
+    def __init__(self, slots: Slots, every: int) -> None:
+        self._slots, self._every = slots, every
+        self._running: set[asyncio.Task[None]] = set()
 
-    def look_at(self, program: str, limits: ExecutionLimits, first: Execution) -> None:
-        """Have ``program``, which ended as ``first``, run again if it is one of the sample; does not wait."""
-        if first.status not in REPEATABLE or len(self._again) >= _AT_ONCE:
+    def check(self, program: str, limits: Limits, first: Execution) -> None:
+        """Run ``program``, whose result was ``first``, again if it belongs to the sample; do not wait for it."""
+        if first.status not in REPEATABLE or len(self._running) >= _AT_ONCE:
             return
-        if chosen(program, self._every) and resumable(program):
+        if is_sampled(program, self._every) and resumable(program):
             task = asyncio.create_task(self._compare(program, limits, first))
-            self._again.add(task)
-            task.add_done_callback(self._again.discard)
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
 
-    async def settle(self) -> None:
-        """Wait for what runs again."""
-        await asyncio.gather(*self._again)
+    async def wait(self) -> None:
+        """Wait for the programs that run again."""
+        await asyncio.gather(*self._running)
 
     async def close(self) -> None:
-        """Let go of what runs again."""
-        for task in self._again:
+        """Cancel the programs that run again."""
+        for task in self._running:
             task.cancel()
-        await asyncio.gather(*self._again, return_exceptions=True)
+        await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _compare(self, program: str, limits: ExecutionLimits, first: Execution) -> None:
+    async def _compare(self, program: str, limits: Limits, first: Execution) -> None:
         try:
-            (second,) = await self._pool.run(Batch(kind_of(program), [], [program], limits, whole=True))
+            (second,) = await self._slots.run(Batch(kind_of(program), [], [program], limits, tracebacks=True))
         except OverloadedError:
             return
         if second.status not in REPEATABLE:
-            return  # out of time, of memory or of an executor: that is load, not another end
-        words = difference(first, second)
-        (metrics.CANARY_DIFFERENCES if words else metrics.CANARY_SAME).inc()
-        if words:
-            _log.warning("a program ended differently the second time", program=digest(program).hex(), difference=words)
+            return  # a timeout, lack of memory or a lost warden comes from load, not from the program
+        found = difference(first, second)
+        (metrics.CANARY_DIFFERENCES if found else metrics.CANARY_SAME).inc()
+        if found:
+            _log.warning("a program ended differently the second time", program=digest(program).hex(), difference=found)

@@ -1,9 +1,8 @@
-"""Who is next: tenants take turns, within a tenant its problems do, and within a problem the first comes first.
+"""A fair queue: round robin over tenants, within a tenant over its problems, and first in, first out within a problem.
 
-A tenant that sends much waits for itself, not others for it: with k tenants waiting, each gets one of every k turns, and
-with p problems waiting in a tenant, each gets one of every p turns of that tenant. Who has nothing waiting loses no turn
-and saves none up. A plain data structure without a clock or a loop; the module refuses to know what an entry is, and to
-wait (``rstar_executor.server.slots``).
+A tenant that sends many entries delays only itself: with k tenants waiting, each gets one of every k turns, and with p
+problems waiting in a tenant, each gets one of every p turns of that tenant. A tenant with no entry waiting neither loses
+nor saves up turns. A plain data structure without a clock or an event loop; ``rstar_executor.server.slots`` waits.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ _Problems = OrderedDict[str, "OrderedDict[E, None]"]
 
 
 class QueueFullError(Exception):
-    """As many entries wait as the queue takes."""
+    """The queue holds as many entries as it may."""
 
 
 class FairQueue(Generic[E]):
-    """Entries that wait for their turn, at most ``capacity``; no two are equal. Every operation takes constant time."""
+    """At most ``capacity`` entries, no two of them equal. Every operation takes constant time."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -33,19 +32,19 @@ class FairQueue(Generic[E]):
         return len(self._places)
 
     def push(self, entry: E, tenant: str = "", problem: str = "") -> None:
-        """Put ``entry`` last among those of its problem. Raises ``QueueFullError``, ``ValueError`` if it waits already."""
+        """Add ``entry`` after those of its problem. Raises ``QueueFullError``, and ``ValueError`` if it is queued already."""
         if entry in self._places:
-            raise ValueError("the entry waits already")
+            raise ValueError("the entry is queued already")
         if len(self) >= self._capacity:
-            raise QueueFullError(f"{len(self)} wait, which is all that the queue takes")
+            raise QueueFullError(f"{len(self)} entries are queued, which is the queue's capacity")
         problems: _Problems[E] = self._tenants.setdefault(tenant, OrderedDict())
         problems.setdefault(problem, OrderedDict())[entry] = None
         self._places[entry] = tenant, problem
 
     def pop(self) -> E:
-        """Take the entry whose turn it is; its tenant, and its problem within it, are last now. Raises ``IndexError``."""
+        """Take the next entry and move its tenant, and its problem in it, to the end. Raises ``IndexError`` when empty."""
         if not self._places:
-            raise IndexError("nobody waits")
+            raise IndexError("the queue is empty")
         tenant, problems = next(iter(self._tenants.items()))
         problem, entries = next(iter(problems.items()))
         entry = next(iter(entries))
@@ -57,7 +56,7 @@ class FairQueue(Generic[E]):
         return entry
 
     def remove(self, entry: E) -> bool:
-        """Take ``entry`` out of its turn, and say whether it waited; nobody else's turn changes."""
+        """Remove ``entry`` and say whether it was queued; the order of all others stays."""
         place = self._places.pop(entry, None)
         if place is None:
             return False

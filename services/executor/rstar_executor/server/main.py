@@ -1,15 +1,13 @@
-"""The executor service's command line: start the wardens, serve.
-
-The module refuses to run programs and to know the wire format.
-"""
+"""The executor service's command line: starts the wardens and serves calls."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from rstar.rpc import service_options as options
 
 
 def serve(
@@ -18,20 +16,19 @@ def serve(
     max_memory_mib: Annotated[int, typer.Option(min=16, help="Most memory of a program.")] = 4096,
     cache_mib: Annotated[int, typer.Option(min=0, help="Memory for results of earlier programs; 0: none.")] = 64,
     snapshot_mib: Annotated[
-        int, typer.Option(min=0, help="Memory per slot for interpreters that later steps go on from; 0: none.")
+        int,
+        typer.Option(
+            min=0, help="Memory per slot for snapshots, paused interpreters from which later steps continue; 0: none."
+        ),
     ] = 128,
     canary_every: Annotated[
-        int, typer.Option(min=0, help="One program in so many runs twice, to count ends that differ; 0: none.")
+        int, typer.Option(min=0, help="One program in this many is run twice, to count results that differ; 0: none.")
     ] = 256,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes any free one.")] = 50_053,
-    metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Port of the Prometheus metrics; unset: none.")
-    ] = None,
-    ready_file: Annotated[Path | None, typer.Option(help="File that gets host:port once the service is ready.")] = None,
-    drain_seconds: Annotated[
-        float, typer.Option(min=0, help="How long calls under way may still take after SIGTERM.")
-    ] = 30.0,
+    host: options.Host = options.DEFAULT_HOST,
+    port: options.Port = 50_053,
+    metrics_port: options.MetricsPort = None,
+    ready_file: options.ReadyFile = None,
+    drain_seconds: options.DrainSeconds = options.DEFAULT_DRAIN_SECONDS,
 ) -> None:
     """Serve a code executor over gRPC."""
     from dataclasses import replace

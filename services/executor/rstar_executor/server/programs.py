@@ -1,7 +1,7 @@
-"""From a request to programs: pure functions on plain data.
+"""Turns a request into programs and limits: pure functions on plain data.
 
-What a client got wrong raises ``ValueError`` with one sentence; what a *policy* wrote never does: a program that
-cannot run has a status. The module refuses to run anything.
+A client's mistake raises ``ValueError`` with one sentence. What a policy wrote never does: a program that cannot run has
+a status.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from rstar.interfaces import ExecutionLimits, ExecutionStatus
 from rstar.trajectory import code_of
+from rstar_executor.sandbox.limits import Limits
 
 MAX_CANDIDATES = 1024
 MAX_BATCH_BYTES = 64 << 20
@@ -28,7 +29,7 @@ _IMPORTS_HEAVY = re.compile(rf"(?:import|,)\s*(?:{'|'.join(_HEAVY_MODULES)})\b|f
 
 
 class Kind(StrEnum):
-    """Which warm interpreter forks a program. The light one forks several times as fast."""
+    """The zygote from which a program is forked. The light one forks several times as fast."""
 
     LIGHT = "light"
     HEAVY = "heavy"
@@ -41,22 +42,22 @@ PRELOADED = {
     ),
     Kind.HEAVY: ("numpy", "sympy"),
 }
-"""Modules a kind has imported before it forks; any other is imported by the program itself."""
+"""Modules that each zygote has imported; a program imports any other itself."""
 
 
 REPEATABLE = (ExecutionStatus.OK, ExecutionStatus.EXCEPTION)
-"""Statuses that are the program's own doing: every other may be the machine's."""
+"""Statuses that depend on the program alone: every other may depend on the machine."""
 
 
 def digest(program: str) -> bytes:
-    """Return what a program is known by, 16 bytes."""
+    """Return the digest of a program, 16 bytes."""
     return blake2b(program.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def kind_of(program: str) -> Kind:
-    """Choose the interpreter of a program: the heavy one where it imports what only that has loaded.
+    """Return the kind of a program: heavy where it imports a module that only the heavy zygote has loaded.
 
-    It is a matter of speed alone: either kind runs every program.
+    The choice affects speed alone: either kind runs every program.
     """
     return Kind.HEAVY if _IMPORTS_HEAVY.search(program) else Kind.LIGHT
 
@@ -77,7 +78,7 @@ def codes_of(steps: Sequence[str], candidates: Sequence[str]) -> tuple[list[str]
 
 
 def rejection(program: str) -> str:
-    """Return why ``program`` is not run at all, or an empty text."""
+    """Return the reason why ``program`` must not be run, or an empty text."""
     if len(program) > MAX_PROGRAM_BYTES:
         return f"the program has {len(program)} characters, more than {MAX_PROGRAM_BYTES}"
     if "\0" in program:
@@ -85,8 +86,8 @@ def rejection(program: str) -> str:
     return ""
 
 
-def bounded(limits: ExecutionLimits, maximum: ExecutionLimits) -> ExecutionLimits:
-    """Return the limits that hold: 0 takes the default, and none exceeds ``maximum``.
+def bounded(limits: ExecutionLimits, maximum: ExecutionLimits) -> Limits:
+    """Convert requested limits into those of the sandbox: 0 takes the default, and none exceeds ``maximum``.
 
     Raises ``ValueError`` for a negative limit or one that is no number.
     """
@@ -95,4 +96,4 @@ def bounded(limits: ExecutionLimits, maximum: ExecutionLimits) -> ExecutionLimit
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"limits.{name} is {value}; give a number of at least 0 (0 takes the default)")
         values[name] = min(value or getattr(DEFAULTS, name), getattr(maximum, name))
-    return ExecutionLimits(**values)
+    return Limits(**values)

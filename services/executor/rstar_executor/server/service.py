@@ -1,8 +1,7 @@
-"""The wire side of the executor: one gRPC method in front of a ``LocalExecutor``.
+"""The gRPC service of the executor: one method in front of a ``LocalExecutor``.
 
-Bad requests end with INVALID_ARGUMENT and one sentence, an overload with RESOURCE_EXHAUSTED; what a program does is
-never an error of the call. A call that is cancelled or past its deadline takes its programs with it. The module refuses
-to run anything.
+Bad requests fail with INVALID_ARGUMENT and one sentence, calls beyond the queue with RESOURCE_EXHAUSTED; what a program
+does is never an error of the call. A call that is cancelled or past its deadline ends its programs.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from rstar_executor.server.slots import OverloadedError
 
 FULL_NAME: Final = executor_pb2.DESCRIPTOR.services_by_name["ExecutorService"].full_name
 
-COME_BACK_SECONDS: Final = 0.5
-"""What a caller is asked to wait when too many calls wait already."""
+RETRY_AFTER_SECONDS: Final = 0.5
+"""How long a client is asked to wait before it sends a call again that found the queue full."""
 
 
 class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
@@ -38,7 +37,7 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
     async def Execute(  # noqa: N802 - gRPC names it
         self, request: executor_pb2.ExecuteRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> executor_pb2.ExecuteResponse:
-        """Answer one call; its initial metadata say when its programs have a slot."""
+        """Answer one call; its initial metadata are sent when its programs have a slot."""
 
         async def started() -> None:
             await context.send_initial_metadata(((STARTED, ""),))
@@ -57,5 +56,5 @@ class ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
             except ValueError as error:
                 await refuse(context, str(error))
             except OverloadedError as error:
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), pushback(COME_BACK_SECONDS))
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), pushback(RETRY_AFTER_SECONDS))
             return execute_response(executions)

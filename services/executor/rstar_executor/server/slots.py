@@ -1,9 +1,9 @@
-"""The slots: how many batches run at once, which warden runs them, and what happens when it is lost.
+"""The slots: limits how many batches run at once, gives each a warden and replaces lost wardens.
 
-A slot is taken by one batch until nothing of it runs any more, also when its caller has gone: cancelling interrupts the
-batch, and the slot is free when the warden confirms it. A batch goes to the idle warden that knows the longest part of
-its steps. A program whose warden is lost under it is ``internal``; the batch goes on in a fresh one. The module refuses
-to retry a program: that is the client's decision.
+A batch holds its slot until none of its processes runs any more, even when its caller has gone: cancellation interrupts
+the batch, and the slot is free when the warden confirms. A batch goes to the idle warden that ran the longest prefix of
+its steps. A program whose warden is lost gets ``internal``, and the batch continues on a fresh warden. Programs are not
+retried here: the client decides that.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Started = Callable[[], Awaitable[None]]
 
 WAITING_PER_SLOT: Final = 64
 PROGRAMS_PER_WARDEN: Final = 100_000
-"""After so many programs a warden is replaced: whatever it may have gathered goes with it."""
+"""A warden is replaced after this many programs, so that nothing it may have accumulated is kept."""
 
 
 class OverloadedError(Exception):
-    """More batches wait than the pool queues."""
+    """The queue of batches is full."""
 
 
-class _Work:
-    """A batch, and what may still be said to it."""
+class _RunningBatch:
+    """A batch that has a slot, and the warden that runs it, if any does at the moment."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -39,8 +39,8 @@ class _Work:
         self.interrupted = False
 
     def give_up(self, reason: str) -> None:
-        rest = self.batch.rest()
-        self.batch.results += [Execution(ExecutionStatus.INTERNAL, reason=reason)] * len(rest)
+        left = len(self.batch.remaining())
+        self.batch.results += [Execution(ExecutionStatus.INTERNAL, reason=reason)] * left
 
     def interrupt(self) -> None:
         self.interrupted = True
@@ -48,25 +48,25 @@ class _Work:
             self.warden.interrupt()
 
 
-class Pool:
-    """``slots`` batches at once; the snapshots of each slot may hold ``snapshot_bytes``."""
+class Slots:
+    """Runs up to ``slots`` batches at once; the snapshots of each slot may hold ``snapshot_bytes``."""
 
     def __init__(self, slots: int, snapshot_bytes: int, programs_per_warden: int = PROGRAMS_PER_WARDEN) -> None:
-        self._slots = slots
+        self._count = slots
         self._snapshot_bytes = snapshot_bytes
         self._programs_per_warden = programs_per_warden
-        self._open = slots
+        self._free = slots
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue(WAITING_PER_SLOT * slots)
         self._idle: list[WardenProcess] = []
         self._affinity: Affinity[WardenProcess] = Affinity()
-        self._running: dict[asyncio.Task[list[Execution]], _Work] = {}
+        self._running: dict[asyncio.Task[list[Execution]], _RunningBatch] = {}
         self.layers: Sequence[Layer] = ()
         metrics.SLOTS.set(slots)
 
     async def start(self) -> None:
         """Start the wardens. Raises ``WardenFailedError``."""
         async with asyncio.TaskGroup() as group:
-            starting = [group.create_task(self._start()) for _ in range(self._slots)]
+            starting = [group.create_task(self._start()) for _ in range(self._count)]
         self._idle += [task.result() for task in starting]
         self.layers = self._idle[0].layers
 
@@ -75,36 +75,36 @@ class Pool:
     ) -> list[Execution]:
         """Return one execution per candidate; ``started`` is called when the batch has its slot.
 
-        Raises ``OverloadedError`` when too many batches wait already.
+        Raises ``OverloadedError`` when the queue is full.
         """
-        await self._turn(tenant, problem)
+        await self._acquire(tenant, problem)
         try:
             if started is not None:
                 await started()
         except BaseException:
             self._release()
             raise
-        work = _Work(batch)
-        task = asyncio.create_task(self._work(work))
-        self._running[task] = work
-        task.add_done_callback(self._done)
+        running = _RunningBatch(batch)
+        task = asyncio.create_task(self._run(running))
+        self._running[task] = running
+        task.add_done_callback(self._on_done)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            work.interrupt()
+            running.interrupt()
             raise
 
-    async def _turn(self, tenant: str, problem: str) -> None:
+    async def _acquire(self, tenant: str, problem: str) -> None:
         """Take a slot, or wait for one."""
-        if self._open:
-            self._open -= 1
+        if self._free:
+            self._free -= 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             self._queue.push(turn, tenant, problem)
         except QueueFullError as error:
             raise OverloadedError(
-                f"{len(self._queue)} batches wait for {self._slots} slots; try another executor or later"
+                f"{len(self._queue)} batches wait for {self._count} slots; use another executor or try again later"
             ) from error
         with metrics.QUEUED.track_inprogress():
             try:
@@ -115,66 +115,66 @@ class Pool:
                 raise
 
     def _release(self) -> None:
-        """Give a slot to whose turn it is."""
+        """Give a slot to the next batch in the queue."""
         while len(self._queue):
             turn = self._queue.pop()
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._open += 1
+        self._free += 1
 
     async def close(self) -> None:
-        """Interrupt what still runs and end every warden."""
-        for work in self._running.values():
-            work.interrupt()
+        """Interrupt running batches and end every warden."""
+        for running in self._running.values():
+            running.interrupt()
         await asyncio.gather(*self._running)
         wardens, self._idle = self._idle, []
         await asyncio.gather(*(warden.end() for warden in wardens))
 
     def warden_pids(self) -> list[int]:
         """Return the process ids of all wardens."""
-        busy = [work.warden for work in self._running.values() if work.warden is not None]
+        busy = [running.warden for running in self._running.values() if running.warden is not None]
         return [warden.pid for warden in (*busy, *self._idle)]
 
-    def _done(self, task: asyncio.Task[list[Execution]]) -> None:
+    def _on_done(self, task: asyncio.Task[list[Execution]]) -> None:
         del self._running[task]
         self._release()
 
-    async def _work(self, work: _Work) -> list[Execution]:
+    async def _run(self, running: _RunningBatch) -> list[Execution]:
+        batch = running.batch
         with metrics.BUSY.track_inprogress():
-            while work.batch.rest() and not work.interrupted:
+            while batch.remaining() and not running.interrupted:
                 try:
-                    warden = await self._take(work.batch)
+                    warden = await self._take(batch)
                 except WardenFailedError as failure:
-                    work.give_up(str(failure))
+                    running.give_up(str(failure))
                 else:
-                    await self._run_on(warden, work)
-        work.give_up("the executor was stopped")
-        return work.batch.results
+                    await self._run_on(warden, running)
+        running.give_up("the executor was stopped")
+        return batch.results
 
-    async def _run_on(self, warden: WardenProcess, work: _Work) -> None:
-        """Run what is left of a batch; a lost warden costs one program."""
-        work.warden = warden
+    async def _run_on(self, warden: WardenProcess, running: _RunningBatch) -> None:
+        """Run the remaining candidates of a batch; a lost warden costs one of them."""
+        batch = running.batch
+        running.warden = warden
         try:
-            if not work.interrupted:
-                await warden.run(work.batch)
-                metrics.told(warden.pid, warden.told)
+            if not running.interrupted:
+                await warden.run(batch)
+                metrics.record_batch(warden.pid, warden.stats)
         except WardenFailedError as failure:
-            if work.batch.rest():
-                work.batch.results.append(Execution(ExecutionStatus.INTERNAL, reason=str(failure)))
+            if batch.remaining():
+                batch.results.append(Execution(ExecutionStatus.INTERNAL, reason=str(failure)))
             await self._end(warden)
         else:
-            self._affinity.note(warden, work.batch.kind, work.batch.steps, work.batch.candidates)
-            if warden.told.spent and not warden.programs:
-                work.batch.results.append(
-                    Execution(ExecutionStatus.INTERNAL, reason="a fresh warden could run nothing")
-                )
-            if warden.told.spent or warden.programs >= self._programs_per_warden:
+            self._affinity.record(warden, batch.kind, batch.steps, batch.candidates)
+            if warden.stats.unusable and not warden.programs:
+                batch.results.append(Execution(ExecutionStatus.INTERNAL, reason="a fresh warden could run no program"))
+            if warden.stats.unusable or warden.programs >= self._programs_per_warden:
                 await self._end(warden)
             else:
                 self._idle.append(warden)
         finally:
-            work.warden = None
+            running.warden = None
 
     async def _take(self, batch: Batch) -> WardenProcess:
         while self._idle:
@@ -191,5 +191,5 @@ class Pool:
 
     async def _end(self, warden: WardenProcess) -> None:
         self._affinity.forget(warden)
-        metrics.gone(warden.pid)
+        metrics.remove_warden(warden.pid)
         await warden.end()

@@ -1,6 +1,6 @@
-"""A warden as the executor sees it: a child process to start, to hand batches, to interrupt, to end.
+"""The server's client of one warden: starts the process, sends it batches, interrupts and ends it.
 
-The module refuses to believe a warden: one that answers late, too much or out of turn has failed, and is ended.
+A warden is not trusted: one that answers late, too much or out of turn has failed and is ended.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
+from rstar.interfaces import Execution, ExecutionStatus
 from rstar_executor.interpreter.shared_memory import REASON_BYTES, TRACEBACK_BYTES
 from rstar_executor.sandbox import Layer
 from rstar_executor.sandbox.limits import Limits
@@ -31,48 +31,48 @@ from rstar_executor.warden.wire import LENGTH
 
 START_SECONDS: Final = 60.0
 GRACE_SECONDS: Final = 30.0
-"""How much longer than its limit a program may take until the warden itself counts as lost: a root may have to warm up."""
+"""How far a program may exceed its limit before the warden counts as lost: a zygote may have to load first."""
 
 _ENDING_SECONDS = 5.0
-_LARGEST_OF_OTHERS = 65_536
+_LARGEST_OTHER_FRAME = 65_536
 _PACKAGE = str(Path(__file__).parents[2])
 _LAUNCH = "import sys; sys.path.insert(0, sys.argv[1]); from rstar_executor.warden.main import main; main()"
-# No -I: it would ignore PYTHONHASHSEED. No site: editable installs and .pth files stay out of the programs' reach.
+# No -I: it would ignore PYTHONHASHSEED. -S: programs must not reach editable installs and .pth files.
 _COMMAND = (sys.executable, "-P", "-s", "-S", "-B", "-X", "utf8", "-c", _LAUNCH, _PACKAGE)
-# One thread per program: there are as many programs at once as there are cores.
+# One thread per program: as many programs run at once as there are cores.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")}
 
 
 class WardenFailedError(Exception):
-    """The warden died or misbehaved: it must be ended and replaced."""
+    """The warden died or broke the protocol: it must be ended and replaced."""
 
 
 @dataclass
 class Batch:
-    """What one call asks to be run, and the results so far; ``whole``: from the start, with tracebacks."""
+    """The programs of one call and their results so far; ``tracebacks``: run each from its start, with tracebacks."""
 
     kind: Kind
     steps: Sequence[str]
     candidates: Sequence[str]
-    limits: ExecutionLimits
-    whole: bool = False
+    limits: Limits
+    tracebacks: bool = False
     results: list[Execution] = field(default_factory=list)
 
-    def rest(self) -> Sequence[str]:
+    def remaining(self) -> Sequence[str]:
         """Return the candidates that have no result yet."""
         return self.candidates[len(self.results) :]
 
 
-class Told(NamedTuple):
-    """What a warden tells with each batch: candidates that went on from a snapshot; snapshots and their bytes now.
+class BatchStats(NamedTuple):
+    """A warden's report at the end of a batch: candidates that ran from a snapshot; its snapshots and their bytes now.
 
-    ``spent``: it can run no more; the rest of the batch is for another.
+    ``unusable``: it can run no more programs; the remaining ones need another warden.
     """
 
     resumed: int
     snapshots: int
     snapshot_bytes: int
-    spent: bool = False
+    unusable: bool = False
 
 
 class WardenProcess:
@@ -89,12 +89,12 @@ class WardenProcess:
         self._reader, self._writer = streams
         self._interrupted = False
         self.layers: Sequence[Layer] = ()
-        self.told = Told(0, 0, 0)
+        self.stats = BatchStats(0, 0, 0)
         self.programs = 0
 
     @classmethod
     async def start(cls, snapshot_bytes: int) -> Self:
-        """Start a warden whose snapshots may hold so much. Raises ``WardenFailedError`` when it does not get ready."""
+        """Start a warden with this much memory for snapshots. Raises ``WardenFailedError`` when it does not become ready."""
         ours, theirs = socket.socketpair()
         directory = await asyncio.to_thread(tempfile.mkdtemp, prefix="rstar-executor-")
         try:
@@ -108,17 +108,17 @@ class WardenProcess:
         warden = cls(process, directory, await asyncio.open_unix_connection(sock=ours))
         try:
             async with asyncio.timeout(START_SECONDS):
-                warden.layers = [Layer(*fields) for fields in json.loads(await warden._frame(_LARGEST_OF_OTHERS))]
+                warden.layers = [Layer(*fields) for fields in json.loads(await warden._frame(_LARGEST_OTHER_FRAME))]
         except BaseException as error:
             await warden.end()
             if not isinstance(error, (OSError, EOFError, TimeoutError, ValueError)):
                 raise
-            raise WardenFailedError("a warden did not get ready; its own words are on standard error") from error
+            raise WardenFailedError("a warden did not become ready; standard error has its reason") from error
         return warden
 
     @property
     def pid(self) -> int:
-        """The process id of what was started: the warden itself is its only child."""
+        """The process id of the started process; the warden is its only child."""
         return self._process.pid
 
     @property
@@ -127,37 +127,36 @@ class WardenProcess:
         return self._process.poll() is None
 
     async def run(self, batch: Batch) -> None:
-        """Run what is left of ``batch`` and append each result as it comes.
+        """Run the remaining candidates of ``batch`` and append each result as it arrives.
 
-        Returns early after ``interrupt`` and when the warden is spent. Raises ``WardenFailedError``; the results by then hold.
+        Returns early after ``interrupt`` and when the warden is unusable. Raises ``WardenFailedError``; results so far hold.
         """
         self._interrupted = False
-        limits = batch.limits
-        candidates = batch.rest()
+        candidates = batch.remaining()
         request = {
             "kind": batch.kind,
-            "limits": Limits(**asdict(limits)),
+            "limits": batch.limits,
             "steps": list(batch.steps),
             "candidates": list(candidates),
-            "whole": batch.whole,
+            "tracebacks": batch.tracebacks,
         }
         data = json.dumps(request).encode()
-        largest = 1 + RESULT.size + REASON_BYTES + TRACEBACK_BYTES + limits.output_bytes
+        largest = 1 + RESULT.size + REASON_BYTES + TRACEBACK_BYTES + batch.limits.output_bytes
         # The shared steps may have to run first.
-        patience = limits.seconds * (2 if batch.steps else 1) + GRACE_SECONDS
+        patience = batch.limits.seconds * (2 if batch.steps else 1) + GRACE_SECONDS
         try:
             self._writer.write(LENGTH.pack(len(data)) + data)
             await self._writer.drain()
             for _ in range(len(candidates) + 1):
                 async with asyncio.timeout(patience):
-                    frame = await self._frame(max(largest, _LARGEST_OF_OTHERS))
+                    frame = await self._frame(max(largest, _LARGEST_OTHER_FRAME))
                 if frame[:1] == LAST_FRAME:
-                    resumed, snapshots, size, spent = map(int, json.loads(frame[1:]))
-                    self.told = Told(resumed, snapshots, size, bool(spent))
-                    if batch.rest() and not (self._interrupted or self.told.spent):
-                        raise ValueError("a batch that ends early")
+                    resumed, snapshots, size, unusable = map(int, json.loads(frame[1:]))
+                    self.stats = BatchStats(resumed, snapshots, size, bool(unusable))
+                    if batch.remaining() and not (self._interrupted or self.stats.unusable):
+                        raise ValueError("a batch that ended early")
                     return
-                if frame[:1] != RESULT_FRAME or not batch.rest():
+                if frame[:1] != RESULT_FRAME or not batch.remaining():
                     raise ValueError("a frame out of turn")
                 batch.results.append(_execution(frame[1:]))
                 self.programs += 1
@@ -170,12 +169,12 @@ class WardenProcess:
             raise WardenFailedError("the executor's process answered out of turn") from error
 
     def interrupt(self) -> None:
-        """Have the running batch end early; its running program is killed."""
+        """End the running batch early and kill its running program."""
         self._interrupted = True
         self._writer.write(LENGTH.pack(0))
 
     async def end(self) -> None:
-        """End the warden and what it runs, by force if need be, and remove its directory."""
+        """End the warden and its programs, by force if necessary, and remove its directory."""
         self._writer.close()
         await asyncio.to_thread(self._reap)
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""How a fresh Python process becomes a warden: it shuts itself in, layer by layer, and says which are in force.
+"""Turns a fresh Python process into a warden: it puts up the sandbox layer by layer and reports which are in force.
 
-The process that the executor starts stays outside the process namespace and only waits; its child is the warden. The
-module refuses to go on without a layer that is required. Standard library only.
+The process that the executor starts stays outside the process namespace and only waits; its child is the warden. Where a
+required layer cannot be put up, the warden ends before it runs a program. Standard library only.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 
 from rstar_executor import sandbox
 from rstar_executor.interpreter import zygote
-from rstar_executor.interpreter.shared_memory import Area
+from rstar_executor.interpreter.shared_memory import SharedMemory
 from rstar_executor.sandbox import Layer, cgroup, filesystem, identity, kernel, landlock, layer, namespaces, syscalls
 from rstar_executor.warden.processes import Processes
 from rstar_executor.warden.scratch import Scratch
 from rstar_executor.warden.warden import Warden
 from rstar_executor.warden.wire import write_frame
-from rstar_executor.warden.zygotes import RootLostError, Roots
+from rstar_executor.warden.zygotes import ZygoteLostError, Zygotes
 
 _PR_SET_CHILD_SUBREAPER = 36
 _SYSTEM_FOLDERS = (
@@ -35,7 +35,7 @@ _SYSTEM_FOLDERS = (
 
 
 def main() -> None:
-    """Become a warden: ``argv`` is this package's folder and the configuration, JSON (``warden_process``)."""
+    """Become a warden; ``sys.argv`` has this package's folder and the configuration in JSON (``server.warden_client``)."""
     _, package, text = sys.argv
     sys.path.remove(package)
     configuration = json.loads(text)
@@ -51,19 +51,19 @@ def main() -> None:
     refused = namespaces.enter()
     child = os.fork()
     if child:
-        _outside(child, group)
+        _wait_outside(child, group)
     readable = _readable(configuration["paths"], libraries.split(":"))
     if not os.access(os.__file__, os.R_OK):
         sys.exit(
-            f"the sandbox cannot read {os.path.dirname(os.__file__)}: let user {os.geteuid()} enter every folder above"
+            f"the sandbox cannot read {os.path.dirname(os.__file__)}: make every folder above it searchable for user {os.geteuid()}"
         )
-    control = _low(configuration["control"])
-    found = [group_layer, layer("namespaces", not refused, refused or "process, network, IPC, mount and host name")]
-    _inside(control, directory, readable, configuration, not refused, found)
+    control = _lowest_number(configuration["control"])
+    layers = [group_layer, layer("namespaces", not refused, refused or "process, network, IPC, mount and host name")]
+    _serve_inside(control, directory, readable, configuration, not refused, layers)
 
 
-def _outside(child: int, group: cgroup.Group | None) -> None:
-    """Wait for the warden, and end as it does."""
+def _wait_outside(child: int, group: cgroup.Group | None) -> None:
+    """Wait for the warden and exit with its code."""
     os.closerange(3, 1024)
     status = os.waitpid(child, 0)[1]
     if group is not None:
@@ -71,48 +71,48 @@ def _outside(child: int, group: cgroup.Group | None) -> None:
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
-def _inside(
+def _serve_inside(
     control: int,
     directory: str,
     readable: Sequence[str],
     configuration: dict[str, Any],
     contained: bool,
-    found: list[Layer],
+    layers: list[Layer],
 ) -> None:
     scratch = f"{directory}/work"
     os.mkdir(scratch, 0o700)
     was_root = os.geteuid() == 0
     proc, files = _enter_files(directory, readable, scratch, contained)
-    found.append(files)
-    found.append(_identity(readable, files.in_force, [scratch] if files.in_force else [directory, scratch]))
-    identity.show(True)
+    layers.append(files)
+    layers.append(_identity(readable, files.in_force, [scratch] if files.in_force else [directory, scratch]))
+    identity.set_inspectable(True)
     apart = namespaces.own_users(proc) if was_root else contained
     os.chdir(scratch)
     kernel.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     abi = landlock.version()
-    found.append(_landlock_layer(abi))
-    found.append(_seccomp_layer())
-    found.append(layer("limits", True, "per process"))
+    layers.append(_landlock_layer(abi))
+    layers.append(_seccomp_layer())
+    layers.append(layer("limits", True, "per process"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if reason := sandbox.missing(found):
-        _answer(control, found)
+    if reason := sandbox.missing(layers):
+        _send_layers(control, layers)
         sys.exit(reason)
-    area = Area()
-    plans = {
-        kind: zygote.Plan(modules, readable, (scratch,), abi, apart, contained)
+    memory = SharedMemory()
+    settings = {
+        kind: zygote.ZygoteSettings(modules, readable, (scratch,), abi, apart, contained)
         for kind, modules in configuration["modules"].items()
     }
     identity.give_up_privileges()
-    roots = Roots(plans, area, proc)
-    identity.show(False)
-    # Not before: becoming another user revokes it.
+    zygotes = Zygotes(settings, memory, proc)
+    identity.set_inspectable(False)
+    # Set last: becoming another user clears it.
     identity.end_with_parent(signal.SIGKILL)
     processes = Processes(proc, contained)
     try:
-        roots.get("light", processes)
-        _answer(control, found)
-        Warden(control, area, roots, processes, Scratch(scratch), configuration["snapshot_bytes"]).serve()
-    except RootLostError as error:
+        zygotes.get("light", processes)
+        _send_layers(control, layers)
+        Warden(control, memory, zygotes, processes, Scratch(scratch), configuration["snapshot_bytes"]).serve()
+    except ZygoteLostError as error:
         os.write(2, f"rstar executor: {error}\n".encode())
         sys.exit(1)
     except BrokenPipeError:
@@ -129,7 +129,7 @@ def _enter_files(directory: str, readable: Sequence[str], scratch: str, containe
         proc = filesystem.enter(base, readable, scratch)
         return proc, layer("files", True, "a read-only view of Python alone, a directory in memory")
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return proc, layer("files", False, "mounts are refused here; Landlock stands alone")
+    return proc, layer("files", False, "mounts are refused here; only Landlock protects files")
 
 
 def _identity(readable: Sequence[str], own_view: bool, handed_over: Sequence[str]) -> Layer:
@@ -178,7 +178,7 @@ def _join_group(configuration: dict[str, Any]) -> tuple[cgroup.Group | None, Lay
 
 
 def _adjust_oom() -> None:
-    """When memory runs out, programs go before the service does."""
+    """Have the kernel kill programs before the service when memory runs out."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "r+") as adjustment:
         if int(adjustment.read()) < 500:
             adjustment.seek(0)
@@ -186,7 +186,7 @@ def _adjust_oom() -> None:
 
 
 def _readable(paths: Sequence[str], libraries: Sequence[str]) -> list[str]:
-    """Return the files and folders of Python and of what its extensions link to, none inside another."""
+    """Return the files and folders of Python and of the libraries of its extensions, none inside another."""
     wanted = [*_SYSTEM_FOLDERS, *paths, *libraries]
     for prefix in (sys.base_prefix, sys.base_exec_prefix):
         wanted += [f"{prefix}/lib", f"{prefix}/lib64"]
@@ -194,13 +194,13 @@ def _readable(paths: Sequence[str], libraries: Sequence[str]) -> list[str]:
     return sorted(path for path in real if not any(path.startswith(f"{other}/") for other in real))
 
 
-def _low(descriptor: int) -> int:
-    """Return the control socket under the lowest number, closed in whatever is executed."""
-    low = os.dup(descriptor)
+def _lowest_number(descriptor: int) -> int:
+    """Move the control socket to the lowest free number, not inherited by an executed file."""
+    lowest = os.dup(descriptor)
     os.close(descriptor)
-    os.set_inheritable(low, False)
-    return low
+    os.set_inheritable(lowest, False)
+    return lowest
 
 
-def _answer(control: int, found: Sequence[Layer]) -> None:
-    write_frame(control, json.dumps([tuple(layer) for layer in found]).encode())
+def _send_layers(control: int, layers: Sequence[Layer]) -> None:
+    write_frame(control, json.dumps([tuple(layer) for layer in layers]).encode())

@@ -1,8 +1,8 @@
-"""Newborn interpreters: forks that wait for what they are to run, made while another program runs, so that none waits for them.
+"""Forks the process of the next program while the current one runs, so that no program waits for fork().
 
-A parent is told to fork and goes back to wait; its child prepares itself and waits too. Both are heard in any order, and
-between other words. Standard library only: this runs inside the warden. It refuses to take a parent's word for who its
-child is: the child speaks for itself, and the kernel says who speaks.
+A paused interpreter that gets a reply forks and pauses again; its child prepares itself and pauses too. Their two
+notifications arrive in any order, and between others. A parent's claim about its child's pid is checked: the kernel
+must report a call from that pid. Standard library only: this runs inside the warden.
 """
 
 from __future__ import annotations
@@ -14,129 +14,131 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rstar_executor.sandbox import notify
-from rstar_executor.sandbox.notify import Words
+from rstar_executor.sandbox.notify import Notification
 from rstar_executor.warden.processes import Processes
-from rstar_executor.warden.snapshots import Resting
+from rstar_executor.warden.snapshots import Snapshot
 
 _FORK_SECONDS = 20.0
 
 
-class LostError(Exception):
-    """The interpreter that was to be forked is gone."""
+class InterpreterLostError(Exception):
+    """The interpreter to be forked or resumed is gone."""
 
 
-class Newborn(NamedTuple):
-    """A fork that has run nothing yet: its process, or a negative error number where there is none; its waiting call."""
+class PreforkedProcess(NamedTuple):
+    """A paused fork that has run nothing yet; a negative ``pid`` is the error number of a fork that failed."""
 
     pid: int
-    call: int
+    notification: int
 
 
 @dataclass
-class _Birth:
-    parent: Resting
+class _Fork:
+    """A fork under way; ``child`` is known once the parent has paused again."""
+
+    parent: Snapshot
     listener: int
-    until: float = field(default_factory=lambda: time.monotonic() + _FORK_SECONDS)
+    deadline: float = field(default_factory=lambda: time.monotonic() + _FORK_SECONDS)
     child: int | None = None
 
 
-class Births:
-    """All births under way, and the newborns that wait; ``known`` returns the processes that no newborn can be."""
+class Preforker:
+    """The forks under way and the paused ones; ``known_pids`` returns the processes that cannot be a new child."""
 
-    def __init__(self, processes: Processes, known: Callable[[], Collection[int]]) -> None:
-        self._processes, self._known = processes, known
-        self._births: dict[int, _Birth] = {}
-        self._newborns: dict[Resting, Newborn] = {}
-        self._early: dict[int, tuple[Words, int]] = {}
+    def __init__(self, processes: Processes, known_pids: Callable[[], Collection[int]]) -> None:
+        self._processes, self._known_pids = processes, known_pids
+        self._forks: dict[int, _Fork] = {}
+        self._ready: dict[Snapshot, PreforkedProcess] = {}
+        self._unmatched: dict[int, tuple[Notification, int]] = {}
 
-    def ask(self, parent: Resting, listener: int) -> None:
-        """Have ``parent`` fork, without waiting for it. Raises ``LostError`` when it is gone."""
-        if parent in self._newborns or parent.pid in self._births:
+    def start(self, parent: Snapshot, listener: int) -> None:
+        """Have ``parent`` fork, unless it has already; do not wait. Raises ``InterpreterLostError``."""
+        if parent in self._ready or parent.pid in self._forks:
             return
         try:
-            notify.answer(listener, parent.call)
+            notify.reply(listener, parent.notification)
         except OSError as error:
-            raise LostError from error
-        self._births[parent.pid] = _Birth(parent, listener)
+            raise InterpreterLostError from error
+        self._forks[parent.pid] = _Fork(parent, listener)
 
-    def take(self, parent: Resting, listener: int) -> Newborn:
-        """Return a fork of ``parent`` that waits for its order, new or made before; a negative process is an error number.
+    def take(self, parent: Snapshot, listener: int) -> PreforkedProcess:
+        """Return a paused fork of ``parent``, made now or before. Raises ``InterpreterLostError``."""
+        self.start(parent, listener)
+        while (fork := self._forks.get(parent.pid)) is not None:
+            self._receive(fork)
+        if parent not in self._ready:
+            raise InterpreterLostError
+        return self._ready.pop(parent)
 
-        Raises ``LostError`` when the parent is gone.
-        """
-        self.ask(parent, listener)
-        while (birth := self._births.get(parent.pid)) is not None:
-            self._listen(birth)
-        if parent not in self._newborns:
-            raise LostError
-        return self._newborns.pop(parent)
+    def is_ready(self, parent: Snapshot) -> bool:
+        """Say whether a fork of ``parent`` is paused already."""
+        return parent in self._ready
 
-    def waits(self, parent: Resting) -> bool:
-        """Say whether a newborn of ``parent`` waits already."""
-        return parent in self._newborns
+    def wait_for_parents(self) -> None:
+        """Wait until every forking parent has paused again; its child may not have paused yet."""
+        while (fork := next((fork for fork in self._forks.values() if fork.child is None), None)) is not None:
+            self._receive(fork)
 
-    def settle(self) -> None:
-        """Wait until every parent waits again; a newborn may still be on its way to do so."""
-        while (birth := next((birth for birth in self._births.values() if birth.child is None), None)) is not None:
-            self._listen(birth)
-
-    def forget(self, parent: Resting) -> None:
-        """End the newborn of ``parent``, if there is or will be one. Only when births are settled."""
-        if (newborn := self._newborns.pop(parent, None)) is not None and newborn.pid > 0:
-            self._processes.end_later(newborn.pid)
-        if (birth := self._births.pop(parent.pid, None)) is not None and birth.child is not None:
-            self._processes.end_later(birth.child)
+    def discard(self, parent: Snapshot) -> None:
+        """End the fork of ``parent``, if there is one. Call ``wait_for_parents`` first."""
+        if (process := self._ready.pop(parent, None)) is not None and process.pid > 0:
+            self._processes.end_later(process.pid)
+        if (fork := self._forks.pop(parent.pid, None)) is not None and fork.child is not None:
+            self._processes.end_later(fork.child)
 
     def pids(self) -> set[int]:
-        """Return the newborns that wait or are on their way to do so."""
-        coming = {birth.child for birth in self._births.values() if birth.child is not None}
-        return coming | {newborn.pid for newborn in self._newborns.values()}
+        """Return the forks that have paused or are about to."""
+        preparing = {fork.child for fork in self._forks.values() if fork.child is not None}
+        return preparing | {process.pid for process in self._ready.values()}
 
-    def hear(self, words: Words, listener: int) -> bool:
-        """Take the words of a parent or of a child; False when they cannot be about a birth."""
-        birth = self._births.get(words.speaker)
-        if birth is not None and birth.child is None:
-            birth.parent.call = words.call
-            if words.said < 0:
-                self._newborns[birth.parent] = Newborn(words.said, 0)
-                del self._births[words.speaker]
-            elif words.said in self._known() or not self._processes.is_child(words.said):
-                self._lose(birth)
+    def handle(self, notification: Notification, listener: int) -> bool:
+        """Take a notification of a forking parent or of its child; return False when it can be neither."""
+        fork = self._forks.get(notification.pid)
+        if fork is not None and fork.child is None:
+            fork.parent.notification = notification.id
+            if notification.value < 0:
+                self._ready[fork.parent] = PreforkedProcess(notification.value, 0)
+                del self._forks[notification.pid]
+            elif notification.value in self._known_pids() or not self._processes.is_child(notification.value):
+                self._end_parent(fork)
             else:
-                birth.child = words.said
-        elif self._births:
-            self._early[words.speaker] = words, listener
+                fork.child = notification.value
+        elif self._forks:
+            self._unmatched[notification.pid] = notification, listener
         else:
             return False
         self._match()
         return True
 
-    def _listen(self, birth: _Birth) -> None:
+    def _receive(self, fork: _Fork) -> None:
         poller = select.poll()
-        poller.register(birth.listener, select.POLLIN)
+        poller.register(fork.listener, select.POLLIN)
         if poller.poll(100):
-            words = notify.receive(birth.listener)
-            if words is not None and not self.hear(words, birth.listener):
-                notify.refuse(birth.listener, words)
-        elif time.monotonic() > birth.until or not self._lives(birth):
-            self._lose(birth)
+            notification = notify.receive(fork.listener)
+            if notification is not None and not self.handle(notification, fork.listener):
+                notify.refuse(fork.listener, notification)
+        elif time.monotonic() > fork.deadline or not self._is_alive(fork):
+            self._end_parent(fork)
             self._match()
 
     def _match(self) -> None:
-        for pid, birth in list(self._births.items()):
-            if birth.child in self._early:
-                words, _ = self._early.pop(birth.child)
-                self._newborns[birth.parent] = Newborn(words.speaker, words.call)
-                del self._births[pid]
-        if not self._births:
-            for words, listener in self._early.values():
-                notify.refuse(listener, words)
-            self._early.clear()
+        """Match the notifications of children with the forks that they belong to."""
+        for pid, fork in list(self._forks.items()):
+            if fork.child in self._unmatched:
+                notification, _ = self._unmatched.pop(fork.child)
+                self._ready[fork.parent] = PreforkedProcess(notification.pid, notification.id)
+                del self._forks[pid]
+        if not self._forks:
+            for notification, listener in self._unmatched.values():
+                notify.refuse(listener, notification)
+            self._unmatched.clear()
 
-    def _lives(self, birth: _Birth) -> bool:
-        return self._processes.lives(birth.parent.pid) and (birth.child is None or self._processes.lives(birth.child))
+    def _is_alive(self, fork: _Fork) -> bool:
+        return self._processes.is_alive(fork.parent.pid) and (
+            fork.child is None or self._processes.is_alive(fork.child)
+        )
 
-    def _lose(self, birth: _Birth) -> None:
-        """End a parent whose child does not come."""
-        self._processes.end_later(birth.parent.pid)
-        del self._births[birth.parent.pid]
+    def _end_parent(self, fork: _Fork) -> None:
+        """End a parent whose child does not pause in time, or is no new child."""
+        self._processes.end_later(fork.parent.pid)
+        del self._forks[fork.parent.pid]

@@ -1,7 +1,8 @@
-"""The warden's view of its processes: whose child is whose, who is left over, how to end them for certain.
+"""The warden's view of its processes: which are its children, which are strays, and how to end them for certain.
 
-Every interpreter and every program is a child of the warden, and so becomes whatever a program leaves behind: what is a
-child and not known is a stray, and goes. Standard library only.
+Every interpreter and every program is a child of the warden, and every process that a program leaves behind becomes one
+(the warden is their init or subreaper). A child that the warden does not know is a stray and is killed.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from collections.abc import Collection
 from typing import Final, NamedTuple
 
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-_PATIENCE_SECONDS: Final = 10.0
+_SWEEP_SECONDS: Final = 10.0
 _MOST_ENDING: Final = 8
 _FIXED_BYTES: Final = 400 << 10  # page tables and kernel stack of a small process
 
 
-class Held(NamedTuple):
-    """What a process holds: threads, children, open descriptors, and an estimate of its private bytes."""
+class Usage(NamedTuple):
+    """Threads, children and open descriptors of a process, and an estimate of its private bytes."""
 
     threads: int
     children: int
@@ -51,8 +52,8 @@ class Processes:
         """Return the bytes of address space of a process."""
         return int(self.read(f"{pid}/statm").split()[0]) * PAGE
 
-    def held(self, pid: int) -> Held:
-        """Return what a process holds. Raises ``OSError`` when it is gone."""
+    def usage(self, pid: int) -> Usage:
+        """Return the usage of a process. Raises ``OSError`` when it is gone."""
         fields = self.read(f"{pid}/stat").rpartition(b")")[2].split()
         children = self.read(f"{pid}/task/{pid}/children").split()
         folder = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
@@ -60,10 +61,10 @@ class Processes:
             descriptors = len(os.listdir(folder))
         finally:
             os.close(folder)
-        return Held(int(fields[17]), len(children), descriptors, int(fields[7]) * PAGE + _FIXED_BYTES)
+        return Usage(int(fields[17]), len(children), descriptors, int(fields[7]) * PAGE + _FIXED_BYTES)
 
     def killed_for_memory(self) -> bytes:
-        """Return the kernel's count of processes killed for memory: it tells such a kill from any other."""
+        """Return the kernel's count of processes killed for memory; a change tells such a kill from another."""
         lines = self.read("vmstat").splitlines()
         return next((line for line in lines if line.startswith(b"oom_kill ")), b"")
 
@@ -77,7 +78,7 @@ class Processes:
             return False
         return True
 
-    def lives(self, pid: int) -> bool:
+    def is_alive(self, pid: int) -> bool:
         """Say whether ``pid`` is a living child of this process."""
         try:
             return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
@@ -93,17 +94,17 @@ class Processes:
         return os.waitpid(pid, 0)[1]
 
     def end_later(self, pid: int) -> None:
-        """Kill a process that waits for its warden; it is reaped when it is gone."""
+        """Kill a paused process without waiting; ``reap`` collects it."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         self._ending.add(pid)
 
     def reap(self) -> None:
-        """Take leave of what was to be ended later and has ended."""
+        """Reap the processes of ``end_later`` that have ended; wait for them when there are many."""
         for pid in list(self._ending):
-            patient = len(self._ending) > _MOST_ENDING
+            wait = len(self._ending) > _MOST_ENDING
             with contextlib.suppress(ChildProcessError):
-                if os.waitpid(pid, 0 if patient else os.WNOHANG)[0] == 0:
+                if os.waitpid(pid, 0 if wait else os.WNOHANG)[0] == 0:
                     continue
             self._ending.discard(pid)
 
@@ -114,11 +115,11 @@ class Processes:
 
     def sweep(self, known: Collection[int]) -> bool:
         """End every child that is not known; return False where only ``end_all`` can."""
-        until = time.monotonic() + _PATIENCE_SECONDS
+        until = time.monotonic() + _SWEEP_SECONDS
         while self.strays(known):
             if time.monotonic() > until:
                 return False
-            # Not only children: what forks as fast as it can is ended in all its generations at once.
+            # All descendants, not only children: a fork bomb must lose all its generations at once.
             for stray in self._all(known):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(stray, signal.SIGKILL)
@@ -131,7 +132,7 @@ class Processes:
                 self._ending.discard(pid)
 
     def end_all(self) -> None:
-        """End every other process of the namespace at once; where there is none, as many as can be found."""
+        """End every other process of the namespace at once; without a namespace, all that can be found."""
         if self._contained:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
@@ -145,7 +146,7 @@ class Processes:
                 return
 
     def _all(self, known: Collection[int]) -> list[int]:
-        """Return every process that is neither known nor ending: of the namespace, or what can be found below this one."""
+        """Return every process that is neither known nor ending: in the namespace, or, without one, below this process."""
         if self._contained:
             found = [int(name) for name in os.listdir(self._proc) if name.isdigit()]
         else:

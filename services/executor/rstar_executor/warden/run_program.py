@@ -1,6 +1,6 @@
-"""One program from its order to the last trace of it: the pipes it writes to, the deadline, its end.
+"""Runs one program from its command to the end of its last process: pipes, deadline, output limits, exit.
 
-Standard library only: this runs inside the warden. It refuses to decide where a program starts from (``warden``).
+Standard library only: this runs inside the warden. ``warden`` decides where a program starts from.
 """
 
 from __future__ import annotations
@@ -12,30 +12,40 @@ from enum import Enum
 from typing import NamedTuple
 
 from rstar_executor.interpreter import shared_memory
-from rstar_executor.interpreter.shared_memory import Area, Command
+from rstar_executor.interpreter.shared_memory import Command, SharedMemory
 from rstar_executor.sandbox import notify
 from rstar_executor.sandbox.limits import Limits, limit_program
-from rstar_executor.warden.prefork import Births, LostError
-from rstar_executor.warden.processes import Held, Processes
-from rstar_executor.warden.snapshots import Resting
-from rstar_executor.warden.status import EXCEPTION, INTERNAL, MEMORY, OK, OUTPUT_LIMIT, TIMEOUT, Seen, judge
+from rstar_executor.warden.prefork import InterpreterLostError, Preforker
+from rstar_executor.warden.processes import Processes, Usage
+from rstar_executor.warden.snapshots import Snapshot
+from rstar_executor.warden.status import (
+    EXCEPTION,
+    INTERNAL,
+    MEMORY,
+    OK,
+    OUTPUT_LIMIT,
+    TIMEOUT,
+    Observation,
+    final_status,
+)
 from rstar_executor.warden.wire import read_frame
-from rstar_executor.warden.zygotes import Root
+from rstar_executor.warden.zygotes import Zygote
 
 _CHUNK = 65_536
 _STANDARD_DESCRIPTORS = 3
-_LARGE = 32 << 20  # bytes: to take so much back may last, and the next program is not to find it missing
+_LARGE_BYTES = 32 << 20
+"""The kernel takes a while to free so much, and the next program must not lack it: the warden waits for the end."""
 
 
 class InterruptedBatchError(Exception):
-    """The other side ended the batch; ``gone`` when it closed the socket."""
+    """The server ended the batch; ``closed`` when it closed the socket."""
 
-    def __init__(self, gone: bool) -> None:
-        self.gone = gone
+    def __init__(self, closed: bool) -> None:
+        self.closed = closed
 
 
-class Ended(NamedTuple):
-    """What came of one program; ``resting`` is set where its interpreter waits to go on."""
+class ProgramResult(NamedTuple):
+    """How one program ended; ``snapshot`` is set where its interpreter is paused and can be resumed."""
 
     status: int
     reason: bytes
@@ -43,196 +53,204 @@ class Ended(NamedTuple):
     stdout: bytes
     seconds: float
     state: int
-    resting: Resting | None
+    snapshot: Snapshot | None
 
 
-class Way(Enum):
-    """How a program goes on from an interpreter that rests: in a fork, the next of which is made meanwhile, or in itself."""
+class ResumeMode(Enum):
+    """How a program continues from a snapshot: in a fork, in a fork with the next one preforked, or in the snapshot itself."""
 
-    FORK, FORK_AND_AGAIN, ITSELF = range(3)
+    FORK, FORK_AND_PREFORK, IN_PLACE = range(3)
 
 
-class Executions:
-    """Runs one program at a time, in a newborn of ``births``; ``control`` is where the batch may be interrupted."""
+class ProgramRunner:
+    """Runs one program at a time; an interruption of its batch arrives on ``control``."""
 
-    def __init__(self, control: int, area: Area, processes: Processes, births: Births) -> None:
-        self._control, self._area, self._processes, self._births = control, area, processes, births
+    def __init__(self, control: int, memory: SharedMemory, processes: Processes, preforker: Preforker) -> None:
+        self._control, self._memory, self._processes, self._preforker = control, memory, processes, preforker
         self._killed_for_memory = processes.killed_for_memory()
         self.running: int | None = None
 
-    def run(self, start: Resting, root: Root, limits: Limits, command: Command, keep: bool, way: Way) -> Ended:
-        """Run ``command`` from where ``start`` rests, of the family of ``root``; with ``keep``, its interpreter may rest.
+    def run(
+        self, start: Snapshot, zygote: Zygote, limits: Limits, command: Command, keep: bool, mode: ResumeMode
+    ) -> ProgramResult:
+        """Run ``command`` from ``start``, which descends from ``zygote``; with ``keep``, try to make a snapshot of its end.
 
-        Raises ``LostError`` when ``start`` is gone, ``InterruptedBatchError`` when the batch is to end.
+        Raises ``InterpreterLostError`` when ``start`` is gone, ``InterruptedBatchError`` when the batch is to end.
         """
         began = time.monotonic()
-        until = began + limits.seconds - start.seconds
-        self._area.order(command, itself=way == Way.ITSELF)
+        deadline = began + limits.seconds - start.seconds
+        self._memory.write_command(command, in_place=mode == ResumeMode.IN_PLACE)
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         try:
             output = out_end, err_end
-            pid = self._go_on(start, root, output) if way == Way.ITSELF else self._start(start, root, limits, output)
+            if mode == ResumeMode.IN_PLACE:
+                pid = self._resume_in_place(start, zygote, output)
+            else:
+                pid = self._start_fork(start, zygote, limits, output)
             if pid < 0:
                 reason = f"cannot fork (error {-pid})".encode()
-                return Ended(INTERNAL, reason, b"", b"", 0.0, shared_memory.UNPREPARED, None)
+                return ProgramResult(INTERNAL, reason, b"", b"", 0.0, shared_memory.NOT_STARTED, None)
             self.running = pid
-            if way == Way.FORK_AND_AGAIN:
-                self._births.ask(start, root.listener)
-            watch = _Watch(pid, out, err, until, limits.output_bytes, start, self._births)
-            return self._finish(watch, start, root, limits, keep, began)
+            if mode == ResumeMode.FORK_AND_PREFORK:
+                self._preforker.start(start, zygote.listener)
+            program = _RunningProgram(pid, out, err, deadline, limits.output_bytes, start, self._preforker)
+            return self._finish(program, start, zygote, limits, keep, began)
         finally:
             self.running = None
             for descriptor in (out, out_end, err, err_end):
                 os.close(descriptor)
-            self._area.wipe()
+            self._memory.wipe()
 
-    def _start(self, start: Resting, root: Root, limits: Limits, output: tuple[int, int]) -> int:
-        """Give a newborn its limits and its output and let it go; return it, or a negative error number."""
+    def _start_fork(self, start: Snapshot, zygote: Zygote, limits: Limits, output: tuple[int, int]) -> int:
+        """Give a fork of ``start`` its limits and its output and resume it; return its pid or a negative error number."""
         while True:
-            made_before = self._births.waits(start)
-            newborn = self._births.take(start, root.listener)
-            if newborn.pid < 0:
-                return newborn.pid
+            made_before = self._preforker.is_ready(start)
+            process = self._preforker.take(start, zygote.listener)
+            if process.pid < 0:
+                return process.pid
             try:
-                if start is root.resting:
-                    limit_program(newborn.pid, limits, root.own_bytes)
-                _wake(root.listener, newborn.call, output)
+                if start is zygote.snapshot:
+                    limit_program(process.pid, limits, zygote.own_bytes)
+                _resume(zygote.listener, process.notification, output)
             except OSError as error:
-                self._processes.end(newborn.pid)
+                self._processes.end(process.pid)
                 if not made_before:
-                    raise LostError from error
+                    raise InterpreterLostError from error
             else:
-                return newborn.pid
+                return process.pid
 
-    def _go_on(self, start: Resting, root: Root, output: tuple[int, int]) -> int:
-        """Let ``start`` itself go on."""
+    def _resume_in_place(self, start: Snapshot, zygote: Zygote, output: tuple[int, int]) -> int:
         try:
-            _wake(root.listener, start.call, output)
+            _resume(zygote.listener, start.notification, output)
         except OSError as error:
-            raise LostError from error
+            raise InterpreterLostError from error
         return start.pid
 
-    def _finish(self, watch: _Watch, start: Resting, root: Root, limits: Limits, keep: bool, began: float) -> Ended:
+    def _finish(
+        self, program: _RunningProgram, start: Snapshot, zygote: Zygote, limits: Limits, keep: bool, began: float
+    ) -> ProgramResult:
         try:
-            call = watch.until_end(root.listener, self._control, self._area)
+            notification = program.wait(zygote.listener, self._control, self._memory)
         except BaseException:
-            self._processes.end(watch.pid)
+            self._processes.end(program.pid)
             raise
         seconds = time.monotonic() - began
-        held = None if call is None else self._still(watch.pid)
+        usage = None if notification is None else self._usage_if_alone(program.pid)
         wait_status = None
-        if held is None:
-            status = self._processes.end(watch.pid)
-            wait_status = status if call is None else None
-        watch.drain()
-        killed = self._memory_kill() if wait_status is not None and os.WIFSIGNALED(wait_status) else False
-        seen = Seen(watch.verdict, wait_status, self._area.state, self._area.reason, killed)
-        status, reason = judge(seen, limits)
-        stdout = b"".join((start.stdout, *watch.stdout))
-        resting = None
-        if call is not None and held is not None:
+        if usage is None:
+            status = self._processes.end(program.pid)
+            wait_status = status if notification is None else None
+        program.drain()
+        killed = self._kernel_killed_for_memory() if wait_status is not None and os.WIFSIGNALED(wait_status) else False
+        seen = Observation(program.exceeded, wait_status, self._memory.state, self._memory.reason, killed)
+        status, reason = final_status(seen, limits)
+        stdout = b"".join((start.stdout, *program.stdout))
+        snapshot = None
+        if notification is not None and usage is not None:
             if (
                 keep
                 and status == OK
-                and self._area.then == shared_memory.RESTS
-                and held.descriptors == _STANDARD_DESCRIPTORS
+                and self._memory.next_action == shared_memory.AWAIT_RESUME
+                and usage.descriptors == _STANDARD_DESCRIPTORS
             ):
-                resting = Resting(watch.pid, call, stdout, watch.stderr_bytes, start.seconds + seconds, held.size)
-            elif held.size > _LARGE:
-                self._processes.end(watch.pid)
+                spent = start.seconds + seconds
+                snapshot = Snapshot(program.pid, notification, stdout, program.stderr_bytes, spent, usage.size)
+            elif usage.size > _LARGE_BYTES:
+                self._processes.end(program.pid)
             else:
-                self._processes.end_later(watch.pid)
-        stdout = b"" if self._area.state == shared_memory.SYNTAX else stdout[: limits.output_bytes]
-        traceback = self._area.traceback if status in (EXCEPTION, MEMORY) else b""
-        return Ended(status, reason, traceback, stdout, seconds, self._area.state, resting)
+                self._processes.end_later(program.pid)
+        stdout = b"" if self._memory.state == shared_memory.SYNTAX else stdout[: limits.output_bytes]
+        traceback = self._memory.traceback if status in (EXCEPTION, MEMORY) else b""
+        return ProgramResult(status, reason, traceback, stdout, seconds, self._memory.state, snapshot)
 
-    def _still(self, pid: int) -> Held | None:
-        """Return what a process holds that waits, if it is all that there is of its program; else None."""
+    def _usage_if_alone(self, pid: int) -> Usage | None:
+        """Return the usage of a paused process without further threads or children; else None."""
         try:
-            held = self._processes.held(pid)
+            usage = self._processes.usage(pid)
         except (OSError, IndexError, ValueError):
             return None
-        return held if held.threads == 1 and not held.children else None
+        return usage if usage.threads == 1 and not usage.children else None
 
-    def _memory_kill(self) -> bool:
+    def _kernel_killed_for_memory(self) -> bool:
         count = self._processes.killed_for_memory()
         before, self._killed_for_memory = self._killed_for_memory, count
         return count != before
 
 
-def _wake(listener: int, call: int, output: tuple[int, int]) -> None:
-    """Let an interpreter go on that writes to ``output``. Raises ``OSError`` when it is gone."""
+def _resume(listener: int, notification: int, output: tuple[int, int]) -> None:
+    """Give a paused interpreter its standard output and error and resume it. Raises ``OSError`` when it is gone."""
     for number, descriptor in enumerate(output, 1):
-        notify.install(listener, call, descriptor, number)
-    notify.answer(listener, call)
+        notify.install(listener, notification, descriptor, number)
+    notify.reply(listener, notification)
 
 
-class _Watch:
-    """A running program: what it printed, and when it is over."""
+class _RunningProgram:
+    """A running program: collects its output and notices its end."""
 
     def __init__(
         self,
         pid: int,
         out: int,
         err: int,
-        until: float,
+        deadline: float,
         output_bytes: int,
-        start: Resting,
-        births: Births,
+        start: Snapshot,
+        preforker: Preforker,
     ) -> None:
-        self.pid, self._out, self._err, self._until, self._most = pid, out, err, until, output_bytes
-        self._births = births
+        self.pid, self._out, self._err, self._deadline, self._output_limit = pid, out, err, deadline, output_bytes
+        self._preforker = preforker
         self.stdout: list[bytes] = []
         self._stdout_bytes, self.stderr_bytes = len(start.stdout), start.stderr_bytes
-        self.verdict = OK
+        self.exceeded = OK
         os.set_blocking(out, False)
         os.set_blocking(err, False)
 
-    def until_end(self, listener: int, control: int, area: Area) -> int | None:
-        """Wait until the program has ended, waits or has to be ended; return the call of one that waits."""
+    def wait(self, listener: int, control: int, memory: SharedMemory) -> int | None:
+        """Wait until the program has exited, paused or exceeded a limit; return its notification if it has paused."""
         handle = os.pidfd_open(self.pid)
         poller = select.poll()
         for descriptor in (handle, self._out, self._err, control, listener):
             poller.register(descriptor, select.POLLIN)
         try:
-            while self.verdict == OK:
-                left = self._until - time.monotonic()
+            while self.exceeded == OK:
+                left = self._deadline - time.monotonic()
                 if left <= 0:
-                    self.verdict = TIMEOUT
+                    self.exceeded = TIMEOUT
                     break
-                ended = False
+                exited = False
                 for descriptor, _ in poller.poll(left * 1000 + 1):
                     if descriptor == handle:
-                        ended = True
+                        exited = True
                     elif descriptor == listener:
-                        words = notify.receive(listener)
-                        if words is not None and (call := self._hear(listener, words, area)) is not None:
-                            return call
+                        notification = notify.receive(listener)
+                        if notification is not None and self._has_paused(listener, notification, memory):
+                            return notification.id
                     elif descriptor == control:
-                        raise InterruptedBatchError(gone=read_frame(control) is None)
-                    elif not self._take(descriptor):
+                        raise InterruptedBatchError(closed=read_frame(control) is None)
+                    elif not self._read(descriptor):
                         poller.unregister(descriptor)
-                if ended:
+                if exited:
                     break
             return None
         finally:
             os.close(handle)
 
     def drain(self) -> None:
-        """Take what is left in the pipes."""
+        """Read what is left in the pipes."""
         for descriptor in (self._out, self._err):
-            while self.verdict == OK and self._take(descriptor):
+            while self.exceeded == OK and self._read(descriptor):
                 pass
 
-    def _hear(self, listener: int, words: notify.Words, area: Area) -> int | None:
-        if words.speaker == self.pid and area.then != shared_memory.LEAVES:
-            return words.call
-        if words.speaker == self.pid or not self._births.hear(words, listener):
-            notify.refuse(listener, words)
-        return None
+    def _has_paused(self, listener: int, notification: notify.Notification, memory: SharedMemory) -> bool:
+        """Say whether the notification is the program's own pause; pass every other one on, or refuse it."""
+        if notification.pid == self.pid and memory.next_action != shared_memory.EXIT:
+            return True
+        if notification.pid == self.pid or not self._preforker.handle(notification, listener):
+            notify.refuse(listener, notification)
+        return False
 
-    def _take(self, descriptor: int) -> bool:
+    def _read(self, descriptor: int) -> bool:
         try:
             chunk = os.read(descriptor, _CHUNK)
         except BlockingIOError:
@@ -244,6 +262,6 @@ class _Watch:
             self._stdout_bytes += len(chunk)
         else:
             self.stderr_bytes += len(chunk)
-        if max(self._stdout_bytes, self.stderr_bytes) > self._most:
-            self.verdict = OUTPUT_LIMIT
+        if max(self._stdout_bytes, self.stderr_bytes) > self._output_limit:
+            self.exceeded = OUTPUT_LIMIT
         return True

@@ -1,7 +1,7 @@
-"""The working directory of the programs of one warden, empty for each of them.
+"""The working directory of a warden's programs, emptied after each of them.
 
-Standard library only. It refuses to follow what a program left: links are removed, never what they point to. It relies
-on nothing of the program running any more.
+Symbolic links that a program left are removed, never followed. No process of the program may still run, or it could
+swap folders for links meanwhile. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_ASIDE = "rstar-moved-up-"
+_MOVED_UP = "rstar-moved-up-"
 
 
 class Scratch:
@@ -23,19 +23,19 @@ class Scratch:
         self.path = path
 
     def empty(self) -> bool:
-        """Say whether nothing is in it, and it is as it was."""
+        """Say whether nothing is in it and its mode is unchanged."""
         try:
             return stat.S_IMODE(os.stat(self.path).st_mode) == 0o700 and not os.listdir(self.path)
         except OSError:
             return False
 
     def clean(self) -> None:
-        """Make it empty again."""
+        """Remove its contents and restore its mode."""
         empty(self.path)
 
 
 def empty(path: str) -> None:
-    """Remove what is in the directory ``path``, as far as it lets itself be removed."""
+    """Remove the contents of the directory ``path``, as far as possible."""
     with contextlib.suppress(OSError):
         os.chmod(path, 0o700)
         top = os.open(path, _FOLDER)
@@ -49,24 +49,24 @@ def empty(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove the directory ``path`` and what is in it, as far as it lets itself be removed."""
+    """Remove the directory ``path`` with its contents, as far as possible."""
     with contextlib.suppress(OSError):
         empty(path)
         os.rmdir(path)
 
 
 def _remove(top: int, name: str, serial: Iterator[int]) -> bool:
-    """Remove an entry of ``top``; folders in it move up first, so that no path is ever too long or too deep."""
+    """Remove an entry of ``top``; folders inside it are moved up to ``top`` first, so that no path is too long or too deep."""
     try:
         if not _is_folder(top, name):
             os.unlink(name, dir_fd=top)
             return True
-        inner = _open_up(top, name)
+        inner = _open_folder(top, name)
         try:
             for child in os.listdir(inner):
                 if _is_folder(inner, child):
-                    os.close(_open_up(inner, child))
-                    os.rename(child, f"{_ASIDE}{next(serial)}", src_dir_fd=inner, dst_dir_fd=top)
+                    os.close(_open_folder(inner, child))
+                    os.rename(child, f"{_MOVED_UP}{next(serial)}", src_dir_fd=inner, dst_dir_fd=top)
                 else:
                     os.unlink(child, dir_fd=inner)
         finally:
@@ -81,6 +81,6 @@ def _is_folder(parent: int, name: str) -> bool:
     return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
 
 
-def _open_up(parent: int, name: str) -> int:
+def _open_folder(parent: int, name: str) -> int:
     os.chmod(name, 0o700, dir_fd=parent)
     return os.open(name, _FOLDER, dir_fd=parent)

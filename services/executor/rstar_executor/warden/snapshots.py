@@ -1,6 +1,7 @@
-"""Which interpreters rest, by the steps that they have run: the longest known prefix, the least recently used go first.
+"""Snapshots: paused interpreters, found by the steps that they have run.
 
-Pure bookkeeping on plain data. It refuses to know what a process is.
+Programs with the same steps are forked from the snapshot with the longest prefix of them. Pure bookkeeping on plain data:
+the least recently used snapshots are dropped first.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ _CLOCKS = (
 _SHARED = r"mmap|ctypes|cffi|multiprocessing|concurrent|subprocess|shelve|dbm|sqlite3"
 _IMPORT = rf"^[^\n#]*\b(?:import|from)\b[^\n]*\b(?:{_CLOCKS}|{_SHARED})\b"
 _WORDS = r"\b(?:__import__|importlib|perf_counter\w*|datetime64|clock_gettime|register_at_fork|memmap|__future__|pythonapi)\b"
-_DOUBTFUL = re.compile(rf"{_IMPORT}|{_WORDS}", re.MULTILINE)
+_EXCLUDED = re.compile(rf"{_IMPORT}|{_WORDS}", re.MULTILINE)
 _INSEPARABLE = re.compile(r"__future__|^global\s", re.MULTILINE)
 
 
 @dataclass(eq=False)
-class Resting:
-    """An interpreter that waits: its process, its call that waits for an answer (another after each fork).
+class Snapshot:
+    """A paused interpreter: its process and the id of the notification that it waits on (a new one after each fork).
 
-    ``stdout``, ``stderr_bytes`` and ``seconds`` are what its steps printed and took, ``size`` the bytes it holds.
+    ``stdout``, ``stderr_bytes`` and ``seconds`` are the output and the time of its steps, ``size`` its bytes of memory.
     """
 
     pid: int
-    call: int
+    notification: int
     stdout: bytes = b""
     stderr_bytes: int = 0
     seconds: float = 0.0
@@ -53,61 +54,64 @@ def follow(prefix: bytes, step: str) -> bytes:
 
 
 class Snapshots:
-    """Resting interpreters within ``capacity`` bytes and ``most`` in number."""
+    """At most ``most`` snapshots of at most ``capacity`` bytes together."""
 
     def __init__(self, capacity: int, most: int) -> None:
         self._capacity, self._most = capacity, most
-        self._entries: OrderedDict[bytes, Resting] = OrderedDict()
+        self._entries: OrderedDict[bytes, Snapshot] = OrderedDict()
         self.size = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def longest(self, prefixes: Sequence[bytes]) -> tuple[int, Resting | None]:
-        """Return how many steps of ``prefixes`` (``digests``) the best snapshot has run, and it; 0, None for none."""
+    def longest(self, prefixes: Sequence[bytes]) -> tuple[int, Snapshot | None]:
+        """Return the snapshot of the longest prefix in ``prefixes`` (``digests``) and its number of steps; 0, None for none."""
         for depth in range(len(prefixes) - 1, 0, -1):
-            if (resting := self._entries.get(prefixes[depth])) is not None:
+            if (snapshot := self._entries.get(prefixes[depth])) is not None:
                 self._entries.move_to_end(prefixes[depth])
-                return depth, resting
+                return depth, snapshot
         return 0, None
 
-    def put(self, key: bytes, resting: Resting) -> list[Resting]:
-        """Remember ``resting``; return those that have to go for it, itself among them when it is too large."""
-        going = self.drop(key)
-        self._entries[key] = resting
-        self.size += resting.size
+    def put(self, key: bytes, snapshot: Snapshot) -> list[Snapshot]:
+        """Add ``snapshot``; return those dropped for it, which include itself when it is too large."""
+        dropped = self.drop(key)
+        self._entries[key] = snapshot
+        self.size += snapshot.size
         while self._entries and (self.size > self._capacity or len(self._entries) > self._most):
-            going += self.drop(next(iter(self._entries)))
-        return going
+            dropped += self.drop(next(iter(self._entries)))
+        return dropped
 
-    def drop(self, key: bytes) -> list[Resting]:
-        """Forget what is under ``key``; return it."""
-        resting = self._entries.pop(key, None)
-        if resting is None:
+    def drop(self, key: bytes) -> list[Snapshot]:
+        """Drop the snapshot of ``key`` and return it."""
+        snapshot = self._entries.pop(key, None)
+        if snapshot is None:
             return []
-        self.size -= resting.size
-        return [resting]
+        self.size -= snapshot.size
+        return [snapshot]
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop all."""
         self._entries.clear()
         self.size = 0
 
     def pids(self) -> set[int]:
-        """Return the processes of all."""
-        return {resting.pid for resting in self._entries.values()}
+        """Return the processes of all snapshots."""
+        return {snapshot.pid for snapshot in self._entries.values()}
 
 
 def resumable(text: str) -> bool:
-    """Say whether an interpreter that ran ``text`` may rest and be forked."""
-    return _DOUBTFUL.search(text) is None
+    """Say whether an interpreter that ran ``text`` may become a snapshot.
+
+    Text that may read a clock, or share memory, files or processes with a fork, is excluded; in doubt, too.
+    """
+    return _EXCLUDED.search(text) is None
 
 
 def separable(step: str) -> bool:
-    """Say whether ``step`` leaves alone how the other steps of its program are read."""
+    """Say whether ``step`` can be compiled on its own without a change in the meaning of the other steps."""
     return _INSEPARABLE.search(step) is None
 
 
-def pieces(steps: Sequence[str]) -> list[str]:
-    """Return ``steps`` as they are compiled: one by one, or as one text where one changes how the others are read."""
+def units(steps: Sequence[str]) -> list[str]:
+    """Return the texts to compile: each step, or all steps as one text where one of them is not ``separable``."""
     return list(steps) if all(map(separable, steps)) else ["".join(steps)]

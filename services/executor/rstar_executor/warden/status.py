@@ -1,7 +1,7 @@
-"""From what was seen of a program to its status: a pure function on plain data.
+"""Derives a program's status from the warden's observation: a pure function on plain data.
 
-Standard library only: this runs inside the warden. It refuses to believe a program where the kernel says otherwise,
-and never answers ``internal``: that is retried elsewhere, and a program could ask for it.
+The kernel's view wins over the program's own. The status is never ``internal``: the client retries that elsewhere, and
+a program could ask for it. Standard library only: this runs inside the warden.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rstar_executor.sandbox.limits import Limits
 STATUSES = ("ok", "exception", "timeout", "memory", "output_limit", "crashed", "internal")
 OK, EXCEPTION, TIMEOUT, MEMORY, OUTPUT_LIMIT, CRASHED, INTERNAL = range(len(STATUSES))
 
-_FROM_NOTE = {
+_STATUS_OF_STATE = {
     shared_memory.OK: OK,
     shared_memory.EXCEPTION: EXCEPTION,
     shared_memory.SYNTAX: EXCEPTION,
@@ -24,37 +24,43 @@ _FROM_NOTE = {
 }
 
 
-class Seen(NamedTuple):
-    """What the warden saw: what it did to the program (a status, OK for nothing), how it ended, what it noted.
+class Observation(NamedTuple):
+    """How a program ended, as the warden saw it.
 
-    ``wait_status`` is None for an interpreter that waits; ``killed_for_memory``: the kernel did, meanwhile.
+    ``exceeded`` is TIMEOUT or OUTPUT_LIMIT where the warden ended it, else OK; ``wait_status`` is None for an interpreter
+    that is paused; ``state`` and ``reason`` are the program's own; ``killed_for_memory``: the kernel killed for memory.
     """
 
-    verdict: int
+    exceeded: int
     wait_status: int | None
     state: int
     reason: bytes
     killed_for_memory: bool
 
 
-def judge(seen: Seen, limits: Limits) -> tuple[int, bytes]:
+def final_status(seen: Observation, limits: Limits) -> tuple[int, bytes]:
     """Return the status and the reason."""
-    if seen.verdict == TIMEOUT:
-        return TIMEOUT, f"not finished after {limits.seconds:g} s".encode()
-    if seen.verdict == OUTPUT_LIMIT:
+    if seen.exceeded == TIMEOUT:
+        return TIMEOUT, timeout_reason(limits)
+    if seen.exceeded == OUTPUT_LIMIT:
         return OUTPUT_LIMIT, f"more than {limits.output_bytes} bytes of output".encode()
     if seen.wait_status is not None and os.WIFSIGNALED(seen.wait_status):
         return _killed(os.WTERMSIG(seen.wait_status), seen, limits)
     code = 0 if seen.wait_status is None else os.WEXITSTATUS(seen.wait_status)
-    status = _FROM_NOTE.get(seen.state)
+    status = _STATUS_OF_STATE.get(seen.state)
     if code != 0 or status is None:
         return CRASHED, f"left by os._exit({code}) before its end".encode()
     return status, b"" if status == OK else seen.reason
 
 
-def _killed(number: int, seen: Seen, limits: Limits) -> tuple[int, bytes]:
+def timeout_reason(limits: Limits) -> bytes:
+    """Return the reason of a program that did not finish in time."""
+    return f"not finished after {limits.seconds:g} s".encode()
+
+
+def _killed(number: int, seen: Observation, limits: Limits) -> tuple[int, bytes]:
     if number == signal.SIGXCPU:
-        return TIMEOUT, f"not finished after {limits.seconds:g} s".encode()
+        return TIMEOUT, timeout_reason(limits)
     if number == signal.SIGKILL and seen.killed_for_memory:
         return MEMORY, b"killed: the machine ran out of memory"
     try:

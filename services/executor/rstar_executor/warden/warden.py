@@ -1,10 +1,10 @@
-"""The warden: the trusted process that tells interpreters what to run and answers the executor.
+"""The warden: the trusted process of a slot, which runs batches of programs and returns their results.
 
 It reads batches from an inherited socket and answers each with one frame per program and a last one. A batch is JSON
-``{"kind", "limits", "steps", "candidates", "whole"}``; an empty frame from the other side ends the running batch early, and when
-the socket closes, the warden ends. A candidate runs in a fork of the interpreter that rests after the longest prefix of
-its steps, or of the root: either way with the same result. Standard library only. It refuses to trust an interpreter:
-who speaks, who lives and how it ended is asked of the kernel.
+``{"kind", "limits", "steps", "candidates", "tracebacks"}``; an empty frame from the server interrupts the running batch, and
+when the socket closes, the warden ends. A candidate runs in a fork of the snapshot with the longest prefix of its steps,
+or of the zygote, with the same result. An interpreter is not trusted: the kernel says which process makes a call, which
+is alive and how it ended. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,206 +15,216 @@ import struct
 from typing import Final
 
 from rstar_executor.interpreter import shared_memory
-from rstar_executor.interpreter.shared_memory import Area, Command
+from rstar_executor.interpreter.shared_memory import Command, SharedMemory
 from rstar_executor.sandbox.limits import Limits
-from rstar_executor.warden.prefork import Births, LostError
+from rstar_executor.warden.prefork import InterpreterLostError, Preforker
 from rstar_executor.warden.processes import Processes
-from rstar_executor.warden.run_program import Ended, Executions, InterruptedBatchError, Way
+from rstar_executor.warden.run_program import InterruptedBatchError, ProgramResult, ProgramRunner, ResumeMode
 from rstar_executor.warden.scratch import Scratch
-from rstar_executor.warden.snapshots import Resting, Snapshots, digests, follow, pieces, resumable, separable
-from rstar_executor.warden.status import INTERNAL, TIMEOUT
+from rstar_executor.warden.snapshots import Snapshot, Snapshots, digests, follow, resumable, separable, units
+from rstar_executor.warden.status import INTERNAL, TIMEOUT, timeout_reason
 from rstar_executor.warden.wire import read_frame, write_frame
-from rstar_executor.warden.zygotes import Root, RootLostError, Roots
+from rstar_executor.warden.zygotes import Zygote, ZygoteLostError, Zygotes
 
 RESULT: Final = struct.Struct("!BdII")
 """Head of a result: status, milliseconds, bytes of reason and of traceback; these and the standard output follow."""
 RESULT_FRAME, LAST_FRAME = b"R", b"E"
 
 MOST_SNAPSHOTS: Final = 64
-_QUICKLY_SECONDS: Final = 0.005
+_QUICK_SECONDS: Final = 0.005
 
 
-class SpentError(Exception):
-    """The warden can run no more programs; what it has answered holds."""
+class WardenUnusableError(Exception):
+    """The warden can run no more programs; the results that it has sent hold."""
 
 
 class Warden:
-    """The state that outlives a program."""
+    """The state that is kept from program to program."""
 
     def __init__(
-        self, control: int, area: Area, roots: Roots, processes: Processes, scratch: Scratch, snapshot_bytes: int
+        self,
+        control: int,
+        memory: SharedMemory,
+        zygotes: Zygotes,
+        processes: Processes,
+        scratch: Scratch,
+        snapshot_bytes: int,
     ) -> None:
-        self._control, self._roots, self._processes, self._scratch = control, roots, processes, scratch
+        self._control, self._zygotes, self._processes, self._scratch = control, zygotes, processes, scratch
         self._snapshots = Snapshots(snapshot_bytes, MOST_SNAPSHOTS)
-        self._births = Births(processes, self._known)
-        self._executions = Executions(control, area, processes, self._births)
-        self._keeps = snapshot_bytes > 0
+        self._preforker = Preforker(processes, self._known_pids)
+        self._runner = ProgramRunner(control, memory, processes, self._preforker)
+        self._snapshots_enabled = snapshot_bytes > 0
         self._resumed = 0
-        self._spent = False
+        self._unusable = False
 
     def serve(self) -> None:
-        """Answer batches until the socket closes, or until programs can be run no more and the other side was told."""
+        """Run batches until the socket closes, or until the warden is unusable and has reported so."""
         while (frame := read_frame(self._control)) is not None:
             if not frame:
-                continue  # an interruption that came when its batch had just ended
+                continue  # an interruption that arrived after the end of its batch
             batch = json.loads(frame)
             self._resumed = 0
-            spent = False
+            unusable = False
             try:
-                self._batch(
-                    batch["kind"], Limits(*batch["limits"]), batch["steps"], batch["candidates"], batch["whole"]
+                self._run_batch(
+                    batch["kind"], Limits(*batch["limits"]), batch["steps"], batch["candidates"], batch["tracebacks"]
                 )
-            except (SpentError, RootLostError) as error:
+            except (WardenUnusableError, ZygoteLostError) as error:
                 os.write(2, f"rstar executor: {error}\n".encode())
-                spent = True
+                unusable = True
             except InterruptedBatchError as interruption:
-                self._tidy()
-                if interruption.gone:
+                self._clean_up()
+                if interruption.closed:
                     return
-            told = (self._resumed, len(self._snapshots), self._snapshots.size, int(spent))
-            write_frame(self._control, LAST_FRAME + json.dumps(told).encode())
-            if spent:
+            stats = (self._resumed, len(self._snapshots), self._snapshots.size, int(unusable))
+            write_frame(self._control, LAST_FRAME + json.dumps(stats).encode())
+            if unusable:
                 return
 
-    def _batch(self, kind: str, limits: Limits, steps: list[str], candidates: list[str], whole: bool) -> None:
-        """Run a batch; ``whole``: every program from its start, with a traceback where it fails."""
-        # What a program left on its way to rest is not awake beside those of others.
-        self._births.settle()
-        root = self._roots.get(kind, self._processes)
-        keeps = self._keeps and not whole and all(separable(step) and resumable(step) for step in steps)
+    def _run_batch(self, kind: str, limits: Limits, steps: list[str], candidates: list[str], tracebacks: bool) -> None:
+        """Run a batch; with ``tracebacks``, without snapshots: a traceback needs the source of all steps."""
+        # No interpreter that ran an earlier program may still run beside the programs of this batch.
+        self._preforker.wait_for_parents()
+        zygote = self._zygotes.get(kind, self._processes)
+        use_snapshots = self._snapshots_enabled and not tracebacks and all(map(_may_be_snapshot, steps))
         keys = digests(kind, limits, steps)
-        if keeps and steps:
-            self._rest_after(root, limits, steps, keys)
+        if use_snapshots and steps:
+            self._snapshot_steps(zygote, limits, steps, keys)
         for number, candidate in enumerate(candidates, 1):
-            rest = keeps and separable(candidate) and resumable(candidate)
-            left = len(candidates) - number
-            program, following = [*steps, candidate], [*keys, follow(keys[-1], candidate)]
-            if rest:
-                ended = self._candidate(root, limits, program, following, left)
+            program, program_keys = [*steps, candidate], [*keys, follow(keys[-1], candidate)]
+            if use_snapshots and _may_be_snapshot(candidate):
+                result = self._run_candidate(zygote, limits, program, program_keys, len(candidates) - number)
             else:
-                ended = self._from_root(root, limits, program, None, tracebacks=whole)
-            write_frame(self._control, RESULT_FRAME + _result(ended))
-            self._check()
+                result = self._run_from_zygote(zygote, limits, program, None, tracebacks=tracebacks)
+            write_frame(self._control, RESULT_FRAME + _encode(result))
+            self._raise_if_unusable()
 
-    def _rest_after(self, root: Root, limits: Limits, steps: list[str], keys: list[bytes]) -> None:
-        """Have an interpreter rest after ``steps`` if that is possible: the candidates will find it."""
+    def _snapshot_steps(self, zygote: Zygote, limits: Limits, steps: list[str], keys: list[bytes]) -> None:
+        """Make a snapshot after ``steps`` if that is possible, for the candidates to start from."""
         depth, start = self._snapshots.longest(keys)
         if depth == len(steps):
             return
-        if start is None or self._resume(start, depth, root, limits, steps, keys, left=0) is None:
-            self._from_root(root, limits, steps, keys[-1])
-        self._check()
+        if start is None or self._resume(start, depth, zygote, limits, steps, keys, left=0) is None:
+            self._run_from_zygote(zygote, limits, steps, keys[-1])
+        self._raise_if_unusable()
 
-    def _candidate(self, root: Root, limits: Limits, program: list[str], keys: list[bytes], left: int) -> Ended:
+    def _run_candidate(
+        self, zygote: Zygote, limits: Limits, program: list[str], keys: list[bytes], left: int
+    ) -> ProgramResult:
         depth, start = self._snapshots.longest(keys[:-1])
-        if start is not None and (ended := self._resume(start, depth, root, limits, program, keys, left)):
+        if start is not None and (result := self._resume(start, depth, zygote, limits, program, keys, left)):
             self._resumed += 1
-            return ended
-        return self._from_root(root, limits, program, keys[-1])
+            return result
+        return self._run_from_zygote(zygote, limits, program, keys[-1])
 
     def _resume(
         self,
-        start: Resting,
+        start: Snapshot,
         depth: int,
-        root: Root,
+        zygote: Zygote,
         limits: Limits,
         program: list[str],
         keys: list[bytes],
         left: int,
-    ) -> Ended | None:
-        """Run what follows after ``depth`` steps from where ``start`` rests; None where only the whole program tells.
+    ) -> ProgramResult | None:
+        """Run the steps of ``program`` after the first ``depth``, which ``start`` has run.
 
-        ``left``: so many more are known to go on from there.
+        Returns None where only a run of the whole program gives its result. ``left``: the number of programs of the batch
+        that will start from the same snapshot.
         """
         if start.seconds >= limits.seconds:
-            reason = f"not finished after {limits.seconds:g} s".encode()
-            return Ended(TIMEOUT, reason, b"", start.stdout, 0.0, shared_memory.RUNNING, None)
+            return ProgramResult(TIMEOUT, timeout_reason(limits), b"", start.stdout, 0.0, shared_memory.RUNNING, None)
         line = sum(step.count("\n") for step in program[:depth])
         command = Command(line, tracebacks=False, steps=program[depth:])
-        way = _way(start.seconds, left)
-        if way == Way.ITSELF:
-            # Nobody else is to read this order, and it is not to be answered twice.
-            self._births.settle()
-            self._births.forget(start)
+        mode = _resume_mode(start.seconds, left)
+        if mode == ResumeMode.IN_PLACE:
+            # No other process may read this command, and the notification must be replied to only once.
+            self._preforker.wait_for_parents()
+            self._preforker.discard(start)
             self._snapshots.drop(keys[depth])
         try:
-            ended = self._executions.run(start, root, limits, command, keep=True, way=way)
-        except LostError:
+            result = self._runner.run(start, zygote, limits, command, keep=True, mode=mode)
+        except InterpreterLostError:
             for lost in self._snapshots.drop(keys[depth]):
                 self._end(lost)
-            self._tidy()
+            self._clean_up()
             return None
-        self._settle(ended, keys[-1])
-        # What does not compile alone may do so as part of the whole.
-        return None if ended.state == shared_memory.SYNTAX or ended.status == INTERNAL else ended
+        self._keep_snapshot(result, keys[-1])
+        # A step that does not compile alone may compile as part of the whole program.
+        return None if result.state == shared_memory.SYNTAX or result.status == INTERNAL else result
 
-    def _from_root(
-        self, root: Root, limits: Limits, program: list[str], key: bytes | None, tracebacks: bool = False
-    ) -> Ended:
-        """Run a whole program; with a ``key``, its interpreter may rest under it."""
-        command = Command(line=0, tracebacks=tracebacks, steps=pieces(program))
+    def _run_from_zygote(
+        self, zygote: Zygote, limits: Limits, program: list[str], key: bytes | None, tracebacks: bool = False
+    ) -> ProgramResult:
+        """Run a whole program; with a ``key``, try to make a snapshot of its end."""
+        command = Command(line=0, tracebacks=tracebacks, steps=units(program))
         try:
-            ended = self._executions.run(
-                root.resting, root, limits, command, keep=key is not None, way=Way.FORK_AND_AGAIN
+            result = self._runner.run(
+                zygote.snapshot, zygote, limits, command, keep=key is not None, mode=ResumeMode.FORK_AND_PREFORK
             )
-        except LostError as error:
-            raise RootLostError(f"the {root.kind} interpreter is gone") from error
-        self._settle(ended, key)
-        return ended
+        except InterpreterLostError as error:
+            raise ZygoteLostError(f"the {zygote.kind} zygote is gone") from error
+        self._keep_snapshot(result, key)
+        return result
 
-    def _settle(self, ended: Ended, key: bytes | None) -> None:
-        """Keep the interpreter that rests, if nothing of its program is left outside it, and clear up."""
-        resting = ended.resting
-        clean = self._tidy(resting)
-        if resting is None:
+    def _keep_snapshot(self, result: ProgramResult, key: bytes | None) -> None:
+        """Clean up after a program, and keep its snapshot if nothing else of the program was left."""
+        snapshot = result.snapshot
+        clean = self._clean_up(snapshot)
+        if snapshot is None:
             return
         if key is None or not clean:
-            self._end(resting)
+            self._end(snapshot)
             return
-        for going in self._snapshots.put(key, resting):
-            self._end(going)
+        for dropped in self._snapshots.put(key, snapshot):
+            self._end(dropped)
 
-    def _end(self, resting: Resting) -> None:
-        self._births.forget(resting)
-        self._processes.end_later(resting.pid)
+    def _end(self, snapshot: Snapshot) -> None:
+        self._preforker.discard(snapshot)
+        self._processes.end_later(snapshot.pid)
 
-    def _known(self) -> set[int]:
-        running = self._executions.running
-        known = self._roots.pids() | self._snapshots.pids() | self._births.pids()
+    def _known_pids(self) -> set[int]:
+        running = self._runner.running
+        known = self._zygotes.pids() | self._snapshots.pids() | self._preforker.pids()
         return known if running is None else known | {running}
 
-    def _tidy(self, resting: Resting | None = None) -> bool:
-        """Leave nothing of the program that ran but what rests of it; say whether there was nothing else."""
-        mine = set() if resting is None else {resting.pid}
+    def _clean_up(self, snapshot: Snapshot | None = None) -> bool:
+        """Remove everything that the last program left except its ``snapshot``; say whether there was nothing."""
+        kept = set() if snapshot is None else {snapshot.pid}
         self._processes.reap()
-        if self._processes.strays(self._known() | mine):
-            # It may be a newborn of which nobody has heard yet.
-            self._births.settle()
-            if not self._processes.sweep(self._known() | mine):
+        if self._processes.strays(self._known_pids() | kept):
+            # A stray may be a fork whose parent has not yet sent its pid.
+            self._preforker.wait_for_parents()
+            if not self._processes.sweep(self._known_pids() | kept):
                 self._snapshots.clear()
                 self._processes.end_all()
-                self._spent = True
+                self._unusable = True
         clean = self._scratch.empty()
         if not clean:
             self._scratch.clean()
-        return clean and not self._spent
+        return clean and not self._unusable
 
-    def _check(self) -> None:
-        if self._spent:
-            raise SpentError("a program could only be ended together with everything else")
+    def _raise_if_unusable(self) -> None:
+        if self._unusable:
+            raise WardenUnusableError("the processes of a program could be ended only together with all others")
 
 
-def _way(seconds: float, left: int) -> Way:
-    """Return how to go on from steps that took ``seconds``, when ``left`` more are known to do so after this one.
+def _may_be_snapshot(step: str) -> bool:
+    return separable(step) and resumable(step)
 
-    The last goes on itself where the steps are quickly run again, should anybody want them: so none is forked for it.
+
+def _resume_mode(seconds: float, left: int) -> ResumeMode:
+    """Return how to continue from a snapshot whose steps took ``seconds``, when ``left`` more programs will do so.
+
+    The last one consumes the snapshot where its steps are cheap to run again, and so saves a fork.
     """
-    quick = seconds < _QUICKLY_SECONDS
+    quick = seconds < _QUICK_SECONDS
     if quick and left == 0:
-        return Way.ITSELF
-    return Way.FORK_AND_AGAIN if left > (1 if quick else 0) else Way.FORK
+        return ResumeMode.IN_PLACE
+    return ResumeMode.FORK_AND_PREFORK if left > (1 if quick else 0) else ResumeMode.FORK
 
 
-def _result(ended: Ended) -> bytes:
-    head = RESULT.pack(ended.status, ended.seconds * 1000, len(ended.reason), len(ended.traceback))
-    return head + ended.reason + ended.traceback + ended.stdout
+def _encode(result: ProgramResult) -> bytes:
+    head = RESULT.pack(result.status, result.seconds * 1000, len(result.reason), len(result.traceback))
+    return head + result.reason + result.traceback + result.stdout

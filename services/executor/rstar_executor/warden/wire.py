@@ -1,6 +1,6 @@
-"""Frames on a blocking socket, as the zygotes read and write them: four bytes of length (big endian) and the payload.
+"""Frames on a blocking socket between the executor's server and a warden: four bytes of length (big endian), payload.
 
-Standard library only: this runs inside the zygotes. It refuses to know what a frame means.
+Standard library only: this runs inside the warden.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The two roots of a warden: the light one, which is warm from the start, and the heavy one, which is when it is wanted.
+"""The two zygotes of a warden: light, which is loaded at the start, and heavy, which is loaded on first use.
 
-Both are forked before the warden has seen a program, so that no program can find another's text in its memory. The
-module refuses to replace a root that is lost: the whole warden is replaced then.
+Both are forked before the warden has seen a program, so that no program can find another's text in its memory. A zygote
+that is lost is not replaced: the whole warden is.
 """
 
 from __future__ import annotations
@@ -13,77 +13,77 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rstar_executor.interpreter.shared_memory import Area
-from rstar_executor.interpreter.zygote import Plan, become
+from rstar_executor.interpreter.shared_memory import SharedMemory
+from rstar_executor.interpreter.zygote import ZygoteSettings, become
 from rstar_executor.sandbox import notify
 from rstar_executor.warden.processes import Processes
-from rstar_executor.warden.snapshots import Resting
+from rstar_executor.warden.snapshots import Snapshot
 
 _READY_SECONDS = 60.0
 
 
-class RootLostError(Exception):
-    """A root did not get ready, or is gone."""
+class ZygoteLostError(Exception):
+    """A zygote did not become ready, or is gone."""
 
 
 @dataclass
-class Root:
-    """One root: its interpreter, the listener of its whole family, the bytes of address space of a bare fork."""
+class Zygote:
+    """One zygote: its process as a snapshot of no steps, the listener of all its forks, its bytes of address space."""
 
     kind: str
-    resting: Resting
+    snapshot: Snapshot
     listener: int
     own_bytes: int
 
 
-class Roots:
-    """``plans``: what each kind is made of."""
+class Zygotes:
+    """The zygotes of all kinds in ``settings``; forked now, loaded on first use."""
 
-    def __init__(self, plans: Mapping[str, Plan], area: Area, proc: int) -> None:
-        self._seeds: dict[str, tuple[int, socket.socket]] = {}
-        self._roots: dict[str, Root] = {}
-        for kind, plan in plans.items():
+    def __init__(self, settings: Mapping[str, ZygoteSettings], memory: SharedMemory, proc: int) -> None:
+        self._forked: dict[str, tuple[int, socket.socket]] = {}
+        self._ready: dict[str, Zygote] = {}
+        for kind, own_settings in settings.items():
             ours, theirs = socket.socketpair()
             pid = os.fork()
             if pid == 0:
                 ours.close()
-                for _, other in self._seeds.values():
+                for _, other in self._forked.values():
                     other.close()
-                _wait(theirs)
-                become(plan, area, theirs, proc)
+                _wait_for_start(theirs)
+                become(own_settings, memory, theirs, proc)
             theirs.close()
-            self._seeds[kind] = pid, ours
+            self._forked[kind] = pid, ours
 
-    def get(self, kind: str, processes: Processes) -> Root:
-        """Return a root, ready. Raises ``RootLostError``."""
-        if kind not in self._roots:
-            pid, voice = self._seeds[kind]
-            with voice, contextlib.suppress(OSError):
-                voice.settimeout(_READY_SECONDS)
-                voice.send(b"go")
-                listener = _listener(voice)
-                words = notify.receive(listener)
-                if words is not None and words.speaker == pid:
-                    resting = Resting(pid, words.call)
-                    self._roots[kind] = Root(kind, resting, listener, processes.address_space(pid))
-        if kind not in self._roots:
-            raise RootLostError(f"the {kind} interpreter did not get ready; its own words are on standard error")
-        return self._roots[kind]
+    def get(self, kind: str, processes: Processes) -> Zygote:
+        """Return a zygote that is ready. Raises ``ZygoteLostError``."""
+        if kind not in self._ready:
+            pid, channel = self._forked[kind]
+            with channel, contextlib.suppress(OSError):
+                channel.settimeout(_READY_SECONDS)
+                channel.send(b"go")
+                listener = _receive_listener(channel)
+                notification = notify.receive(listener)
+                if notification is not None and notification.pid == pid:
+                    snapshot = Snapshot(pid, notification.id)
+                    self._ready[kind] = Zygote(kind, snapshot, listener, processes.address_space(pid))
+        if kind not in self._ready:
+            raise ZygoteLostError(f"the {kind} zygote did not become ready; standard error has its reason")
+        return self._ready[kind]
 
     def pids(self) -> set[int]:
-        """Return the processes of all roots, ready or not."""
-        return {pid for pid, _ in self._seeds.values()}
+        """Return the processes of all zygotes, ready or not."""
+        return {pid for pid, _ in self._forked.values()}
 
 
-def _wait(voice: socket.socket) -> None:
-    if not voice.recv(2):
+def _wait_for_start(channel: socket.socket) -> None:
+    if not channel.recv(2):
         os._exit(0)
 
 
-def _listener(voice: socket.socket) -> int:
-    """Return the listener that a root sends when it is ready. Raises ``OSError``."""
+def _receive_listener(channel: socket.socket) -> int:
+    """Return the listener that a zygote sends when it is ready. Raises ``OSError``."""
     descriptors = array.array("i")
-    _, ancillary, _, _ = voice.recvmsg(16, socket.CMSG_SPACE(descriptors.itemsize))
+    _, ancillary, _, _ = channel.recvmsg(16, socket.CMSG_SPACE(descriptors.itemsize))
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(data[: descriptors.itemsize])
