@@ -1,4 +1,4 @@
-"""The operator is killed after every single write, sees old worlds, or runs twice: the round ends the same."""
+"""The operator is killed after every single write, reads old snapshots, or runs twice: the round ends the same."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_killed_after_any_write_the_round_ends_with_the_same_children_and_status
     operator.settle()
     assert cluster.children() == CHILDREN
     assert plain(operator.status()) == STATUS
-    assert cluster.killed_after is None, "it was killed"
+    assert cluster.killed_after is None, "the operator was killed"
 
 
 def test_killed_after_every_write_the_round_still_ends() -> None:
@@ -67,7 +67,7 @@ def test_killed_after_every_write_the_round_still_ends() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 12), min_size=20, max_size=80))
-def test_views_of_the_cluster_that_are_old_change_nothing(ages: list[int]) -> None:
+def test_passes_on_old_snapshots_change_nothing(ages: list[int]) -> None:
     cluster, controllers, operator = simulation(round_body())
     views = [cluster.cache()]
     _with_old_views(cluster, controllers, operator, views, ages)
@@ -96,11 +96,11 @@ def test_two_operators_at_once_change_nothing(turns: list[tuple[bool, bool]]) ->
     cluster, controllers, first = simulation(round_body())
     second = Operator(cluster)
     seen = cluster.cache()
-    for which, happens in turns:
-        # Both have looked before either writes: the second one acts on what the first has changed.
+    for which, advances in turns:
+        # Both read before either writes, so that the second one acts on an old snapshot.
         (first if which else second).one_pass(cache=seen)
         (second if which else first).one_pass(cache=seen)
-        if happens:
+        if advances:
             controllers.advance()
         seen = cluster.cache()
     run_to_end(first, controllers)

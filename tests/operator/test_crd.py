@@ -1,4 +1,4 @@
-"""The stored CRD is what the models say, in a form that an API server takes."""
+"""The stored CRD is generated from the models, in a form that an API server accepts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def label(path: Path_) -> str:
     return ".".join(map(str, path)) or "root"
 
 
-def test_the_stored_crd_is_what_the_models_describe() -> None:
+def test_the_stored_crd_is_generated_from_the_models() -> None:
     assert STORED.read_text() == crd_yaml(), (
         "run: python -m rstar_operator.crd > charts/rstar/files/evolutionrounds.yaml"
     )
@@ -57,7 +57,7 @@ def test_the_stored_crd_reads_back_as_the_same_data() -> None:
     assert yaml.safe_load(STORED.read_text()) == crd()
 
 
-def test_the_crd_outlives_the_chart() -> None:
+def test_the_crd_is_kept_when_the_chart_is_removed() -> None:
     assert crd()["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
@@ -101,7 +101,7 @@ def test_every_rule_and_key_belongs_to_a_model_of_the_resource() -> None:
     assert set(RULES) | set(LIST_KEYS) <= names | {"EvolutionRoundSpec"}
 
 
-def test_every_rule_says_why() -> None:
+def test_every_rule_has_a_message() -> None:
     rules = [rule for _, schema in NODES for rule in schema.get("x-kubernetes-validations", ())]
     assert len(rules) > 20
     assert all(rule.get("message") or rule.get("messageExpression") for rule in rules)
@@ -117,7 +117,7 @@ def test_every_field_may_change_or_has_a_rule_that_forbids_it() -> None:
     assert guarded | MUTABLE == set(SPEC["properties"])
 
 
-def test_text_that_rules_read_is_bounded() -> None:
+def test_every_text_that_rules_read_is_bounded() -> None:
     """The API server refuses rules whose cost it cannot bound."""
     texts = [schema for path, schema in below(SPEC) if schema.get("type") == "string" and "enum" not in schema]
     assert all("maxLength" in schema for schema in texts)
@@ -126,7 +126,7 @@ def test_text_that_rules_read_is_bounded() -> None:
 
 
 def with_defaults(value: Any, schema: dict[str, Any]) -> Any:
-    """Do as the API server does: fill in defaults from the outside in."""
+    """Fill in defaults as the API server does, from the outside in."""
     if isinstance(value, list):
         return [with_defaults(entry, schema["items"]) for entry in value]
     if not isinstance(value, dict) or "properties" not in schema:
@@ -152,7 +152,7 @@ def test_the_server_fills_in_the_defaults_of_the_models(spec: dict[str, Any]) ->
     assert filled == given_by_hand
 
 
-def test_what_depends_on_the_round_has_no_default() -> None:
+def test_a_field_whose_default_depends_on_the_round_has_none_in_the_schema() -> None:
     rollout = SPEC["properties"]["rollout"]["properties"]
     assert "default" not in rollout["search"]
     assert "default" not in rollout["prompt"]
@@ -206,7 +206,7 @@ def test_the_schema_and_the_models_accept_the_same_text(data: st.DataObject) -> 
     assert refused_by_schema(path, value) == refused_by_pydantic(path, value)
 
 
-def test_columns_show_what_the_status_has() -> None:
+def test_every_column_shows_a_field_of_the_schema() -> None:
     columns = {column["name"]: column for column in VERSION["additionalPrinterColumns"]}
     shown = [name for name, column in columns.items() if not column.get("priority")]
     assert shown == ["Round", "Stage", "Progress", "Solved %", "Ready", "Reason", "Age"]

@@ -1,4 +1,4 @@
-"""What stands in the way, what is deleted and when, sizes, queues, chains: decided on bodies, carried out in memory."""
+"""Failed writes, deletion, sizes, queues, chains of rounds: decided on bodies, carried out in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def policy_deployment(cluster: SimulatedCluster) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("kind", "name"), [(PYTORCH_JOBS, "r1-rollout-1"), (CONFIG_MAPS, "r1-rollout-1")])
-def test_somebody_elses_object_with_a_childs_name_is_told_and_not_touched(kind: Kind, name: str) -> None:
+def test_a_foreign_object_with_the_name_of_a_child_is_reported_and_not_touched(kind: Kind, name: str) -> None:
     cluster, controllers, operator = simulation(round_body())
     foreign = cluster.put(kind, {"kind": "Theirs", "metadata": {"name": name}, "data": {"theirs": "1"}})
     version = foreign["metadata"]["resourceVersion"]
@@ -49,7 +49,36 @@ def test_somebody_elses_object_with_a_childs_name_is_told_and_not_touched(kind: 
     assert cleared.status == "False"
 
 
-def test_what_a_quota_refuses_is_told_in_the_servers_words_and_tried_again() -> None:
+def test_a_foreign_object_met_while_a_stage_runs_does_not_change_the_status_in_every_pass() -> None:
+    cluster, _, operator = running_rollout()
+    cluster.vanish(CONFIG_MAPS, "r1-rollout-1")
+    cluster.put(CONFIG_MAPS, {"kind": "ConfigMap", "metadata": {"name": "r1-rollout-1"}})
+    operator.settle()
+    assert operator.status().condition("Ready").reason == "NameConflict"  # type: ignore[union-attr]
+    status = operator.status()
+    for _ in range(3):
+        cluster.now += timedelta(seconds=1)
+        assert operator.one_pass() == 0
+    assert operator.status() == status
+
+
+def test_a_second_kind_of_write_failure_takes_the_place_of_the_first() -> None:
+    cluster, controllers, operator = simulation(round_body())
+    cluster.refuse = {DEPLOYMENTS}
+    operator.settle()
+    assert operator.status().condition("CreationRefused").status == "True"  # type: ignore[union-attr]
+    cluster.refuse = set()
+    service = names(cluster, SERVICES)[0]
+    cluster.put(DEPLOYMENTS, {"kind": "Deployment", "metadata": {"name": service}})
+    operator.settle()
+    assert operator.status().condition("NameConflict").status == "True"  # type: ignore[union-attr]
+    assert operator.status().condition("CreationRefused").status == "False"  # type: ignore[union-attr]
+    cluster.vanish(DEPLOYMENTS, service)
+    run_to_end(operator, controllers)
+    assert operator.status().phase == "Succeeded"
+
+
+def test_a_refusal_by_a_quota_is_reported_and_tried_again() -> None:
     cluster, controllers, operator = simulation(round_body())
     cluster.refuse = {DEPLOYMENTS}
     operator.settle()
@@ -61,7 +90,7 @@ def test_what_a_quota_refuses_is_told_in_the_servers_words_and_tried_again() -> 
 
 
 @pytest.mark.parametrize("kind", [PYTORCH_JOBS, CONFIG_MAPS, DEPLOYMENTS, SERVICES])
-def test_children_that_are_deleted_by_hand_are_made_again_under_the_same_names(kind: Kind) -> None:
+def test_children_deleted_by_hand_are_created_again_under_the_same_names(kind: Kind) -> None:
     cluster, controllers, operator = running_rollout()
     before = names(cluster, kind)
     for name in before:
@@ -74,7 +103,7 @@ def test_children_that_are_deleted_by_hand_are_made_again_under_the_same_names(k
     assert operator.status().phase == "Succeeded"
 
 
-def test_a_deleted_round_takes_all_of_its_children_along() -> None:
+def test_deleting_a_round_deletes_all_its_children() -> None:
     cluster, _, operator = running_rollout()
     cluster.remove(ROUNDS, "r1")
     operator.settle()
@@ -83,7 +112,7 @@ def test_a_deleted_round_takes_all_of_its_children_along() -> None:
     assert names(cluster, DEPLOYMENTS) == []
 
 
-def test_artefacts_are_deleted_only_where_asked_and_then_before_the_round_goes() -> None:
+def test_artefacts_are_deleted_only_if_asked_and_before_the_round() -> None:
     cluster, controllers, operator = running_rollout()
     assert "finalizers" not in operator.body()["metadata"]
     cluster.edit("r1", cluster={"deletionPolicy": "DeleteArtifacts"})
@@ -94,14 +123,14 @@ def test_artefacts_are_deleted_only_where_asked_and_then_before_the_round_goes()
         operator.settle()
         cluster.settle()
     assert (JOBS, "r1-cleanup") in cluster.objects
-    assert not names(cluster, PYTORCH_JOBS), "nothing writes while the artefacts go"
+    assert not names(cluster, PYTORCH_JOBS), "nothing writes while the artefacts are deleted"
     controllers.complete_cleanup()
     operator.settle()
     cluster.settle()
     assert (ROUNDS, "r1") not in cluster.objects
 
 
-def test_a_cleanup_that_fails_says_so_and_keeping_the_artefacts_lets_the_round_go() -> None:
+def test_a_failed_cleanup_is_reported_and_deletion_policy_keep_ends_the_deletion() -> None:
     cluster, _, operator = simulation(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
     operator.settle()
     cluster.remove(ROUNDS, "r1")
@@ -117,7 +146,7 @@ def test_a_cleanup_that_fails_says_so_and_keeping_the_artefacts_lets_the_round_g
     assert (ROUNDS, "r1") not in cluster.objects
 
 
-def test_a_namespace_that_is_being_deleted_is_not_held_up() -> None:
+def test_the_finalizer_does_not_block_the_deletion_of_a_namespace() -> None:
     cluster, _, operator = simulation(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
     operator.settle()
     cluster.terminating = True
@@ -128,23 +157,23 @@ def test_a_namespace_that_is_being_deleted_is_not_held_up() -> None:
     assert (ROUNDS, "r1") not in cluster.objects
 
 
-def test_an_operator_whose_rights_may_go_first_holds_no_round_and_says_so() -> None:
+def test_an_operator_whose_rights_are_in_the_namespace_adds_no_finalizer_and_reports_it() -> None:
     cluster, _, operator = simulation(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
     operator.rights_in_namespace = True
     operator.settle()
     assert "finalizers" not in operator.body()["metadata"]
-    told = operator.status().condition(ARTIFACTS_KEPT)
-    assert told is not None
-    assert (told.status, told.observed_generation) == ("True", 1)
-    assert FINALIZER in told.message
+    kept = operator.status().condition(ARTIFACTS_KEPT)
+    assert kept is not None
+    assert (kept.status, kept.observed_generation) == ("True", 1)
+    assert FINALIZER in kept.message
     cluster.edit("r1", cluster={"deletionPolicy": "Keep"})
     operator.settle()
-    told = operator.status().condition(ARTIFACTS_KEPT)
-    assert told is not None
-    assert (told.status, told.reason) == ("False", "Cleared")
+    kept = operator.status().condition(ARTIFACTS_KEPT)
+    assert kept is not None
+    assert (kept.status, kept.reason) == ("False", "Cleared")
 
 
-def test_where_the_user_holds_the_round_any_operator_deletes_the_artefacts() -> None:
+def test_a_finalizer_added_by_the_user_makes_any_operator_delete_the_artefacts() -> None:
     body = round_body(cluster={"deletionPolicy": "DeleteArtifacts"})
     body["metadata"]["finalizers"] = [FINALIZER]
     cluster, controllers, operator = simulation(body)
@@ -161,7 +190,7 @@ def test_where_the_user_holds_the_round_any_operator_deletes_the_artefacts() -> 
     assert (ROUNDS, "r1") not in cluster.objects
 
 
-def test_a_quota_that_refuses_the_clean_up_keeps_the_round_until_it_is_made() -> None:
+def test_a_round_stays_until_a_quota_admits_its_cleanup() -> None:
     cluster, controllers, operator = simulation(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
     operator.settle()
     cluster.refuse = {JOBS}
@@ -177,7 +206,7 @@ def test_a_quota_that_refuses_the_clean_up_keeps_the_round_until_it_is_made() ->
     assert (ROUNDS, "r1") not in cluster.objects
 
 
-def test_services_change_their_size_in_place_and_the_stage_goes_on() -> None:
+def test_services_are_resized_in_place_while_the_stage_runs() -> None:
     cluster, controllers, operator = running_rollout()
     before = (names(cluster, DEPLOYMENTS), names(cluster, PYTORCH_JOBS))
     cluster.edit("r1", services={"policy": {"replicas": 4}})
@@ -197,13 +226,13 @@ def test_services_change_their_size_in_place_and_the_stage_goes_on() -> None:
     run_to_end(operator, controllers)
 
 
-def test_with_a_scaler_the_deployment_has_no_replicas_of_ours() -> None:
+def test_an_autoscaled_deployment_is_created_without_replicas() -> None:
     cluster, _, operator = simulation(round_body(services={"policy": {"autoscaling": {"maxReplicas": 3}}}))
     operator.settle()
     assert "replicas" not in policy_deployment(cluster)
 
 
-def test_a_queue_gets_a_suspended_job_with_its_label_and_its_time_does_not_count() -> None:
+def test_a_queued_job_is_created_suspended_with_the_queues_label_and_its_wait_does_not_count() -> None:
     cluster, controllers, operator = simulation(round_body(cluster={"queue": "gpus"}))
     for _ in range(3):
         operator.settle()
@@ -221,7 +250,7 @@ def test_a_queue_gets_a_suspended_job_with_its_label_and_its_time_does_not_count
     assert operator.status().phase == "Succeeded"
 
 
-def test_pods_and_logs_of_what_has_ended_go_after_their_time_and_the_status_stays() -> None:
+def test_finished_jobs_are_deleted_after_their_ttl_and_the_status_stays() -> None:
     lifecycle = {**round_body()["spec"]["lifecycle"], "ttlSeconds": 1_000}
     cluster, controllers, operator = simulation(round_body(lifecycle=lifecycle))
     run_to_end(operator, controllers)
@@ -235,7 +264,7 @@ def test_pods_and_logs_of_what_has_ended_go_after_their_time_and_the_status_stay
     assert operator.status() == before
 
 
-def test_a_later_round_waits_for_the_one_before_and_then_reads_what_it_left() -> None:
+def test_a_later_round_waits_for_the_previous_round_and_reads_its_outputs() -> None:
     cluster, controllers, operator = simulation(round_body("r1"), round_body("r2", 2))
     operator.settle("r2")
     assert operator.status("r2").phase == "Waiting"
@@ -246,10 +275,10 @@ def test_a_later_round_waits_for_the_one_before_and_then_reads_what_it_left() ->
     assert status.inputs["policy"].manifest == "rounds/r1/train-policy/0/manifest.json"
     cluster.remove(ROUNDS, "r1")
     operator.settle("r2")
-    assert operator.status("r2").inputs == status.inputs, "lineage outlives the round before"
+    assert operator.status("r2").inputs == status.inputs, "the inputs stay when the previous round is deleted"
 
 
-def test_a_round_whose_previous_one_is_missing_or_failed_says_so() -> None:
+def test_a_missing_or_failed_previous_round_is_reported() -> None:
     cluster, controllers, operator = simulation(round_body("r2", 2))
     operator.settle("r2")
     assert "does not exist yet" in operator.status("r2").message
@@ -260,7 +289,7 @@ def test_a_round_whose_previous_one_is_missing_or_failed_says_so() -> None:
     assert not controllers.live_jobs()
 
 
-def test_a_deadline_and_a_wait_without_end_are_ended_and_tried_again() -> None:
+def test_attempts_past_their_deadline_or_pending_too_long_are_ended_and_repeated() -> None:
     cluster, controllers, operator = running_rollout()
     cluster.now += timedelta(seconds=1_001)
     operator.settle()
@@ -276,15 +305,15 @@ def test_a_deadline_and_a_wait_without_end_are_ended_and_tried_again() -> None:
     assert operator.status().attempts[1].ending == "unscheduled"
 
 
-def test_every_transition_is_told_once() -> None:
+def test_every_transition_posts_one_event() -> None:
     cluster, controllers, operator = simulation(round_body())
     run_to_end(operator, controllers)
-    told = [b["reason"] for (kind, _), b in cluster.objects.items() if kind == EVENTS]
-    assert told.count("StageDone") == 5
-    assert told.count("AllStagesDone") == 1
+    reasons = [b["reason"] for (kind, _), b in cluster.objects.items() if kind == EVENTS]
+    assert reasons.count("StageDone") == 5
+    assert reasons.count("AllStagesDone") == 1
 
 
-def test_a_spec_that_this_version_cannot_read_is_told_and_left_alone() -> None:
+def test_a_spec_that_this_version_cannot_read_is_reported_and_nothing_is_created() -> None:
     cluster, controllers, operator = simulation(round_body(round="one"))
     operator.settle()
     assert operator.status().phase == "Failed"

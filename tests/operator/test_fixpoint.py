@@ -1,4 +1,4 @@
-"""From any state that a round can get into, passes come to rest; and rest means that nothing more is written."""
+"""From any state that a round can reach, passes reach a fixpoint: a pass that writes nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EVENT_KINDS = [
 
 
 def apply_event(cluster: SimulatedCluster, controllers: Controllers, what: str, which: int) -> None:
-    """One event of the world outside."""
+    """Apply one event: by a user, a pod or the cluster."""
     jobs = controllers.live_jobs()
     job = jobs[which % len(jobs)] if jobs else None
     scaling = {"minReplicas": 1, "maxReplicas": 2 + which}
@@ -86,7 +86,7 @@ def apply_event(cluster: SimulatedCluster, controllers: Controllers, what: str, 
 
 
 def check(cluster: SimulatedCluster, controllers: Controllers, operator: Operator) -> None:
-    """What holds in every state at rest."""
+    """Check the invariants of every fixpoint."""
     live = controllers.live_jobs()
     assert len(live) <= 1, "never two attempts at once"
     status = operator.status()
@@ -98,8 +98,8 @@ def check(cluster: SimulatedCluster, controllers: Controllers, operator: Operato
     names = [(a.stage, a.number) for a in status.attempts]
     assert len(names) == len(set(names))
     for job in live:
-        images = {b["metadata"]["name"] for (kind, _), b in cluster.objects.items() if kind == CONFIG_MAPS}
-        assert job["metadata"]["name"] in images, "an attempt has where to report"
+        reports = {b["metadata"]["name"] for (kind, _), b in cluster.objects.items() if kind == CONFIG_MAPS}
+        assert job["metadata"]["name"] in reports, "every attempt has a ConfigMap for its progress"
 
 
 EVENTS = st.lists(st.tuples(st.sampled_from(EVENT_KINDS), st.integers(0, 3)), max_size=50)
@@ -107,7 +107,7 @@ EVENTS = st.lists(st.tuples(st.sampled_from(EVENT_KINDS), st.integers(0, 3)), ma
 
 @settings(max_examples=60, deadline=None)
 @given(EVENTS, st.integers(0, 14))
-def test_from_any_reachable_state_passes_come_to_rest_and_the_round_to_an_end(
+def test_from_any_reachable_state_passes_reach_a_fixpoint_and_the_round_ends(
     events: list[tuple[str, int]], turns_before: int
 ) -> None:
     cluster, controllers, operator = simulation(round_body())
@@ -129,7 +129,7 @@ def test_from_any_reachable_state_passes_come_to_rest_and_the_round_to_an_end(
 
 @settings(max_examples=60, deadline=None)
 @given(EVENTS, st.integers(0, 14))
-def test_a_suspended_round_holds_no_compute_and_is_at_rest(events: list[tuple[str, int]], turns_before: int) -> None:
+def test_a_suspended_round_holds_no_compute_and_is_a_fixpoint(events: list[tuple[str, int]], turns_before: int) -> None:
     cluster, controllers, operator = simulation(round_body())
     for _ in range(turns_before):
         operator.settle()

@@ -1,7 +1,7 @@
-"""The PyTorchJob that is sent, as it was once checked by eye: kubeflow-training's models rename keys on their way.
+"""The serialised PyTorchJob equals a manifest that was checked by eye, because kubeflow-training's models rename keys.
 
-With a ``kubernetes`` package they do not fit they serialise to snake_case with nulls, and say nothing of it. After a
-change that is meant, ``python -m tests.operator.test_golden_pytorchjob`` writes the files anew.
+With an incompatible ``kubernetes`` package they silently serialise to snake_case with nulls. After an intended change,
+``python -m tests.operator.test_golden_pytorchjob`` writes the files again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLUSTER = {
 
 
 def job(nodes: int) -> Json:
-    """Return the second attempt at SFT on four GPUs of each of ``nodes`` nodes."""
+    """Return the job of the second SFT attempt, on four GPUs of each of ``nodes`` nodes."""
     body = {
         "apiVersion": "rstar.dev/v1alpha1",
         "kind": "EvolutionRound",
@@ -49,7 +49,7 @@ def job(nodes: int) -> Json:
 
 
 @pytest.mark.parametrize("nodes", [1, 3])
-def test_the_job_of_a_training_stage_is_the_one_that_was_checked(nodes: int) -> None:
+def test_the_job_of_a_training_stage_equals_the_golden_file(nodes: int) -> None:
     assert job(nodes) == yaml.safe_load(golden(nodes).read_text())
 
 

@@ -1,4 +1,4 @@
-"""What the operator reads off jobs, pods and Deployments, and what it does not believe."""
+"""How the operator reads jobs, pods and Deployments, and what it does not take as proof."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.operator.simulated import NAMESPACE, Controllers, SimulatedCl
 
 
 def running_rollout() -> tuple[SimulatedCluster, Controllers, Operator]:
-    """Return a round whose rollout's pod runs."""
+    """Return a round whose rollout runs."""
     cluster, controllers, operator = simulation(round_body())
     for _ in range(3):
         operator.settle()
@@ -26,7 +26,7 @@ def running_rollout() -> tuple[SimulatedCluster, Controllers, Operator]:
 
 
 @pytest.mark.parametrize(
-    ("code", "message", "reason", "said"),
+    ("code", "message", "reason", "sentence"),
     [
         (137, "", "OOMKilled", "out of memory (exit code 137)"),
         (137, '{"event":"shard stored"}', "Error", "killed (exit code 137), by its node for memory or by somebody"),
@@ -38,14 +38,14 @@ def running_rollout() -> tuple[SimulatedCluster, Controllers, Operator]:
         (0, '{"manifest":"k","digest":"short"}', "", "it ended well but left no manifest"),
     ],
 )
-def test_a_failed_attempt_says_why_and_is_tried_again_after_its_backoff(
-    code: int, message: str, reason: str, said: str
+def test_a_failed_attempt_records_why_and_is_repeated_after_its_backoff(
+    code: int, message: str, reason: str, sentence: str
 ) -> None:
     cluster, controllers, operator = running_rollout()
     controllers.finish(controllers.live_jobs()[0], code, message, reason)
     operator.settle()
     status = operator.status()
-    assert said in status.attempts[0].reason
+    assert sentence in status.attempts[0].reason
     assert status.condition("Ready").reason == "BackOff"  # type: ignore[union-attr]
     assert not controllers.live_jobs()
     cluster.now += timedelta(seconds=8)
@@ -53,7 +53,7 @@ def test_a_failed_attempt_says_why_and_is_tried_again_after_its_backoff(
     assert [job["metadata"]["name"] for job in controllers.live_jobs()] == ["r1-rollout-2"]
 
 
-def test_a_stage_that_is_killed_for_memory_stops_after_its_attempts_with_the_reason() -> None:
+def test_a_stage_that_runs_out_of_memory_fails_after_its_attempts_with_the_reason() -> None:
     cluster, controllers, operator = running_rollout()
     for _ in range(6):
         for job in controllers.live_jobs():
@@ -71,7 +71,7 @@ def test_a_stage_that_is_killed_for_memory_stops_after_its_attempts_with_the_rea
     assert len([name for kind, name in cluster.objects if kind == PYTORCH_JOBS]) == 3
 
 
-def test_raising_the_attempts_makes_a_failed_round_go_on() -> None:
+def test_raising_max_attempts_resumes_a_failed_round() -> None:
     cluster, controllers, operator = running_rollout()
     lifecycle = round_body()["spec"]["lifecycle"]
     cluster.edit("r1", lifecycle={**lifecycle, "maxAttempts": 1})
@@ -94,7 +94,7 @@ def test_bad_input_fails_the_round_at_once_even_where_a_launcher_hides_the_exit_
     assert "no such problem file" in status.message
 
 
-def test_last_words_that_the_watch_has_not_brought_yet_are_asked_for() -> None:
+def test_a_termination_message_that_the_watch_has_not_brought_yet_is_read_from_the_api_server() -> None:
     cluster, controllers, operator = running_rollout()
     old_pod = cluster.cache()
     controllers.succeed(controllers.live_jobs()[0])
@@ -105,7 +105,7 @@ def test_last_words_that_the_watch_has_not_brought_yet_are_asked_for() -> None:
     assert operator.status().attempts[0].state == "succeeded"
 
 
-def test_a_pod_whose_node_was_taken_away_is_nobodys_failure() -> None:
+def test_an_attempt_whose_node_was_taken_away_does_not_count_as_a_failure() -> None:
     cluster, controllers, operator = running_rollout()
     job = controllers.live_jobs()[0]
     controllers.finish(job, 137)
@@ -122,7 +122,7 @@ def test_a_pod_whose_node_was_taken_away_is_nobodys_failure() -> None:
     assert [j["metadata"]["name"] for j in controllers.live_jobs()] == ["r1-rollout-2"]
 
 
-def test_pods_of_an_earlier_job_of_the_same_name_say_nothing_about_this_one() -> None:
+def test_pods_of_an_earlier_job_of_the_same_name_are_ignored() -> None:
     cluster, controllers, operator = running_rollout()
     controllers.finish(controllers.live_jobs()[0], 1)
     pod = cluster.objects[PODS, "r1-rollout-1-master-0"]
@@ -134,7 +134,7 @@ def test_pods_of_an_earlier_job_of_the_same_name_say_nothing_about_this_one() ->
     assert operator.status().attempts[0].state == "running"
 
 
-def test_a_service_that_crashes_says_why_and_the_round_gives_up_in_the_end() -> None:
+def test_a_crashing_service_is_reported_and_fails_the_round_after_max_attempts() -> None:
     cluster, controllers, operator = simulation(round_body())
     operator.settle()
     name = next(n for kind, n in cluster.objects if kind == DEPLOYMENTS and "policy" in n)
@@ -158,7 +158,7 @@ def test_a_service_that_crashes_says_why_and_the_round_gives_up_in_the_end() -> 
     cluster.vanish(PODS, "p")
     cluster.edit("r1", services={"policy": {"slots": 4}})
     run_to_end(operator, controllers)
-    assert operator.status().phase == "Succeeded", "an edit of the spec is a new try"
+    assert operator.status().phase == "Succeeded", "an edit of the spec starts the service again"
 
 
 def test_a_service_that_crashes_soon_after_every_start_never_gets_a_stage() -> None:
@@ -183,7 +183,7 @@ def test_a_service_that_crashes_soon_after_every_start_never_gets_a_stage() -> N
     assert operator.status().phase == "Succeeded"
 
 
-def test_an_attempt_without_pods_says_what_keeps_them_from_being_made() -> None:
+def test_an_attempt_without_pods_reports_why_they_cannot_be_created() -> None:
     cluster, controllers, operator = simulation(round_body())
     for _ in range(3):
         operator.settle()
@@ -194,7 +194,7 @@ def test_an_attempt_without_pods_says_what_keeps_them_from_being_made() -> None:
     assert "exceeded quota: gpus" in operator.status().message
 
 
-def test_progress_is_told_while_the_stage_runs_and_not_after() -> None:
+def test_progress_is_in_the_status_while_the_stage_runs() -> None:
     cluster, _, operator = running_rollout()
     body = cluster.objects[CONFIG_MAPS, "r1-rollout-1"]
     body["data"] = {"progress.json": '{"done": 3, "total": 10, "solved": 2, "tokens_per_second": 55.0}'}
@@ -211,7 +211,7 @@ def test_progress_is_told_while_the_stage_runs_and_not_after() -> None:
     assert operator.status().progress_text == ""
 
 
-def test_what_an_attempt_told_is_not_taken_for_the_next_ones() -> None:
+def test_the_progress_of_an_attempt_is_not_taken_for_the_next_attempt() -> None:
     cluster, controllers, operator = running_rollout()
     cluster.objects[CONFIG_MAPS, "r1-rollout-1"]["data"] = {"progress.json": '{"done": 3, "total": 10}'}
     controllers.finish(controllers.live_jobs()[0], 1)
@@ -225,7 +225,7 @@ def test_what_an_attempt_told_is_not_taken_for_the_next_ones() -> None:
     assert reported_progress(replace(now, progress=now.progress[:1])) == {}
 
 
-def test_progress_alone_is_stored_only_now_and_then() -> None:
+def test_a_change_of_progress_alone_is_rate_limited() -> None:
     cluster, _, operator = running_rollout()
     before = cluster.writes
     for done in range(1, 20):

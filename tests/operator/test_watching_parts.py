@@ -1,4 +1,4 @@
-"""The cache takes events in any order; passes never overlap and are repeated when they fail."""
+"""The cache takes events in any order; passes over a round never overlap; failed passes are repeated."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def test_whatever_the_order_of_events_the_newest_version_stays(order: list[int])
     assert snapshot.round["metadata"]["resourceVersion"] == "7"
 
 
-def test_a_full_list_removes_what_is_gone_and_keeps_what_is_newer_than_it() -> None:
+def test_a_full_list_removes_deleted_objects_and_keeps_objects_newer_than_the_list() -> None:
     cache = Cache()
     cache.put(ROUNDS, body("r1", 1))
-    for name, version in (("gone", 3), ("kept", 4), ("young", 9)):
+    for name, version in (("gone", 3), ("kept", 4), ("newer", 9)):
         cache.put(PODS, pod(name, version))
     changed = cache.replace(PODS, "lab", [pod("kept", 4)], "5")
     assert changed == {("lab", "r1")}
     snapshot = cache.snapshot(("lab", "r1"))
     assert snapshot is not None
-    assert [p["metadata"]["name"] for p in snapshot.pods] == ["kept", "young"]
+    assert [p["metadata"]["name"] for p in snapshot.pods] == ["kept", "newer"]
 
 
 def test_a_late_deletion_does_not_remove_the_next_object_of_that_name() -> None:
@@ -58,7 +58,7 @@ def test_a_late_deletion_does_not_remove_the_next_object_of_that_name() -> None:
     assert cache.rounds() == {("lab", "r1")}
 
 
-def test_a_change_of_a_round_wakes_those_that_follow_it() -> None:
+def test_a_change_of_a_round_affects_the_next_round() -> None:
     cache = Cache()
     follower = body("r2", 1)
     follower["spec"] |= {"round": 2, "previousRound": "r1"}
@@ -90,7 +90,7 @@ async def test_passes_over_one_round_never_overlap_and_the_last_change_is_seen()
     assert not any(overlaps)
 
 
-async def test_a_pass_that_fails_is_made_again() -> None:
+async def test_a_failed_pass_is_repeated() -> None:
     tries = asyncio.Event()
     count = [0]
     loop = asyncio.get_running_loop()
@@ -109,15 +109,15 @@ async def test_a_pass_that_fails_is_made_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "sentence"),
     [
         ("images: {policy: a, ppm: b, search: c}", "images.jobs: missing"),
         ("image: x", "unknown key; did you mean images?"),
         ("{", "is not YAML"),
     ],
 )
-def test_a_bad_configuration_is_refused_in_a_sentence(tmp_path: Path, text: str, said: str) -> None:
+def test_a_bad_configuration_gives_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     path = tmp_path / "operator.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigurationError, match=said.replace("?", r"\?")):
+    with pytest.raises(ConfigurationError, match=sentence.replace("?", r"\?")):
         load_configuration(path)
