@@ -54,6 +54,14 @@ check: setup  ## Formatting, lint, types, layers, wire contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
+	$(MAKE) --no-print-directory proto-breaking
+
+.PHONY: proto-breaking
+proto-breaking: setup  ## Compare the wire contract with the last release's; skipped where no tag v* is reachable
+	@tag="$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)" || \
+	  { echo "wire contract: not compared, as this clone has no release tag v*"; exit 0; }; \
+	echo "wire contract: compared with $$tag"; \
+	$(BIN)/buf breaking proto --against "$$(git rev-parse --git-common-dir)#tag=$$tag,subdir=proto"
 
 .PHONY: bench
 bench: setup  ## Benchmarks, as tables
