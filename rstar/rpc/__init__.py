@@ -1,1 +1,1 @@
-"""The wire: clients that implement ``rstar.interfaces`` over gRPC, and the skeleton every service runs in."""
+"""gRPC: the clients that implement ``rstar.interfaces``, and the part that all servers share."""

@@ -1,8 +1,7 @@
-"""Where servers are: ``HOST:PORT``, or ``dns:///HOST:PORT`` for a name with many addresses.
+"""Addresses of servers: ``HOST:PORT``, or ``dns:///HOST:PORT`` for a name with many addresses.
 
-A plain address is one server. A ``dns:///`` name, such as that of a headless Kubernetes Service, stands
-for every address behind it and is looked up again and again, so that new servers are seen and gone ones
-forgotten. The module refuses to connect.
+A plain address is one server. A ``dns:///`` name, such as that of a headless Kubernetes Service, stands for every
+address behind it. It is looked up again at intervals, so that new servers are found and removed ones dropped.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _DNS: Final = "dns:///"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One place to look for servers. ``many``: every address of the name is a server of its own."""
+    """A parsed address. ``many``: every address behind the name is a server of its own."""
 
     host: str
     port: int
@@ -28,7 +27,7 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """Read ``HOST:PORT`` or ``dns:///HOST:PORT``. Raises ``ValueError``, one sentence, for anything else."""
+    """Parse ``HOST:PORT`` or ``dns:///HOST:PORT``. Raises ``ValueError`` with one sentence for anything else."""
     host, _, port = text.strip().removeprefix(_DNS).rpartition(":")
     if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65_536:
         raise ValueError(f"{text!r} is not a server's address: write HOST:PORT or dns:///HOST:PORT")

@@ -1,8 +1,7 @@
-"""How long a server that failed, or that asked for patience, is left alone: pure arithmetic on plain data.
+"""How long an executor gets no calls after it failed or asked for a pause: pure arithmetic on plain data.
 
-A failure lets a server rest, twice as long each time it fails again; an answer wakes it. Of many calls under way when
-a server fails, the first to fail counts: the others were sent before anybody knew. The module refuses to know why a
-call failed (``rstar.rpc.call_failures``) and which server gets the next one (``rstar.rpc.dispatch``).
+Each failure in a row doubles the backoff; an answer ends it. Of several calls in progress when an executor fails, only
+the first failure counts: the others were sent before the client knew of it.
 """
 
 from __future__ import annotations
@@ -13,33 +12,47 @@ from typing import Final
 
 FIRST_SECONDS: Final = 0.25
 LONGEST_SECONDS: Final = 10.0
+"""Longest backoff that failures alone give; an executor may ask for a longer one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
-    """``failures`` in a row; it rests ``until``, and what was sent before ``since`` tells nothing new about it."""
+class Backoff:
+    """The executor gets no calls for ``seconds`` from ``since`` on, after ``failures`` in a row.
+
+    The result of a call that was sent before ``since`` changes nothing. The length is stored and not the end, because a
+    sum of clock times is rounded: a length computed back from it may exceed its bound.
+    """
 
     failures: int = 0
     since: float = -math.inf
-    until: float = -math.inf
+    seconds: float = 0.0
+
+    @property
+    def until(self) -> float:
+        """The time from which the executor gets calls again."""
+        return self.since + self.seconds
+
+    def remaining(self, now: float) -> float:
+        """Return how many seconds are left, never more than ``seconds``; negative after the end."""
+        return min(self.until - now, self.seconds)
 
 
-AWAKE: Final = Rest()
+NO_BACKOFF: Final = Backoff()
 
 
-def after_failure(rest: Rest, sent: float, now: float, roll: float) -> Rest:
-    """Return the rest of a server that failed a call of ``sent``; ``roll`` in [0, 1) spreads clients apart."""
-    if sent < rest.since:
-        return rest
-    longest = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(rest.failures, 32))
-    return Rest(rest.failures + 1, now, max(rest.until, now + longest * (0.5 + roll / 2)))
+def backoff_after_failure(backoff: Backoff, sent: float, now: float, roll: float) -> Backoff:
+    """Return the backoff after a call that was sent at ``sent`` failed; ``roll`` in [0, 1) spreads clients apart."""
+    if sent < backoff.since:
+        return backoff
+    longest = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(backoff.failures, 32))
+    return Backoff(backoff.failures + 1, now, max(backoff.remaining(now), longest * (0.5 + roll / 2)))
 
 
-def after_refusal(rest: Rest, now: float, seconds: float) -> Rest:
-    """Return the rest of a server that asked to be left alone for ``seconds``: it is well, so no failure is counted."""
-    return Rest(rest.failures, now, max(rest.until, now + seconds))
+def backoff_after_pushback(backoff: Backoff, now: float, seconds: float) -> Backoff:
+    """Return the backoff after the executor asked for ``seconds`` without calls. It is healthy: no failure is counted."""
+    return Backoff(backoff.failures, now, max(backoff.remaining(now), seconds))
 
 
-def after_answer(rest: Rest, sent: float) -> Rest:
-    """Return the rest of a server that answered a call of ``sent``."""
-    return rest if sent < rest.since else AWAKE
+def backoff_after_answer(backoff: Backoff, sent: float) -> Backoff:
+    """Return the backoff after the executor answered a call that was sent at ``sent``."""
+    return backoff if sent < backoff.since else NO_BACKOFF

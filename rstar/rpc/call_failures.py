@@ -1,10 +1,10 @@
-"""What a failed call to an executor means for its programs: whether they ran, and may run elsewhere.
+"""Classifies a failed call to an executor: whether its programs ran, and whether they may run elsewhere.
 
-gRPC does not say whether a status was the server's answer or the sound of its connection breaking. The difference
-decides who is suspected: a program under which a connection broke may have killed the executor, one that was turned
-away, or had yet to begin, is innocent. So four things are looked at: the pushback that our servers send with every
-refusal, the words of gRPC's own failures, whether the connection is still there, and the initial metadata that our
-executors send when a call leaves the queue. Pure functions; the module refuses to call anybody.
+gRPC does not report whether the server sent a status or the connection broke. The difference decides which programs
+become suspects: if the connection broke, a running program may have killed the executor; a program that was refused or
+had not started cannot have. So four things are examined: the pushback that our servers send with every refusal, the
+texts of gRPC's own failures, the state of the connection, and the initial metadata that our executors send when a call
+leaves the queue.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Final
 import grpc
 
 PUSHBACK: Final = "grpc-retry-pushback-ms"
-"""Trailing metadata by which a server says when to come back (gRFC A6); negative or unreadable: never."""
+"""Trailing metadata: after how many milliseconds a client may call again (gRFC A6); negative or unreadable: never."""
 
 STARTED: Final = "rstar-started"
-"""Initial metadata that an executor sends when it begins to run the programs of a call."""
+"""Initial metadata that an executor sends when it starts to run the programs of a call."""
 
 _NOT_SENT: Final = "failed to connect"
 _TOO_LARGE: Final = "larger than max"
@@ -36,60 +36,60 @@ _BROKEN: Final = (
     "transport",
     "timed out",
 )
-"""What gRPC says of a connection that broke under a call, in small letters."""
+"""Parts of gRPC's error texts for a connection that broke during a call, in lower case."""
 
 
-class Meaning(Enum):
-    """What became of the programs of a call."""
+class FailureKind(Enum):
+    """What happened to the programs of a failed call."""
 
-    LOST = auto()  # the executor went away while it may have run them
-    UNREACHED = auto()  # no executor had them, and it does not look well
-    BUSY = auto()  # no executor had them: it is well and has too much to do, or is about to end
-    FINAL = auto()  # it would end the same elsewhere
+    LOST = auto()  # the executor was lost while it may have run them
+    UNREACHED = auto()  # no executor ran them, and this one seems unhealthy
+    BUSY = auto()  # no executor ran them: this one is healthy, but full or draining
+    FINAL = auto()  # the call would fail in the same way elsewhere
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A meaning, and how many seconds the server asked to be left alone, if it said."""
+class CallFailure:
+    """The kind of a failure, and the pause in seconds that the server asked for, if any."""
 
-    meaning: Meaning
+    kind: FailureKind
     wait: float | None = None
 
 
-def outcome(
+def classify_failure(
     code: grpc.StatusCode,
     details: str,
     trailing: Iterable[tuple[str, str | bytes]] = (),
     *,
     connected: bool,
-    begun: bool = True,
-) -> Outcome:
-    """Judge a call that ended with ``code``.
+    started: bool = True,
+) -> CallFailure:
+    """Classify a call that ended with ``code``.
 
-    ``connected``: the connection to its server is still there; ``begun``: its programs may have begun to run.
+    ``connected``: the connection to the server still exists; ``started``: the programs of the call may have started.
     """
-    asked = next((value for key, value in trailing if key == PUSHBACK), None)
-    words = details.lower()
+    pushed_back = next((value for key, value in trailing if key == PUSHBACK), None)
+    text = details.lower()
     match code:
-        case grpc.StatusCode.RESOURCE_EXHAUSTED | grpc.StatusCode.UNAVAILABLE if asked is not None:
-            wait = pushback_seconds(asked)
-            return Outcome(Meaning.FINAL) if wait is None else Outcome(Meaning.BUSY, wait)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED | grpc.StatusCode.UNAVAILABLE if pushed_back is not None:
+            wait = pushback_seconds(pushed_back)
+            return CallFailure(FailureKind.FINAL) if wait is None else CallFailure(FailureKind.BUSY, wait)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return Outcome(Meaning.FINAL if _TOO_LARGE in words else Meaning.BUSY)
-        case grpc.StatusCode.UNAVAILABLE if words.startswith(_NOT_SENT):
-            return Outcome(Meaning.UNREACHED)
+            return CallFailure(FailureKind.FINAL if _TOO_LARGE in text else FailureKind.BUSY)
+        case grpc.StatusCode.UNAVAILABLE if text.startswith(_NOT_SENT):
+            return CallFailure(FailureKind.UNREACHED)
         case grpc.StatusCode.UNAVAILABLE:
-            broken = not connected or any(phrase in words for phrase in _BROKEN)
-            return Outcome(Meaning.LOST if broken and begun else Meaning.UNREACHED)
-        # Ours end as asyncio.CancelledError, so a CANCELLED that arrives is a server that was ended under the call.
+            broken = not connected or any(phrase in text for phrase in _BROKEN)
+            return CallFailure(FailureKind.LOST if broken and started else FailureKind.UNREACHED)
+        # Our own cancellations end as asyncio.CancelledError, so this CANCELLED means that the server was stopped.
         case grpc.StatusCode.CANCELLED | grpc.StatusCode.INTERNAL:
-            return Outcome(Meaning.LOST if begun else Meaning.UNREACHED)
+            return CallFailure(FailureKind.LOST if started else FailureKind.UNREACHED)
         case _:
-            return Outcome(Meaning.FINAL)
+            return CallFailure(FailureKind.FINAL)
 
 
 def pushback(seconds: float) -> tuple[tuple[str, str]]:
-    """Return the trailing metadata that ask a caller to come back after ``seconds``."""
+    """Return the trailing metadata that ask a client to call again after ``seconds``."""
     return ((PUSHBACK, str(round(seconds * 1000))),)
 
 

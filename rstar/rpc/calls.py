@@ -1,19 +1,19 @@
-"""One unary call: to a chosen server, with a deadline, and sent again only when the transport failed.
+"""One unary call: to a chosen endpoint, with a deadline, retried only when the transport failed.
 
-Requests are stateless, so a call whose server died is simply made again, elsewhere where possible. What
-a server answers, refusals included, is never asked for twice.
+Requests are stateless, so a call whose server was lost is made again, on another server where possible. An answer of a
+server is final, also when it is a refusal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import grpc
 
-from rstar.rpc.endpoints import Backend, Pool
+from rstar.rpc.endpoints import Endpoint, Endpoints
 from rstar.rpc.errors import TRANSPORT_FAILURES, failure
 
 ATTEMPTS: Final = 4
@@ -26,16 +26,15 @@ Response = TypeVar("Response")
 
 
 async def call(
-    pool: Pool[grpc.aio.UnaryUnaryMultiCallable[Request, Response]],
+    endpoints: Endpoints[grpc.aio.UnaryUnaryMultiCallable[Request, Response]],
     choose: Callable[
-        [Sequence[Backend[grpc.aio.UnaryUnaryMultiCallable[Request, Response]]]],
-        Backend[grpc.aio.UnaryUnaryMultiCallable[Request, Response]],
+        [Sequence[Endpoint[grpc.aio.UnaryUnaryMultiCallable[Request, Response]]]],
+        Endpoint[grpc.aio.UnaryUnaryMultiCallable[Request, Response]],
     ],
     request: Request,
     seconds: float,
-    avoid: Collection[str] = (),
-) -> tuple[Response, str]:
-    """Return the response and the address it came from, within ``seconds`` over all attempts.
+) -> Response:
+    """Return the response within ``seconds`` over all attempts.
 
     Cancelling the awaiting task cancels the call on the server. Raises ``CallFailed`` or one of its kinds.
     """
@@ -43,26 +42,27 @@ async def call(
     deadline = loop.time() + seconds
     left = seconds
     failures = overloads = 0
+    avoid: set[str] = set()
     while True:
-        backend = await pool.pick(choose, avoid, left)
+        endpoint = await endpoints.pick(choose, avoid, left)
         try:
-            return await backend.method(request, timeout=deadline - loop.time()), backend.address
+            return await endpoint.method(request, timeout=deadline - loop.time())
         except grpc.aio.AioRpcError as error:
             overloaded = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             overloads, failures = overloads + overloaded, failures + (not overloaded)
             wait = pause(overloads if overloaded else failures)
             left = deadline - loop.time() - wait
             if error.code() not in TRANSPORT_FAILURES or failures == ATTEMPTS or left <= 0:
-                raise failure(pool.service, backend.address, error) from error
-            avoid = {*avoid, backend.address}
+                raise failure(endpoints.service, endpoint.address, error) from error
+            avoid.add(endpoint.address)
         finally:
-            pool.release(backend)
+            endpoints.release(endpoint)
         await asyncio.sleep(wait)
 
 
 def pause(attempt: int) -> float:
     """Return how many seconds to wait after failed attempt ``attempt`` (from 1), at most ``_LONGEST_PAUSE``.
 
-    Growing, and spread so that clients do not come back together.
+    The pause grows with each attempt and is random, so that clients do not call again all at once.
     """
     return min(_LONGEST_PAUSE, _FIRST_PAUSE * _GROWTH ** (attempt - 1)) * random.uniform(0.5, 1.0)

@@ -1,13 +1,13 @@
-"""The policy, the PPM and the executor over gRPC: the protocols of ``rstar.interfaces``, nothing more.
+"""The policy, the PPM and the executor over gRPC: they implement the protocols of ``rstar.interfaces``.
 
-Each client takes the addresses of its servers (``HOST:PORT`` or ``dns:///HOST:PORT``) and is used as
-``async with PolicyClient([...]) as policy``, which waits until one of them is ready; a client used without
-connects at its first call and is ended by ``close``.
+Each client takes the addresses of its servers (``HOST:PORT`` or ``dns:///HOST:PORT``). ``async with
+PolicyClient([...]) as policy`` waits until one of them is ready and closes the client at the end. Without ``async
+with``, the first call connects and ``close`` closes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Generic, Self, TypeVar
 
@@ -15,10 +15,10 @@ import grpc
 
 from rstar.interfaces import Execution, ExecutionLimits, Proposal, Sampling, Scores, State
 from rstar.rpc import codec
-from rstar.rpc.calls import call
+from rstar.rpc.calls import Request, Response, call
 from rstar.rpc.dispatch import rendezvous
-from rstar.rpc.endpoints import READY_SECONDS, Pool, Targets
-from rstar.rpc.executing import Counts, Dispatcher, Executors, Method
+from rstar.rpc.endpoints import READY_SECONDS, Endpoints, Targets
+from rstar.rpc.executing import CallCounts, Dispatcher, StubMethod
 from rstar.v1 import (
     executor_pb2,
     executor_pb2_grpc,
@@ -38,15 +38,21 @@ M = TypeVar("M")
 
 
 class Client(Generic[M]):
-    """What the clients share: a pool of servers, opened and closed with ``async with``."""
+    """The part that all clients share: the endpoints of one service, opened and closed with ``async with``."""
 
-    def __init__(self, pool: Pool[M], ready_seconds: float) -> None:
-        self._pool = pool
-        self._ready_seconds = ready_seconds
+    def __init__(
+        self,
+        service: str,
+        full_name: str,
+        targets: Targets,
+        method: Callable[[grpc.aio.Channel], M],
+        ready_seconds: float,
+    ) -> None:
+        self._endpoints = Endpoints(service, full_name, targets, method, ready_seconds)
 
     async def connect(self) -> None:
         """Wait until a server is ready. Raises ``ServiceUnavailable``, naming the addresses, when none is in time."""
-        await self._pool.wait_ready(self._ready_seconds)
+        await self._endpoints.wait_ready(self._endpoints.ready_seconds)
 
     async def __aenter__(self) -> Self:
         try:
@@ -60,11 +66,30 @@ class Client(Generic[M]):
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection; calls still in flight are cancelled."""
-        await self._pool.close()
+        """Close every connection; calls in progress are cancelled."""
+        await self._endpoints.close()
 
 
-class PolicyClient(Client[grpc.aio.UnaryUnaryMultiCallable[policy_pb2.ProposeRequest, policy_pb2.ProposeResponse]]):
+class _ModelClient(Client[grpc.aio.UnaryUnaryMultiCallable[Request, Response]]):
+    """A client of model servers: all calls of a problem go to one server while its load allows."""
+
+    def __init__(
+        self,
+        service: str,
+        full_name: str,
+        targets: Targets,
+        method: Callable[[grpc.aio.Channel], grpc.aio.UnaryUnaryMultiCallable[Request, Response]],
+        call_seconds: float,
+        ready_seconds: float,
+    ) -> None:
+        super().__init__(service, full_name, targets, method, ready_seconds)
+        self._call_seconds = call_seconds
+
+    async def _call(self, problem_id: str, request: Request) -> Response:
+        return await call(self._endpoints, partial(rendezvous, problem_id), request, self._call_seconds)
+
+
+class PolicyClient(_ModelClient[policy_pb2.ProposeRequest, policy_pb2.ProposeResponse]):
     """``Policy`` over gRPC; all calls of a problem go to one server while its load allows.
 
     ``call_seconds`` bounds one call with its retries; ``ready_seconds`` the wait for a server that is ready.
@@ -78,28 +103,25 @@ class PolicyClient(Client[grpc.aio.UnaryUnaryMultiCallable[policy_pb2.ProposeReq
         ready_seconds: float = READY_SECONDS,
     ) -> None:
         super().__init__(
-            Pool(
-                "policy service",
-                "rstar.v1.PolicyService",
-                targets,
-                lambda channel: policy_pb2_grpc.PolicyServiceStub(channel).Propose,
-                ready_seconds,
-            ),
+            "policy service",
+            "rstar.v1.PolicyService",
+            targets,
+            lambda channel: policy_pb2_grpc.PolicyServiceStub(channel).Propose,
+            call_seconds,
             ready_seconds,
         )
-        self._call_seconds = call_seconds
 
     async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
         """Return n candidates of ``state``. Raises ``CallFailed`` or one of its kinds."""
         request = codec.propose_request(state, n, sampling, seed)
-        response, _ = await call(self._pool, partial(rendezvous, state.problem_id), request, self._call_seconds)
-        return codec.read_propose_response(response)
+        return codec.read_propose_response(await self._call(state.problem_id, request))
 
 
-class PreferenceModelClient(
-    Client[grpc.aio.UnaryUnaryMultiCallable[preference_pb2.ScoreRequest, preference_pb2.ScoreResponse]]
-):
-    """``PreferenceModel`` over gRPC; all calls of a problem go to one server while its load allows."""
+class PreferenceModelClient(_ModelClient[preference_pb2.ScoreRequest, preference_pb2.ScoreResponse]):
+    """``PreferenceModel`` over gRPC; all calls of a problem go to one server while its load allows.
+
+    ``call_seconds`` bounds one call with its retries; ``ready_seconds`` the wait for a server that is ready.
+    """
 
     def __init__(
         self,
@@ -109,46 +131,41 @@ class PreferenceModelClient(
         ready_seconds: float = READY_SECONDS,
     ) -> None:
         super().__init__(
-            Pool(
-                "PPM service",
-                "rstar.v1.PreferenceModelService",
-                targets,
-                lambda channel: preference_pb2_grpc.PreferenceModelServiceStub(channel).Score,
-                ready_seconds,
-            ),
+            "PPM service",
+            "rstar.v1.PreferenceModelService",
+            targets,
+            lambda channel: preference_pb2_grpc.PreferenceModelServiceStub(channel).Score,
+            call_seconds,
             ready_seconds,
         )
-        self._call_seconds = call_seconds
 
     async def score(self, state: State, candidates: Sequence[str]) -> Scores:
         """Score each candidate as the next step of ``state``. Raises ``CallFailed`` or one of its kinds."""
         request = codec.score_request(state, candidates)
-        response, _ = await call(self._pool, partial(rendezvous, state.problem_id), request, self._call_seconds)
-        return codec.read_score_response(response)
+        return codec.read_score_response(await self._call(state.problem_id, request))
 
 
-class ExecutorClient(Client[Method]):
-    """``Executor`` over gRPC, on as many executors as there are: see ``rstar.rpc.executing``.
+class ExecutorClient(Client[StubMethod]):
+    """``Executor`` over gRPC, on one or more executors: see ``rstar.rpc.executing``.
 
-    ``targets`` may also be a function that returns the addresses whenever it is asked. ``tenant`` says who calls, for
-    executors that serve several fairly.
+    ``targets`` may be a function that returns the addresses; it is called at every look-up. ``tenant`` names the caller:
+    executors serve their tenants in turn.
     """
 
     def __init__(self, targets: Targets, *, tenant: str = "", ready_seconds: float = READY_SECONDS) -> None:
-        pool: Executors = Pool(
+        super().__init__(
             "executor service",
             "rstar.v1.ExecutorService",
             targets,
             lambda channel: executor_pb2_grpc.ExecutorServiceStub(channel).Execute,
             ready_seconds,
         )
-        super().__init__(pool, ready_seconds)
-        self._dispatcher = Dispatcher(pool, codec.read_execute_response)
+        self._dispatcher = Dispatcher(self._endpoints, codec.read_execute_response)
         self._tenant = tenant
 
     @property
-    def counts(self) -> Counts:
-        """What became of the calls so far."""
+    def counts(self) -> CallCounts:
+        """What happened to the calls so far."""
         return self._dispatcher.counts
 
     async def execute(
@@ -156,20 +173,15 @@ class ExecutorClient(Client[Method]):
     ) -> list[Execution]:
         """Run each candidate as the next step of ``state``; the problems of a tenant take turns.
 
-        ``tracebacks`` asks for the whole traceback of each program that fails. It is for people: such programs run from
-        their start. Raises ``CallFailed`` or one of its kinds.
+        ``tracebacks`` asks for the whole traceback of each program that fails. It is for people: such programs run without
+        snapshots, from their first step. Raises ``CallFailed`` or one of its kinds.
         """
         prefix = codec.execute_request(state, (), limits, self._tenant, tracebacks=tracebacks)
 
         def request(group: Sequence[int]) -> executor_pb2.ExecuteRequest:
             return codec.with_candidates(prefix, [candidates[i] for i in group])
 
-        each = limits.seconds or EXECUTOR_DEFAULT_SECONDS
-        return await self._dispatcher.execute(
-            request, len(candidates), each, execution_seconds(len(candidates), limits)
-        )
-
-
-def execution_seconds(candidates: int, limits: ExecutionLimits) -> float:
-    """Return the deadline of one call: its programs one after another at their limit, and the wait for their turn."""
-    return QUEUE_SECONDS + candidates * (limits.seconds or EXECUTOR_DEFAULT_SECONDS)
+        program_seconds = limits.seconds or EXECUTOR_DEFAULT_SECONDS
+        # The wait for a slot, and every program at its limit, one after another.
+        call_seconds = QUEUE_SECONDS + len(candidates) * program_seconds
+        return await self._dispatcher.execute(request, len(candidates), program_seconds, call_seconds)

@@ -1,7 +1,7 @@
-"""Wire messages to and from the plain data of ``rstar.interfaces``, without loss.
+"""Encodes the plain data of ``rstar.interfaces`` as wire messages and decodes them, without loss.
 
-The one change made is to text that UTF-8 cannot carry: lone surrogates become U+FFFD, so that a broken
-program's output never fails a call. The module refuses to validate; servers refuse what they cannot serve.
+Only text that UTF-8 cannot represent changes: lone surrogates become U+FFFD, so that the output of a broken program
+never fails a call. Not covered: validation; servers refuse the requests that they cannot serve.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _STATUS: Final = {number: status for status, number in _STATUS_TO_WIRE.items()}
 
 
 def wire_text(text: str) -> str:
-    """Return ``text`` as UTF-8 can carry it: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
-    if text.isascii():  # a flag of the object: costs nothing
+    """Return ``text`` in a form that UTF-8 can represent: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
+    if text.isascii():  # reads a flag of the string, so it costs nothing
         return text
     try:
         text.encode()
@@ -51,7 +51,7 @@ def _texts(texts: Iterable[str]) -> list[str]:
 
 
 def propose_request(state: State, n: int, sampling: Sampling, seed: int) -> policy_pb2.ProposeRequest:
-    """Encode a call of ``Policy.propose``. Raises ``ValueError`` when ``n`` or ``seed`` is outside [0, 2^32) or [0, 2^64)."""
+    """Encode a call of ``Policy.propose``. Raises ``ValueError`` unless ``n`` is in [0, 2^32) and ``seed`` in [0, 2^64)."""
     return policy_pb2.ProposeRequest(
         problem_id=wire_text(state.problem_id),
         question=wire_text(state.question),
@@ -92,7 +92,7 @@ def propose_response(proposal: Proposal) -> policy_pb2.ProposeResponse:
 
 
 def read_propose_response(message: policy_pb2.ProposeResponse) -> Proposal:
-    """Decode a proposal. Raises ``ValueError`` when a candidate does not say why it ended."""
+    """Decode a proposal. Raises ``ValueError`` when the finish of a candidate is unknown."""
     return Proposal(
         tuple([Candidate(wire.text, wire.tokens, wire.logprob, _finish(wire.finish)) for wire in message.candidates]),
         message.model_digest,
@@ -104,7 +104,7 @@ def _finish(number: policy_pb2.Finish.ValueType) -> Finish:
         return _FINISH[number]
     except KeyError:
         raise ValueError(
-            f"a candidate ended with the unknown reason {number}: client and policy server differ in version"
+            f"a candidate ended with the unknown reason {number}: run the policy server and its client in the same version"
         ) from None
 
 
@@ -136,7 +136,7 @@ def read_score_response(message: preference_pb2.ScoreResponse) -> Scores:
 def execute_request(
     state: State, candidates: Sequence[str], limits: ExecutionLimits, tenant: str = "", *, tracebacks: bool = False
 ) -> executor_pb2.ExecuteRequest:
-    """Encode a call of ``Executor.execute`` by ``tenant``. The question stays here: no program needs it."""
+    """Encode a call of ``Executor.execute`` by ``tenant``. The question is not sent: no program needs it."""
     return executor_pb2.ExecuteRequest(
         problem_id=wire_text(state.problem_id),
         steps=_texts(state.steps),
@@ -163,7 +163,7 @@ def with_candidates(request: executor_pb2.ExecuteRequest, candidates: Sequence[s
 def read_execute_request(message: executor_pb2.ExecuteRequest) -> tuple[State, list[str], ExecutionLimits]:
     """Decode a call of ``Executor.execute`` into its arguments; a limit of 0 means the server's default.
 
-    The question of the state is empty: it is not sent.
+    The question of the state is empty, because it is not sent.
     """
     wire = message.limits
     limits = ExecutionLimits(wire.seconds, wire.memory_mib, wire.output_bytes, wire.file_mib)
@@ -187,7 +187,7 @@ def execute_response(executions: Iterable[Execution]) -> executor_pb2.ExecuteRes
 
 
 def read_execute_response(message: executor_pb2.ExecuteResponse) -> list[Execution]:
-    """Decode the results of one call. A status this version does not know is the executor's failure: INTERNAL."""
+    """Decode the results of one call. A status that this version does not know becomes INTERNAL."""
     return [
         Execution(
             _STATUS.get(wire.status, ExecutionStatus.INTERNAL),

@@ -1,28 +1,27 @@
-"""Which server gets a call: pure decisions over what is known of the servers.
+"""Chooses the server for a call: pure decisions on what a client knows of the servers.
 
-Executors take the call where the fewest are outstanding, or a few more where the problem's interpreters rest; one
-that failed is passed over for a while. Model servers keep every call of a problem on one server, for its prefix
-cache: rendezvous hashing (the highest random weight wins, so that a new server takes only its own share of the
-problems) with bounded load (a server far above the mean is passed over, after Mirrokni et al., "Consistent Hashing
-with Bounded Loads"). The module refuses to know what a connection is.
+Executors: the one with the fewest outstanding calls, or one with a few more that keeps the snapshots of the problem; an
+executor in backoff is skipped. Model servers: all calls of a problem go to one server, for its prefix cache. Rendezvous
+hashing (highest random weight) moves only a new server's own share of the problems, and bounded load skips a server
+far above the mean (after Mirrokni et al., "Consistent Hashing with Bounded Loads").
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache, partial
 from typing import Final, Protocol, TypeVar
 
-from rstar.rpc.backoff import Rest
+from rstar.rpc.backoff import Backoff
 
 LOAD_BOUND: Final = 1.25
-"""A server takes a problem's call while it would then have at most this many times the mean load."""
+"""A server takes a call of its problem while it would then have at most this many times the mean load."""
 
 
-class Loaded(Protocol):
-    """What a decision looks at: a name that stays, and the calls outstanding."""
+class LoadedServer(Protocol):
+    """A server with a fixed name and a load."""
 
     @property
     def address(self) -> str:
@@ -35,81 +34,80 @@ class Loaded(Protocol):
         ...
 
 
-class Watched(Loaded, Protocol):
-    """What more there is to see of an executor."""
+class ExecutorServer(LoadedServer, Protocol):
+    """An executor: a server that may be in backoff or reserved for a suspect."""
 
     @property
-    def rest(self) -> Rest:
-        """How long it is left alone."""
+    def backoff(self) -> Backoff:
+        """How long it gets no calls."""
         ...
 
     @property
-    def trying(self) -> bool:
-        """Whether a suspect runs on it, which should be the only one there."""
+    def runs_suspect(self) -> bool:
+        """Whether a suspect runs on it; a second one must not."""
         ...
 
 
-B = TypeVar("B", bound=Loaded)
-W = TypeVar("W", bound=Watched)
-
-Choice = Callable[[Sequence[B]], B]
-"""Chooses one of the servers that are ready (at least one)."""
+S = TypeVar("S", bound=LoadedServer)
+E = TypeVar("E", bound=ExecutorServer)
 
 
-def least_outstanding(backends: Sequence[B], turn: int = 0) -> B:
-    """Return the backend with the fewest calls outstanding; among equals the first from position ``turn`` on."""
-    start = turn % len(backends)
-    best = backends[start]
-    for backend in (*backends[start + 1 :], *backends[:start]):
-        if backend.outstanding < best.outstanding:
-            best = backend
+def least_outstanding(servers: Sequence[S], turn: int = 0) -> S:
+    """Return the server with the fewest outstanding calls; among equals the first from position ``turn`` on."""
+    start = turn % len(servers)
+    best = servers[start]
+    for server in (*servers[start + 1 :], *servers[:start]):
+        if server.outstanding < best.outstanding:
+            best = server
     return best
 
 
-def awake(
-    backends: Sequence[W], now: float, avoid: Collection[str], alone: bool, turn: int, key: str = ""
-) -> W | float:
-    """Return one of the least loaded of the backends that do not rest, or the seconds until the first of them wakes.
+def choose_available(
+    executors: Sequence[E], now: float, avoid: Collection[str], suspect: bool, turn: int, problem_id: str = ""
+) -> E | float:
+    """Return the executor for a call, or the seconds until the first backoff ends when none is available now.
 
-    The calls of ``key`` go to one of them, which still has the interpreters of its steps, while its load allows.
-
-    None of ``avoid`` where there is a choice. ``alone``: the call carries a suspect, and two suspects never share a
-    backend, for of two that are lost with it nobody could tell which it was. Infinity: nothing but a change helps.
+    The least loaded executor is chosen, or the one that keeps the snapshots of ``problem_id`` while its load allows.
+    Addresses in ``avoid`` are used only where nothing else is available. ``suspect``: the call carries a suspect. Two
+    suspects never share an executor: if it is lost, nobody could tell which of them did it. Infinity: no backoff is
+    running, so waiting helps only if something else changes.
     """
-    up = [backend for backend in backends if backend.rest.until <= now]
-    up = [backend for backend in up if backend.address not in avoid] or up
-    free = [backend for backend in up if not (alone and backend.trying)]
+    available = [executor for executor in executors if executor.backoff.until <= now]
+    available = [executor for executor in available if executor.address not in avoid] or available
+    free = [executor for executor in available if not (suspect and executor.runs_suspect)]
     if free:
         least = least_outstanding(free, turn)
-        if not key or alone:
+        if not problem_id or suspect:
             return least
-        home = max(free, key=partial(_weight_of, key))
+        home = max(free, key=partial(_weight_of, problem_id))
         return home if home.outstanding <= least.outstanding + max(1, least.outstanding // 4) else least
-    return min((backend.rest.until - now for backend in backends if backend.rest.until > now), default=math.inf)
+    return min(
+        (executor.backoff.until - now for executor in executors if executor.backoff.until > now), default=math.inf
+    )
 
 
-def may_hedge(hedges: int, calls: int) -> bool:
-    """Say whether one more call may be doubled: one in ten, so that executors that are slow are not made slower."""
-    return hedges < 1 + calls // 10
+def may_hedge(hedges: int, copies: int) -> bool:
+    """Say whether one more copy may be a hedge: one in ten, so that hedges do not make slow executors slower."""
+    return hedges < 1 + copies // 10
 
 
-def rendezvous(key: str, backends: Sequence[B]) -> B:
-    """Return the backend of ``key`` by highest random weight, but one within the load bound.
+def rendezvous(problem_id: str, servers: Sequence[S]) -> S:
+    """Return the server of ``problem_id``: the highest random weight among the servers within the load bound.
 
-    A backend is within it when, this call included, it has at most ``ceil(LOAD_BOUND * mean)`` outstanding; so a
-    lone call always goes to the key's first choice.
+    A server is within the bound if, with this call, it has at most ``ceil(LOAD_BOUND * mean)`` outstanding calls. So a
+    lone call always goes to the first choice of its problem.
     """
-    if len(backends) == 1:
-        return backends[0]
-    total = sum(backend.outstanding for backend in backends) + 1
-    bound = max(1, math.ceil(LOAD_BOUND * total / len(backends)))
-    within = [backend for backend in backends if backend.outstanding < bound]
-    # Never empty: not every backend can be above the mean.
-    return max(within, key=partial(_weight_of, key))
+    if len(servers) == 1:
+        return servers[0]
+    total = sum(server.outstanding for server in servers) + 1
+    bound = max(1, math.ceil(LOAD_BOUND * total / len(servers)))
+    within = [server for server in servers if server.outstanding < bound]
+    # Never empty: not every server can be above the mean.
+    return max(within, key=partial(_weight_of, problem_id))
 
 
-def _weight_of(key: str, backend: Loaded) -> bytes:
-    return _weight(key.encode("utf-8", "surrogatepass"), backend.address)
+def _weight_of(problem_id: str, server: LoadedServer) -> bytes:
+    return _weight(problem_id.encode("utf-8", "surrogatepass"), server.address)
 
 
 def _weight(key: bytes, address: str) -> bytes:

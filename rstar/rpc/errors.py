@@ -1,7 +1,7 @@
-"""How a call can fail, as exceptions that name the service, the address and the reason.
+"""Exceptions for failed calls; each names the service, the address and the reason.
 
-Callers tell by type what to do: mend the request (``CallRefused``), start or reach the service
-(``ServiceUnavailable``), give it more time (``CallTimedOut``), or read its log (``CallFailed``).
+The type shows what to do: mend the request (``CallRefused``), start the service or make it reachable
+(``ServiceUnavailable``), allow more time (``CallTimedOut``), or read the log of the service (``CallFailed``).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ TRANSPORT_FAILURES: Final = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        # Ours end as asyncio.CancelledError, so a CANCELLED that arrives is a server that was ended under the call.
+        # Our own cancellations end as asyncio.CancelledError, so this CANCELLED means that the server was stopped.
         grpc.StatusCode.CANCELLED,
     }
 )
 
 
 class CallFailed(Exception):  # noqa: N818 - says what happened
-    """A call failed for a reason of the service's own; its log has more."""
+    """The service failed; its log has the details."""
 
     def __init__(self, service: str, address: str, reason: str) -> None:
         super().__init__(f"{service} at {address}: {reason}")
@@ -43,19 +43,19 @@ class CallFailed(Exception):  # noqa: N818 - says what happened
 
 
 class CallRefused(CallFailed):
-    """The service refused the request; sending it again would be refused again."""
+    """The service refused the request, and would refuse it again."""
 
 
 class ServiceUnavailable(CallFailed):
-    """No server could be reached, or none could take the call, within the bounded attempts."""
+    """No server could be reached, or none could take the call, within the allowed attempts."""
 
 
 class CallTimedOut(CallFailed, TimeoutError):  # noqa: N818 - says what happened
-    """The call's time was over before the service answered."""
+    """The deadline of the call passed before the service answered."""
 
 
 def failure(service: str, address: str, error: grpc.aio.AioRpcError) -> CallFailed:
-    """Return the exception that stands for ``error``."""
+    """Return the exception for ``error``."""
     code = error.code()
     details = error.details() or "no reason given"
     if code in REFUSALS:
@@ -63,5 +63,5 @@ def failure(service: str, address: str, error: grpc.aio.AioRpcError) -> CallFail
     if code in TRANSPORT_FAILURES:
         return ServiceUnavailable(service, address, f"{code.name}: {details}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return CallTimedOut(service, address, "the call's time was over before it answered")
+        return CallTimedOut(service, address, "the deadline of the call passed before it answered")
     return CallFailed(service, address, f"{code.name}: {details}")

@@ -1,7 +1,6 @@
-"""One JSON object per line on standard error, for our own events and for those of the libraries.
+"""Logs as one JSON object per line on standard error, for our own events and those of the libraries.
 
-Standard output stays free for results. The module refuses to choose what is worth a line: that is
-the caller's business.
+Standard output stays free for results.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import structlog
 
 
 def configure_logs(service: str, level: int = logging.INFO) -> None:
-    """Send every event from here on to standard error as JSON with the keys event, level, timestamp and service."""
+    """Write every later event to standard error as JSON with the keys event, level, timestamp and service."""
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(service=service)
     shared: list[structlog.typing.Processor] = [

@@ -1,4 +1,4 @@
-"""The search service over gRPC: one problem in, its progress and at last its record out."""
+"""The search service over gRPC: takes one problem, yields its progress and at the end its record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rstar.record import SearchRecord
 from rstar.rpc.calls import ATTEMPTS, pause
 from rstar.rpc.clients import Client
 from rstar.rpc.dispatch import least_outstanding
-from rstar.rpc.endpoints import READY_SECONDS, Backend, Pool
+from rstar.rpc.endpoints import READY_SECONDS, Endpoint
 from rstar.rpc.errors import TRANSPORT_FAILURES, CallFailed, failure
 from rstar.rpc.search_codec import Progress, read_progress, read_result, solve_request
 from rstar.rpc.transport import MAX_CALL_SECONDS
@@ -24,7 +24,10 @@ _Solve = grpc.aio.UnaryStreamMultiCallable[search_pb2.SolveRequest, search_pb2.S
 
 
 class SearchClient(Client[_Solve]):
-    """Solves problems on search coordinators; a problem goes where the fewest are outstanding."""
+    """Solves problems on search coordinators; a problem goes to the one with the fewest outstanding calls.
+
+    ``call_seconds`` bounds one search with its retries; ``ready_seconds`` the wait for a coordinator that is ready.
+    """
 
     def __init__(
         self,
@@ -34,13 +37,10 @@ class SearchClient(Client[_Solve]):
         ready_seconds: float = READY_SECONDS,
     ) -> None:
         super().__init__(
-            Pool(
-                "search service",
-                "rstar.v1.SearchService",
-                targets,
-                lambda channel: search_pb2_grpc.SearchServiceStub(channel).Solve,
-                ready_seconds,
-            ),
+            "search service",
+            "rstar.v1.SearchService",
+            targets,
+            lambda channel: search_pb2_grpc.SearchServiceStub(channel).Solve,
             ready_seconds,
         )
         self._call_seconds = call_seconds
@@ -49,33 +49,33 @@ class SearchClient(Client[_Solve]):
     async def solve(
         self, problem: Problem, config: SearchConfig, verifier: str, seed: int
     ) -> AsyncGenerator[Progress | SearchRecord, None]:
-        """Yield progress about twice a second and, last, the record. ``verifier`` is a name; empty: nothing is judged.
+        """Yield progress about twice a second, then the record. ``verifier`` is a name; empty: no answer is verified.
 
-        A search whose coordinator died starts anew on another: the seed makes it the same search. Closing the iterator or
-        cancelling its task ends the search. Raises ``CallFailed`` or one of its kinds.
+        If the coordinator is lost, the search starts again on another one; the seed makes it the same search. Closing the
+        iterator or cancelling its task ends the search. Raises ``CallFailed`` or one of its kinds.
         """
         request = solve_request(problem, config, verifier, seed)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._call_seconds
         avoid: set[str] = set()
         for attempt in range(1, ATTEMPTS + 1):
-            backend = await self._pool.pick(self._choose, avoid, max(deadline - loop.time(), 0))
-            events = backend.method(request, timeout=deadline - loop.time())
+            endpoint = await self._endpoints.pick(self._choose, avoid, max(deadline - loop.time(), 0))
+            events = endpoint.method(request, timeout=deadline - loop.time())
             try:
                 async for event in events:
                     if event.WhichOneof("event") == "result":
                         yield read_result(problem.id, event.result)
                         return
                     yield read_progress(event.progress)
-                raise CallFailed(self._pool.service, backend.address, "the stream ended without a result")
+                raise CallFailed(self._endpoints.service, endpoint.address, "the stream ended without a result")
             except grpc.aio.AioRpcError as error:
                 if attempt == ATTEMPTS or error.code() not in TRANSPORT_FAILURES:
-                    raise failure(self._pool.service, backend.address, error) from error
-                avoid.add(backend.address)
+                    raise failure(self._endpoints.service, endpoint.address, error) from error
+                avoid.add(endpoint.address)
             finally:
                 events.cancel()
-                self._pool.release(backend)
+                self._endpoints.release(endpoint)
             await asyncio.sleep(pause(attempt))
 
-    def _choose(self, backends: Sequence[Backend[_Solve]]) -> Backend[_Solve]:
-        return least_outstanding(backends, next(self._turns))
+    def _choose(self, coordinators: Sequence[Endpoint[_Solve]]) -> Endpoint[_Solve]:
+        return least_outstanding(coordinators, next(self._turns))

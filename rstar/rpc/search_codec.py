@@ -1,6 +1,6 @@
-"""Wire messages of the search service to and from ``Problem``, ``Usage`` and ``SearchRecord``, without loss.
+"""Encodes ``Problem``, ``Usage`` and ``SearchRecord`` as messages of the search service and decodes them, without loss.
 
-As in ``rstar.rpc.codec``, only lone surrogates are changed (to U+FFFD).
+As in ``rstar.rpc.codec``, only lone surrogates change (to U+FFFD).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rstar.v1 import search_pb2
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a search is: what it spent, trajectories ended and, of these, verified as right."""
+    """How far a search is: its usage, its finished trajectories, and how many of these are correct."""
 
     usage: Usage
     trajectories: int
@@ -34,7 +34,7 @@ def solve_request(problem: Problem, config: SearchConfig, verifier: str, seed: i
             data_json=json.dumps(dict(problem.data)) if problem.data else "",
             synthetic=problem.synthetic,
         ),
-        # Only fields of SearchConfig itself: a round's settings derive from it and have more.
+        # Only the fields of SearchConfig itself: the settings of a round derive from it and have more.
         config_json=config.model_dump_json(by_alias=True, include=set(SearchConfig.model_fields)),
         verifier=verifier,
         seed=seed,
@@ -42,7 +42,7 @@ def solve_request(problem: Problem, config: SearchConfig, verifier: str, seed: i
 
 
 def read_problem(message: search_pb2.Problem) -> Problem:
-    """Decode a problem. Raises ``ValueError``, one sentence, when its data are not a JSON object."""
+    """Decode a problem. Raises ``ValueError`` with one sentence when its data are not a JSON object."""
     try:
         data = json.loads(message.data_json) if message.data_json else {}
     except json.JSONDecodeError as error:
@@ -56,19 +56,19 @@ def read_problem(message: search_pb2.Problem) -> Problem:
 
 
 def usage_message(usage: Usage) -> search_pb2.Usage:
-    """Encode the spending of a search."""
+    """Encode the usage of a search."""
     return search_pb2.Usage(
         rollouts=usage.rollouts,
         nodes=usage.nodes,
-        generated_tokens=usage.tokens,
+        tokens=usage.tokens,
         executions=usage.executions,
         scored=usage.scored,
     )
 
 
 def read_usage(message: search_pb2.Usage) -> Usage:
-    """Decode the spending of a search."""
-    return Usage(message.rollouts, message.nodes, message.generated_tokens, message.executions, message.scored)
+    """Decode the usage of a search."""
+    return Usage(message.rollouts, message.nodes, message.tokens, message.executions, message.scored)
 
 
 def progress_response(progress: Progress) -> search_pb2.SolveResponse:

@@ -1,8 +1,7 @@
-"""The one skeleton of every service: listen, warm up, serve, drain.
+"""The server program of every service: listen, warm up, serve, drain.
 
-A server reports NOT_SERVING until its warm-up is done, and again as the first thing after SIGTERM or
-SIGINT; then it waits until clients have noticed, turns away those that have not, finishes the calls it has,
-and ends. A second signal ends it at once. The module refuses to know what is served.
+A server reports NOT_SERVING until its warm-up is done. After SIGTERM or SIGINT it reports NOT_SERVING again, waits for
+clients to notice, refuses new calls, finishes the calls in progress, and exits. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -24,18 +23,19 @@ from prometheus_client import start_http_server
 from rstar.rpc.addresses import join_address
 from rstar.rpc.call_failures import pushback
 from rstar.rpc.logs import configure_logs
+from rstar.rpc.service_options import DEFAULT_DRAIN_SECONDS, DEFAULT_HOST
 from rstar.rpc.transport import SERVER_OPTIONS
+from rstar.store.atomic import atomic_write
 
-DRAIN_SECONDS: Final = 30.0
 NOTICE_SECONDS: Final = 0.5
-"""Between NOT_SERVING and refusing new calls: clients that watch the health need a moment to turn away.
+"""From NOT_SERVING to the refusal of new calls: clients that watch the health need a moment to choose another server.
 
-As long again new calls are told so, with UNAVAILABLE and when to come back; then the port is closed, which leaves a client
-to guess what became of a call that crossed it.
+New calls are refused, with UNAVAILABLE and a pushback, for as long again before the port is closed. A client whose call
+meets the closing port cannot know whether the call ran.
 """
 
-COME_BACK_SECONDS: Final = 1.0
-"""What a call is told that is refused at the end: elsewhere at once, here when there may be a new server."""
+PUSHBACK_SECONDS: Final = 1.0
+"""The pushback of a refused call: another server at once, this address when a new server may run there."""
 
 
 async def serve(
@@ -43,10 +43,10 @@ async def serve(
     register: Callable[[grpc.aio.Server], None],
     full_names: Sequence[str],
     *,
-    host: str = "127.0.0.1",
+    host: str = DEFAULT_HOST,
     port: int = 0,
     metrics_port: int | None = None,
-    drain_seconds: float = DRAIN_SECONDS,
+    drain_seconds: float = DEFAULT_DRAIN_SECONDS,
     ready_file: Path | None = None,
     warm_up: Callable[[], Awaitable[None]] | None = None,
     close: Callable[[], Awaitable[None]] | None = None,
@@ -54,22 +54,22 @@ async def serve(
     """Serve until SIGTERM or SIGINT, then drain.
 
     ``register`` adds the servicers; ``full_names`` are their full names (``rstar.v1.PolicyService``), for health
-    and reflection. ``port`` 0 takes any free port. ``ready_file`` gets ``host:port`` once the state is SERVING.
-    ``metrics_port`` serves Prometheus metrics over HTTP; None turns them off. ``drain_seconds`` is how long calls in flight
-    may still take after a signal. ``warm_up`` runs before SERVING, ``close`` after the last call.
+    and reflection. ``port`` 0 takes any free port. ``ready_file`` gets ``host:port`` once the server reports SERVING.
+    ``metrics_port`` serves Prometheus metrics over HTTP; None turns them off. ``drain_seconds`` is how long calls in
+    progress may still take after a signal. ``warm_up`` runs before SERVING, ``close`` after the last call.
 
-    Raises ``OSError`` when a port is taken, and whatever ``warm_up`` raises.
+    Raises ``OSError`` when a port is taken, and every exception of ``warm_up``.
     """
     configure_logs(name)
     log = structlog.get_logger()
     stopping = _stop_on_signals()
-    _withdraw(ready_file)
-    gate = Gate()
+    _remove_stale(ready_file)
+    gate = DrainGate()
     server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[gate])
     host = host.strip("[]")
     register(server)
-    state = Health(full_names)
-    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+    health_service = Health(full_names)
+    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     reflection.enable_server_reflection((*full_names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     bound = _bind(server, name, host, port)
     address = join_address(host, bound)
@@ -78,13 +78,14 @@ async def serve(
         log.info("listening", address=address, metrics_port=metrics_port)
         try:
             if await _warmed_up(warm_up, stopping):
-                await state.serving()
+                await health_service.report_serving()
                 if ready_file is not None:
-                    _write_atomically(ready_file, address)
+                    with atomic_write(ready_file) as file:
+                        file.write(address.encode())
                 log.info("serving", address=address)
                 await stopping.wait()
             log.info("draining", seconds=drain_seconds)
-            await drain(server, state, gate, drain_seconds)
+            await drain(server, health_service, gate, drain_seconds)
         finally:
             await server.stop(0)
             if close is not None:
@@ -93,38 +94,38 @@ async def serve(
 
 
 class Health(health.aio.HealthServicer):
-    """Standard health whose watches end with the drain: an open watch would hold the server until the grace is over."""
+    """Standard health whose watches end with the drain: an open watch would delay the end of the server."""
 
     def __init__(self, full_names: Sequence[str]) -> None:
         super().__init__()
         self._names = ("", *full_names)
-        self._over = asyncio.Event()
+        self._ended = asyncio.Event()
         self._server_status = dict.fromkeys(self._names, health_pb2.HealthCheckResponse.NOT_SERVING)
 
-    async def serving(self) -> None:
+    async def report_serving(self) -> None:
         """Report SERVING for the server and for each of its services."""
         for name in self._names:
             await self.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def end_watches(self) -> None:
-        """End every open watch and all that are still to come."""
-        self._over.set()
+        """End every open watch, and every later one at once."""
+        self._ended.set()
 
     async def Watch(  # noqa: N802 - gRPC names it
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
-        """Stream the state of one service until it changes no more."""
+        """Stream the health of one service until the drain ends the watches."""
         watch = asyncio.ensure_future(super().Watch(request, context))
-        over = asyncio.ensure_future(self._over.wait())
+        ended = asyncio.ensure_future(self._ended.wait())
         try:
-            await asyncio.wait((watch, over), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((watch, ended), return_when=asyncio.FIRST_COMPLETED)
         finally:
             watch.cancel()
-            over.cancel()
+            ended.cancel()
 
 
-class Gate(grpc.aio.ServerInterceptor):
-    """Lets calls in until it is closed; from then on all but health and reflection are refused, and were not begun."""
+class DrainGate(grpc.aio.ServerInterceptor):
+    """Lets calls in until it is closed; then it refuses all but health and reflection before they start."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -134,34 +135,34 @@ class Gate(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Return the handler of a call."""
         if self.closed and not details.method.startswith("/grpc."):
-            return grpc.unary_unary_rpc_method_handler(_turn_away)
+            return grpc.unary_unary_rpc_method_handler(_refuse_draining)
         return await continuation(details)
 
 
-async def _turn_away(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
-    words = "this server is about to end; call another one"
-    await context.abort(grpc.StatusCode.UNAVAILABLE, words, pushback(COME_BACK_SECONDS))
+async def _refuse_draining(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
+    sentence = "this server is shutting down; call another one"
+    await context.abort(grpc.StatusCode.UNAVAILABLE, sentence, pushback(PUSHBACK_SECONDS))
 
 
-async def drain(server: grpc.aio.Server, state: Health, gate: Gate, seconds: float) -> None:
-    """Turn clients away, then finish the calls in flight; those that take longer than ``seconds`` are cancelled."""
-    # A client that does not read its watch must not hold up the drain.
+async def drain(server: grpc.aio.Server, health_service: Health, gate: DrainGate, seconds: float) -> None:
+    """Refuse new calls, then finish the calls in progress; those that take longer than ``seconds`` are cancelled."""
+    # A client that does not read its watch must not delay the drain.
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(state.enter_graceful_shutdown(), NOTICE_SECONDS)
+        await asyncio.wait_for(health_service.enter_graceful_shutdown(), NOTICE_SECONDS)
     await asyncio.sleep(NOTICE_SECONDS)
     gate.closed = True
     await asyncio.sleep(NOTICE_SECONDS)
-    state.end_watches()
+    health_service.end_watches()
     await server.stop(seconds)
 
 
 def end_at_once_on_sigterm() -> None:
-    """End at once on SIGTERM, from now until ``serve`` takes over: a container's first process would go on loading."""
+    """End at once on SIGTERM until ``serve`` installs its own handlers: by default, a container's first process ignores it."""
     signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
 
 
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], sentence: str) -> NoReturn:
-    """End the call with INVALID_ARGUMENT. ``sentence`` says what is wrong, where, and how to mend it."""
+    """End the call with INVALID_ARGUMENT. ``sentence`` states what is wrong, where, and how to mend it."""
     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, sentence)
 
 
@@ -208,7 +209,7 @@ def _metrics(name: str, host: str, port: int | None) -> Iterator[None]:
 
 
 async def _warmed_up(warm_up: Callable[[], Awaitable[None]] | None, stopping: asyncio.Event) -> bool:
-    """Run the warm-up; False when a signal came first."""
+    """Run the warm-up. Returns False if a signal came first."""
     if warm_up is None:
         return True
     warming = asyncio.ensure_future(warm_up())
@@ -224,14 +225,7 @@ async def _warmed_up(warm_up: Callable[[], Awaitable[None]] | None, stopping: as
         warming.cancel()
 
 
-def _withdraw(ready_file: Path | None) -> None:
-    # What a killed predecessor left behind would send clients to a port that is gone.
+def _remove_stale(ready_file: Path | None) -> None:
+    # The file of a killed server would send clients to a closed port.
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text)
-    partial.replace(path)

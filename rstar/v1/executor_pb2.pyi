@@ -34,7 +34,7 @@ class _ExecutionStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Execu
     EXECUTION_STATUS_CRASHED: _ExecutionStatus.ValueType  # 6
     EXECUTION_STATUS_REJECTED: _ExecutionStatus.ValueType  # 7
     EXECUTION_STATUS_INTERNAL: _ExecutionStatus.ValueType  # 8
-    """The executor's own failure: the only status that may be retried elsewhere."""
+    """The executor failed, not the program: the only status that may be retried elsewhere."""
 
 class ExecutionStatus(_ExecutionStatus, metaclass=_ExecutionStatusEnumTypeWrapper): ...
 
@@ -47,12 +47,12 @@ EXECUTION_STATUS_OUTPUT_LIMIT: ExecutionStatus.ValueType  # 5
 EXECUTION_STATUS_CRASHED: ExecutionStatus.ValueType  # 6
 EXECUTION_STATUS_REJECTED: ExecutionStatus.ValueType  # 7
 EXECUTION_STATUS_INTERNAL: ExecutionStatus.ValueType  # 8
-"""The executor's own failure: the only status that may be retried elsewhere."""
+"""The executor failed, not the program: the only status that may be retried elsewhere."""
 Global___ExecutionStatus: _TypeAlias = ExecutionStatus  # noqa: Y015
 
 @_typing.final
 class ExecutionLimits(_message.Message):
-    """Limits of one program; 0 takes the server's default, and no request exceeds the server's maximum."""
+    """Limits of one program. 0 means the server's default; a larger limit than the server's maximum is reduced to it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -91,11 +91,13 @@ class ExecuteRequest(_message.Message):
     PROBLEM_ID_FIELD_NUMBER: _builtins.int
     TRACEBACKS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
-    """Who calls. Tenants that wait for the same executor take turns, however much each of them sends."""
+    """Identifies the caller. Tenants take turns on an executor, whatever the number of calls of each."""
     problem_id: _builtins.str
-    """The problems of a tenant take turns, and the calls of one problem go to one executor while its load allows."""
+    """Identifies the problem. The problems of a tenant take turns, and clients send the calls of one problem to one
+    executor, for its snapshots, while its load allows.
+    """
     tracebacks: _builtins.bool
-    """For people: each program runs from its start, and how it failed is told at length."""
+    """For people: each program runs without snapshots, and a failed one gets the whole traceback."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Raw texts of the steps so far, markers included."""
@@ -138,7 +140,7 @@ class Execution(_message.Message):
     """One line for the model; empty when the status is OK."""
     milliseconds: _builtins.float
     traceback: _builtins.str
-    """What Python prints when a program fails like this; only where it was asked for."""
+    """The traceback that Python would print; only if the request asked for tracebacks."""
     def __init__(
         self,
         *,

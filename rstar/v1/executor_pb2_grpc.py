@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ExecutorServiceStub:
-    """Runs candidate programs, each from a clean interpreter.
+    """The executor runs candidate programs, each in a clean interpreter.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class ExecutorServiceStub:
 
 
 class ExecutorServiceServicer:
-    """Runs candidate programs, each from a clean interpreter.
+    """The executor runs candidate programs, each in a clean interpreter.
     """
 
     def Execute(self, request, context):
-        """Execute runs code(steps + candidate) for each candidate.
+        """Execute runs the code of the steps and of one candidate, for each candidate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +70,7 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ExecutorService:
-    """Runs candidate programs, each from a clean interpreter.
+    """The executor runs candidate programs, each in a clean interpreter.
     """
 
     @staticmethod

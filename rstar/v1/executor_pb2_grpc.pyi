@@ -27,25 +27,25 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ExecutorServiceStub:
-    """Runs candidate programs, each from a clean interpreter."""
+    """The executor runs candidate programs, each in a clean interpreter."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ExecutorServiceAsyncStub: ...
     Execute: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ExecuteRequest, _executor_pb2.ExecuteResponse]
-    """Execute runs code(steps + candidate) for each candidate."""
+    """Execute runs the code of the steps and of one candidate, for each candidate."""
 
 @_typing.type_check_only
 class ExecutorServiceAsyncStub(ExecutorServiceStub):
-    """Runs candidate programs, each from a clean interpreter."""
+    """The executor runs candidate programs, each in a clean interpreter."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Execute: _aio.UnaryUnaryMultiCallable[_executor_pb2.ExecuteRequest, _executor_pb2.ExecuteResponse]  # type: ignore[assignment]
-    """Execute runs code(steps + candidate) for each candidate."""
+    """Execute runs the code of the steps and of one candidate, for each candidate."""
 
 class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Runs candidate programs, each from a clean interpreter."""
+    """The executor runs candidate programs, each in a clean interpreter."""
 
     @_abc_1.abstractmethod
     def Execute(
@@ -53,6 +53,6 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _executor_pb2.ExecuteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.ExecuteResponse, _abc.Awaitable[_executor_pb2.ExecuteResponse]]:
-        """Execute runs code(steps + candidate) for each candidate."""
+        """Execute runs the code of the steps and of one candidate, for each candidate."""
 
 def add_ExecutorServiceServicer_to_server(servicer: ExecutorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -54,7 +54,7 @@ class Sampling(_message.Message):
     max_new_tokens: _builtins.int
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Texts that end a candidate; the text found is the end of the candidate."""
+        """Texts that end a candidate; the text that was found is kept as its end."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class ProposeRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     problem_id: _builtins.str
-    """Routes every call of one problem to one server, for its prefix cache."""
+    """Identifies the problem. Clients send the calls of one problem to one server, for its prefix cache."""
     question: _builtins.str
     n: _builtins.int
     seed: _builtins.int
@@ -122,7 +122,7 @@ class Candidate(_message.Message):
     FINISH_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     tokens: _builtins.int
-    """Generated tokens."""
+    """Tokens generated for this candidate."""
     logprob: _builtins.float
     """Sum over the generated tokens, in nats."""
     finish: Global___Finish.ValueType
@@ -149,7 +149,7 @@ class ProposeResponse(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     model_digest: _builtins.str
-    """Digest of the checkpoint that wrote them."""
+    """Digest of the checkpoint that generated the candidates."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]: ...
     def __init__(

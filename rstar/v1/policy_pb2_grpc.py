@@ -47,7 +47,7 @@ class PolicyServiceServicer:
     """
 
     def Propose(self, request, context):
-        """Propose returns n candidate steps of one state. Stateless: caches are keyed by the prefix itself.
+        """Propose returns n candidate steps of one state. It is stateless: caches are keyed by the prefix itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class PolicyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PolicyServiceAsyncStub: ...
     Propose: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ProposeRequest, _policy_pb2.ProposeResponse]
-    """Propose returns n candidate steps of one state. Stateless: caches are keyed by the prefix itself."""
+    """Propose returns n candidate steps of one state. It is stateless: caches are keyed by the prefix itself."""
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -42,7 +42,7 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Propose: _aio.UnaryUnaryMultiCallable[_policy_pb2.ProposeRequest, _policy_pb2.ProposeResponse]  # type: ignore[assignment]
-    """Propose returns n candidate steps of one state. Stateless: caches are keyed by the prefix itself."""
+    """Propose returns n candidate steps of one state. It is stateless: caches are keyed by the prefix itself."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """The policy model proposes the next step of a partial trajectory."""
@@ -53,6 +53,6 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.ProposeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ProposeResponse, _abc.Awaitable[_policy_pb2.ProposeResponse]]:
-        """Propose returns n candidate steps of one state. Stateless: caches are keyed by the prefix itself."""
+        """Propose returns n candidate steps of one state. It is stateless: caches are keyed by the prefix itself."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,7 +27,7 @@ class ScoreRequest(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
     problem_id: _builtins.str
-    """Routes every call of one problem to one server, for its prefix cache."""
+    """Identifies the problem. Clients send the calls of one problem to one server, for its prefix cache."""
     question: _builtins.str
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -58,7 +58,7 @@ class ScoreResponse(_message.Message):
     SCORES_FIELD_NUMBER: _builtins.int
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     model_digest: _builtins.str
-    """Digest of the checkpoint that gave them."""
+    """Digest of the checkpoint that gave the scores."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """One per candidate, in order."""

@@ -28,9 +28,10 @@ class Problem(_message.Message):
     DATA_JSON_FIELD_NUMBER: _builtins.int
     SYNTHETIC_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The problem_id of the other services."""
     question: _builtins.str
     answer: _builtins.str
-    """Absent at inference: terminals are then scored by the PPM."""
+    """Absent at inference: the PPM then scores the terminals."""
     data_json: _builtins.str
     """What a verifier needs beyond the answer, as a JSON object."""
     synthetic: _builtins.bool
@@ -62,7 +63,7 @@ class SolveRequest(_message.Message):
     VERIFIER_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     config_json: _builtins.str
-    """The search configuration: the JSON form of rstar.config.SearchConfig. Unknown keys are refused."""
+    """The search configuration, rstar.config.SearchConfig as JSON. Unknown keys are refused."""
     verifier: _builtins.str
     """Name of the verifier; empty at inference."""
     seed: _builtins.int
@@ -86,18 +87,18 @@ Global___SolveRequest: _TypeAlias = SolveRequest  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """What the search has spent so far: the same accounting for every method."""
+    """What the search has spent so far, counted in the same way for every method."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLLOUTS_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
-    GENERATED_TOKENS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
     EXECUTIONS_FIELD_NUMBER: _builtins.int
     SCORED_FIELD_NUMBER: _builtins.int
     rollouts: _builtins.int
     nodes: _builtins.int
-    generated_tokens: _builtins.int
+    tokens: _builtins.int
     executions: _builtins.int
     scored: _builtins.int
     def __init__(
@@ -105,13 +106,13 @@ class Usage(_message.Message):
         *,
         rollouts: _builtins.int = ...,
         nodes: _builtins.int = ...,
-        generated_tokens: _builtins.int = ...,
+        tokens: _builtins.int = ...,
         executions: _builtins.int = ...,
         scored: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions", "generated_tokens", b"generated_tokens", "nodes", b"nodes", "rollouts", b"rollouts", "scored", b"scored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions", "nodes", b"nodes", "rollouts", b"rollouts", "scored", b"scored", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -164,22 +165,22 @@ class TreeNode(_message.Message):
     parent: _builtins.int
     """Position of the parent in SearchResult.nodes; -1 for a root. Parents come first."""
     tree: _builtins.int
-    """Which tree of the problem, for searches with several."""
+    """Number of the tree, for searches that grow several."""
     text: _builtins.str
     tokens: _builtins.int
-    """Generated tokens and their log probability in nats."""
+    """Tokens generated for this step, and their log probability in nats."""
     logprob: _builtins.float
     visits: _builtins.int
     """N(s) and q(s) of the paper's equation 1."""
     value: _builtins.float
     score: _builtins.float
-    """The PPM's score of this step, when there was a PPM."""
+    """The PPM's score of this step, if there was a PPM."""
     valid: _builtins.bool
-    """False: its code did not run, or the rules of the search ended it."""
+    """False: its code failed, or a rule of the search rejected it."""
     reason: _builtins.str
-    """Why it is not valid, or the verifier's reason."""
+    """Why it is not valid, or the reason of the verdict."""
     terminal: _builtins.bool
-    """Set on nodes that end a trajectory."""
+    """True: a trajectory ends here."""
     output: _builtins.str
     answer: _builtins.str
     correct: _builtins.bool
@@ -235,7 +236,7 @@ class SearchResult(_message.Message):
     policy_digest: _builtins.str
     ppm_digest: _builtins.str
     error: _builtins.str
-    """Why the search ended early; empty when it did not."""
+    """Why the search ended early; empty if it did not."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TreeNode]: ...
     @_builtins.property

@@ -47,8 +47,8 @@ class SearchServiceServicer:
     """
 
     def Solve(self, request, context):
-        """Solve searches one problem and streams what happens; the last event is the result.
-        Cancelling the call ends the search and every call under it.
+        """Solve searches one problem and streams its progress; the last event is the result.
+        Cancelling the call cancels the search and its calls to the other services.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,8 +34,8 @@ class SearchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     Solve: _grpc.UnaryStreamMultiCallable[_search_pb2.SolveRequest, _search_pb2.SolveResponse]
-    """Solve searches one problem and streams what happens; the last event is the result.
-    Cancelling the call ends the search and every call under it.
+    """Solve searches one problem and streams its progress; the last event is the result.
+    Cancelling the call cancels the search and its calls to the other services.
     """
 
 @_typing.type_check_only
@@ -44,8 +44,8 @@ class SearchServiceAsyncStub(SearchServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Solve: _aio.UnaryStreamMultiCallable[_search_pb2.SolveRequest, _search_pb2.SolveResponse]  # type: ignore[assignment]
-    """Solve searches one problem and streams what happens; the last event is the result.
-    Cancelling the call ends the search and every call under it.
+    """Solve searches one problem and streams its progress; the last event is the result.
+    Cancelling the call cancels the search and its calls to the other services.
     """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -57,8 +57,8 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.SolveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_search_pb2.SolveResponse], _abc.AsyncIterator[_search_pb2.SolveResponse]]:
-        """Solve searches one problem and streams what happens; the last event is the result.
-        Cancelling the call ends the search and every call under it.
+        """Solve searches one problem and streams its progress; the last event is the result.
+        Cancelling the call cancels the search and its calls to the other services.
         """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

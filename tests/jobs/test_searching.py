@@ -1,89 +1,58 @@
-"""Rollout, select and evaluate as processes against a real coordinator with a scripted policy and executor."""
+"""Rollout, select and evaluate as processes, with a real coordinator and a scripted policy and executor."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from rstar_search.servicer import SearchServicer
 
-from rstar.interfaces import Proposal, Sampling, State
 from rstar.record import SearchRecord
 from rstar.rounds.observed import ManifestRef
 from rstar.store.tables import read_pairs, read_sft, read_trees
+from tests.support.jobs.coordinator import GatedPolicy, coordinator
 from tests.support.jobs.stage_world import World
-from tests.support.rpc.servicers import running
-from tests.support.scripted import DigitPolicy, SumExecutor
 
 SEARCH = {"rollouts": 8, "candidates": 4}
 
 
-class Gate:
-    """A policy whose answers for some problems wait until the gate is open, and which fails for others."""
-
-    def __init__(self, behind: Sequence[str] = (), failing: Sequence[str] = ()) -> None:
-        self.open, self.waiting = asyncio.Event(), asyncio.Event()
-        self.asked: set[str] = set()
-        self._policy = DigitPolicy()
-        self._behind, self._failing = behind, failing
-
-    async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
-        """Answer as ``DigitPolicy`` does."""
-        self.asked.add(state.problem_id)
-        if state.problem_id in self._failing:
-            raise RuntimeError("the model is broken")
-        if state.problem_id in self._behind:
-            self.waiting.set()
-            await self.open.wait()
-        return await self._policy.propose(state, n, sampling, seed)
-
-
-class Running:
-    """A stage program under way."""
+class RunningStage:
+    """A stage program as a running process."""
 
     def __init__(self, world: World, process: asyncio.subprocess.Process) -> None:
         self.world, self.process = world, process
 
     async def ended(self) -> tuple[int, dict[str, Any]]:
-        """Its exit code and result."""
+        """Wait for its end; return its exit code and result."""
         _, errors = await asyncio.wait_for(self.process.communicate(), 60)
         assert self.world.result.exists(), errors.decode()
         return self.process.returncode or 0, self.world.outcome()
 
-    async def says(self, words: str) -> None:
-        """Wait until it logs so."""
+    async def logged(self, words: str) -> None:
+        """Wait for a line with ``words`` in its log."""
         assert self.process.stderr is not None
         while words not in (line := (await self.process.stderr.readline()).decode()):
-            assert line, "it ended without saying so"
+            assert line, f"it ended without logging {words!r}"
 
-    async def until(self, pattern: str) -> None:
-        """Wait until the store has a key that ends so."""
-        while not any(key.endswith(pattern) for key in self.world.store.list("")):
+    async def stored(self, suffix: str) -> None:
+        """Wait for a key with this suffix in the store."""
+        while not any(key.endswith(suffix) for key in self.world.store.list("")):
             assert self.process.returncode is None
             await asyncio.sleep(0.02)
 
 
-async def start(world: World, stage: str, inputs: dict[str, ManifestRef], *more: str) -> Running:
+async def start(world: World, stage: str, inputs: dict[str, ManifestRef], *more: str) -> RunningStage:
     world.result.unlink(missing_ok=True)
     command = [sys.executable, "-m", f"rstar_jobs.{stage}", *world.arguments(inputs, *more)]
-    return Running(world, await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE))
+    return RunningStage(world, await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE))
 
 
 async def run(world: World, stage: str, inputs: dict[str, ManifestRef], *more: str) -> tuple[int, dict[str, Any]]:
     return await (await start(world, stage, inputs, *more)).ended()
-
-
-@asynccontextmanager
-async def coordinator(policy: Gate | None = None) -> AsyncIterator[str]:
-    async with running(SearchServicer(policy or Gate(), SumExecutor())) as server:
-        yield server.address
 
 
 def world(folder: Path, problems: int = 6, **changes: Any) -> World:
@@ -127,43 +96,43 @@ async def test_every_problem_is_searched_and_the_same_seed_gives_the_same_manife
 
 async def test_after_sigkill_only_the_missing_shards_are_searched_again(tmp_path: Path) -> None:
     whole, killed = world(tmp_path / "whole"), world(tmp_path / "killed")
-    gate = Gate(behind=["p3"])
-    async with coordinator(gate) as address:
+    policy = GatedPolicy(delayed=["p3"])
+    async with coordinator(policy) as address:
         first = await start(killed, "rollout", {}, "--search", address)
-        await first.until("trees/00000.parquet")
+        await first.stored("trees/00000.parquet")
         first.process.kill()
         await first.process.wait()
         assert not killed.result.exists()
-        gate.open.set()
-        gate.asked.clear()
+        policy.gate.set()
+        policy.asked.clear()
         assert (await run(killed, "rollout", {}, "--search", address))[0] == 0
-        assert not {"p0", "p1"} & gate.asked
-        assert {"p2", "p3"} <= gate.asked
+        assert not {"p0", "p1"} & policy.asked
+        assert {"p2", "p3"} <= policy.asked
         progress = json.loads(killed.progress.read_text())
         assert (progress["done"], progress["solved"]) == (6, killed.outcome()["metrics"]["solved"])
         await run(whole, "rollout", {}, "--search", address)
     assert killed.ref() == whole.ref()
 
 
-async def test_sigterm_finishes_the_shards_under_way_and_begins_no_other(tmp_path: Path) -> None:
+async def test_after_sigterm_running_shards_are_finished_and_no_other_is_started(tmp_path: Path) -> None:
     made = world(tmp_path, rollout={"search": SEARCH, "shardSize": 2, "concurrency": 2})
-    gate = Gate(behind=["p2", "p3"])
-    async with coordinator(gate) as address:
+    policy = GatedPolicy(delayed=["p2", "p3"])
+    async with coordinator(policy) as address:
         program = await start(made, "rollout", {}, "--search", address)
-        await program.until("trees/00000.parquet")
-        await gate.waiting.wait()
+        await program.stored("trees/00000.parquet")
+        await policy.waiting.wait()
         program.process.terminate()
-        await program.says("ending after the shards under way")
-        gate.open.set()
+        await program.logged("finishing the running shards")
+        policy.gate.set()
         code, result = await program.ended()
     assert (code, result["exit_code"]) == (143, 143)
     assert [Path(key).name for key in made.store.list("")] == ["00000.parquet", "00001.parquet"]
-    assert not {"p4", "p5"} & gate.asked
+    assert not {"p4", "p5"} & policy.asked
 
 
 async def test_a_problem_that_fails_stops_no_other(tmp_path: Path) -> None:
     made = world(tmp_path)
-    async with coordinator(Gate(failing=["p2"])) as address:
+    async with coordinator(GatedPolicy(failing=["p2"])) as address:
         code, result = await run(made, "rollout", {}, "--search", address)
     assert (code, result["metrics"]["failed"]) == (0, 1)
     found = records(made)
@@ -173,7 +142,7 @@ async def test_a_problem_that_fails_stops_no_other(tmp_path: Path) -> None:
 
 async def test_when_most_of_a_shard_fails_the_stage_fails_and_does_not_store_it(tmp_path: Path) -> None:
     made = world(tmp_path)
-    async with coordinator(Gate(failing=["p2", "p3"])) as address:
+    async with coordinator(GatedPolicy(failing=["p2", "p3"])) as address:
         code, result = await run(made, "rollout", {}, "--search", address)
     assert code == 1
     assert "2 of 2 problems of shard 00001 failed" in result["error"]
@@ -195,7 +164,7 @@ async def test_unsolved_problems_are_searched_again_with_more_rollouts_and_anoth
     assert all(node.parent < i for i, node in enumerate(found["never"].nodes))
 
 
-async def test_the_search_may_refuse_the_work_and_that_is_bad_input(tmp_path: Path) -> None:
+async def test_work_that_the_search_refuses_is_bad_input(tmp_path: Path) -> None:
     made = world(tmp_path, verifier="exakt")
     async with coordinator() as address:
         code, result = await run(made, "rollout", {}, "--search", address)
@@ -224,7 +193,7 @@ async def test_bad_input_is_refused_before_any_work(
     assert list(made.store.list("")) == []
 
 
-async def test_trees_become_training_data(tmp_path: Path) -> None:
+async def test_select_turns_trees_into_sft_examples_pairs_and_difficulties(tmp_path: Path) -> None:
     made = world(tmp_path, problems=12, select={"heldOutFraction": 0.5})
     async with coordinator() as address:
         await run(made, "rollout", {}, "--search", address)
@@ -233,12 +202,12 @@ async def test_trees_become_training_data(tmp_path: Path) -> None:
     assert code == 0
     prefix = made.store.path(made.ref().prefix)
     sft = read_sft(prefix / "sft.parquet")
-    train, held_out = read_pairs(prefix / "pairs.parquet", "train"), read_pairs(prefix / "pairs.parquet", "heldout")
+    train, held_out = read_pairs(prefix / "pairs.parquet", "train"), read_pairs(prefix / "pairs.parquet", "held_out")
     levels = pq.read_table(prefix / "difficulty.parquet").to_pylist()
     metrics = result["metrics"]
     assert metrics["sft_examples"] == len(sft) > 0
     assert {example.problem_id for example in sft} == {name for name, record in found.items() if record.solved}
-    assert (metrics["pairs_train"], metrics["pairs_heldout"]) == (len(train), len(held_out))
+    assert (metrics["pairs_train"], metrics["pairs_held_out"]) == (len(train), len(held_out))
     assert train
     assert held_out
     assert not {pair.problem_id for pair in train} & {pair.problem_id for pair in held_out}
@@ -280,7 +249,7 @@ async def test_methods_are_compared_on_held_out_problems_without_a_verifier_in_t
     assert "evaluate.methods greedy: guidance is ppm, but there is no input ppm" in result["error"]
 
 
-async def test_an_evaluation_without_problems_reports_nothing(tmp_path: Path) -> None:
+async def test_an_evaluation_without_problems_has_no_metrics(tmp_path: Path) -> None:
     made = world(tmp_path)
     code, result = await run(made, "evaluate", {"policy": made.trained("train-policy")})
     assert (code, result["metrics"]) == (0, {})

@@ -1,4 +1,4 @@
-"""What an operator of the coordinator watches. The module refuses to count anything per problem: labels stay few."""
+"""Prometheus metrics of the search coordinator. No label names a problem, so the number of time series stays small."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from rstar.record import Usage
 
-ACTIVE: Final = Gauge("rstar_search_active", "Searches under way.")
+ACTIVE: Final = Gauge("rstar_search_active", "Searches in progress.")
 FINISHED: Final = Counter("rstar_search_finished", "Searches ended, by outcome.", ["outcome"])
 SECONDS: Final = Histogram(
     "rstar_search_seconds",
@@ -24,14 +24,14 @@ _TOKENS: Final = Counter(
 _EXECUTIONS: Final = Counter("rstar_search_executions", "Programs executed for searches.")
 
 
-class Meter:
-    """Adds what one search spends to the totals, as it spends it."""
+class SearchMetrics:
+    """Adds the usage of one search to the counters while it runs."""
 
     def __init__(self) -> None:
         self._counted = Usage()
 
-    def count(self, usage: Usage) -> None:
-        """Add what ``usage`` has more than the last time."""
+    def add(self, usage: Usage) -> None:
+        """Add the difference between ``usage`` and the usage of the last call."""
         last = self._counted
         _ROLLOUTS.inc(usage.rollouts - last.rollouts)
         _NODES.inc(usage.nodes - last.nodes)

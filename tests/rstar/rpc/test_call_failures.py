@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar.rpc.call_failures import PUSHBACK, Meaning, Outcome, outcome, pushback_seconds
+from rstar.rpc.call_failures import PUSHBACK, CallFailure, FailureKind, classify_failure, pushback_seconds
 
 UNAVAILABLE, EXHAUSTED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -14,15 +14,15 @@ UNAVAILABLE, EXHAUSTED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_E
     "details", ["Stream removed (Socket closed)", "recvmsg:Connection reset by peer", "keepalive watchdog timeout"]
 )
 def test_a_connection_that_broke_under_programs_is_a_loss_unless_they_had_yet_to_begin(details: str) -> None:
-    assert outcome(UNAVAILABLE, details, connected=True).meaning is Meaning.LOST
-    assert outcome(UNAVAILABLE, details, connected=True, begun=False).meaning is Meaning.UNREACHED
+    assert classify_failure(UNAVAILABLE, details, connected=True).kind is FailureKind.LOST
+    assert classify_failure(UNAVAILABLE, details, connected=True, started=False).kind is FailureKind.UNREACHED
 
 
 def test_an_unavailable_is_a_loss_only_if_the_connection_is_gone() -> None:
-    assert outcome(UNAVAILABLE, "no", connected=False).meaning is Meaning.LOST
-    assert outcome(UNAVAILABLE, "no", connected=True).meaning is Meaning.UNREACHED
+    assert classify_failure(UNAVAILABLE, "no", connected=False).kind is FailureKind.LOST
+    assert classify_failure(UNAVAILABLE, "no", connected=True).kind is FailureKind.UNREACHED
     refused = "failed to connect to all addresses; last error: Connection reset"
-    assert outcome(UNAVAILABLE, refused, connected=False).meaning is Meaning.UNREACHED
+    assert classify_failure(UNAVAILABLE, refused, connected=False).kind is FailureKind.UNREACHED
 
 
 @given(st.sampled_from([UNAVAILABLE, EXHAUSTED]), st.text(), st.booleans(), st.integers(0, 10**9))
@@ -30,28 +30,30 @@ def test_a_server_that_says_when_to_come_back_has_run_nothing(
     code: grpc.StatusCode, details: str, connected: bool, milliseconds: int
 ) -> None:
     trailing = [("other", "1"), (PUSHBACK, str(milliseconds))]
-    assert outcome(code, details, trailing, connected=connected) == Outcome(Meaning.BUSY, milliseconds / 1000)
+    assert classify_failure(code, details, trailing, connected=connected) == CallFailure(
+        FailureKind.BUSY, milliseconds / 1000
+    )
 
 
 @given(st.one_of(st.text(), st.integers(max_value=-1).map(str)).filter(lambda text: not text.strip().isdecimal()))
 def test_a_pushback_that_is_negative_or_unreadable_means_never(value: str) -> None:
     assert pushback_seconds(value) is None
-    assert outcome(EXHAUSTED, "", [(PUSHBACK, value)], connected=True).meaning is Meaning.FINAL
+    assert classify_failure(EXHAUSTED, "", [(PUSHBACK, value)], connected=True).kind is FailureKind.FINAL
 
 
 def test_a_full_queue_is_waited_for_and_a_message_too_large_is_not() -> None:
-    assert outcome(EXHAUSTED, "64 wait", connected=True) == Outcome(Meaning.BUSY)
+    assert classify_failure(EXHAUSTED, "64 wait", connected=True) == CallFailure(FailureKind.BUSY)
     large = "CLIENT: Sent message larger than max (73400330 vs. 67108864)"
-    assert outcome(EXHAUSTED, large, connected=True).meaning is Meaning.FINAL
+    assert classify_failure(EXHAUSTED, large, connected=True).kind is FailureKind.FINAL
 
 
 @given(st.sampled_from(list(grpc.StatusCode)), st.text(), st.booleans(), st.booleans())
 def test_what_a_server_decided_is_final_and_only_infrastructure_is_tried_again(
-    code: grpc.StatusCode, details: str, connected: bool, begun: bool
+    code: grpc.StatusCode, details: str, connected: bool, started: bool
 ) -> None:
     infrastructure = {UNAVAILABLE, EXHAUSTED, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}
-    meaning = outcome(code, details, connected=connected, begun=begun).meaning
+    kind = classify_failure(code, details, connected=connected, started=started).kind
     if code not in infrastructure:
-        assert meaning is Meaning.FINAL
-    if not begun:
-        assert meaning is not Meaning.LOST
+        assert kind is FailureKind.FINAL
+    if not started:
+        assert kind is not FailureKind.LOST

@@ -196,6 +196,6 @@ def test_a_client_without_addresses_is_refused() -> None:
 
 async def _both_ready(client: PolicyClient | ExecutorClient) -> None:
     """Wait until every server is ready: one is enough for the client to start."""
-    pool = client._pool
-    while not all(backend.ready for backend in pool._backends.values()):  # noqa: ASYNC110 - nothing signals it
+    endpoints = client._endpoints
+    while not all(endpoint.ready for endpoint in endpoints._known.values()):  # noqa: ASYNC110 - nothing signals it
         await asyncio.sleep(0.01)

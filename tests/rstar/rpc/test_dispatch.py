@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar.rpc.backoff import AWAKE, Rest, after_refusal
-from rstar.rpc.dispatch import LOAD_BOUND, awake, least_outstanding, may_hedge, rendezvous
+from rstar.rpc.backoff import NO_BACKOFF, Backoff, backoff_after_pushback
+from rstar.rpc.dispatch import LOAD_BOUND, choose_available, least_outstanding, may_hedge, rendezvous
 
 
 @dataclass
 class Server:
     address: str
     outstanding: int = 0
-    rest: Rest = AWAKE
-    trying: bool = False
+    backoff: Backoff = NO_BACKOFF
+    runs_suspect: bool = False
 
 
 addresses = st.lists(st.from_regex(r"10\.\d\.\d\.\d:5005\d", fullmatch=True), min_size=1, max_size=8, unique=True)
@@ -84,7 +84,7 @@ def test_a_call_spills_to_the_next_server_of_its_problem_and_comes_back(key: str
 
 
 executors = st.lists(
-    st.builds(Server, st.just(""), st.integers(0, 9), st.floats(0, 9).map(lambda s: Rest(1, 0, s)), st.booleans()),
+    st.builds(Server, st.just(""), st.integers(0, 9), st.floats(0, 9).map(lambda s: Backoff(1, 0, s)), st.booleans()),
     min_size=1,
     max_size=8,
 )
@@ -97,17 +97,17 @@ def test_an_executor_that_rests_gets_nothing_and_the_wait_is_until_the_first_wak
     for i, server in enumerate(servers):
         server.address = str(i)
     avoid = {str(i) for i in avoided}
-    chosen = awake(servers, now, avoid, alone, turn, key)
-    up = [server for server in servers if server.rest.until <= now]
+    chosen = choose_available(servers, now, avoid, alone, turn, key)
+    up = [server for server in servers if server.backoff.until <= now]
     if isinstance(chosen, float):
         assert not up or alone
-        assert chosen == min((s.rest.until - now for s in servers if s not in up), default=math.inf)
+        assert chosen == min((s.backoff.until - now for s in servers if s not in up), default=math.inf)
         return
     assert chosen in up
-    assert not (alone and chosen.trying)
+    assert not (alone and chosen.runs_suspect)
     others = [server for server in up if server.address not in avoid]
     assert chosen in (others or up)
-    peers = [server for server in others or up if not (alone and server.trying)]
+    peers = [server for server in others or up if not (alone and server.runs_suspect)]
     least = min(server.outstanding for server in peers)
     assert chosen.outstanding <= least + (max(1, least // 4) if key and not alone else 0)
 
@@ -117,21 +117,21 @@ def test_calls_of_a_problem_meet_their_interpreters_again_while_the_load_allows(
     key: str, loads: list[int], turn: int, other: int
 ) -> None:
     idle = servers([0] * len(loads))
-    home = awake(idle, 0.0, (), False, turn, key)
-    assert home is awake(idle, 0.0, (), False, other, key)
+    home = choose_available(idle, 0.0, (), False, turn, key)
+    assert home is choose_available(idle, 0.0, (), False, other, key)
     assert isinstance(home, Server)
     home.outstanding = 1
-    assert awake(idle, 0.0, (), False, turn, key) is home
+    assert choose_available(idle, 0.0, (), False, turn, key) is home
     home.outstanding = 2
-    assert (awake(idle, 0.0, (), False, turn, key) is home) == (len(idle) == 1)
+    assert (choose_available(idle, 0.0, (), False, turn, key) is home) == (len(idle) == 1)
 
 
 def test_a_suspect_waits_for_an_executor_of_its_own_rather_than_going_back() -> None:
-    here, there = Server("here"), Server("there", trying=True)
-    assert awake([here, there], 0.0, {"here"}, True, 0) == math.inf
-    assert awake([here, there], 0.0, {"here"}, False, 0) is there
-    there.rest = after_refusal(AWAKE, 0.0, 5.0)
-    assert awake([here, there], 0.0, {"here"}, True, 0) is here
+    here, there = Server("here"), Server("there", runs_suspect=True)
+    assert choose_available([here, there], 0.0, {"here"}, True, 0) == math.inf
+    assert choose_available([here, there], 0.0, {"here"}, False, 0) is there
+    there.backoff = backoff_after_pushback(NO_BACKOFF, 0.0, 5.0)
+    assert choose_available([here, there], 0.0, {"here"}, True, 0) is here
 
 
 @given(st.integers(0, 1_000))

@@ -108,7 +108,7 @@ async def test_a_name_is_looked_up_again_so_that_new_servers_get_calls_and_gone_
         async with PolicyClient(["dns:///policies:50051"]) as policy:
             await policy.propose(State("p", "q"), 1, Sampling(), 0)
             answers = [second.address]
-            while {b.address for b in policy._pool._ready} != {second.address}:  # noqa: ASYNC110 - nothing signals it
+            while {b.address for b in policy._endpoints._ready} != {second.address}:  # noqa: ASYNC110 - nothing signals it
                 await asyncio.sleep(0.01)
             for i in range(10):
                 await policy.propose(State(f"p{i}", "q"), 1, Sampling(), 0)
@@ -121,5 +121,5 @@ async def test_a_plain_address_is_one_server_and_a_dns_name_is_looked_up() -> No
 
 
 async def _ready(policy: PolicyClient, count: int) -> None:
-    while len(policy._pool._ready) != count:  # noqa: ASYNC110 - nothing signals it
+    while len(policy._endpoints._ready) != count:  # noqa: ASYNC110 - nothing signals it
         await asyncio.sleep(0.01)

@@ -32,7 +32,7 @@ QUICK = ExecutionLimits(seconds=0.05)
 
 
 async def ready(client: ExecutorClient, count: int) -> None:
-    while len(client._pool.ready) != count:  # noqa: ASYNC110 - nothing signals it
+    while len(client._endpoints.ready) != count:  # noqa: ASYNC110 - nothing signals it
         await asyncio.sleep(0.01)
 
 
@@ -81,7 +81,7 @@ async def test_programs_that_had_yet_to_begin_on_a_lost_executor_are_no_suspects
             calls = [asyncio.ensure_future(executor.execute(START, [f"{i}"], LIMITS)) for i in range(10)]
             await asyncio.sleep(0.2)
             addresses = [doomed.address, other.address]
-            executor._pool.look_again()
+            executor._endpoints.look_again()
             await ready(executor, 2)
             doomed.signal(signal.SIGKILL)
             assert [e.stdout for (e,) in await asyncio.gather(*calls)] == [f"{i}" for i in range(10)]
@@ -96,7 +96,7 @@ async def test_no_call_fails_while_executors_come_drain_and_die_under_load(numbe
         async with ExecutorClient(lambda: addresses) as executor, under_load(executor) as done:
             await done(100)
             addresses = [first.address, second.address]
-            executor._pool.look_again()
+            executor._endpoints.look_again()
             await ready(executor, 2)
             await done(100)
             first.signal(number)
@@ -121,8 +121,8 @@ async def test_calls_on_an_executor_whose_address_is_gone_are_finished_and_no_ne
             waiting = asyncio.ensure_future(executor.execute(START, ["p"], LIMITS))
             await old.calls.arrived.wait()
             addresses = [second.address]
-            executor._pool.look_again()
-            while first.address in executor._pool.addresses:  # noqa: ASYNC110 - nothing signals it
+            executor._endpoints.look_again()
+            while first.address in executor._endpoints.addresses:  # noqa: ASYNC110 - nothing signals it
                 await asyncio.sleep(0.01)
             assert [e.stdout for e in await executor.execute(START, ["p"], LIMITS)] == ["new"]
             release.set()
@@ -242,7 +242,7 @@ async def test_a_peer_that_falls_silent_is_noticed_and_its_calls_are_answered_el
             call = asyncio.ensure_future(executor.execute(START, ["p"], LIMITS))
             await stuck.calls.arrived.wait()
             addresses = [address, b.address]
-            executor._pool.look_again()
+            executor._endpoints.look_again()
             await ready(executor, 2)
             swallow.set()
             assert [e.stdout for e in await call] == ["elsewhere"]

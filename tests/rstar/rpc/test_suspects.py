@@ -82,7 +82,7 @@ def test_the_first_answer_wins() -> None:
     late = Execution(ExecutionStatus.OK, "late")
     assert suspects.answered((0, 1), [late, late]) == []
     assert suspects.results() == [OK, late]
-    assert not suspects.wants((1,))
+    assert not suspects.needs((1,))
 
 
 def test_a_copy_that_reached_nobody_matters_only_if_it_was_the_last() -> None:

@@ -183,7 +183,7 @@ async def running(*servicers: object, port: int = 0) -> AsyncIterator[Running]:
                 search_pb2_grpc.add_SearchServiceServicer_to_server(servicer, server)
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
-    await state.serving()
+    await state.report_serving()
     try:
         yield Running(f"127.0.0.1:{bound}", server, state)
     finally:

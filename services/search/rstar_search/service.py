@@ -1,8 +1,8 @@
-"""Solve: one problem per call, many calls at once on one event loop, no barrier between them.
+"""The wire side of the search coordinator: one problem per call, many calls at once on one event loop.
 
-While one search waits for code another generates. A search that fails ends its own call alone, with the reason;
-a client that goes away ends its search and every call under it. The servicer keeps nothing of a search after its
-call, bounds how many run at once, and refuses to know how a search works (``rstar.search.solve``).
+No search waits for another: while one waits for code, another generates. A search that fails ends only its own call,
+with the reason; a client that disconnects ends its search and the calls of that search to the other services. Nothing
+is kept after a call. The search itself is ``rstar.search.solve``.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from rstar.v1 import search_pb2, search_pb2_grpc
 from rstar.verify import verifier
 from rstar_search import metrics
 
+FULL_NAME: Final = search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
+
 PROGRESS_SECONDS: Final = 0.5
 
 _Context = grpc.aio.ServicerContext[search_pb2.SolveRequest, search_pb2.SolveResponse]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A request that was read and found good."""
+class SolveCall:
+    """A valid request as plain data."""
 
     problem: Problem
     config: SearchConfig
@@ -45,8 +47,8 @@ class Question:
     seed: int
 
 
-class SearchServicer(search_pb2_grpc.SearchServiceServicer):
-    """Runs ``rstar.search.solve.solve`` for each call with the three models it was given."""
+class SearchService(search_pb2_grpc.SearchServiceServicer):
+    """Searches one problem per call with the given policy, executor and PPM, at most ``max_searches`` at once."""
 
     def __init__(
         self, policy: Policy, executor: Executor, ppm: PreferenceModel | None = None, max_searches: int = 256
@@ -57,14 +59,18 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self._max_searches = max_searches
         self._active = 0
 
-    # A coroutine that writes, not a generator: cancellation then always arrives here, and never in a generator that
-    # nobody iterates any more, whose search would go on.
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add this service to ``server``."""
+        search_pb2_grpc.add_SearchServiceServicer_to_server(self, server)
+
+    # A coroutine that writes, not a generator: a cancellation then always arrives here. In a generator that is not
+    # iterated any more it would not arrive, and the search would continue.
     async def Solve(  # type: ignore[override]  # noqa: N802 - gRPC names it
         self, request: search_pb2.SolveRequest, context: _Context
     ) -> None:
-        """Search the problem; write progress about twice a second and at last the record."""
+        """Search the problem; write progress about twice a second and the record at the end."""
         try:
-            question = self._read(request)
+            call = self._read(request)
         except ValueError as error:
             await refuse(context, str(error))
         if self._active >= self._max_searches:
@@ -77,7 +83,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         started = time.monotonic()
         outcome = "failed"
         try:
-            record = await self._search(question, context)
+            record = await self._search(call, context)
             await context.write(await _result(record, context))
             outcome = "solved" if record.solved else "finished"
         except asyncio.CancelledError:
@@ -89,8 +95,8 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             metrics.FINISHED.labels(outcome).inc()
             metrics.SECONDS.observe(time.monotonic() - started)
 
-    def _read(self, request: search_pb2.SolveRequest) -> Question:
-        """Return the request as plain data. Raises ``ValueError``, one sentence, for whatever cannot be searched."""
+    def _read(self, request: search_pb2.SolveRequest) -> SolveCall:
+        """Return the request as plain data. Raises ``ValueError`` with one sentence when it is not valid."""
         problem = read_problem(request.problem)
         if not problem.id or not problem.question:
             raise ValueError("problem: id and question must not be empty")
@@ -104,39 +110,39 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             )
         if config.method == "beam" and config.guidance != "ppm":
             raise ValueError("config: method beam ranks steps by the PPM; set guidance: ppm")
-        return Question(problem, config, verifier(request.verifier) if request.verifier else None, request.seed)
+        return SolveCall(problem, config, verifier(request.verifier) if request.verifier else None, request.seed)
 
-    async def _search(self, question: Question, context: _Context) -> SearchRecord:
+    async def _search(self, call: SolveCall, context: _Context) -> SearchRecord:
         latest = Progress(Usage(), 0, 0)
-        meter = metrics.Meter()
+        counted = metrics.SearchMetrics()
 
-        def note(usage: Usage, trajectories: int, correct: int) -> None:
+        def on_progress(usage: Usage, trajectories: int, correct: int) -> None:
             nonlocal latest
             latest = Progress(usage, trajectories, correct)
 
         search = asyncio.ensure_future(
             solve(
-                question.problem,
-                question.config,
+                call.problem,
+                call.config,
                 policy=self._policy,
                 executor=self._executor,
                 ppm=self._ppm,
-                verifier=question.verifier,
-                seed=question.seed,
-                on_progress=note,
+                verifier=call.verifier,
+                seed=call.seed,
+                on_progress=on_progress,
             )
         )
         try:
             while not (await asyncio.wait((search,), timeout=PROGRESS_SECONDS))[0]:
-                meter.count(latest.usage)
+                counted.add(latest.usage)
                 await context.write(progress_response(latest))
             return await search
         except Exception as error:
-            await _abort(error, question.problem, context)
+            await _abort(error, call.problem, context)
         finally:
             search.cancel()
             await asyncio.wait((search,))
-            meter.count(latest.usage)
+            counted.add(latest.usage)
 
 
 async def _result(record: SearchRecord, context: _Context) -> search_pb2.SolveResponse:
@@ -151,7 +157,7 @@ async def _result(record: SearchRecord, context: _Context) -> search_pb2.SolveRe
 
 
 async def _abort(error: Exception, problem: Problem, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
-    """End the call with the status that tells the client what to do about ``error``."""
+    """End the call with the status from which the client knows what to do about ``error``."""
     match error:
         case ServiceUnavailable():
             code = grpc.StatusCode.UNAVAILABLE
@@ -160,6 +166,6 @@ async def _abort(error: Exception, problem: Problem, context: grpc.aio.ServicerC
         case _:
             code = grpc.StatusCode.INTERNAL
     reason = str(error) or type(error).__name__
-    trace = error if code is grpc.StatusCode.INTERNAL else None  # the other two say all there is to know
-    structlog.get_logger().error("search failed", problem=problem.id, code=code.name, reason=reason, exc_info=trace)
+    trace = error if code is grpc.StatusCode.INTERNAL else None  # the reasons of the other two are complete
+    structlog.get_logger().error("search failed", problem_id=problem.id, code=code.name, reason=reason, exc_info=trace)
     await context.abort(code, f"problem {problem.id!r}: {reason}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import grpc
 import pytest
 from prometheus_client import REGISTRY
-from rstar_search.servicer import SearchServicer
+from rstar_search.service import SearchService
 
 from rstar.config import SearchConfig
 from rstar.problem import Problem
@@ -63,7 +63,7 @@ async def house(before: Before = at_once, max_searches: int = 256) -> AsyncItera
         PolicyClient([models.address]) as policies,
         ExecutorClient([models.address]) as executors,
         PreferenceModelClient([models.address]) as scorers,
-        running(SearchServicer(policies, executors, scorers, max_searches)) as coordinator,
+        running(SearchService(policies, executors, scorers, max_searches)) as coordinator,
         SearchClient([coordinator.address]) as client,
     ):
         yield House(coordinator.address, coordinator.server, client, policy, executor, ppm)
@@ -184,8 +184,8 @@ async def test_a_policy_that_is_gone_is_unavailable_and_a_refused_step_is_not_se
 
 async def test_a_search_whose_coordinator_ended_starts_anew_on_another() -> None:
     async with house(never) as first, house() as second, SearchClient([first.address, second.address]) as client:
-        pool = client._pool
-        while len(pool._ready) < 2:  # noqa: ASYNC110 - nothing signals it
+        endpoints = client._endpoints
+        while len(endpoints._ready) < 2:  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.01)
         tasks = [asyncio.ensure_future(record_of(client)) for _ in range(2)]
         await first.policy.calls.arrived.wait()
@@ -231,7 +231,7 @@ async def test_guidance_by_a_ppm_that_is_not_there_is_refused() -> None:
         running(ScriptedPolicy(), ScriptedExecutor()) as models,
         PolicyClient([models.address]) as policies,
         ExecutorClient([models.address]) as executors,
-        running(SearchServicer(policies, executors)) as coordinator,
+        running(SearchService(policies, executors)) as coordinator,
         SearchClient([coordinator.address]) as client,
     ):
         with pytest.raises(CallRefused, match="this coordinator has no PPM; start it with --ppm"):

@@ -1,0 +1,29 @@
+"""The command-line options that services share: those of every server, and those of the two model servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from rstar.models.model_folder import DeviceName, Precision
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes any free one.")]
+MetricsPort = Annotated[
+    int | None, typer.Option(min=0, max=65_535, help="Port of the Prometheus metrics; unset: none.")
+]
+ReadyFile = Annotated[Path | None, typer.Option(help="File that gets host:port once the service is ready.")]
+DrainSeconds = Annotated[float, typer.Option(min=0, help="How long calls in progress may still take after SIGTERM.")]
+
+Model = Annotated[str, typer.Option(help="Checkpoint: a local folder, hf:ORG/NAME, or store:PREFIX.")]
+Store = Annotated[str | None, typer.Option(help="Store of store: models: a folder or s3://BUCKET/PREFIX.")]
+Cache = Annotated[Path, typer.Option(help="Folder for fetched checkpoints.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; unset: torch decides.")]
+Device = Annotated[DeviceName, typer.Option(help="Where the model runs; auto takes a GPU if there is one.")]
+Dtype = Annotated[Precision, typer.Option(help="Precision of the model; auto: the checkpoint's, float32 on CPU.")]
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_DRAIN_SECONDS: Final = 30.0
+DEFAULT_CACHE: Final = Path(".rstar/cache")
