@@ -1,1 +1,1 @@
-"""The programs of the five stages, as a PyTorchJob's pod and the laptop driver start them."""
+"""The programs of the five stages. A PyTorchJob's pod and the laptop driver start the same command lines."""

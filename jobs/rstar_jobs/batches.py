@@ -1,4 +1,4 @@
-"""Encoded examples to padded tensors. Padding is on the right and carries no attention and no loss."""
+"""Padded tensors of encoded examples. Padding is on the right and carries no attention and no loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def masked(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor
 
 
 class ExampleCollator:
-    """SFT examples to ``input_ids``, ``attention_mask`` and ``labels``."""
+    """Turns SFT examples into ``input_ids``, ``attention_mask`` and ``labels``."""
 
     def __init__(self, pad_id: int) -> None:
         self._pad_id = pad_id
@@ -33,9 +33,9 @@ class ExampleCollator:
 
 
 class PairCollator:
-    """Pairs to the distinct sequences among them and, per pair, where its two are.
+    """Turns pairs into their distinct sequences and, per pair, the positions of its two.
 
-    The 2x2 pairs of a node share four sequences; each is run through the model once per batch.
+    The 2x2 pairs of a node share four sequences; each runs through the model once per batch.
     """
 
     def __init__(self, pad_id: int) -> None:

@@ -1,6 +1,6 @@
-"""Models in and out of training: a Hugging Face folder is read, and a plain one is stored.
+"""Models before and after training, as plain Hugging Face folders.
 
-What is stored, transformers and vLLM load without this project. The module refuses to train.
+transformers and vLLM load the stored folders without this project.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from transformers.utils.logging import disable_progress_bar
 from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import ManifestRef
 from rstar.rounds.stage import StageRun
+from rstar_jobs.errors import BadInputError
+from rstar_jobs.invocation import CHECKPOINT
 from rstar_jobs.processes import is_leader
-from rstar_jobs.program import CHECKPOINT, BadInputError
 from rstar_jobs.resume import ResumeStore
 from rstar_jobs.training import Trained
 
 
 def load(auto_class: Any, place: Path | str, **options: Any) -> tuple[Any, Any]:
-    """Return a model in float32 (the optimiser's precision) and its tokenizer, which can pad.
+    """Return a model in float32 (the optimiser's precision) and its tokenizer, which has a pad token.
 
-    Raises ``BadInputError`` when the folder or the hub's name holds no such model.
+    ``place`` is a folder or a name on the hub. Raises ``BadInputError`` when there is no such model.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -43,15 +44,15 @@ def load(auto_class: Any, place: Path | str, **options: Any) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def longest(model: Any, max_length: int) -> int:
-    """Return the most tokens of one sequence: the spec's limit, or the model's where that is less."""
+def length_limit(model: Any, max_length: int) -> int:
+    """Return the limit of a sequence in tokens: the spec's or the model's, whichever is smaller."""
     return min(max_length, int(model.config.get_text_config().max_position_embeddings))
 
 
 def finish(
     stage: StageRun, resume: ResumeStore, trained: Trained, tokenizer: Any, metrics: Mapping[str, Any]
 ) -> tuple[ManifestRef, Manifest] | None:
-    """Store the model, write the manifest and forget the resumable state; None on processes that do not lead."""
+    """Store the model, write the manifest and delete the resumable state; None in processes that are not the leader."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     if not is_leader():

@@ -1,10 +1,10 @@
-"""Delete what one round left in the store: the end of a round whose ``deletionPolicy`` is ``DeleteArtifacts``.
+"""Delete a round's artefacts from the store, for rounds with the ``deletionPolicy`` ``DeleteArtifacts``.
 
     python -m rstar_jobs.delete_artifacts --store s3://rstar/lab --round gsm8k-r1
 
-Manifests go first, so that a stage of which a part is gone never looks done. What is there at the start is deleted,
-once; killed and started again it goes on, and with nothing there it is content. The module refuses every name that a
-round cannot have, and touches nothing outside ``rounds/NAME/``.
+Manifests are deleted first, so that a stage with missing files never looks done. Each object that exists at the start is
+deleted once. After a kill the program can be started again; an empty round is no error. Nothing outside ``rounds/NAME/``
+is touched, and a name that no round can have is bad input.
 
     0 deleted | 1 the store failed, may be tried again | 2 bad input | 143 ended by SIGTERM
 """
@@ -28,13 +28,13 @@ from rstar.store.open import open_store
 from rstar.store.store import Store, StoreError
 
 REQUESTS: Final = 8
-"""Deletions under way at once: each is a request of a few milliseconds to the object store."""
+"""Concurrent deletions: each is a request of a few milliseconds to the object store."""
 
 _ROUND: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def delete_artifacts(store: Store, name: str) -> int:
-    """Delete everything below ``rounds/NAME/``; return how many objects. Raises ``ValueError`` for an odd name."""
+    """Delete all objects below ``rounds/NAME/`` and return their number. Raises ``ValueError`` for an impossible name."""
     if not _ROUND.fullmatch(name):
         raise ValueError(f"{name!r} is no round's name: use lower case letters, digits and dashes")
     keys = list(store.list(f"rounds/{name}/"))
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--round", required=True, metavar="NAME", help="the round's name")
     options = parser.parse_args(arguments)
     configure_logs("delete-artifacts")
-    # A container's first process would ignore SIGTERM; there is nothing to end in order.
+    # Without a handler a container's first process ignores SIGTERM. No deletion needs to be completed first.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         deleted = delete_artifacts(open_store(options.store), options.round)

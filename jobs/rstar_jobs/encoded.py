@@ -1,8 +1,8 @@
-"""From selected data to token ids, by the encoding that generation and scoring use.
+"""Token ids of SFT examples and preference pairs, by the encoding that generation and scoring use.
 
-Each step is encoded as the continuation of what stands before it, as the policy wrote it; what the system inserted
-is encoded apart and carries no loss. The module refuses to cut: an example that is too long is left out by the
-caller, because half a trajectory teaches to stop in the middle.
+Each step is encoded as a continuation of the text before it, as the policy wrote it. Inserted outputs are encoded
+separately and carry no loss. Nothing is truncated: callers drop an example that is too long, because half a trajectory
+would teach the policy to stop in the middle.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from rstar.prompt import render, render_prompt
 from rstar.selection import PreferencePair, SftExample
 
 NO_LOSS: Final = -100
-"""Label of a token that is not trained on."""
+"""Label of a token without loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedExample:
-    """Token ids and, of equal length, labels: the id itself or ``NO_LOSS``."""
+    """Token ids, and as many labels: the id itself or ``NO_LOSS``."""
 
     ids: list[int]
     labels: list[int]
@@ -37,7 +37,7 @@ class EncodedPair:
 
 
 def encode_example(tokenizer: Any, example: SftExample) -> EncodedExample:
-    """Encode a trajectory behind its prompt, and the end of text behind it if the tokenizer has one."""
+    """Encode a prompt, its trajectory and, if the tokenizer has one, the end-of-text token."""
     ids = encode_prompt(tokenizer, render_prompt(example.question))
     labels = [NO_LOSS] * len(ids)
     for text, trained in example.segments():
@@ -51,7 +51,7 @@ def encode_example(tokenizer: Any, example: SftExample) -> EncodedExample:
 
 
 def encode_preference(tokenizer: Any, pair: PreferencePair) -> EncodedPair:
-    """Encode both trajectories of a pair as the PPM will see them: a prefix, and its last step as a candidate."""
+    """Encode both trajectories of a pair as the PPM service does: a prefix, and the last step as a candidate."""
 
     def ids(steps: tuple[str, ...]) -> list[int]:
         prefix, continuation = encode_pair(tokenizer, render(pair.question, steps[:-1]), steps[-1])

@@ -18,8 +18,8 @@ def pairwise_loss(
 ) -> torch.Tensor:
     """Equation 4: the weighted mean of -log sigmoid(scale * (r(y+) - r(y-))).
 
-    ``scores`` (sequences,) are in [-1, 1]; ``chosen``, ``rejected`` and ``weight`` (pairs,). A pair's weight is
-    1/(|positives| |negatives|) of its node, so every node counts once.
+    ``scores`` (sequences,) are in [-1, 1]; ``chosen`` and ``rejected`` (pairs,) are positions in it; ``weight`` (pairs,)
+    is 1/(|positives| |negatives|) of a pair's node, so every node counts once.
     """
     losses = -logsigmoid(scale * (scores[chosen] - scores[rejected]))
     return (losses * weight).sum() / weight.sum()
@@ -32,7 +32,7 @@ def scores_of(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def pairwise_trainer(scale: float) -> type[Trainer]:
-    """Return the Trainer whose loss is equation 4 with ``scale``."""
+    """Return a ``Trainer`` class with the loss of equation 4."""
 
     class PairwiseTrainer(Trainer):
         def compute_loss(
@@ -52,21 +52,21 @@ def pairwise_trainer(scale: float) -> type[Trainer]:
 def pair_accuracy(
     model: Any, pairs: Sequence[EncodedPair], collator: PairCollator, batch_size: int
 ) -> tuple[float | None, float | None]:
-    """Return the share of pairs whose chosen side scores higher: of all, and of those not by the final-answer rule.
+    """Return the share of pairs whose chosen side scores higher: of all pairs, and of the non-final ones.
 
-    None where there are no such pairs. A tie is an error.
+    None where there are no such pairs. A tie counts as wrong.
     """
     ordered = sorted(pairs, key=lambda pair: len(pair.chosen) + len(pair.rejected))
-    right: list[bool] = []
+    hits: list[bool] = []
     device = next(model.parameters()).device
     model.eval()
     with torch.no_grad():
         for start in range(0, len(ordered), batch_size):
             batch = {k: v.to(device) for k, v in collator(ordered[start : start + batch_size]).items()}
             scores = scores_of(model, batch)
-            right += (scores[batch["chosen"]] > scores[batch["rejected"]]).tolist()
-    inner = [hit for hit, pair in zip(right, ordered, strict=True) if not pair.final]
-    return _share(right), _share(inner)
+            hits += (scores[batch["chosen"]] > scores[batch["rejected"]]).tolist()
+    non_final = [hit for hit, pair in zip(hits, ordered, strict=True) if not pair.final]
+    return _share(hits), _share(non_final)
 
 
 def _share(hits: Sequence[bool]) -> float | None:

@@ -1,15 +1,15 @@
-"""The processes that train together, as torchrun's environment names them, and how a batch is cut over them."""
+"""The processes that train together, by torchrun's environment variables, and the batch size of each."""
 
 from __future__ import annotations
 
 import os
 
 from rstar.rounds.spec import TrainingSpec
-from rstar_jobs.program import BadInputError
+from rstar_jobs.errors import BadInputError
 
 
 def is_leader() -> bool:
-    """Say whether this process writes what all of them made."""
+    """Say whether this process writes the results of all of them."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -19,12 +19,12 @@ def local_rank() -> int:
 
 
 def process_count() -> int:
-    """Return how many processes train together, on all nodes."""
+    """Return the number of processes that train together, on all nodes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def micro_batch_size(spec: TrainingSpec, processes: int) -> int:
-    """Return the examples of one forward pass. Raises ``BadInputError`` when the batch cannot be cut evenly."""
+    """Return the examples of one forward pass. Raises ``BadInputError`` when the batch cannot be split evenly."""
     if spec.batch_size % processes:
         raise BadInputError(
             f"batchSize {spec.batch_size} is not divisible by the {processes} processes: change one of them"

@@ -1,7 +1,7 @@
-"""How far a stage is: a small JSON object in a file, or in a ConfigMap of the pod's namespace.
+"""The progress of a running stage: a small JSON object in a file, or in a ConfigMap of the pod's namespace.
 
-A file is replaced atomically about once a second. Rates and the time left are of this attempt. Losing it costs
-nothing: no decision is taken on it.
+A file is replaced atomically about once a second. Rates and the time left are those of this attempt. No decision
+depends on the progress, so its loss costs nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from rstar.record import SearchRecord, Usage
+from rstar.store.atomic import atomic_write
 
 PERIOD_SECONDS: Final = 1.0
 _CONFIG_MAP: Final = "configmap:"
@@ -21,14 +22,14 @@ _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 class Destination(Protocol):
-    """Where the newest report is kept."""
+    """The place of the latest report."""
 
     def write(self, text: str) -> None:
         """Replace the report."""
         ...
 
     def close(self) -> None:
-        """See to it that the last report arrives; takes a bounded time."""
+        """Deliver the last report; takes a bounded time."""
         ...
 
 
@@ -40,17 +41,15 @@ class ProgressFile:
 
     def write(self, text: str) -> None:
         """Replace the file."""
-        temporary = self._path.with_name(f".{self._path.name}.new")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        temporary.replace(self._path)
+        with atomic_write(self._path, durable=False) as file:
+            file.write(text.encode())
 
     def close(self) -> None:
-        """Do nothing: a file has what was written."""
+        """Do nothing: every report is in the file."""
 
 
 def open_destination(text: str) -> Destination:
-    """Open a path, or ``configmap:NAME``. Raises ``ValueError`` for a name that no ConfigMap can have."""
+    """Open a path, or ``configmap:NAME``. Raises ``ValueError`` for an impossible name."""
     if not text.startswith(_CONFIG_MAP):
         return ProgressFile(Path(text))
     name = text.removeprefix(_CONFIG_MAP)
@@ -62,7 +61,7 @@ def open_destination(text: str) -> Destination:
 
 
 class Progress:
-    """Hands on what a stage reports (``destination`` None: to nobody)."""
+    """Writes a stage's reports to ``destination``; None drops them."""
 
     def __init__(self, destination: Destination | None, stage: str) -> None:
         self._destination = destination
@@ -72,7 +71,7 @@ class Progress:
         self.last: dict[str, Any] = {}
 
     def report(self, done: int, total: int, *, last: bool = False, **figures: float) -> None:
-        """Say how far the stage is, at most once a second unless it is the ``last`` time."""
+        """Report ``done`` of ``total`` and some figures: at most once a second, but always the ``last`` time."""
         now = time.monotonic()
         if self._destination is None or (now - self._written < PERIOD_SECONDS and not last):
             return
@@ -84,7 +83,7 @@ class Progress:
         self._destination.write(json.dumps(content))
 
     def close(self) -> None:
-        """Wait, a bounded time, until the last report has arrived."""
+        """Deliver the last report; takes a bounded time."""
         if self._destination is not None:
             self._destination.close()
 
@@ -93,41 +92,41 @@ class Progress:
         return max(time.monotonic() - self._started, 1e-9)
 
 
-class Meter:
-    """Counts finished searches and what the running ones report.
+class SearchProgress:
+    """Counts finished searches, and the usage of finished and running ones.
 
-    ``done`` problems were stored by earlier attempts, and ``right`` of them were right; ``name`` is what being right
-    is called in the report: ``solved`` where the search is told, ``correct`` where it is judged afterwards.
+    Earlier attempts stored ``done`` problems with ``successes`` successes. ``key`` names the successes in the report:
+    ``solved`` (rollout) or ``correct`` (evaluate).
     """
 
-    def __init__(self, progress: Progress, total: int, done: int, right: int, name: str) -> None:
+    def __init__(self, progress: Progress, *, total: int, done: int, successes: int, key: str) -> None:
         self._progress = progress
         self._total = total
         self._before = done
         self._done = 0
-        self._right = right
-        self._name = name
+        self._successes = successes
+        self._key = key
         self._spent = Usage()
-        self._running: dict[str, Usage] = {}
+        self._running: dict[tuple[str, str], Usage] = {}
 
-    def running(self, problem: str, usage: Usage, earlier: SearchRecord | None) -> None:
-        """Note what a search under way has spent; ``earlier`` is the record of its earlier phases."""
-        self._running[problem] = usage if earlier is None else earlier.usage + usage
+    def running(self, shard: str, problem_id: str, usage: Usage, earlier: SearchRecord | None) -> None:
+        """Note the usage of a running search; ``earlier`` is the record of the problem's earlier searches."""
+        self._running[shard, problem_id] = usage if earlier is None else earlier.usage + usage
 
-    def finished(self, record: SearchRecord, *, right: bool) -> None:
-        """Note a finished search."""
-        self._running.pop(record.problem_id, None)
+    def finished(self, shard: str, record: SearchRecord, *, success: bool) -> None:
+        """Count a finished search."""
+        self._running.pop((shard, record.problem_id), None)
         self._spent += record.usage
         self._done += 1
-        self._right += right
+        self._successes += success
 
     def report(self, *, last: bool = False) -> None:
-        """Say how far it is."""
+        """Report the counts, the rates and the time left."""
         spent = sum(self._running.values(), self._spent)
         seconds = self._progress.seconds()
         left = self._total - self._before - self._done
         figures: dict[str, float] = {
-            self._name: self._right,
+            self._key: self._successes,
             "tokens": spent.tokens,
             "nodes": spent.nodes,
             "tokens_per_second": spent.tokens / seconds,

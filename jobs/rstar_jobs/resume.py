@@ -1,7 +1,7 @@
-"""What a restarted training goes on from: the trainer's own checkpoint, kept in the store while the stage runs.
+"""The checkpoint from which a restarted training resumes, kept in the store while the stage runs.
 
-Files first, then ``resume/latest.json`` that names them with their digests: a checkpoint that is not whole is
-never loaded. Older ones, and in the end all, are deleted. The module refuses to look inside.
+The files are stored first, then ``resume/latest.json`` with their digests, so an incomplete checkpoint is never
+loaded. Older checkpoints are deleted, and all of them when the stage is done.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rstar.store.digests import file_digest, files_of
 
 FOLDER = "resume"
 _OTHER_PROCESS = re.compile(r"rng_state_(?!0\.)\d+\.pth")
-"""Written by other processes, perhaps at this moment; a missing one only restarts that process's generators."""
+"""Other processes may be writing these files now. A missing one only restarts that process's random generators."""
 
 
 class ResumeStore:
@@ -26,12 +26,12 @@ class ResumeStore:
         self._stage = stage
 
     def save(self, folder: Path, step: int) -> None:
-        """Store a checkpoint of the trainer and forget the earlier ones."""
+        """Store a checkpoint of the trainer and delete the earlier ones."""
         before = self._keys()
         files = {name: path for name, path in files_of(folder) if not _OTHER_PROCESS.fullmatch(name)}
         digests = {name: file_digest(path) for name, path in files.items()}
         for name, path in files.items():
-            self._stage.store.upload(self._key(f"{step}/{name}"), path)
+            self._stage.store.upload(self._key(f"{step}/{name}"), path, digests[name])
         self._stage.store.write(self._key("latest.json"), canonical({"step": step, "files": digests}))
         current = (self._key("latest.json"), self._key(f"{step}/"))
         for key in before:
@@ -39,7 +39,7 @@ class ResumeStore:
                 self._stage.store.delete(key)
 
     def load(self, folder: Path) -> Path | None:
-        """Copy the latest whole checkpoint to ``folder/checkpoint-STEP``; None when there is none."""
+        """Copy the latest checkpoint to ``folder/checkpoint-STEP``; None when there is none or it is incomplete."""
         try:
             latest = json.loads(self._stage.store.read(self._key("latest.json")))
         except KeyError:
@@ -57,7 +57,7 @@ class ResumeStore:
         return target
 
     def clear(self) -> None:
-        """Forget everything: the stage is done."""
+        """Delete everything: the stage is done."""
         for key in self._keys():
             self._stage.store.delete(key)
 

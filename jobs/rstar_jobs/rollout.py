@@ -1,14 +1,14 @@
 """Stage 1: search every training problem and store the trees (section 3.4).
 
-Trees are stored in shards as they finish; a restart goes on with the missing shards. Problems without a right
-trajectory are searched again with ``extraRollouts``, in turn, each time with a seed of its own.
+Trees are stored in shards as they finish; the next attempt searches only the missing shards. Problems without a correct
+trajectory are searched again with ``extraRollouts``, in turn, each time with another seed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,49 +18,53 @@ from rstar.record import SearchRecord, Usage
 from rstar.rounds.manifest import Manifest, Output
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.spec import EvolutionRoundSpec
-from rstar.rounds.stage import StageRun, stage_settings
 from rstar.seeds import derive
-from rstar_jobs.program import BadInputError, Invocation, base_model, load_problems, problems_digest, run
-from rstar_jobs.progress import Meter
-from rstar_jobs.searches import Phase, Shard, search_shards, shards_of
+from rstar_jobs.errors import BadInputError
+from rstar_jobs.invocation import Invocation, problems_digest
+from rstar_jobs.program import run
+from rstar_jobs.progress import Progress, SearchProgress
+from rstar_jobs.searches import SearchRun, Shard, search_shards, shards_of
 from rstar_jobs.shards import StoredShards
 
 
 def search_config(spec: EvolutionRoundSpec, *, guided: bool) -> SearchConfig:
-    """Return the settings of the first search of a problem: the PPM guides it exactly when it was given."""
+    """Return the settings of a problem's first search: the PPM guides it exactly when there is the input ppm."""
     search = spec.search
     if search.method == "beam" and not guided:
         raise BadInputError("rollout.search.method beam ranks steps by the PPM, and no PPM guides this round; use mcts")
     return search.model_copy(update={"guidance": "ppm" if guided else "none"})
 
 
-def phases(spec: EvolutionRoundSpec, config: SearchConfig, problem: Problem) -> list[Phase]:
-    """Return the searches of one problem, in turn, while it is unsolved; seeds depend on nothing but names."""
+def search_runs(spec: EvolutionRoundSpec, config: SearchConfig, problem: Problem) -> list[SearchRun]:
+    """Return the searches of one problem, in turn. Their seeds depend only on the round, the problem's id and the turn."""
     rollouts = (config.rollouts, *spec.search.extra_rollouts)
     return [
-        Phase(config.model_copy(update={"rollouts": count}), derive(spec.seed, "rollout", spec.round, problem.id, turn))
+        SearchRun(
+            config.model_copy(update={"rollouts": count}), derive(spec.seed, "rollout", spec.round, problem.id, turn)
+        )
         for turn, count in enumerate(rollouts)
     ]
 
 
 @dataclass
 class Tally:
-    """What a rollout found and spent, one record at a time."""
+    """Counts and usage of all searched problems; the order of the records does not matter."""
 
     problems: int = 0
     solved: int = 0
     failed: int = 0
     usage: Usage = field(default_factory=Usage)
 
-    def add(self, record: SearchRecord) -> None:
-        """Count one problem."""
-        self.problems += 1
-        self.solved += record.solved
-        self.failed += bool(record.error)
-        self.usage += record.usage
+    def add(self, records: Iterable[SearchRecord]) -> None:
+        """Count one problem per record."""
+        for record in records:
+            self.problems += 1
+            self.solved += record.solved
+            self.failed += bool(record.error)
+            self.usage += record.usage
 
     def metrics(self) -> dict[str, Any]:
-        """Return the stage's metrics. ``coverage``: the share of the problems with a right trajectory."""
+        """Return the stage's metrics. ``coverage``: the share of the problems with a correct trajectory."""
         return {
             "problems": self.problems,
             "solved": self.solved,
@@ -74,52 +78,54 @@ class Tally:
 
 
 def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
-    """Search what is not yet stored, then write the manifest."""
-    spec = invocation.round.spec
-    inputs = dict(invocation.inputs)
-    for name in inputs:
+    """Search the shards that are not yet stored, then write the manifest."""
+    spec = invocation.spec
+    for name in invocation.inputs:
         invocation.load(name)
     if spec.round > 1:
         invocation.need("policy")
-    config = search_config(spec, guided="ppm" in inputs)
-    problems = load_problems(spec.problems, invocation)
+    config = search_config(spec, guided="ppm" in invocation.inputs)
+    problems = invocation.problems(spec.problems)
     sources = {"problems": problems_digest(problems)}
-    if "policy" not in inputs:
-        sources["base_model"] = base_model(invocation)[1]
-    stage = StageRun(
-        invocation.store,
-        invocation.round.name,
-        Stage.ROLLOUT,
-        spec.seed,
-        stage_settings(spec, Stage.ROLLOUT),
-        inputs,
-        sources,
-    )
+    if "policy" not in invocation.inputs:
+        sources["base_model"] = invocation.base_model()[1]
+    stage = invocation.open_stage(invocation.inputs, sources)
     if done := stage.finished():
         return done
     if not invocation.search:
         raise BadInputError("the rollout needs a search coordinator: give --search HOST:PORT")
-    stored = StoredShards(stage, "trees")
     shards = [
-        Shard(f"{number:05d}", part, lambda problem: phases(spec, config, problem), spec.verifier)
+        Shard(f"{number:05d}", part, lambda problem: search_runs(spec, config, problem), spec.verifier)
         for number, part in enumerate(shards_of(problems, spec.rollout.shard_size))
     ]
-    missing = [shard for shard in shards if shard.name not in stored]
+    outputs, tally = asyncio.run(
+        search_and_count(invocation.search, shards, StoredShards(stage), spec.rollout.concurrency, invocation.progress)
+    )
+    return stage.finish(outputs, tally.metrics())
+
+
+async def search_and_count(
+    addresses: Sequence[str], shards: Sequence[Shard], stored: StoredShards, concurrency: int, progress: Progress
+) -> tuple[list[Output], Tally]:
+    """Search and store the missing shards; return the manifest's entries and the counts of all shards.
+
+    Only shards of earlier attempts are read from the store, once; the others are counted as they are stored.
+    """
     outputs: list[Output] = []
     tally = Tally()
+    earlier, missing = stored.split(shards)
+    for _, output, searched in stored.read(earlier):
+        outputs.append(output)
+        tally.add(record for _, record in searched)
 
-    def take(names: Sequence[str]) -> None:
-        for output, searched in stored.read(names):
-            outputs.append(output)
-            for _, record in searched:
-                tally.add(record)
+    async def store(shard: Shard, records: list[SearchRecord]) -> None:
+        outputs.append(await asyncio.to_thread(stored.put, shard, records))
+        tally.add(records)
 
-    # What earlier attempts left counts in the progress from the start.
-    take([shard.name for shard in shards if shard.name in stored])
-    meter = Meter(invocation.progress, len(problems), tally.problems, tally.solved, "solved")
-    asyncio.run(search_shards(invocation.search, missing, spec.rollout.concurrency, stored.put, meter))
-    take([shard.name for shard in missing])
-    return stage.finish(outputs, tally.metrics())
+    total = sum(len(shard.problems) for shard in shards)
+    counts = SearchProgress(progress, total=total, done=tally.problems, successes=tally.solved, key="solved")
+    await search_shards(addresses, missing, concurrency, store, counts)
+    return outputs, tally
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Many searches at once, in shards that are stored as they finish.
 
-``concurrency`` problems are under way at any time and there is no barrier: a slow problem holds back nothing but
-its own shard. A problem whose search fails after the client's retries becomes a record with ``error`` and never
-stops the others; a shard of which more than half failed is not stored, and ends the stage: then something is wrong
-that no single problem is to blame for. After SIGTERM no shard is begun, those under way get ``DRAIN_SECONDS``, and
-what is not stored by then is searched again by the next attempt.
+``concurrency`` problems are searched at any time. There is no barrier: a slow problem delays only its own shard. A
+problem whose search fails after the client's retries becomes a record with ``error`` and stops no other. If more than
+half of a shard fails, the cause is not a single problem: the shard is not stored and the stage fails. After SIGTERM no
+shard is started, the running ones get ``DRAIN_SECONDS``, and the next attempt searches the shards that are missing.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -23,16 +22,16 @@ from rstar.problem import Problem
 from rstar.record import SearchRecord
 from rstar.rpc.errors import CallFailed, CallRefused
 from rstar.rpc.search_client import SearchClient
-from rstar_jobs.program import BadInputError, TerminatedError
-from rstar_jobs.progress import Meter
+from rstar_jobs.errors import BadInputError, TerminatedError
+from rstar_jobs.progress import SearchProgress
 
 DRAIN_SECONDS: Final = 20.0
 """Less than the 30 s that a pod has between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """One search of a problem; further phases run only while no trajectory is right."""
+class SearchRun:
+    """One search of a problem."""
 
     config: SearchConfig
     seed: int
@@ -40,60 +39,81 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Problems that are stored together under ``name``."""
+    """Problems that are stored together under ``name``.
+
+    ``runs`` gives the searches of a problem, in turn: a later one runs only while the problem is unsolved.
+    ``verifier``: the name of the verifier that the search uses, '' for none.
+    """
 
     name: str
     problems: tuple[Problem, ...]
-    phases: Callable[[Problem], Sequence[Phase]]
+    runs: Callable[[Problem], Sequence[SearchRun]]
     verifier: str = ""
 
 
-Store = Callable[[Shard, list[SearchRecord]], None]
+StoreShard = Callable[[Shard, list[SearchRecord]], Awaitable[None]]
+"""Stores a finished shard; the records are in the order of its problems."""
 
-Right = Callable[[Problem, SearchRecord], Awaitable[bool]]
-"""Whether a finished search counts as right in the progress."""
+IsSuccess = Callable[[Shard, Problem, SearchRecord], Awaitable[bool]]
+"""Whether a finished search counts as a success in the progress. Asked once per problem."""
 
 
-async def solved(problem: Problem, record: SearchRecord) -> bool:
-    """Say whether the search was told that a trajectory is right."""
+async def is_solved(shard: Shard, problem: Problem, record: SearchRecord) -> bool:
+    """Say whether the search itself found a correct trajectory."""
     return record.solved
 
 
 def shards_of(problems: Sequence[Problem], size: int) -> Iterator[tuple[Problem, ...]]:
-    """Cut the problems into shards of ``size``, in order."""
+    """Cut the problems into parts of ``size``, in order."""
     return (tuple(problems[i : i + size]) for i in range(0, len(problems), size))
 
 
 async def search_shards(
-    targets: Sequence[str], shards: Iterable[Shard], concurrency: int, store: Store, meter: Meter, right: Right = solved
+    addresses: Sequence[str],
+    shards: Iterable[Shard],
+    concurrency: int,
+    store: StoreShard,
+    progress: SearchProgress,
+    is_success: IsSuccess = is_solved,
 ) -> None:
-    """Search every problem of ``shards`` and call ``store`` (in a thread) for each shard when its last one is done.
+    """Search every problem of ``shards`` and call ``store`` for each shard when its last problem is done.
 
-    Raises ``BadInputError`` when the services refuse the work, ``TerminatedError`` after SIGTERM, ``CallFailed`` when
-    no coordinator can be reached or most of a shard failed.
+    ``addresses`` are search coordinators. Raises ``BadInputError`` when the services refuse the work,
+    ``TerminatedError`` after SIGTERM, ``CallFailed`` when no coordinator can be reached or most of a shard failed.
     """
-    async with SearchClient(targets) as client:
-        work = _Work(client, store, meter, right)
-        with _on_sigterm(work.stop):
-            await work.run(shards, concurrency)
+    async with SearchClient(addresses) as client:
+        searches = _Searches(client, store, progress, is_success)
+        with _on_sigterm(searches.stop):
+            await searches.run(shards, concurrency)
 
 
-class _Work:
-    def __init__(self, client: SearchClient, store: Store, meter: Meter, right: Right) -> None:
+@dataclass(slots=True)
+class _OpenShard:
+    """A shard whose problems are being searched; ``records`` are in the order of its problems."""
+
+    shard: Shard
+    records: list[SearchRecord | None]
+    failures: list[CallFailed] = field(default_factory=list)
+
+
+class _Searches:
+    def __init__(
+        self, client: SearchClient, store: StoreShard, progress: SearchProgress, is_success: IsSuccess
+    ) -> None:
         self._client = client
         self._store = store
-        self._meter = meter
-        self._right = right
+        self._progress = progress
+        self._is_success = is_success
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Begin no further shard."""
-        structlog.get_logger().info("ending after the shards under way")
+        """Start no further shard."""
+        structlog.get_logger().info("SIGTERM: finishing the running shards")
         self._stopping.set()
 
     async def run(self, shards: Iterable[Shard], concurrency: int) -> None:
-        """Keep ``concurrency`` searches going until all shards are stored."""
-        queue = self._places(shards)
+        """Run ``concurrency`` searches at a time until all shards are stored."""
+        queue = self._problems(shards)
         workers = asyncio.gather(*(self._worker(queue) for _ in range(concurrency)))
         stopped = asyncio.ensure_future(self._stopping.wait())
         reports = asyncio.ensure_future(self._report())
@@ -109,37 +129,41 @@ class _Work:
             for task in (workers, stopped, reports):
                 task.cancel()
             await asyncio.gather(workers, stopped, reports, return_exceptions=True)
-            self._meter.report(last=True)
+            self._progress.report(last=True)
 
-    def _places(self, shards: Iterable[Shard]) -> Iterator[tuple[_Open, int]]:
+    def _problems(self, shards: Iterable[Shard]) -> Iterator[tuple[_OpenShard, int]]:
+        """Yield each problem as its shard and its position there, until SIGTERM stops new shards."""
         for shard in shards:
             if self._stopping.is_set():
                 return
-            opened = _Open(shard, [None] * len(shard.problems))
+            opened = _OpenShard(shard, [None] * len(shard.problems))
             yield from ((opened, i) for i in range(len(shard.problems)))
 
-    async def _worker(self, queue: Iterator[tuple[_Open, int]]) -> None:
-        for opened, place in queue:
-            problem = opened.shard.problems[place]
+    async def _worker(self, queue: Iterator[tuple[_OpenShard, int]]) -> None:
+        for opened, position in queue:
+            shard = opened.shard
+            problem = shard.problems[position]
             record = await self._search(opened, problem)
-            self._meter.finished(record, right=await self._right(problem, record))
-            opened.records[place] = record
+            success = await self._is_success(shard, problem, record)
+            self._progress.finished(shard.name, record, success=success)
+            opened.records[position] = record
             records = [record for record in opened.records if record is not None]
             if len(records) == len(opened.records):
                 self._check(opened)
-                await asyncio.to_thread(self._store, opened.shard, records)
-                structlog.get_logger().info("shard stored", shard=opened.shard.name, problems=len(records))
+                await self._store(shard, records)
+                structlog.get_logger().info("shard stored", shard=shard.name, problems=len(records))
 
-    async def _search(self, opened: _Open, problem: Problem) -> SearchRecord:
+    async def _search(self, opened: _OpenShard, problem: Problem) -> SearchRecord:
+        shard = opened.shard
         found: SearchRecord | None = None
         try:
-            for phase in opened.shard.phases(problem):
-                events = self._client.solve(problem, phase.config, opened.shard.verifier, phase.seed)
+            for run in shard.runs(problem):
+                events = self._client.solve(problem, run.config, shard.verifier, run.seed)
                 async for event in events:
                     if isinstance(event, SearchRecord):
-                        found = event if found is None else merge(found, event)
+                        found = event if found is None else merge_records(found, event)
                     else:
-                        self._meter.running(problem.id, event.usage, found)
+                        self._progress.running(shard.name, problem.id, event.usage, found)
                 if found is None or found.solved or found.error:
                     break
         except CallFailed as error:
@@ -150,7 +174,7 @@ class _Work:
             raise RuntimeError(f"problem {problem.id}: the search ended without a record")
         return found
 
-    def _check(self, opened: _Open) -> None:
+    def _check(self, opened: _OpenShard) -> None:
         failures = opened.failures
         if self._stopping.is_set() and failures:
             raise failures[0]
@@ -163,20 +187,8 @@ class _Work:
 
     async def _report(self) -> None:
         while True:
-            self._meter.report()
+            self._progress.report()
             await asyncio.sleep(1)
-
-
-@dataclass(slots=True)
-class _Open:
-    """A shard under way."""
-
-    shard: Shard
-    records: list[SearchRecord | None]
-    failures: list[CallFailed]
-
-    def __init__(self, shard: Shard, records: list[SearchRecord | None]) -> None:
-        self.shard, self.records, self.failures = shard, records, []
 
 
 @contextmanager
@@ -191,7 +203,7 @@ def _on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def merge(first: SearchRecord, second: SearchRecord) -> SearchRecord:
+def merge_records(first: SearchRecord, second: SearchRecord) -> SearchRecord:
     """Append the trees of ``second``, numbered after those of ``first``; the first choice stays if there is one.
 
     Raises ``ValueError`` when they are of different problems.

@@ -1,4 +1,4 @@
-"""Stage 2: from trees to training data (section 3.3): SFT trajectories, preference pairs, difficulty."""
+"""Stage 2: training data from trees (section 3.3): SFT trajectories, preference pairs, difficulty."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from rstar.record import SearchRecord
 from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.spec import SelectSpec
-from rstar.rounds.stage import StageRun, stage_settings
 from rstar.seeds import derive
 from rstar.selection import (
     Difficulty,
@@ -28,7 +27,8 @@ from rstar.selection import (
     sft_examples,
 )
 from rstar.store.tables import read_trees, write_pairs, write_rows, write_sft
-from rstar_jobs.program import Invocation, run
+from rstar_jobs.invocation import Invocation
+from rstar_jobs.program import run
 
 DIFFICULTY = pa.schema(
     [
@@ -41,12 +41,12 @@ DIFFICULTY = pa.schema(
 
 
 def split_of(problem_id: str, held_out_fraction: float) -> str:
-    """Return train or heldout: by the problem's id alone, so that a problem stays where it is in every round."""
-    return "heldout" if derive(0, "split", problem_id) < held_out_fraction * 2**63 else "train"
+    """Return train or held_out. It depends on the problem's id alone, so a problem has the same split in every round."""
+    return "held_out" if derive(0, "split", problem_id) < held_out_fraction * 2**63 else "train"
 
 
 class Selection:
-    """Training data of all problems, taken one searched problem at a time."""
+    """Collects the training data, one searched problem at a time."""
 
     def __init__(self, spec: SelectSpec) -> None:
         self._spec = spec
@@ -55,7 +55,7 @@ class Selection:
         self.difficulty: list[dict[str, Any]] = []
 
     def add(self, problem: Problem, record: SearchRecord) -> None:
-        """Select from one problem. One whose search failed says nothing about its difficulty, and is left out."""
+        """Select from one problem. A failed search without answers is left out: it does not show the difficulty."""
         if record.error and not any(True for _ in record.terminals()):
             return
         self.sft += sft_examples(problem, record, self._spec)
@@ -81,26 +81,18 @@ class Selection:
             "sft_examples": len(self.sft),
             "sft_problems": len({example.problem_id for example in self.sft}),
             "pairs_train": splits["train", False] + splits["train", True],
-            "pairs_heldout": splits["heldout", False] + splits["heldout", True],
-            "pairs_final": splits["train", True] + splits["heldout", True],
+            "pairs_held_out": splits["held_out", False] + splits["held_out", True],
+            "pairs_final": splits["train", True] + splits["held_out", True],
         }
 
 
 def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     """Select from every shard of the rollout and store the tables."""
-    spec = invocation.round.spec
     manifest = invocation.load("rollout")
-    stage = StageRun(
-        invocation.store,
-        invocation.round.name,
-        Stage.SELECT,
-        spec.seed,
-        stage_settings(spec, Stage.SELECT),
-        {"rollout": invocation.need("rollout")},
-    )
+    stage = invocation.open_stage(["rollout"])
     if done := stage.finished():
         return done
-    selection = Selection(spec.select)
+    selection = Selection(invocation.spec.select)
     shards = [output.path for output in manifest.outputs]
     for number, searched in enumerate(_read(invocation, manifest, shards)):
         for problem, record in searched:

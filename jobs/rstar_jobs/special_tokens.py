@@ -1,4 +1,4 @@
-"""The markers of the grammar as special tokens of a model that does not know them yet (method: section 1)."""
+"""The markers of the trajectory grammar as special tokens of a model that lacks them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tokenizers import AddedToken
 from rstar.trajectory import MARKERS
 
 
-def add_markers(model: Any, tokenizer: Any) -> int:
-    """Add the missing markers to the tokenizer and give each the mean of the old embedding rows; return how many.
+def add_special_tokens(model: Any, tokenizer: Any) -> int:
+    """Add the missing markers to the tokenizer and to the model's embeddings; return their number.
 
-    A row of its own per marker, in the input and (where untied) the output embeddings; padding rows that the model
-    already has are used first.
+    Each new row, in the input and (where untied) the output embeddings, is the mean of the old rows. Padding rows that
+    the model already has are used first.
     """
     known = tokenizer.get_vocab()
     missing = [marker for marker in MARKERS if marker not in known]

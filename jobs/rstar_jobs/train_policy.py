@@ -1,7 +1,7 @@
 """Stage 3: SFT of the base model on the selected trajectories (section 3.3). Every round restarts from the base.
 
-Started by ``torchrun`` (one or many nodes) or as a plain process. The loss is on what the policy wrote; the prompt
-and the outputs that the system inserted carry none.
+It runs under ``torchrun`` (one or many nodes) or as a plain process. The loss is on the text that the policy wrote, not
+on the prompt and the inserted outputs.
 """
 
 from __future__ import annotations
@@ -12,30 +12,23 @@ from pathlib import Path
 
 from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import ManifestRef, Stage
-from rstar.rounds.stage import StageRun, stage_settings
+from rstar.rounds.stage import StageRun
 from rstar.seeds import derive
 from rstar.selection import SftExample
 from rstar.store.tables import read_sft
+from rstar_jobs.errors import BadInputError
+from rstar_jobs.invocation import Invocation
 from rstar_jobs.processes import micro_batch_size, process_count
-from rstar_jobs.program import BadInputError, Invocation, base_model, run
+from rstar_jobs.program import run
 from rstar_jobs.resume import ResumeStore
 
 
 def work(invocation: Invocation) -> tuple[ManifestRef, Manifest] | None:
     """Train, store the checkpoint, then write the manifest (process 0)."""
-    spec = invocation.round.spec
-    micro_batch_size(spec.train_policy, process_count())
+    micro_batch_size(invocation.spec.train_policy, process_count())
     manifest = invocation.load("select")
-    base, digest = base_model(invocation)
-    stage = StageRun(
-        invocation.store,
-        invocation.round.name,
-        Stage.TRAIN_POLICY,
-        spec.seed,
-        stage_settings(spec, Stage.TRAIN_POLICY),
-        {"select": invocation.need("select")},
-        {"base_model": digest},
-    )
+    base, digest = invocation.base_model()
+    stage = invocation.open_stage(["select"], {"base_model": digest})
     if done := stage.finished():
         return done
     with tempfile.TemporaryDirectory() as folder:
@@ -50,26 +43,26 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest] | None:
 def _train(
     invocation: Invocation, stage: StageRun, base: Path | str, examples: list[SftExample]
 ) -> tuple[ManifestRef, Manifest] | None:
-    # Here, so that bad input is refused before the seconds that these take to load.
+    # Imported here: they take seconds to load, and bad input must be refused before.
     from transformers import AutoModelForCausalLM, Trainer
 
     from rstar_jobs.batches import ExampleCollator
-    from rstar_jobs.checkpoints import finish, load, longest
+    from rstar_jobs.checkpoints import finish, length_limit, load
     from rstar_jobs.encoded import encode_example
-    from rstar_jobs.special_tokens import add_markers
+    from rstar_jobs.special_tokens import add_special_tokens
     from rstar_jobs.training import TrainingData, train
 
-    spec = invocation.round.spec.train_policy
+    spec = invocation.spec.train_policy
     model, tokenizer = load(AutoModelForCausalLM, base)
-    added = add_markers(model, tokenizer)
-    limit = longest(model, spec.max_length)
+    added = add_special_tokens(model, tokenizer)
+    limit = length_limit(model, spec.max_length)
     encoded = [encode_example(tokenizer, example) for example in examples]
     kept = [example for example in encoded if len(example.ids) <= limit]
     if not kept:
         raise BadInputError(f"all {len(encoded)} trajectories are longer than {limit} tokens: raise maxLength")
     data = TrainingData(kept, [len(example.ids) for example in kept], ExampleCollator(tokenizer.pad_token_id))
     resume = ResumeStore(stage)
-    seed = derive(stage.seed, "train-policy", invocation.round.spec.round)
+    seed = derive(stage.seed, "train-policy", invocation.spec.round)
     trained = train(Trainer, model, data, spec, seed=seed, resume=resume, progress=invocation.progress)
     metrics = {"dropped_too_long": len(encoded) - len(kept), "markers_added": added}
     return finish(stage, resume, trained, tokenizer, metrics)

@@ -1,7 +1,7 @@
 """Stage 4: the process preference model (section 3.3), from this round's policy, on preference pairs.
 
-A scalar head on the last token, tanh to [-1, 1], trained with equation 4. Its held-out pair accuracy, measured on
-problems it was not trained on, decides whether it may guide the next round.
+A scalar head on the last token, tanh to [-1, 1], trained with equation 4. Its pair accuracy on held-out problems decides
+whether it may guide the next round.
 """
 
 from __future__ import annotations
@@ -13,37 +13,31 @@ from pathlib import Path
 from rstar.rounds.guidance import PAIR_ACCURACY
 from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import ManifestRef, Stage
-from rstar.rounds.stage import StageRun, stage_settings
+from rstar.rounds.stage import StageRun
 from rstar.seeds import derive
 from rstar.selection import PreferencePair
 from rstar.store.tables import read_pairs
+from rstar_jobs.errors import BadInputError
+from rstar_jobs.invocation import Invocation
 from rstar_jobs.processes import local_rank, micro_batch_size, process_count
-from rstar_jobs.program import BadInputError, Invocation, input_model, run
+from rstar_jobs.program import run
 from rstar_jobs.resume import ResumeStore
 
 
 def work(invocation: Invocation) -> tuple[ManifestRef, Manifest] | None:
     """Train, measure, store the checkpoint, then write the manifest (process 0)."""
-    spec = invocation.round.spec
-    micro_batch_size(spec.train_ppm, process_count())
+    micro_batch_size(invocation.spec.train_ppm, process_count())
     manifest = invocation.load("select")
-    policy = input_model(invocation, "policy")
-    stage = StageRun(
-        invocation.store,
-        invocation.round.name,
-        Stage.TRAIN_PPM,
-        spec.seed,
-        stage_settings(spec, Stage.TRAIN_PPM),
-        {"select": invocation.need("select"), "policy": invocation.need("policy")},
-    )
+    policy = invocation.input_model("policy")
+    stage = invocation.open_stage(["select", "policy"])
     if done := stage.finished():
         return done
     with tempfile.TemporaryDirectory() as folder:
         table = invocation.download("select", manifest, "pairs.parquet", Path(folder) / "pairs.parquet")
-        pairs, held_out = read_pairs(table, "train"), read_pairs(table, "heldout")
+        pairs, held_out = read_pairs(table, "train"), read_pairs(table, "held_out")
     if not pairs:
         raise BadInputError(
-            "there is no preference pair: no training problem has both right and wrong trajectories; "
+            "there is no preference pair: no training problem has both correct and wrong trajectories; "
             "use harder or more problems, or lower select.minMargin and select.minVisits"
         )
     return _train(invocation, stage, policy, pairs, held_out)
@@ -56,36 +50,36 @@ def _train(
     pairs: list[PreferencePair],
     held_out: list[PreferencePair],
 ) -> tuple[ManifestRef, Manifest] | None:
-    # Here, so that bad input is refused before the seconds that these take to load.
+    # Imported here: they take seconds to load, and bad input must be refused before.
     import torch
     from transformers import AutoModelForSequenceClassification, set_seed
 
     from rstar_jobs.batches import PairCollator
-    from rstar_jobs.checkpoints import finish, load, longest
+    from rstar_jobs.checkpoints import finish, length_limit, load
     from rstar_jobs.encoded import EncodedPair, encode_preference
     from rstar_jobs.preference import pair_accuracy, pairwise_trainer
     from rstar_jobs.training import TrainingData, train
 
-    spec = invocation.round.spec.train_ppm
-    seed = derive(stage.seed, "train-ppm", invocation.round.spec.round)
-    set_seed(seed % 2**32)  # the new head's first weights
+    spec = invocation.spec.train_ppm
+    seed = derive(stage.seed, "train-ppm", invocation.spec.round)
+    set_seed(seed % 2**32)  # for the new head's initial weights
     model, tokenizer = load(AutoModelForSequenceClassification, policy, num_labels=1)
-    model.config.pad_token_id = tokenizer.pad_token_id  # by which the last token of a row is found
-    limit = longest(model, spec.max_length)
+    model.config.pad_token_id = tokenizer.pad_token_id  # the model uses it to find the last token of a row
+    limit = length_limit(model, spec.max_length)
 
-    def encoded(some: list[PreferencePair]) -> list[EncodedPair]:
-        every = (encode_preference(tokenizer, pair) for pair in some)
-        return [pair for pair in every if max(len(pair.chosen), len(pair.rejected)) <= limit]
+    def encode_within_limit(some: list[PreferencePair]) -> list[EncodedPair]:
+        encoded = (encode_preference(tokenizer, pair) for pair in some)
+        return [pair for pair in encoded if max(len(pair.chosen), len(pair.rejected)) <= limit]
 
-    kept, measured = encoded(pairs), encoded(held_out)
+    kept, measured = encode_within_limit(pairs), encode_within_limit(held_out)
     if not kept:
         raise BadInputError(f"all {len(pairs)} preference pairs are longer than {limit} tokens: raise maxLength")
     collator = PairCollator(tokenizer.pad_token_id)
     batch = micro_batch_size(spec, process_count())
     if torch.cuda.is_available() and not spec.fsdp:
         model.to(f"cuda:{local_rank()}")
-    # Sharding is for models that no single device holds: they cannot be measured before it.
-    before, before_inner = (None, None) if spec.fsdp else pair_accuracy(model, measured, collator, batch)
+    # A model that needs sharding does not fit on one device, so it cannot be measured before the trainer shards it.
+    before, before_non_final = (None, None) if spec.fsdp else pair_accuracy(model, measured, collator, batch)
     lengths = [len(pair.chosen) + len(pair.rejected) for pair in kept]
     resume = ResumeStore(stage)
     trained = train(
@@ -97,12 +91,12 @@ def _train(
         resume=resume,
         progress=invocation.progress,
     )
-    after, after_inner = pair_accuracy(trained.model, measured, collator, batch)
+    after, after_non_final = pair_accuracy(trained.model, measured, collator, batch)
     metrics = {
-        # Search asks the PPM about inner steps; whole trajectories are easier to tell apart and would flatter it.
-        PAIR_ACCURACY: after_inner,
+        # The search scores steps, not whole trajectories; those are easier to rank, so they would raise the figure.
+        PAIR_ACCURACY: after_non_final,
         "pair_accuracy_with_final": after,
-        "pair_accuracy_before": before_inner,
+        "pair_accuracy_before": before_non_final,
         "pair_accuracy_with_final_before": before,
         "pairs_held_out": len(measured),
         "pairs_held_out_non_final": sum(not pair.final for pair in measured),

@@ -1,7 +1,7 @@
-"""One training run: the Trainer of transformers with our data order, our store and our way to end.
+"""One training run: the Trainer of transformers with a fixed data order, checkpoints in the store, and SIGTERM.
 
 Covered: torchrun on one or many nodes, FSDP, mixed precision, a restart from the last checkpoint with the same data
-order, SIGTERM (save, then end). Not covered: data loading by workers and streaming; selected data fit in memory.
+order, SIGTERM (save, then end). Not covered: data that do not fit in memory, and data loading by worker processes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from rstar.rounds.spec import TrainingSpec
+from rstar_jobs.errors import TerminatedError
 from rstar_jobs.processes import micro_batch_size, process_count
-from rstar_jobs.program import TerminatedError
 from rstar_jobs.progress import Progress
 from rstar_jobs.resume import ResumeStore
 from rstar_jobs.training_order import training_order
@@ -31,7 +31,7 @@ from rstar_jobs.training_order import training_order
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """Encoded examples and their lengths in tokens; ``collator`` makes a batch of some of them."""
+    """Encoded examples and their lengths in tokens; ``collator`` makes a batch of examples."""
 
     examples: Sequence[Any]
     lengths: Sequence[int]
@@ -40,7 +40,7 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What came of it. ``state`` is the whole model's on process 0 and may be empty elsewhere."""
+    """A trained model. ``state`` is the whole model's on process 0 and may be empty in the others."""
 
     model: Any
     state: dict[str, torch.Tensor]
@@ -62,24 +62,24 @@ def train(
     order = training_order(data.lengths, spec.batch_size, spec.epochs, spec.max_train_tokens, seed)
     with tempfile.TemporaryDirectory(prefix="rstar-train-") as work:
         arguments = _arguments(spec, Path(work), micro_batch_size(spec, world), world, seed, len(order))
-        watch = _Watch(resume, progress, _tokens_by_step([data.lengths[i] for i in order], spec.batch_size))
+        callback = _Callback(resume, progress, _tokens_by_step([data.lengths[i] for i in order], spec.batch_size))
         trainer = trainer_class(
             model=model,
             args=arguments,
             train_dataset=[data.examples[i] for i in order],
             data_collator=data.collator,
-            callbacks=[watch],
+            callbacks=[callback],
         )
         start = resume.load(Path(work))
         if start is not None:
-            structlog.get_logger().info("training goes on", checkpoint=start.name)
+            structlog.get_logger().info("training resumes", checkpoint=start.name)
         trainer.remove_callback(PrinterCallback)
-        handler = signal.signal(signal.SIGTERM, watch.ask_to_end)
+        handler = signal.signal(signal.SIGTERM, callback.request_end)
         try:
             outcome = trainer.train(resume_from_checkpoint=None if start is None else str(start))
         finally:
             signal.signal(signal.SIGTERM, handler)
-        if watch.ended_early:
+        if callback.ended_early:
             raise TerminatedError(f"ended by SIGTERM after step {trainer.state.global_step}; its checkpoint is stored")
     metrics = {
         "examples": len(data.examples),
@@ -124,13 +124,13 @@ def _arguments(spec: TrainingSpec, work: Path, micro: int, world: int, seed: int
 
 
 def _tokens_by_step(lengths: Sequence[int], batch_size: int) -> list[int]:
-    """Return how many tokens were trained on after step 0, 1, 2, ..."""
+    """Return the tokens trained on after step 0, 1, 2, ..."""
     totals = [0, *accumulate(lengths)]
     return [totals[min(i, len(lengths))] for i in range(0, len(lengths) + batch_size, batch_size)]
 
 
-class _Watch(TrainerCallback):
-    """Keeps checkpoints, reports, and ends the run after SIGTERM, on all processes at the same step."""
+class _Callback(TrainerCallback):
+    """Stores checkpoints, reports progress, and ends the run after SIGTERM, in all processes at the same step."""
 
     def __init__(self, resume: ResumeStore, progress: Progress, tokens: Sequence[int]) -> None:
         self._resume = resume
@@ -138,13 +138,13 @@ class _Watch(TrainerCallback):
         self._tokens = tokens
         self._first, self._started = 0, time.monotonic()
         self._loss: float | None = None
-        self._asked = False
+        self._end_requested = False
         self.ended_early = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Remember where this attempt starts."""
+        """Note the first step of this attempt."""
         self._first, self._started = state.global_step, time.monotonic()
 
     def on_log(
@@ -155,13 +155,13 @@ class _Watch(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Remember the loss."""
+        """Note the loss."""
         self._loss = (logs or {}).get("loss", self._loss)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Report, and save and stop when some process was asked to end."""
+        """Report, and save and stop when any process has received SIGTERM."""
         self._report(state)
-        if self._agreed(args) and state.global_step < state.max_steps:
+        if self._any_process_ends(args) and state.global_step < state.max_steps:
             self.ended_early = True
             control.should_save = True
             control.should_training_stop = True
@@ -177,16 +177,16 @@ class _Watch(TrainerCallback):
         """Report the end."""
         self._report(state, last=True)
 
-    def ask_to_end(self, *_: object) -> None:
-        """End at the next step (a signal handler)."""
-        self._asked = True
+    def request_end(self, *_: object) -> None:
+        """End after the current step (a signal handler)."""
+        self._end_requested = True
 
-    def _agreed(self, args: TrainingArguments) -> bool:
+    def _any_process_ends(self, args: TrainingArguments) -> bool:
         if args.world_size == 1:
-            return self._asked
-        asked = torch.tensor(int(self._asked), device=args.device)
-        torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
-        return bool(asked.item())
+            return self._end_requested
+        requested = torch.tensor(int(self._end_requested), device=args.device)
+        torch.distributed.all_reduce(requested, op=torch.distributed.ReduceOp.MAX)
+        return bool(requested.item())
 
     def _report(self, state: TrainerState, *, last: bool = False) -> None:
         step, seconds = state.global_step, max(time.monotonic() - self._started, 1e-9)

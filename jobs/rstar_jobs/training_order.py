@@ -1,8 +1,8 @@
-"""In which order examples are trained on: a pure function of lengths and seed.
+"""The order of the training examples: a pure function of their lengths and a seed.
 
-The order is fixed before training starts, so a restart that skips the batches already seen goes on with exactly
-the ones that are left, whatever the number of processes. Examples of like length share a batch, so that little
-is padded; batches themselves are shuffled.
+The order is fixed before training starts. So a restart, which skips the batches already seen, trains on exactly the
+others, whatever the number of processes. Examples of similar length share a batch, so that there is little padding;
+the batches are shuffled.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 BATCHES_PER_BLOCK: Final = 50
-"""Lengths are sorted within so many batches: more would pad less and shuffle less."""
+"""Lengths are sorted within blocks of so many batches: larger blocks would pad less and shuffle less."""
 
 
 def training_order(
@@ -20,18 +20,18 @@ def training_order(
 ) -> list[int]:
     """Return positions in ``lengths`` (tokens per example); batch k is items [k * batch_size, (k + 1) * batch_size).
 
-    With ``max_tokens`` examples are repeated or cut to reach it (the last one may exceed it), else ``epochs`` passes
-    are made. Only the last batch may be smaller. Raises ``ValueError`` when there are no examples.
+    With ``max_tokens``, examples are drawn until their tokens reach it (the last example may exceed it); without,
+    ``epochs`` passes are made. Only the last batch may be smaller. Raises ``ValueError`` when there are no examples.
     """
     if not lengths:
         raise ValueError("there is nothing to train on")
     rng = random.Random(seed)
-    wanted = round(epochs * len(lengths)) if max_tokens is None else None
+    target = round(epochs * len(lengths)) if max_tokens is None else None
     drawn: list[int] = []
     tokens = 0
     while True:
         for position in rng.sample(range(len(lengths)), len(lengths)):
-            if drawn and (len(drawn) == wanted if max_tokens is None else tokens >= max_tokens):
+            if drawn and (len(drawn) == target if max_tokens is None else tokens >= max_tokens):
                 return _by_length(drawn, lengths, batch_size, rng)
             drawn.append(position)
             tokens += lengths[position]
@@ -43,11 +43,11 @@ def _by_length(drawn: list[int], lengths: Sequence[int], batch_size: int, rng: r
     for start in range(0, len(drawn), block):
         part = sorted(drawn[start : start + block], key=lambda position: (lengths[position], position))
         whole = len(part) // batch_size * batch_size
-        # The remainder, which only the last block has, must stay last; it takes lengths from all over the block.
-        rest = set(rng.sample(range(len(part)), len(part) - whole))
-        kept = [position for i, position in enumerate(part) if i not in rest]
+        # Only the last block has a remainder. It must stay last, and it is drawn from all lengths of the block.
+        remainder = set(rng.sample(range(len(part)), len(part) - whole))
+        kept = [position for i, position in enumerate(part) if i not in remainder]
         batches = [kept[i : i + batch_size] for i in range(0, whole, batch_size)]
         rng.shuffle(batches)
         ordered += [position for batch in batches for position in batch]
-        ordered += [position for i, position in enumerate(part) if i in rest]
+        ordered += [position for i, position in enumerate(part) if i in remainder]
     return ordered

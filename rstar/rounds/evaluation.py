@@ -20,7 +20,7 @@ Z_95: Final = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ProblemResult:
     """One problem under one method. ``any``: some trajectory was right. A search that failed is a wrong answer."""
 
     problem_id: str
@@ -64,8 +64,8 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-async def judge(problem: Problem, record: SearchRecord, verifier: Verifier) -> Outcome:
-    """Judge the chosen answer, and every other one until a right one is found; each distinct answer once."""
+async def grade(problem: Problem, record: SearchRecord, verifier: Verifier) -> ProblemResult:
+    """Grade the chosen answer, and every other one until a right one is found; each distinct answer once."""
     verdicts: dict[str, bool] = {}
 
     async def right(answer: str) -> bool:
@@ -81,13 +81,13 @@ async def judge(problem: Problem, record: SearchRecord, verifier: Verifier) -> O
         if found:
             break
         found = answer is not None and await right(answer)
-    return Outcome(problem.id, correct, found, record.usage.tokens, record.usage.nodes, record.error)
+    return ProblemResult(problem.id, correct, found, record.usage.tokens, record.usage.nodes, record.error)
 
 
-def summarise(name: str, outcomes: Sequence[Outcome]) -> MethodSummary:
+def summarise(name: str, results: Sequence[ProblemResult]) -> MethodSummary:
     """Return the row of one method."""
-    count = len(outcomes)
-    correct, found = sum(o.correct for o in outcomes), sum(o.any for o in outcomes)
+    count = len(results)
+    correct, found = sum(r.correct for r in results), sum(r.any for r in results)
     low, high = wilson(correct, count)
     any_low, any_high = wilson(found, count)
     per_problem = 1 / count if count else 0.0
@@ -100,7 +100,7 @@ def summarise(name: str, outcomes: Sequence[Outcome]) -> MethodSummary:
         any=found * per_problem,
         any_low=any_low,
         any_high=any_high,
-        tokens=sum(o.tokens for o in outcomes) * per_problem,
-        nodes=sum(o.nodes for o in outcomes) * per_problem,
-        errors=sum(bool(o.error) for o in outcomes),
+        tokens=sum(r.tokens for r in results) * per_problem,
+        nodes=sum(r.nodes for r in results) * per_problem,
+        errors=sum(bool(r.error) for r in results),
     )

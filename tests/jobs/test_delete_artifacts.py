@@ -1,4 +1,4 @@
-"""Deleting a round's artefacts, by its command line on a folder store."""
+"""Deletion of a round's artefacts, by the command line on a folder store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def store(folder: Path) -> FolderStore:
     return made
 
 
-def test_everything_of_the_round_goes_and_nothing_else_however_often_it_is_asked(tmp_path: Path) -> None:
+def test_all_objects_of_the_round_are_deleted_and_no_others_also_when_repeated(tmp_path: Path) -> None:
     made = store(tmp_path)
     for _ in range(2):
         assert main(["--store", str(tmp_path), "--round", "r1"]) == 0
@@ -29,7 +29,7 @@ def test_everything_of_the_round_goes_and_nothing_else_however_often_it_is_asked
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "r1/..", "*", "R1", "r1/rollout", "-r1", "r1-", "r" * 64, "r1\n"])
-def test_odd_names_are_refused_and_nothing_is_deleted(
+def test_an_impossible_name_is_bad_input_and_nothing_is_deleted(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = store(tmp_path)
@@ -38,7 +38,7 @@ def test_odd_names_are_refused_and_nothing_is_deleted(
     assert "is no round's name" in capsys.readouterr().err
 
 
-def test_a_wrong_store_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_kind_of_store_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--store", "ftp://x", "--round", "r1"]) == 2
     assert capsys.readouterr().err == (
         "error: 'ftp://x' is no store: use a folder, file:///PATH or s3://BUCKET/PREFIX\n"
@@ -46,7 +46,7 @@ def test_a_wrong_store_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 class Failing(FolderStore):
-    """A store whose server goes away at a deletion."""
+    """A store whose server fails at the deletion of one key."""
 
     def __init__(self, folder: Path, at: str) -> None:
         super().__init__(folder)
@@ -54,11 +54,11 @@ class Failing(FolderStore):
 
     def delete(self, key: str) -> None:
         if key == self._at:
-            raise StoreError("the server is away")
+            raise StoreError("the server does not answer")
         super().delete(key)
 
 
-def test_a_deletion_that_was_cut_short_leaves_no_stage_that_looks_done_and_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_deletion_leaves_no_manifest_and_can_be_repeated(tmp_path: Path) -> None:
     made = store(tmp_path)
     with pytest.raises(StoreError):
         delete_artifacts(Failing(tmp_path, ROUND[0]), "r1")

@@ -1,4 +1,4 @@
-"""Progress in a ConfigMap: an HTTP server stands in for an API server that works, fails or never answers."""
+"""Progress in a ConfigMap, against an HTTP server that works, fails or never answers as an API server might."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATH = "/api/v1/namespaces/lab/configmaps/r1-rollout-1"
 
 
 class Api:
-    """What reached the server, and how it answers: an HTTP status, or 0 for never."""
+    """The received patches, and the HTTP status of the answers; 0: no answer."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -85,7 +85,7 @@ def _use(monkeypatch: pytest.MonkeyPatch, folder: Path, port: int) -> None:
     monkeypatch.setenv("POD_NAMESPACE", "lab")
 
 
-def test_the_newest_report_is_merged_into_the_configmap_and_the_last_one_arrives(
+def test_the_configmap_gets_the_latest_report_and_the_last_one_arrives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with api_server(tmp_path, monkeypatch) as api:
@@ -102,7 +102,9 @@ def test_the_newest_report_is_merged_into_the_configmap_and_the_last_one_arrives
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
-def test_refusals_are_logged_once_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+def test_refused_patches_are_logged_once_and_later_reports_are_still_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
     with capture_logs() as logs, api_server(tmp_path, monkeypatch, status) as api:
         destination = ConfigMapProgress("r1-rollout-1", period=0)
         for text in ("1", "2", "3"):
@@ -114,7 +116,7 @@ def test_refusals_are_logged_once_and_tried_again(tmp_path: Path, monkeypatch: p
     assert [line["configmap"] for line in logs if line["log_level"] == "warning"] == ["r1-rollout-1"]
 
 
-def test_a_server_that_never_answers_holds_up_neither_a_report_nor_the_end(
+def test_a_server_that_never_answers_delays_neither_a_report_nor_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with api_server(tmp_path, monkeypatch, 0) as api:
@@ -138,7 +140,7 @@ def test_a_stage_succeeds_without_an_api_server(tmp_path: Path, monkeypatch: pyt
     assert done.stderr.count("progress is not reported") <= 1
 
 
-def test_only_the_process_that_leads_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_leader_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with api_server(tmp_path, monkeypatch) as api:
         for rank, patches in (("1", 0), ("0", 1)):
@@ -152,6 +154,6 @@ def test_only_the_process_that_leads_reports(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a/b", "-a", "a" * 254])
-def test_a_name_that_no_configmap_can_have_is_refused(name: str) -> None:
+def test_an_impossible_name_of_a_configmap_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="names no ConfigMap"):
         open_destination(f"configmap:{name}")

@@ -1,4 +1,4 @@
-"""The two training stages, as processes, on tiny models made here."""
+"""The two training stages, as processes, with tiny random models."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def world(folder: Path, base: Path, **training: Any) -> tuple[World, ManifestRef]:
     settings = {**TRAINING, **training}
     made = World(folder, baseModel=str(base), trainPolicy=settings, trainPpm={**settings, "scoreScale": 4})
-    held_out = [(pair, "heldout") for pair in (*pairs(4), *pairs(2, final=True))]
+    held_out = [(pair, "held_out") for pair in (*pairs(4), *pairs(2, final=True))]
     return made, made.selected(examples(20), [(pair, "train") for pair in pairs(20)] + held_out)
 
 
@@ -75,7 +75,7 @@ def test_a_policy_and_its_ppm_are_trained_and_load_without_this_project(tmp_path
     assert ppm.config.num_labels == 1
 
 
-def test_the_same_seed_gives_the_same_manifest_and_a_done_stage_only_reports(tmp_path: Path, base: Path) -> None:
+def test_the_same_seed_gives_the_same_manifest_and_a_done_stage_is_not_repeated(tmp_path: Path, base: Path) -> None:
     digests = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_manifest_and_a_done_stage_only_reports(tmp
 
 
 @pytest.mark.parametrize("stage", ["train_policy", "train_ppm"])
-def test_after_sigkill_training_goes_on_and_ends_where_it_would_have(tmp_path: Path, base: Path, stage: str) -> None:
+def test_after_sigkill_training_resumes_and_gives_the_same_checkpoint(tmp_path: Path, base: Path, stage: str) -> None:
     digests = []
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
@@ -118,7 +118,7 @@ def test_after_sigkill_training_goes_on_and_ends_where_it_would_have(tmp_path: P
     assert digests[0] == digests[1]
 
 
-def test_sigterm_saves_and_ends_with_143(tmp_path: Path, base: Path) -> None:
+def test_sigterm_saves_a_checkpoint_and_exits_with_143(tmp_path: Path, base: Path) -> None:
     made, select = world(tmp_path, base, epochs=200, saveSteps=100_000)
     process = made.start("train_policy", {"select": select})
     while not made.progress.exists():
@@ -130,7 +130,7 @@ def test_sigterm_saves_and_ends_with_143(tmp_path: Path, base: Path) -> None:
     assert any(key.endswith("resume/latest.json") for key in made.store.list("rounds/r1/train-policy/"))
 
 
-def test_two_processes_under_torchrun_shard_the_model_and_leave_one_whole_checkpoint(
+def test_two_processes_under_torchrun_shard_the_model_and_store_one_complete_checkpoint(
     tmp_path: Path, base: Path
 ) -> None:
     made, select = world(tmp_path, base, fsdp=True, processesPerNode=2, epochs=1)

@@ -1,4 +1,4 @@
-"""The pure parts of training: what carries loss, equation 4, the data order, markers, batches, resumable state."""
+"""The parts of training: labels, equation 4, the data order, special tokens, batches, resumable checkpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rstar_jobs.batches import ExampleCollator, PairCollator
 from rstar_jobs.encoded import NO_LOSS, EncodedPair, encode_example, encode_preference
 from rstar_jobs.preference import pairwise_loss
 from rstar_jobs.resume import ResumeStore
-from rstar_jobs.special_tokens import add_markers
+from rstar_jobs.special_tokens import add_special_tokens
 from rstar_jobs.training_order import training_order
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -27,7 +27,7 @@ from rstar.trajectory import MARKERS
 from tests.support.jobs.stage_world import make_base, trajectory
 
 
-def test_loss_is_on_what_the_policy_wrote_and_on_the_end_of_text(tmp_path: Path) -> None:
+def test_the_loss_is_on_the_policys_text_and_on_the_end_of_text(tmp_path: Path) -> None:
     make_base(tmp_path, markers=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     example = SftExample("p", "What is 2 + 2?", trajectory(2, 4), 1.0)
@@ -40,7 +40,7 @@ def test_loss_is_on_what_the_policy_wrote_and_on_the_end_of_text(tmp_path: Path)
     assert tokenizer.decode(masked) == render_prompt(example.question) + "\n<output>4<end_of_output>\n"
 
 
-def test_both_sides_of_a_pair_are_the_texts_the_ppm_will_score(tmp_path: Path) -> None:
+def test_both_sides_of_a_pair_are_the_texts_that_the_ppm_scores(tmp_path: Path) -> None:
     make_base(tmp_path, markers=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     pair = PreferencePair("p", "q?", ("a<end_of_step>", "b"), ("a<end_of_step>", "c"), 1.0, 0.25, final=False)
@@ -49,7 +49,7 @@ def test_both_sides_of_a_pair_are_the_texts_the_ppm_will_score(tmp_path: Path) -
     assert tokenizer.decode(encoded.rejected) == render("q?", pair.rejected)
 
 
-def test_equation_4_by_hand() -> None:
+def test_the_loss_of_four_pairs_is_equation_4() -> None:
     positives, negatives = [0.5, 0.1], [-0.2, 0.3]
     pairs = [(p, n) for p in range(2) for n in range(2)]
     by_hand = -sum(math.log(1 / (1 + math.exp(-(positives[p] - negatives[n])))) for p, n in pairs) / (2 * 2)
@@ -71,7 +71,7 @@ def test_every_node_counts_once_however_many_pairs_it_has() -> None:
     assert both.item() == pytest.approx((single.item() + other.item()) / 2)
 
 
-def test_sequences_that_pairs_share_are_in_a_batch_once() -> None:
+def test_a_sequence_that_pairs_share_is_in_a_batch_once() -> None:
     a, b, c = [1, 2, 3], [1, 2], [4]
     batch = PairCollator(0)([EncodedPair(a, b, 0.5, final=False), EncodedPair(a, c, 0.5, final=False)])
     assert batch["input_ids"].tolist() == [[1, 2, 3], [1, 2, 0], [4, 0, 0]]
@@ -101,9 +101,7 @@ def test_every_pass_trains_on_every_example_once(lengths: list[int], batch: int,
 
 
 @given(LENGTHS, st.integers(1, 7), st.integers(1, 400))
-def test_a_token_budget_is_reached_and_not_passed_by_more_than_an_example(
-    lengths: list[int], batch: int, budget: int
-) -> None:
+def test_a_token_budget_is_exceeded_by_less_than_one_example(lengths: list[int], batch: int, budget: int) -> None:
     order = training_order(lengths, batch, 1.0, budget, 0)
     tokens = sum(lengths[i] for i in order)
     assert budget <= tokens < budget + max(lengths)
@@ -111,7 +109,7 @@ def test_a_token_budget_is_reached_and_not_passed_by_more_than_an_example(
     assert max(counts) - min(counts) <= 1
 
 
-def test_batches_hold_examples_of_like_length_in_shuffled_order() -> None:
+def test_batches_hold_examples_of_similar_length_in_shuffled_order() -> None:
     lengths = [(7 * i) % 101 for i in range(1000)]
     order = training_order(lengths, 10, 1.0, None, 0)
     batches = [[lengths[i] for i in order[k : k + 10]] for k in range(0, 1000, 10)]
@@ -120,21 +118,21 @@ def test_batches_hold_examples_of_like_length_in_shuffled_order() -> None:
 
 
 @pytest.mark.parametrize("sizes", [{}, {"vocab_size": 300}, {"tie_word_embeddings": True}])
-def test_missing_markers_get_the_mean_of_the_old_rows(tmp_path: Path, sizes: dict[str, Any]) -> None:
+def test_embeddings_of_missing_markers_are_the_mean_of_the_old_rows(tmp_path: Path, sizes: dict[str, Any]) -> None:
     make_base(tmp_path, **sizes)
     tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
     model: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
     old = len(tokenizer)
     means = [layer.weight[:old].mean(0) for layer in (model.get_input_embeddings(), model.get_output_embeddings())]
-    assert add_markers(model, tokenizer) == len(MARKERS)
+    assert add_special_tokens(model, tokenizer) == len(MARKERS)
     ids = tokenizer.convert_tokens_to_ids(list(MARKERS))
     for layer, mean in zip((model.get_input_embeddings(), model.get_output_embeddings()), means, strict=True):
         assert torch.allclose(layer.weight[ids], mean.expand(len(ids), -1))
     assert tokenizer.decode(tokenizer.encode("a<end_of_step>b", add_special_tokens=False)) == "a<end_of_step>b"
-    assert add_markers(model, tokenizer) == 0
+    assert add_special_tokens(model, tokenizer) == 0
 
 
-def test_a_checkpoint_that_is_not_whole_is_never_gone_on_from(tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_never_resumed_from(tmp_path: Path) -> None:
     stage = StageRun(FolderStore(tmp_path / "store"), "r1", Stage.TRAIN_POLICY, 0, {})
     resume = ResumeStore(stage)
     assert resume.load(tmp_path / "0") is None

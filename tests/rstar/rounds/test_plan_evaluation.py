@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord, Usage
-from rstar.rounds.evaluation import Outcome, judge, summarise, wilson
+from rstar.rounds.evaluation import ProblemResult, grade, summarise, wilson
 from tests.support.scripted import SumVerifier
 
 
@@ -37,21 +37,21 @@ def record(answers: list[str], chosen: int) -> SearchRecord:
     ("answers", "chosen", "correct", "found"),
     [(["4", "5"], 1, True, True), (["5", "4"], 1, False, True), (["5"], 1, False, False), ([], -1, False, False)],
 )
-async def test_the_chosen_answer_and_any_answer_are_judged_apart(
+async def test_the_chosen_answer_and_any_answer_are_graded_apart(
     answers: list[str], chosen: int, correct: bool, found: bool
 ) -> None:
-    outcome = await judge(Problem("p", "2+2?", "4"), record(answers, chosen), SumVerifier())
-    assert (outcome.correct, outcome.any, outcome.tokens) == (correct, found, 7)
+    result = await grade(Problem("p", "2+2?", "4"), record(answers, chosen), SumVerifier())
+    assert (result.correct, result.any, result.tokens) == (correct, found, 7)
 
 
 def test_a_summary_has_means_per_problem_and_counts_failed_searches_as_wrong() -> None:
-    outcomes = [
-        Outcome("a", correct=True, any=True, tokens=10),
-        Outcome("b", correct=False, any=True, tokens=30),
-        Outcome("c", correct=False, any=False, tokens=0, error="the policy went away"),
-        Outcome("d", correct=True, any=True, tokens=0),
+    results = [
+        ProblemResult("a", correct=True, any=True, tokens=10),
+        ProblemResult("b", correct=False, any=True, tokens=30),
+        ProblemResult("c", correct=False, any=False, tokens=0, error="the policy went away"),
+        ProblemResult("d", correct=True, any=True, tokens=0),
     ]
-    row = summarise("mcts", outcomes).metrics()
+    row = summarise("mcts", results).metrics()
     assert (row["accuracy"], row["any"], row["tokens"], row["problems"], row["errors"]) == (0.5, 0.75, 10.0, 4, 1)
     assert row["low"] < 0.5 < row["high"]
 

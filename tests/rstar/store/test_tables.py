@@ -1,4 +1,4 @@
-"""Tables lose nothing, give equal bytes for equal rows, and refuse other tables."""
+"""Tables are read back without loss, have equal bytes for equal rows, and other tables are errors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def searched(draw: st.DrawFn) -> tuple[Problem, SearchRecord]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(searched(), max_size=4))
-def test_trees_come_back_as_they_were(rows: list[tuple[Problem, SearchRecord]]) -> None:
+def test_trees_are_read_back_without_loss_and_have_equal_bytes(rows: list[tuple[Problem, SearchRecord]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, again = Path(folder) / "a.parquet", Path(folder) / "b.parquet"
         write_trees(path, rows)
@@ -61,17 +61,17 @@ def test_trees_come_back_as_they_were(rows: list[tuple[Problem, SearchRecord]]) 
         assert path.read_bytes() == again.read_bytes()
 
 
-def test_examples_and_pairs_come_back_as_they_were(tmp_path: Path) -> None:
+def test_examples_and_pairs_are_read_back_without_loss(tmp_path: Path) -> None:
     examples = [SftExample("p", "q", ("a", "b"), 0.5), SftExample("p2", "q2", (), -1.0)]
     write_sft(tmp_path / "sft", examples)
     assert read_sft(tmp_path / "sft") == examples
     pairs = [PreferencePair("p", "q", ("a", "b"), ("a", "c"), 0.5, 0.25, final=final) for final in (True, False)]
-    write_pairs(tmp_path / "pairs", [(pairs[0], "train"), (pairs[1], "heldout")])
+    write_pairs(tmp_path / "pairs", [(pairs[0], "train"), (pairs[1], "held_out")])
     assert read_pairs(tmp_path / "pairs", "train") == pairs[:1]
-    assert read_pairs(tmp_path / "pairs", "heldout") == pairs[1:]
+    assert read_pairs(tmp_path / "pairs", "held_out") == pairs[1:]
 
 
-def test_another_table_is_refused(tmp_path: Path) -> None:
+def test_another_table_is_an_error(tmp_path: Path) -> None:
     write_sft(tmp_path / "sft", [])
     with pytest.raises(ValueError, match="not the table it should be"):
         read_trees(tmp_path / "sft")

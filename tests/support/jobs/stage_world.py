@@ -1,4 +1,4 @@
-"""A small world for the stage programs: a folder store, a tiny model, a round, and the programs as processes."""
+"""What a test of the stage programs needs: a folder store, a tiny model, a round, and the programs as processes."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from rstar.trajectory import MARKERS
 FAST = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
 
 SPAWN = multiprocessing.get_context("forkserver")
-# The seconds that torch and transformers take to load are spent once, in the server that forks the programs.
+# torch and transformers take seconds to load: they are loaded once, in the server that forks the programs.
 SPAWN.set_forkserver_preload(["rstar_jobs.training", "rstar_jobs.preference", "rstar_jobs.checkpoints"])
 
 
 def _program(stage: str, arguments: list[str]) -> None:
     os.environ |= FAST
-    tempfile.tempdir = str(Path(arguments[arguments.index("--result") + 1]).parent)  # a killed one cannot clean up
+    tempfile.tempdir = str(Path(arguments[arguments.index("--result") + 1]).parent)  # a killed program cannot clean up
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     module = importlib.import_module(f"rstar_jobs.{stage}")
@@ -43,7 +43,7 @@ def _program(stage: str, arguments: list[str]) -> None:
 
 
 class World:
-    """One round ``r1`` in ``folder``; ``changes`` are merged into its spec."""
+    """One round ``r1`` in ``folder`` and its stage programs; ``changes`` are merged into its spec."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.folder = folder
@@ -82,7 +82,7 @@ class World:
         return [*arguments, "--result", str(self.result), "--progress", str(self.progress), *more]
 
     def start(self, stage: str, inputs: dict[str, ManifestRef], *more: str) -> BaseProcess:
-        """Start a stage as a process that has its libraries loaded already."""
+        """Start a stage as a process forked with its libraries loaded."""
         self.result.unlink(missing_ok=True)
         process = SPAWN.Process(target=_program, args=(stage, self.arguments(inputs, *more)))
         process.start()
@@ -97,7 +97,7 @@ class World:
     def process(
         self, stage: str, inputs: dict[str, ManifestRef], *more: str, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a stage to its end by its command line."""
+        """Run a stage to its end, by its command line."""
         self.result.unlink(missing_ok=True)
         command = [sys.executable, "-m", f"rstar_jobs.{stage}", *self.arguments(inputs, *more)]
         environment = {**os.environ, **FAST, **environment}
@@ -114,7 +114,7 @@ class World:
         return ManifestRef(result["manifest"], result["digest"])
 
     def trained(self, stage: str) -> ManifestRef:
-        """Store a finished training stage whose checkpoint nobody will load."""
+        """Store a finished training stage without a checkpoint."""
         run = StageRun(self.store, "r1", Stage(stage), 3, stage_settings(self.round.spec, Stage(stage)))
         return run.finish([], {})[0]
 
@@ -177,7 +177,7 @@ def examples(count: int) -> list[SftExample]:
 
 
 def pairs(count: int, *, final: bool = False) -> list[PreferencePair]:
-    """Return pairs that differ in one word: right steps say double, wrong ones say triple."""
+    """Return pairs that differ in one word: chosen steps double, rejected ones triple."""
     return [
         PreferencePair(
             f"p{i}",

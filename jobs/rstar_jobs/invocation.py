@@ -1,0 +1,119 @@
+"""What one run of a stage program works on: its round, its store, and its inputs, each checked against its digest.
+
+Every fault of an input is a ``BadInputError`` with one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from rstar.problem import Problem
+from rstar.readers import read_hub, read_problems
+from rstar.rounds.manifest import Manifest, canonical, digest_of
+from rstar.rounds.observed import STAGE_INPUTS, ManifestRef, Stage
+from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec, ProblemsSpec
+from rstar.rounds.stage import StageRun, download_output, load_input, stage_settings
+from rstar.store.artifacts import fetch
+from rstar.store.digests import checkpoint_digest
+from rstar.store.store import Store
+from rstar_jobs.errors import BadInputError
+from rstar_jobs.progress import Progress
+
+INPUT_STAGES: Final = {name: stage for inputs in STAGE_INPUTS.values() for name, stage in inputs.items()}
+"""Which stage wrote an input, by the input's name."""
+
+CHECKPOINT: Final = "checkpoint"
+"""A training stage stores its model in this folder, in Hugging Face's format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One run of a stage. ``inputs``: manifests by input name; ``search``: addresses of search coordinators."""
+
+    stage: Stage
+    round: EvolutionRound
+    store: Store
+    inputs: Mapping[str, ManifestRef]
+    search: tuple[str, ...]
+    cache: Path
+    progress: Progress
+
+    @property
+    def spec(self) -> EvolutionRoundSpec:
+        """The round's spec."""
+        return self.round.spec
+
+    def open_stage(self, inputs: Iterable[str] = (), sources: Mapping[str, str] | None = None) -> StageRun:
+        """Return the stage on the named inputs and on ``sources``: digests of what comes from outside the stages."""
+        return StageRun(
+            self.store,
+            self.round.name,
+            self.stage,
+            self.spec.seed,
+            stage_settings(self.spec, self.stage),
+            {name: self.need(name) for name in inputs},
+            sources or {},
+        )
+
+    def need(self, name: str) -> ManifestRef:
+        """Return an input. Raises ``BadInputError`` when it was not given."""
+        if name not in self.inputs:
+            raise BadInputError(f"the input {name} is missing: give --input {name}=KEY@DIGEST")
+        return self.inputs[name]
+
+    def load(self, name: str) -> Manifest:
+        """Return an input's manifest. Raises ``BadInputError`` when it is missing or does not match its digest."""
+        if name not in INPUT_STAGES:
+            raise BadInputError(f"there is no input {name}: known are {', '.join(INPUT_STAGES)}")
+        try:
+            return load_input(self.store, self.need(name), INPUT_STAGES[name])
+        except ValueError as error:
+            raise BadInputError(str(error)) from None
+
+    def download(self, name: str, manifest: Manifest, path: str, target: Path) -> Path:
+        """Copy a file of an input to ``target``. Raises ``BadInputError`` when it does not match its manifest."""
+        try:
+            return download_output(self.store, self.need(name), manifest, path, target)
+        except ValueError as error:
+            raise BadInputError(str(error)) from None
+
+    def problems(self, spec: ProblemsSpec) -> list[Problem]:
+        """Return the problems of ``spec``, in order. Raises ``BadInputError``."""
+        try:
+            place = fetch(spec.uri, self.store, self.cache)
+            if isinstance(place, Path):
+                problems = read_problems(place, spec.format, limit=spec.limit)
+            else:
+                problems = read_hub(place, spec.split, spec.format, spec.limit)
+        except (ValueError, FileNotFoundError) as error:
+            raise BadInputError(str(error)) from None
+        if not problems:
+            raise BadInputError(f"{spec.uri} holds no problems")
+        return problems
+
+    def base_model(self) -> tuple[Path | str, str]:
+        """Return the place of the spec's base model and its digest (``hf:NAME`` on the hub). Raises ``BadInputError``."""
+        place = self._fetch(self.spec.base_model)
+        return place, checkpoint_digest(place) if isinstance(place, Path) else self.spec.base_model
+
+    def input_model(self, name: str) -> Path:
+        """Return a local folder with the model of the input ``name``. Raises ``BadInputError``."""
+        expected = self.load(name).folder_digest(CHECKPOINT)
+        folder = Path(self._fetch(f"store:{self.need(name).prefix}/{CHECKPOINT}"))
+        if checkpoint_digest(folder) != expected:
+            raise BadInputError(f"{folder} does not match its manifest: was it changed by hand?")
+        return folder
+
+    def _fetch(self, uri: str) -> Path | str:
+        try:
+            return fetch(uri, self.store, self.cache)
+        except (ValueError, FileNotFoundError) as error:
+            raise BadInputError(str(error)) from None
+
+
+def problems_digest(problems: list[Problem]) -> str:
+    """Return the sha256 over the problems. It does not depend on the file's place."""
+    return digest_of(canonical({"problems": [asdict(problem) for problem in problems]}))

@@ -1,0 +1,139 @@
+"""Each record is read and graded once: rollout counts the shards as it stores them, evaluation grades as it searches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from rstar_jobs.evaluate import evaluation_shards, search_and_grade
+from rstar_jobs.progress import Progress, ProgressFile
+from rstar_jobs.rollout import Tally, search_and_count, search_config, search_runs
+from rstar_jobs.searches import Shard, shards_of
+from rstar_jobs.shards import StoredShards
+
+from rstar.interfaces import Verdict
+from rstar.problem import Problem
+from rstar.rounds.evaluation import grade
+from rstar.rounds.manifest import Manifest
+from rstar.rounds.observed import ManifestRef, Stage
+from rstar.rounds.spec import EvolutionRoundSpec
+from rstar.rounds.stage import StageRun, stage_settings
+from rstar.store.folder_store import FolderStore
+from rstar.store.tables import read_trees
+from tests.support.jobs.coordinator import GatedPolicy, coordinator
+from tests.support.jobs.stage_world import World
+from tests.support.scripted import SumVerifier
+
+PROBLEMS = [Problem(f"p{i}", "which digits add up?", str(12 + i)) for i in range(6)]
+METHODS = [{"name": "majority", "method": "majority", "rollouts": 6}, {"name": "greedy", "method": "greedy"}]
+
+
+class RecordingStore(FolderStore):
+    """A folder store that records the keys of downloaded trees tables."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.downloads: list[str] = []
+
+    def download(self, key: str, path: Path) -> None:
+        self.downloads.append(key)
+        super().download(key, path)
+
+
+class RecordingVerifier(SumVerifier):
+    """A verifier that records the problems and answers it is asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def verify(self, problem: Problem, answer: str) -> Verdict:
+        self.asked.append((problem.id, answer))
+        return await super().verify(problem, answer)
+
+
+def spec_of(folder: Path) -> EvolutionRoundSpec:
+    rollout = {"search": {"rollouts": 8, "candidates": 4}, "shardSize": 2, "concurrency": 3}
+    return World(folder, rollout=rollout, evaluate={"methods": METHODS, "concurrency": 2}).round.spec
+
+
+def stage_in(folder: Path, stage: Stage, spec: EvolutionRoundSpec) -> tuple[StageRun, RecordingStore]:
+    store = RecordingStore(folder)
+    return StageRun(store, "r1", stage, spec.seed, stage_settings(spec, stage)), store
+
+
+def tables(stage: StageRun) -> list[str]:
+    return [key for key in stage.store.list(stage.key("trees/")) if key.endswith(".parquet")]
+
+
+async def roll_out(
+    address: str, stage: StageRun, spec: EvolutionRoundSpec, progress: Path
+) -> tuple[ManifestRef, Manifest]:
+    config = search_config(spec, guided=False)
+    shards = [
+        Shard(f"{number:05d}", part, lambda problem: search_runs(spec, config, problem), spec.verifier)
+        for number, part in enumerate(shards_of(PROBLEMS, spec.rollout.shard_size))
+    ]
+    report = Progress(ProgressFile(progress), "rollout")
+    outputs, tally = await search_and_count([address], shards, StoredShards(stage), spec.rollout.concurrency, report)
+    return stage.finish(outputs, tally.metrics())
+
+
+@pytest.mark.parametrize("earlier", [(), (0,), (2,), (0, 2), (0, 1, 2)], ids=str)
+async def test_a_rollout_reads_only_the_shards_of_earlier_attempts_and_its_manifest_is_the_same(
+    tmp_path: Path, earlier: Sequence[int]
+) -> None:
+    spec = spec_of(tmp_path)
+    whole, store = stage_in(tmp_path / "whole", Stage.ROLLOUT, spec)
+    resumed, resumed_store = stage_in(tmp_path / "resumed", Stage.ROLLOUT, spec)
+    # The first shard is stored last.
+    policy = GatedPolicy(delayed=["p0"])
+    async with coordinator(policy) as address:
+        running = asyncio.ensure_future(roll_out(address, whole, spec, tmp_path / "progress"))
+        while len(tables(whole)) < 2:
+            assert not running.done()
+            await asyncio.sleep(0.01)
+        policy.gate.set()
+        ref, manifest = await running
+        for number in earlier:
+            key = tables(whole)[number]
+            resumed_store.write(key, store.read(key))
+        kept = [tables(whole)[number] for number in earlier]
+        assert (ref, manifest) == await roll_out(address, resumed, spec, tmp_path / "progress")
+    assert (store.downloads, resumed_store.downloads) == ([], kept)
+    counted = Tally()
+    for key in tables(whole):
+        counted.add(record for _, record in read_trees(store.path(key)))
+    assert manifest.metrics == counted.metrics()
+
+
+async def test_an_evaluation_grades_each_answer_once_and_resumes_with_the_same_results(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path)
+    stage, store = stage_in(tmp_path / "store", Stage.EVALUATE, spec)
+    shards = evaluation_shards(spec, PROBLEMS)
+    progress = Progress(ProgressFile(tmp_path / "progress"), "evaluate")
+    async with coordinator() as address:
+        for earlier in (0, 1, 2):
+            store.downloads.clear()
+            for key in tables(stage)[earlier:]:
+                store.delete(key)
+            verifier = RecordingVerifier()
+            graded = await search_and_grade([address], shards, StoredShards(stage), 2, verifier, progress)
+            # Both methods may find the same answer, so that it is asked about once for each.
+            asked = Counter(verifier.asked)
+            assert len(store.downloads) == earlier
+            assert len(asked) > len(PROBLEMS)
+            expected: Counter[tuple[str, str]] = Counter()
+            for key, (method, results) in zip(sorted(tables(stage)), sorted(graded[1].items()), strict=True):
+                again = RecordingVerifier()
+                searched = read_trees(store.path(key))
+                assert key.endswith(f"trees/{method}/00000.parquet")
+                assert results == [await grade(problem, record, again) for problem, record in searched]
+                assert max(Counter(again.asked).values()) == 1
+                expected.update(again.asked)
+            assert asked == expected
+            assert [output.path for output in sorted(graded[0], key=lambda output: output.path)] == [
+                f"trees/{name}/00000.parquet" for name in ("greedy", "majority")
+            ]
