@@ -15,10 +15,10 @@ from rstar.cli.errors import BAD_INPUT, FAILED, CommandError
 from rstar.cli.location import AttemptName, ChangeResult, LogLine, LogOptions, ServiceName, find_round
 from rstar.cli.options import opened_store
 from rstar.cli.rounds_files import checked_rounds, parsed_rounds
-from rstar.cluster.api import PATIENCE_SECONDS, Cluster, ClusterError, Json
-from rstar.cluster.api_errors import explained, is_transient
+from rstar.cluster.api import RETRY_SECONDS, Cluster, ClusterError, Json
+from rstar.cluster.api_errors import explain_error, is_transient
 from rstar.cluster.default_namespace import default_namespace
-from rstar.cluster.inputs import in_store, local_paths, namespace_store, upload
+from rstar.cluster.inputs import local_paths, namespace_store, upload, with_store_uris
 from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
 from rstar.cluster.pod_logs import Line, PodLogs
 from rstar.cluster.rounds import NOT_YET, NamespacedRounds, number_of, status_of, submission
@@ -37,7 +37,7 @@ def connect_namespace(
 ) -> NamespaceLocation:
     """Connect to a cluster. Raises ``CommandError`` when no cluster is configured."""
     try:
-        cluster = Cluster.connect(kubeconfig, context, patience=PATIENCE_SECONDS)
+        cluster = Cluster.connect(kubeconfig, context, retry_seconds=RETRY_SECONDS)
         chosen = namespace or default_namespace(kubeconfig, context)
     except ClusterError as error:
         raise CommandError(str(error)) from None
@@ -85,7 +85,7 @@ class NamespaceLocation:
         store = self._store(parsed)
         lookup_store = store if self._upload_to is not None else None
         numbers = {name: number_of(item) for name, item in existing.items()}
-        with_inputs = [in_store(item) for item in checked_rounds(files, lookup_store, numbers.get)]
+        with_inputs = [with_store_uris(item) for item in checked_rounds(files, lookup_store, numbers.get)]
         try:
             submissions = [submission(item, existing.get(item.name), self._namespace) for item, _ in with_inputs]
         except ValueError as error:
@@ -205,7 +205,7 @@ class NamespaceLocation:
             yield
         except ClusterError as error:
             code = FAILED if is_transient(error) else BAD_INPUT
-            raise CommandError(explained(error, self._namespace, role=role), code) from None
+            raise CommandError(explain_error(error, self._namespace, role=role), code) from None
 
 
 def _why_not_resumable(item: Json, status: RoundStatus) -> str:

@@ -1,1 +1,1 @@
-"""The platform's objects on a Kubernetes cluster: their names, and a thin client. Knows no operator."""
+"""The platform's objects on a Kubernetes cluster: their names, and a thin client of the API."""

@@ -1,10 +1,9 @@
 """A thin client of the Kubernetes API: plain dictionaries in and out, errors in one sentence.
 
-Connection, credentials and TLS are the ``kubernetes`` package's. Bodies stay plain because what the platform
-reads and writes are mostly custom objects, and because a model that renames keys is one more thing to be wrong.
-Every request has a time limit. Nothing is retried here, as those who call look again anyway; only who asks for
-patience has requests repeated that the API server has put off. The module refuses to know what the objects mean and
-to watch them.
+The ``kubernetes`` package does connection, credentials and TLS. Bodies stay plain because the platform uses mostly
+custom objects, and because a model that renames keys could rename them wrongly. Every request has a time limit. Only
+requests that the API server has put off (429) are repeated, and only if ``retry_seconds`` is set: other callers read
+the objects again anyway. Not covered: watches.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from urllib3.exceptions import HTTPError
 from rstar.cluster.names import GROUP, PLURAL, VERSION
 
 REQUEST_SECONDS: Final = 30.0
-PATIENCE_SECONDS: Final = 30.0
-"""How long a person's command waits for an API server that asks it to come again."""
+RETRY_SECONDS: Final = 30.0
+"""For how long a user's command repeats a request that the API server puts off."""
 NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
-"""Reason of an error where nothing can be made any more, as the whole namespace goes."""
+"""Reason of the error of a create in a namespace that is being deleted."""
 
 Json = dict[str, Any]
 Bodies = list[Json]
@@ -62,7 +61,7 @@ JOBS: Final = Kind("/apis/batch/v1", "jobs")
 
 
 class ClusterError(Exception):
-    """The cluster cannot do what it was asked; the message is one sentence. ``code``: HTTP status, 0 when unreachable."""
+    """A request failed; the message is one sentence. ``code``: HTTP status, 0 when the cluster is unreachable."""
 
     def __init__(self, message: str, code: int = 0, reason: str = "") -> None:
         super().__init__(message)
@@ -71,27 +70,27 @@ class ClusterError(Exception):
 
 
 class NotFoundError(ClusterError):
-    """There is no such object, or no such kind."""
+    """There is no such object or kind."""
 
 
 class AlreadyExistsError(ClusterError):
-    """An object of this name is there."""
+    """An object of this name exists."""
 
 
 class ConflictError(ClusterError):
-    """The object is not the one that was looked at: it has changed since, or is another of the same name."""
+    """The object has changed since it was read, or is another object of the same name."""
 
 
 class Cluster:
     """One cluster, as one user. Safe to share between threads.
 
-    ``patience``: for how many seconds in all a request is repeated that the API server puts off (429: it is crowded, or
-    a kind's storage is being set up). It has done nothing of it then, so that writes are repeated like reads.
+    ``retry_seconds``: for how many seconds in all a request is repeated that the API server puts off (429: it is
+    overloaded, or a kind's storage is being set up). Such a request had no effect, so that writes are repeated too.
     """
 
-    def __init__(self, client: ApiClient, patience: float = 0.0) -> None:
+    def __init__(self, client: ApiClient, retry_seconds: float = 0.0) -> None:
         self._client = client
-        self._patience = patience
+        self._retry_seconds = retry_seconds
 
     @classmethod
     def connect(
@@ -100,11 +99,11 @@ class Cluster:
         context: str | None = None,
         *,
         user_agent: str = "rstar",
-        patience: float = 0.0,
+        retry_seconds: float = 0.0,
     ) -> Cluster:
         """Connect by ``kubeconfig``, or in-cluster by the pod's service account, or by the user's own kubeconfig.
 
-        Raises ``ClusterError`` when none of them is there or it cannot be read.
+        Raises ``ClusterError`` when none of them exists or it cannot be read.
         """
         configuration = Configuration()
         try:
@@ -120,14 +119,14 @@ class Cluster:
             raise ClusterError(
                 f"no cluster to talk to: {str(error).rstrip('.')}; set KUBECONFIG or --kubeconfig"
             ) from None
-        # Failed connections are told at once: the caller looks again by its own rules.
+        # A failed connection raises at once: the caller tries again by its own rules.
         configuration.retries = 0
         client = ApiClient(configuration)
         client.user_agent = user_agent
-        return cls(client, patience)
+        return cls(client, retry_seconds)
 
     def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
-        """Return an object as it is now, or None when it is not there."""
+        """Return an object as it is now, or None when it does not exist."""
         try:
             return self._request("GET", kind.path(namespace, name))
         except NotFoundError:
@@ -141,18 +140,18 @@ class Cluster:
         return self.list_at(kind, namespace, selector, fields=fields)[0]
 
     def list_at(self, kind: Kind, namespace: str, selector: str = "", *, fields: str = "") -> tuple[Bodies, str]:
-        """Return the same with the version of the whole that was looked at."""
+        """Return the same with the version of the list."""
         wanted = {"labelSelector": selector, "fieldSelector": fields}
         query = {name: value for name, value in wanted.items() if value}
         answer = self._request("GET", kind.path(namespace), query=query)
         return answer["items"], answer["metadata"]["resourceVersion"]
 
     def create(self, kind: Kind, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
-        """Create an object; ``dry_run``: only say whether it could be. Raises ``AlreadyExistsError``."""
+        """Create an object; ``dry_run``: only check that it could be. Raises ``AlreadyExistsError``."""
         return self._request("POST", kind.path(namespace), body=body, query=_DRY_RUN if dry_run else {})
 
     def delete(self, kind: Kind, namespace: str, name: str, *, uid: str, foreground: bool = False) -> None:
-        """Delete the very object of ``uid``; nothing happens when it is gone. Raises ``ConflictError`` for another one.
+        """Delete the object of this uid; an object that is gone is no error. Raises ``ConflictError`` for another uid.
 
         ``foreground``: it stays visible, being deleted, until all that it owns is gone.
         """
@@ -168,11 +167,11 @@ class Cluster:
             return
 
     def patch(self, kind: Kind, namespace: str, name: str, body: Json, *, dry_run: bool = False) -> Json:
-        """Merge ``body`` into an object (RFC 7386); ``dry_run``: only say whether it could be."""
+        """Merge ``body`` into an object (RFC 7386); ``dry_run``: only check that it could be."""
         return self._request("PATCH", kind.path(namespace, name), body=body, query=_DRY_RUN if dry_run else {})
 
     def replace_status(self, kind: Kind, namespace: str, body: Json) -> Json:
-        """Replace the status of the object that ``body`` is. Raises ``ConflictError`` when it has changed since."""
+        """Replace the status of an object. Raises ``ConflictError`` when it has changed since ``body`` was read."""
         return self._request("PUT", kind.path(namespace, body["metadata"]["name"], "status"), body=body)
 
     def log(
@@ -186,7 +185,7 @@ class Cluster:
         since: str = "",
         timestamps: bool = False,
     ) -> Iterator[bytes]:
-        """Yield a container's log as it comes; ``follow``: until it ends. ``since``: an RFC 3339 time, in whole seconds."""
+        """Yield chunks of a container's log; ``follow``: until it ends. ``since``: an RFC 3339 time, in whole seconds."""
         query = {"container": container, "sinceTime": since}
         query |= {"follow": "true"} if follow else {}
         query |= {"timestamps": "true"} if timestamps else {}
@@ -212,7 +211,7 @@ class Cluster:
         headers = {"Accept": "application/json", "User-Agent": self._client.user_agent}
         if body is not None:
             headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        patience = self._patience
+        remaining = self._retry_seconds
         while True:
             try:
                 return self._client.call_api(
@@ -228,29 +227,29 @@ class Cluster:
                 )
             except ApiException as error:
                 pause = _pause(error)
-                patience -= pause
-                if error.status != _TOO_MANY_REQUESTS or patience < 0:
-                    raise _told(method, path, error) from None
+                remaining -= pause
+                if error.status != _TOO_MANY_REQUESTS or remaining < 0:
+                    raise _as_cluster_error(method, path, error) from None
             except (HTTPError, OSError) as error:
-                # What urllib3 wraps says it in one sentence; the wrapping repeats the request.
+                # The error that urllib3 wraps is one sentence; the wrapper repeats the request.
                 raise ClusterError(f"the cluster does not answer: {getattr(error, 'reason', None) or error}") from None
             sleep(pause)
 
 
 def _pause(error: ApiException) -> float:
-    """Return how many seconds the API server asks to wait; one, if it does not say."""
+    """Return how many seconds the API server asks to wait; 1 when it gives no number."""
     asked = (error.headers or {}).get("Retry-After", "")
     return max(float(asked), _SHORTEST_PAUSE) if asked.isdecimal() else 1.0
 
 
-def _told(method: str, path: str, error: ApiException) -> ClusterError:
-    """Return the API server's refusal as an error of ours, in its own words."""
+def _as_cluster_error(method: str, path: str, error: ApiException) -> ClusterError:
+    """Return the API server's error as a ``ClusterError`` with the server's message."""
     message, reason = "", ""
     try:
         status = json.loads(error.body or "")
         message, reason = status.get("message", ""), status.get("reason", "")
         causes = status.get("details", {}).get("causes") or []
-        # Forbidden has many causes; this one no role mends.
+        # Forbidden has many causes; no role helps against this one.
         if any(cause.get("reason") == NAMESPACE_TERMINATING for cause in causes):
             reason = NAMESPACE_TERMINATING
     except (ValueError, AttributeError):

@@ -1,15 +1,12 @@
-"""What a cluster refuses, as one sentence that says how to go on.
-
-The API server's own words stay where they say enough. Pure; the module refuses to hide what the server said.
-"""
+"""Explains errors of the API server to a user: one sentence with the remedy, and the server's message in it."""
 
 from __future__ import annotations
 
 from rstar.cluster.api import ClusterError
 
 
-def explained(error: ClusterError, namespace: str, *, role: str) -> str:
-    """Return the sentence; ``role`` is the one that what was tried needs."""
+def explain_error(error: ClusterError, namespace: str, *, role: str) -> str:
+    """Return the sentence. ``role`` is the role that the request needs."""
     text = str(error)
     if error.code == 401:
         return f"the cluster does not know you: log in to it again ({text})"
@@ -23,5 +20,5 @@ def explained(error: ClusterError, namespace: str, *, role: str) -> str:
 
 
 def is_transient(error: ClusterError) -> bool:
-    """Say whether the same request may succeed in a moment."""
+    """Return whether the same request may succeed in a moment."""
     return error.code in {0, 429} or error.code >= 500

@@ -1,7 +1,4 @@
-"""Which namespace a user means who names none: that of the kubeconfig's context.
-
-The module refuses to look at the cluster.
-"""
+"""The namespace of a user who names none: the one of the kubeconfig's context."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from rstar.cluster.api import ClusterError
 
 
 def default_namespace(kubeconfig: Path | None, context: str | None) -> str:
-    """Return the namespace. Raises ``ClusterError`` when there is no such context."""
+    """Return the namespace. Raises ``ClusterError`` when the kubeconfig has no such context."""
     try:
         contexts, active = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)
     except (config.ConfigException, OSError) as error:

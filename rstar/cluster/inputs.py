@@ -1,7 +1,7 @@
-"""What a round on a cluster needs of the machine that submits it: local problem files and base models, put into the store.
+"""Uploads the local problem files and base models of a submitted round, because pods read from the store only.
 
-Named by their contents, so that the same file is uploaded once whoever submits it, and a changed one never takes the
-place of another round's. The module refuses to upload what is already in the store, and to delete anything.
+Keys contain the digest of the contents. The same file is uploaded once, whoever submits it, and a changed file never
+replaces the file of another round. Nothing is deleted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Input:
 
 
 def is_local(uri: str) -> bool:
-    """Say whether ``uri`` is a path on this machine."""
+    """Return whether ``uri`` is a path on this machine."""
     return not uri.startswith(("store:", "hf:"))
 
 
@@ -44,33 +44,33 @@ def local_paths(item: EvolutionRound) -> list[str]:
     return [uri for uri in uris if is_local(uri)]
 
 
-def in_store(item: EvolutionRound) -> tuple[EvolutionRound, list[Input]]:
-    """Return the round with ``store:`` URIs in place of local paths, and what is behind them. Raises ``OSError``."""
+def with_store_uris(item: EvolutionRound) -> tuple[EvolutionRound, list[Input]]:
+    """Return the round with ``store:`` URIs instead of local paths, and the inputs to upload. Raises ``OSError``."""
     inputs = {uri: _input(Path(uri)) for uri in local_paths(item)}
     if not inputs:
         return item, []
 
-    def moved(uri: str) -> str:
+    def store_uri(uri: str) -> str:
         return f"store:{inputs[uri].key}" if uri in inputs else uri
 
     def problems(given: ProblemsSpec) -> ProblemsSpec:
-        return given.model_copy(update={"uri": moved(given.uri)})
+        return given.model_copy(update={"uri": store_uri(given.uri)})
 
     spec = item.spec
-    update: dict[str, object] = {"base_model": moved(spec.base_model), "problems": problems(spec.problems)}
+    update: dict[str, object] = {"base_model": store_uri(spec.base_model), "problems": problems(spec.problems)}
     if spec.evaluate.problems is not None:
         update["evaluate"] = spec.evaluate.model_copy(update={"problems": problems(spec.evaluate.problems)})
     return item.model_copy(update={"spec": spec.model_copy(update=update)}), list(inputs.values())
 
 
-def upload(inputs: Iterable[Input], store: Store, tell: Callable[[str], None]) -> None:
-    """Upload what the store lacks. Raises ``StoreError``."""
+def upload(inputs: Iterable[Input], store: Store, report: Callable[[str], None]) -> None:
+    """Upload the files that the store lacks; ``report`` is called with one line per input. Raises ``StoreError``."""
     for item in inputs:
         files = files_of(item.path) if item.path.is_dir() else [("", item.path)]
         keys = {f"{item.key}/{relative}" if relative else item.key: path for relative, path in files}
         missing = {key: path for key, path in keys.items() if not store.exists(key)}
         if missing:
-            tell(f"uploading {item.path} to store:{item.key} ({_size(missing.values())})")
+            report(f"uploading {item.path} to store:{item.key} ({_size(missing.values())})")
         for key, path in missing.items():
             store.upload(key, path)
 
@@ -78,8 +78,8 @@ def upload(inputs: Iterable[Input], store: Store, tell: Callable[[str], None]) -
 def namespace_store(cluster: Cluster, namespace: str, secret: str, environment: Mapping[str, str]) -> S3Store:
     """Open the namespace's store with the keys in its Secret.
 
-    RSTAR_S3_ENDPOINT of ``environment`` wins over the Secret's: from outside of the cluster a store often has another
-    address. Raises ``ClusterError`` when the Secret may not be read, ``ValueError`` when it names no store, ``StoreError``.
+    RSTAR_S3_ENDPOINT of ``environment`` overrides the Secret's: outside the cluster a store often has another address.
+    Raises ``ClusterError`` when the Secret may not be read, ``ValueError`` when it names no store, ``StoreError``.
     """
     from rstar.store.s3_store import S3Store
 

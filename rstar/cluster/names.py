@@ -1,8 +1,7 @@
-"""What the platform's objects on a cluster are called: group, labels, names, ports.
+"""The names of the platform's objects on a cluster: group, labels, object names, ports.
 
-The operator writes these names, the command line reads them, charts and network policies select by them. A
-child's name follows from what it is, so that two operators, or one that was killed, make the same object and
-never a second one. The module refuses to talk to a cluster.
+The operator writes them, the command line reads them, charts and network policies select by them. The name of a child
+follows from what it is, so that two operators, or a restarted one, create the same object and never a second one.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ DIGEST_DIGITS: Final = 10
 
 
 def labels(round_name: str, component: str) -> dict[str, str]:
-    """Return the labels of everything that the operator makes for a round."""
+    """Return the labels of every object that the operator creates for a round."""
     return {PART_OF: "rstar", COMPONENT: component, MANAGED_BY: OPERATOR, ROUND: round_name}
 
 
@@ -64,23 +63,23 @@ def cleanup_name(round_name: str) -> str:
 
 
 def service_name(round_name: str, ref: ServiceRef) -> str:
-    """Return the name of a round's Deployment and Service: another model, size or upstream is another name."""
+    """Return the name of a round's Deployment and Service. Another model, size or upstream gives another name."""
     digest = hashlib.sha256(encode_service(ref).encode()).hexdigest()[:DIGEST_DIGITS]
     return f"{round_name}-{ref.kind}-{digest}"
 
 
 def service_target(name: str, namespace: str, kind: ServiceKind) -> str:
-    """Return the gRPC target of a headless Service: every pod behind it is a server of its own."""
+    """Return the gRPC target of a headless Service, which resolves to every pod."""
     return f"dns:///{name}.{namespace}.svc:{SERVICE_PROGRAMS[kind].port}"
 
 
 def encode_service(ref: ServiceRef) -> str:
-    """Return the one JSON text of a service."""
+    """Return a service as JSON; equal services give equal text."""
     return json.dumps(asdict(ref), sort_keys=True, separators=(",", ":"))
 
 
 def decode_service(text: str) -> ServiceRef:
-    """Return the service that ``encode_service`` wrote. Raises ``ValueError`` when it is none."""
+    """Return the service that ``encode_service`` wrote. Raises ``ValueError`` for any other text."""
     try:
         return _service(json.loads(text))
     except (KeyError, TypeError, ValueError) as error:

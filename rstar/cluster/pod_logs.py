@@ -1,8 +1,7 @@
 """The logs of a group of pods, as one stream of lines.
 
-Pods are found by label in one request, whatever their number; each that has begun is read by a thread of its own
-while it is followed. A stream that breaks off while its pod still runs is taken up where it stopped, by the time
-stamps of its lines. The module refuses to know what the pods are for.
+One request finds all pods by label. Each running pod is followed by a thread. A stream that breaks off while its pod
+runs is resumed where it stopped, by the timestamps of its lines.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from typing import Any, Final
 from rstar.cluster.api import PODS, Cluster, ClusterError, Json, NotFoundError
 from rstar.cluster.api_errors import is_transient
 
-LOOK_SECONDS: Final = 2.0
-_PATIENCE: Final = 15
-"""Looks in a row that may fail before a follower gives up."""
+POLL_SECONDS: Final = 2.0
+_MOST_FAILURES: Final = 15
+"""Failed requests in a row after which following ends."""
 _STAMP: Final = re.compile(rb"((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?)(Z|[+-]\d\d:\d\d) ?")
 
 Line = tuple[str, str]
@@ -29,23 +28,23 @@ Line = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class PodLogs:
-    """The logs of ``container`` in the pods that ``selector`` matches. ``tell`` is told what a pod waits for, once."""
+    """The logs of ``container`` in the pods that ``selector`` matches. ``report`` is called once per reason why a pod waits."""
 
     cluster: Cluster
     namespace: str
     selector: str
     container: str
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
 
     def read(self, last: int | None = None) -> Iterator[Line]:
-        """Yield what there is, pod by pod; ``last``: so many lines of each. Raises ``LookupError`` without pods."""
+        """Yield the logs pod by pod; ``last``: only so many lines of each. Raises ``LookupError`` without pods."""
         pods = self._pods()
         if not pods:
             raise LookupError(f"there are no pods with {self.selector}")
         for pod in pods:
             name = pod["metadata"]["name"]
-            if waiting := waits_for(pod, self.container):
-                self.tell(f"{name} has not begun: {waiting}")
+            if waiting := waiting_reason(pod, self.container):
+                self.report(f"{name} has not started: {waiting}")
                 continue
             chunks = self.cluster.log(self.namespace, name, container=self.container, tail=last)
             yield from ((name, _text(line)) for line in _lines(chunks))
@@ -53,36 +52,36 @@ class PodLogs:
     def follow(self, may_come: Callable[[], bool], last: int | None = None) -> Iterator[Line]:
         """Yield lines as they come, until all pods have ended or are gone.
 
-        Pods are waited for while they ``may_come``. Raises ``LookupError`` when none has come.
+        While ``may_come()`` is true, waits for the first pod. Raises ``LookupError`` when there is none.
         """
         lines: SimpleQueue[Line] = SimpleQueue()
         readers: dict[str, Thread] = {}
-        told: set[tuple[str, str]] = set()
+        reported: set[tuple[str, str]] = set()
         failures = 0
         while True:
             try:
                 pods, failures = self._pods(), 0
             except ClusterError as error:
                 failures += 1
-                if not is_transient(error) or failures > _PATIENCE:
+                if not is_transient(error) or failures > _MOST_FAILURES:
                     raise
-                yield from _taken(lines, LOOK_SECONDS)
+                yield from _drain(lines, POLL_SECONDS)
                 continue
             if not pods and not readers and not may_come():
                 raise LookupError(f"there are no pods with {self.selector}")
             for pod in pods:
                 name = pod["metadata"]["name"]
-                waiting = waits_for(pod, self.container)
+                waiting = waiting_reason(pod, self.container)
                 if not waiting and name not in readers:
                     readers[name] = Thread(target=self._stream, args=(name, last, lines.put), daemon=True)
                     readers[name].start()
-                elif waiting and (name, waiting) not in told:
-                    told.add((name, waiting))
-                    self.tell(f"{name} has not begun: {waiting}")
-            over = bool(readers) and all(_ended(pod) for pod in pods)
-            over = over and not any(thread.is_alive() for thread in readers.values())
-            yield from _taken(lines, 0.0 if over else LOOK_SECONDS)
-            if over:
+                elif waiting and (name, waiting) not in reported:
+                    reported.add((name, waiting))
+                    self.report(f"{name} has not started: {waiting}")
+            done = bool(readers) and all(_ended(pod) for pod in pods)
+            done = done and not any(thread.is_alive() for thread in readers.values())
+            yield from _drain(lines, 0.0 if done else POLL_SECONDS)
+            if done:
                 return
 
     def _pods(self) -> list[Json]:
@@ -92,7 +91,7 @@ class PodLogs:
         )
 
     def _stream(self, name: str, last: int | None, put: Callable[[Line], None]) -> None:
-        """Read one pod's log to its end; what it says last before an error is kept."""
+        """Read one pod's log to its end."""
         seen, since = b"", ""
         while True:
             before = seen
@@ -110,20 +109,20 @@ class PodLogs:
                     stamp = _STAMP.match(line)
                     if stamp is None:
                         put((name, _text(line)))
-                    elif stamp[1] > before:  # one taken up again begins with the whole second it stopped in
+                    elif stamp[1] > before:  # a resumed stream repeats the second in which it stopped
                         seen, since = stamp[1], (stamp[2] + stamp[3]).decode()
                         put((name, _text(line[stamp.end() :])))
             except NotFoundError:
                 return
             except ClusterError as error:
                 if not is_transient(error):
-                    self.tell(f"{name}: {error}")
+                    self.report(f"{name}: {error}")
                     return
-            if self._over(name):
+            if self._pod_ended(name):
                 return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
-    def _over(self, name: str) -> bool:
+    def _pod_ended(self, name: str) -> bool:
         try:
             pod = self.cluster.get(PODS, self.namespace, name)
         except ClusterError as error:
@@ -131,8 +130,8 @@ class PodLogs:
         return pod is None or _ended(pod)
 
 
-def waits_for(pod: Json, container: str) -> str:
-    """Return what a pod waits for before ``container`` runs; '' when it has begun."""
+def waiting_reason(pod: Json, container: str) -> str:
+    """Return why ``container`` does not run yet; '' when it has started."""
     status: dict[str, Any] = pod.get("status") or {}
     states = [item.get("state") or {} for item in status.get("containerStatuses") or () if item["name"] == container]
     if any("running" in state or "terminated" in state for state in states):
@@ -161,8 +160,8 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _taken(lines: SimpleQueue[Line], seconds: float) -> Iterator[Line]:
-    """Yield what comes within ``seconds``; 0: what is there already."""
+def _drain(lines: SimpleQueue[Line], seconds: float) -> Iterator[Line]:
+    """Yield the lines that come within ``seconds``; 0: only those that are queued."""
     until = time.monotonic() + seconds
     while not seconds or time.monotonic() < until:
         try:

@@ -1,9 +1,8 @@
-"""A running stage's progress in a ConfigMap of its namespace, where the operator and ``rstar status`` read it.
+"""Writes the progress of a running stage to a ConfigMap of its namespace, where the operator reads it.
 
-Nobody decides anything on progress, so nothing here may hold up a stage or make it fail: the requests go out from a
-thread of their own, at most one in ``PERIOD_SECONDS``, always with the newest text; what could not be sent is said
-once and never repeated; the end waits a bounded time. The module refuses to create the ConfigMap, which is its
-owner's business.
+Nothing depends on progress, so it must neither delay a stage nor make it fail. A thread sends the requests, at most one
+in ``PERIOD_SECONDS`` and always with the newest text; a failure is logged once and not retried; the end of the stage
+waits for a bounded time. The operator creates the ConfigMap.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/name
 
 
 class ConfigMapProgress:
-    """Keeps the key ``progress.json`` of the ConfigMap ``name`` at the newest text that it was given."""
+    """Writes the newest text to the key ``progress.json`` of the ConfigMap ``name``."""
 
     def __init__(self, name: str, *, period: float = PERIOD_SECONDS, closing: float = CLOSING_SECONDS) -> None:
         self._name = name
@@ -50,18 +49,18 @@ class ConfigMapProgress:
             self._changed.notify()
 
     def close(self) -> None:
-        """Send what is left, for ``closing`` seconds at most."""
+        """Send the last text, for ``closing`` seconds at most."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._sender.join(self._closing)
 
     def _send_all(self) -> None:
-        # At once, and in this thread: the client takes a second to load, which no stage should wait for.
+        # The client takes a second to load: this thread loads it at once, so that the stage does not wait.
         try:
-            import rstar.cluster.api  # noqa: F401 - for later
+            import rstar.cluster.api  # noqa: F401 - loaded for _send
         except ImportError as error:
-            self._say(error)
+            self._warn_once(error)
             return
         while True:
             with self._changed:
@@ -81,14 +80,14 @@ class ConfigMapProgress:
                 self._cluster = Cluster.connect(user_agent="rstar-stage")
             self._cluster.patch(CONFIG_MAPS, own_namespace(), self._name, {"data": {PROGRESS_KEY: text}})
         except (ClusterError, OSError) as error:
-            self._say(error)
+            self._warn_once(error)
 
-    def _say(self, error: Exception) -> None:
+    def _warn_once(self, error: Exception) -> None:
         if not self._failed:
             self._failed = True
             structlog.get_logger().warning("progress is not reported", configmap=self._name, error=str(error))
 
 
 def own_namespace(environment: Mapping[str, str] = os.environ) -> str:
-    """Return the namespace of this pod. Raises ``OSError`` where there is none."""
+    """Return the namespace of this pod. Raises ``OSError`` outside a pod."""
     return environment.get("POD_NAMESPACE") or NAMESPACE_FILE.read_text().strip()

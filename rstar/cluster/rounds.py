@@ -1,8 +1,7 @@
-"""The EvolutionRounds of one namespace: looked at, submitted, changed.
+"""Reads, submits and changes the EvolutionRounds of one namespace.
 
-A submission is planned on plain data and can be tried without effect, so that a file of rounds is taken as a whole or
-not at all. What is there already is changed only where it means something else. The module refuses to create
-anything but EvolutionRounds: their pods are the operator's.
+A submission is planned on plain data and can be tried without effect, so that a file of rounds is accepted as a whole
+or not at all. An existing round is changed only where its meaning changes. The operator creates everything else.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _NAMESPACES = Kind("/api/v1", "namespaces")
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What becomes of one round of a file; ``body`` is the object or the merge patch."""
+    """The request for one round of a file; ``body`` is the object or the merge patch."""
 
     name: str
     verb: Verb
@@ -34,14 +33,14 @@ class Submission:
 
 
 class NamespacedRounds:
-    """The rounds of ``namespace``. Every method raises ``ClusterError`` when the cluster refuses."""
+    """The rounds of ``namespace``. Every method raises ``ClusterError`` when its request fails."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._cluster = cluster
         self.namespace = namespace
 
     def all(self) -> dict[str, Json]:
-        """Return every round by name, ordered by number. Raises ``NotFoundError`` also when there is no such namespace."""
+        """Return every round by name, ordered by number. Raises ``NotFoundError`` also for a missing namespace."""
         found = self._cluster.list(ROUNDS, self.namespace)
         if not found:
             self._check_namespace()
@@ -49,7 +48,7 @@ class NamespacedRounds:
         return {item["metadata"]["name"]: item for item in ordered}
 
     def get(self, name: str) -> Json | None:
-        """Return one round, or None when it is not there."""
+        """Return one round, or None when it does not exist."""
         return self._cluster.get(ROUNDS, self.namespace, name)
 
     def set(self, name: str, **spec: Any) -> None:
@@ -57,21 +56,21 @@ class NamespacedRounds:
         self._cluster.patch(ROUNDS, self.namespace, name, {"spec": spec})
 
     def submit(self, item: Submission, *, dry_run: bool = False) -> None:
-        """Carry out one submission; ``dry_run``: only say whether the cluster would take it."""
+        """Carry out one submission; ``dry_run``: only check that the cluster would accept it."""
         if item.verb == "created":
             self._cluster.create(ROUNDS, self.namespace, item.body, dry_run=dry_run)
         elif item.verb == "configured":
             self._cluster.patch(ROUNDS, self.namespace, item.name, item.body, dry_run=dry_run)
 
     def _check_namespace(self) -> None:
-        """Tell an empty namespace from one that is not there: the list of either is empty."""
+        """Raise ``NotFoundError`` for a missing namespace: its list is empty like that of an empty one."""
         try:
-            there = self._cluster.get(_NAMESPACES, "", self.namespace) is not None
+            exists = self._cluster.get(_NAMESPACES, "", self.namespace) is not None
         except ClusterError as error:
             if error.code != 403:
                 raise
-            there = True  # who may not look at namespaces is believed
-        if not there:
+            exists = True  # without the right to read namespaces it is assumed
+        if not exists:
             raise NotFoundError(f'namespaces "{self.namespace}" not found', 404, "NotFound")
 
 
@@ -82,10 +81,9 @@ def number_of(item: Json) -> int | None:
 
 
 def status_of(item: Json) -> RoundStatus:
-    """Return the status of a round; one that no operator has looked at waits.
+    """Return the status of a round; before an operator has seen it, the phase is Waiting.
 
-    Keys that this version does not know are left out: the operator may be newer. Raises ``ValueError`` when the
-    rest is not a status.
+    Unknown keys are dropped: the operator may be newer. Raises ``ValueError`` when the rest is not a status.
     """
     found = item.get("status") or {}
     if "phase" not in found:
@@ -96,30 +94,30 @@ def status_of(item: Json) -> RoundStatus:
         raise ValueError(f"the status of round {_name(item)} is not one: {sentences(error, RoundStatus)[0]}") from None
 
 
-def submission(wanted: EvolutionRound, there: Json | None, namespace: str) -> Submission:
-    """Return what to do for ``wanted``, given the object of its name that is ``there``.
+def submission(wanted: EvolutionRound, existing: Json | None, namespace: str) -> Submission:
+    """Return the request for ``wanted``, given the ``existing`` object of its name.
 
-    What ``rstar suspend`` and ``rstar cancel`` have set stays, unless the file says otherwise. Raises ``ValueError``
-    when the object's spec cannot be compared.
+    Values that ``rstar suspend`` and ``rstar cancel`` have set stay, unless the file sets them too. Raises
+    ``ValueError`` when the object's spec cannot be compared.
     """
     metadata = wanted.metadata.model_dump(mode="json")
-    if there is None:
+    if existing is None:
         spec = wanted.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
         kind = {"apiVersion": wanted.api_version, "kind": wanted.kind}
         return Submission(
             wanted.name, "created", {**kind, "metadata": {**metadata, "namespace": namespace}, "spec": spec}
         )
     try:
-        before = EvolutionRoundSpec.model_validate(there["spec"], extra="ignore")
+        before = EvolutionRoundSpec.model_validate(existing["spec"], extra="ignore")
     except ValidationError as error:
         fault = sentences(error, EvolutionRoundSpec)[0]
-        raise ValueError(f"round {wanted.name} is there, and its spec is not one of this version: {fault}") from None
+        raise ValueError(f"round {wanted.name} exists, and its spec is not one of this version: {fault}") from None
     kept = {key: getattr(before, key) for key in ("suspend", "cancel") if key not in wanted.spec.model_fields_set}
     after = wanted.spec.model_copy(update=kept)
-    # Compared with all defaults spelled out: what both mean counts, not how it is written.
+    # Compared with all defaults filled in: only a difference in meaning counts.
     patch = merge_patch(before.model_dump(mode="json", by_alias=True), after.model_dump(mode="json", by_alias=True))
-    marks = {key: metadata[key] for key in ("labels", "annotations") if metadata.get(key)}
-    missing = {key: value for key, value in marks.items() if not value.items() <= _marks(there, key).items()}
+    given = {key: metadata[key] for key in ("labels", "annotations") if metadata.get(key)}
+    missing = {key: value for key, value in given.items() if not value.items() <= _entries(existing, key).items()}
     body = {**({"spec": patch} if patch else {}), **({"metadata": missing} if missing else {})}
     return Submission(wanted.name, "configured" if body else "unchanged", body)
 
@@ -142,6 +140,6 @@ def _name(item: Json) -> str:
     return str(item["metadata"]["name"])
 
 
-def _marks(item: Json, key: str) -> Mapping[str, Any]:
-    marks: Mapping[str, Any] = item["metadata"].get(key) or {}
-    return marks
+def _entries(item: Json, key: str) -> Mapping[str, Any]:
+    entries: Mapping[str, Any] = item["metadata"].get(key) or {}
+    return entries

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from rstar.cli.main import app
 from rstar.cluster.api import Cluster as Client
 from rstar.cluster.api import Kind, NotFoundError
-from rstar.cluster.api_errors import explained
+from rstar.cluster.api_errors import explain_error
 from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
 from rstar.rounds.observed import Attempt, AttemptState, Observed, Stage
 from rstar.rounds.plan import plan
@@ -348,7 +348,7 @@ def test_who_may_not_is_told_the_servers_words_and_whom_to_ask(submitted: Desk, 
 def test_a_cluster_without_the_resource_is_told_what_to_install(testbed: Testbed) -> None:
     with pytest.raises(NotFoundError) as caught:
         Client.connect(testbed.kubeconfig).list(Kind("/apis/rstar.dev/v9", "evolutionrounds"), "default")
-    assert explained(caught.value, "default", role="view") == (
+    assert explain_error(caught.value, "default", role="view") == (
         "the cluster does not know EvolutionRounds: install charts/rstar first"
     )
 
@@ -431,7 +431,7 @@ def test_logs_are_followed_from_before_a_pod_runs_until_it_ends(submitted: Desk,
     assert reader.stderr is not None
     submitted.cluster.apply(stage_pod("r1-rollout-1-worker-1", "true"))
     said = reader.stderr.readline()
-    assert "r1-rollout-1-worker-1 has not begun" in said
+    assert "r1-rollout-1-worker-1 has not started" in said
     submitted.cluster.apply(stage_pod("r1-rollout-1-worker-0", "echo first; sleep 1; echo last"))
     assert reader.stdout.readline() == "first\n"
     assert reader.stdout.readline() == "last\n"
@@ -467,7 +467,7 @@ def test_a_pod_that_has_not_begun_is_said_to_be_so(submitted: Desk, kubelet: Sta
     submitted.cluster.pod_in("r1-rollout-1", "Pending")
     said = submitted.rstar("logs", "r1")
     assert (said.code, said.out) == (0, "")
-    assert "r1-rollout-1 has not begun" in said.err
+    assert "r1-rollout-1 has not started" in said.err
 
 
 @needs_root

@@ -1,4 +1,4 @@
-"""What commands on clusters decide on plain data, and a log that breaks off: no cluster needed."""
+"""Decisions of cluster commands on plain data, and a log stream that breaks off. No cluster is needed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from rstar.cli.location import AttemptName
 from rstar.cli.logs_command import select_attempts
 from rstar.cluster.api import Cluster, ClusterError
-from rstar.cluster.api_errors import explained, is_transient
-from rstar.cluster.inputs import in_store
-from rstar.cluster.pod_logs import PodLogs, waits_for
+from rstar.cluster.api_errors import explain_error, is_transient
+from rstar.cluster.inputs import with_store_uris
+from rstar.cluster.pod_logs import PodLogs, waiting_reason
 from rstar.cluster.rounds import merge_patch, status_of, submission
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
@@ -39,13 +39,13 @@ def a_round(**spec: Any) -> EvolutionRound:
     return EvolutionRound.model_validate({**kind, "metadata": {"name": "r1"}, "spec": whole})
 
 
-def there(**spec: Any) -> Data:
-    """Return the object as a server would have it: with defaults spelled out, and a key of a newer version."""
+def stored(**spec: Any) -> Data:
+    """Return the object as a server stores it: with defaults filled in, and a key of a newer version."""
     full = a_round(**spec).spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {"metadata": {"name": "r1"}, "spec": {**full, "keyOfANewerVersion": 1}}
 
 
-def test_a_round_that_is_not_there_is_created_as_it_was_written() -> None:
+def test_a_new_round_is_created_as_it_was_written() -> None:
     made = submission(a_round(seed=3), None, "lab")
     assert made.verb == "created"
     assert made.body["metadata"] == {"name": "r1", "namespace": "lab"}
@@ -57,23 +57,23 @@ def test_a_round_that_is_not_there_is_created_as_it_was_written() -> None:
     }
 
 
-def test_only_what_means_something_else_is_changed() -> None:
-    assert submission(a_round(lifecycle={"maxAttempts": 3}), there(), "lab").verb == "unchanged"
-    changed = submission(a_round(), there(lifecycle={"maxAttempts": 7}, services={"policy": {"replicas": 2}}), "lab")
+def test_only_fields_with_another_meaning_are_changed() -> None:
+    assert submission(a_round(lifecycle={"maxAttempts": 3}), stored(), "lab").verb == "unchanged"
+    changed = submission(a_round(), stored(lifecycle={"maxAttempts": 7}, services={"policy": {"replicas": 2}}), "lab")
     assert changed.verb == "configured"
     assert changed.body == {"spec": {"lifecycle": {"maxAttempts": 3}, "services": {"policy": {"replicas": None}}}}
 
 
-def test_what_was_asked_of_a_round_stays_unless_the_file_says_otherwise() -> None:
-    asked = there(suspend=True)
+def test_suspend_stays_unless_the_file_sets_it() -> None:
+    asked = stored(suspend=True)
     assert submission(a_round(), asked, "lab").verb == "unchanged"
     assert submission(a_round(suspend=False), asked, "lab").body == {"spec": {"suspend": False}}
 
 
-def test_labels_of_the_file_are_added_and_others_left_alone() -> None:
+def test_labels_of_the_file_are_added_and_others_stay() -> None:
     wanted = a_round()
     wanted = wanted.model_copy(update={"metadata": wanted.metadata.model_copy(update={"labels": {"team": "a"}})})
-    found = there()
+    found = stored()
     assert submission(wanted, found, "lab").body == {"metadata": {"labels": {"team": "a"}}}
     found["metadata"]["labels"] = {"team": "a", "other": "b"}
     assert submission(wanted, found, "lab").verb == "unchanged"
@@ -105,7 +105,7 @@ def test_a_patch_leads_from_one_to_the_other(before: Data, after: Data) -> None:
     assert (patch == {}) == (before == after)
 
 
-def test_a_status_of_a_newer_operator_is_read_and_nonsense_refused() -> None:
+def test_a_status_of_a_newer_operator_is_read_and_an_invalid_one_raises() -> None:
     assert status_of({"metadata": {"name": "r1"}}).phase == "Waiting"
     status = {"phase": "Running", "new": 1, "stages": [{"name": "select", "state": "running", "new": 2}]}
     assert status_of({"metadata": {"name": "r1"}, "status": status}).stages[0].state == "running"
@@ -113,20 +113,20 @@ def test_a_status_of_a_newer_operator_is_read_and_nonsense_refused() -> None:
         status_of({"metadata": {"name": "r1"}, "status": {"phase": "Dancing"}})
 
 
-def test_local_paths_become_names_of_contents(tmp_path: Path) -> None:
+def test_local_paths_become_keys_of_their_contents(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text("{}")
     (tmp_path / "p.jsonl").write_text("{}\n")
     problems = {"uri": str(tmp_path / "p.jsonl"), "limit": 3}
     given_round = a_round(baseModel=f"{tmp_path}/base/", problems=problems, evaluate={"problems": problems})
-    moved, inputs = in_store(given_round)
+    moved, inputs = with_store_uris(given_round)
     assert moved.spec.problems.uri == moved.spec.evaluate.problems.uri  # type: ignore[union-attr]
     assert moved.spec.problems.uri.endswith("/p.jsonl")
     assert moved.spec.problems.limit == 3
     assert sorted(f"store:{item.key}" for item in inputs) == sorted([moved.spec.base_model, moved.spec.problems.uri])
     (tmp_path / "p.jsonl").write_text("{}\n{}\n")
-    assert in_store(given_round)[0].spec.problems.uri != moved.spec.problems.uri
-    assert in_store(a_round()) == (a_round(), [])
+    assert with_store_uris(given_round)[0].spec.problems.uri != moved.spec.problems.uri
+    assert with_store_uris(a_round()) == (a_round(), [])
 
 
 @pytest.mark.parametrize(
@@ -140,25 +140,25 @@ def test_local_paths_become_names_of_contents(tmp_path: Path) -> None:
         (ClusterError("seed cannot change", 422, "Invalid"), "seed cannot change"),
     ],
 )
-def test_refusals_say_how_to_go_on(error: ClusterError, sentence: str) -> None:
-    said = explained(error, "lab", role="edit")
-    assert sentence in said
-    assert "quota" not in said or "admin" not in said
+def test_errors_are_explained_with_their_remedy(error: ClusterError, sentence: str) -> None:
+    shown = explain_error(error, "lab", role="edit")
+    assert sentence in shown
+    assert "quota" not in shown or "admin" not in shown
     assert not is_transient(error)
 
 
 @pytest.mark.parametrize("code", [0, 429, 500, 503])
-def test_what_may_pass_is_known_as_such(code: int) -> None:
+def test_errors_that_may_pass_are_transient(code: int) -> None:
     assert is_transient(ClusterError("later", code))
 
 
-def test_the_attempt_begun_last_is_meant_unless_another_is_named() -> None:
-    def begun(stage: str, number: int, minute: int) -> Data:
+def test_the_attempt_that_started_last_is_selected_unless_another_is_named() -> None:
+    def started(stage: str, number: int, minute: int) -> Data:
         return {"stage": stage, "number": number, "state": "failed", "startedAt": f"2030-01-01T00:{minute:02}:00Z"}
 
-    attempts = [begun("rollout", 1, 3), begun("rollout", 2, 4), begun("select", 1, 5), begun("select", 2, 6)]
-    # Rolled out anew after the selection: what was begun last is not the last stage.
-    attempts.append(begun("rollout", 3, 9))
+    attempts = [started("rollout", 1, 3), started("rollout", 2, 4), started("select", 1, 5), started("select", 2, 6)]
+    # The rollout was repeated after the selection: the attempt that started last is not of the last stage.
+    attempts.append(started("rollout", 3, 9))
     status = RoundStatus.model_validate({"phase": "Running", "attempts": attempts})
     assert select_attempts(status, None, None) == [AttemptName("rollout", 3)]
     assert select_attempts(status, "select", None) == [AttemptName("select", 2)]
@@ -186,12 +186,12 @@ def test_the_attempt_begun_last_is_meant_unless_another_is_named() -> None:
         ({"phase": "Failed"}, ""),
     ],
 )
-def test_a_pod_says_what_it_waits_for(status: Data, waiting: str) -> None:
-    assert waits_for({"metadata": {"name": "p"}, "status": status}, "pytorch") == waiting
+def test_a_pending_pod_gives_its_reason(status: Data, waiting: str) -> None:
+    assert waiting_reason({"metadata": {"name": "p"}, "status": status}, "pytorch") == waiting
 
 
 class BreakingServer(http.server.BaseHTTPRequestHandler):
-    """An API server whose log streams break off after every line; the pod ends when all has been sent."""
+    """An API server whose log streams break off after every line; the pod ends when all lines have been sent."""
 
     protocol_version = "HTTP/1.1"
     lines = (
@@ -236,8 +236,8 @@ def breaking_server() -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_log_that_breaks_off_is_taken_up_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rstar.cluster.pod_logs.LOOK_SECONDS", 0.05)
+def test_a_log_that_breaks_off_is_resumed_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rstar.cluster.pod_logs.POLL_SECONDS", 0.05)
     with breaking_server() as url:
         kubeconfig = tmp_path / "kubeconfig"
         cluster = {"name": "c", "cluster": {"server": url}}
@@ -252,7 +252,7 @@ def test_a_log_that_breaks_off_is_taken_up_where_it_stopped(tmp_path: Path, monk
     assert BreakingServer.asked[-1]["sinceTime"] == ["2030-01-01T00:00:01Z"]
 
 
-def test_without_the_library_one_sentence_says_what_to_install() -> None:
+def test_without_the_kubernetes_library_one_sentence_names_the_package_to_install() -> None:
     code = "import sys; sys.modules['kubernetes'] = None; from rstar.cli.main import run; sys.argv = ['rstar', 'status', '-n', 'lab']; run()"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **PLAIN_TERMINAL}, check=False

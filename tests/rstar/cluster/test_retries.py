@@ -1,4 +1,4 @@
-"""What a command does when the API server puts it off: a real HTTP server answers as a crowded one does."""
+"""Requests that the API server puts off: a real HTTP server answers as an overloaded API server does."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from rstar.cli.namespace_location import connect_namespace
-from rstar.cluster.api import PATIENCE_SECONDS, ROUNDS, Cluster, ClusterError
+from rstar.cluster.api import RETRY_SECONDS, ROUNDS, Cluster, ClusterError
 
 REFUSAL = {"kind": "Status", "reason": "TooManyRequests", "message": "storage is (re)initializing"}
 
 
-class CrowdedServer(http.server.BaseHTTPRequestHandler):
-    """Puts requests off with each of ``pauses`` (None: without saying for how long), then does what they ask."""
+class OverloadedServer(http.server.BaseHTTPRequestHandler):
+    """Puts requests off with each of ``pauses`` (None: without a number of seconds), then answers them."""
 
     pauses: list[str | None]
     asked: list[str]
@@ -46,8 +46,8 @@ class CrowdedServer(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def kubeconfig(tmp_path: Path) -> Iterator[Path]:
-    CrowdedServer.asked, CrowdedServer.pauses = [], []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), CrowdedServer) as server:
+    OverloadedServer.asked, OverloadedServer.pauses = [], []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), OverloadedServer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
         context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
@@ -65,32 +65,34 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return pauses
 
 
-def test_a_request_that_is_put_off_is_made_again_when_the_server_says(kubeconfig: Path, slept: list[float]) -> None:
-    CrowdedServer.pauses = ["3", None, "0", "soon"]
-    assert Cluster.connect(kubeconfig, patience=PATIENCE_SECONDS).list(ROUNDS, "lab") == []
+def test_a_request_that_is_put_off_is_repeated_after_the_pause_that_the_server_asks_for(
+    kubeconfig: Path, slept: list[float]
+) -> None:
+    OverloadedServer.pauses = ["3", None, "0", "soon"]
+    assert Cluster.connect(kubeconfig, retry_seconds=RETRY_SECONDS).list(ROUNDS, "lab") == []
     assert slept == [3, 1, 0.1, 1]
-    CrowdedServer.pauses = ["2"]
+    OverloadedServer.pauses = ["2"]
     body = {"metadata": {"name": "r1"}}
-    assert Cluster.connect(kubeconfig, patience=PATIENCE_SECONDS).create(ROUNDS, "lab", body) == body
-    assert CrowdedServer.asked == ["GET"] * 5 + ["POST"] * 2
+    assert Cluster.connect(kubeconfig, retry_seconds=RETRY_SECONDS).create(ROUNDS, "lab", body) == body
+    assert OverloadedServer.asked == ["GET"] * 5 + ["POST"] * 2
 
 
-def test_patience_ends(kubeconfig: Path, slept: list[float]) -> None:
-    CrowdedServer.pauses = ["10"] * 9
-    with pytest.raises(ClusterError, match=r"storage is \(re\)initializing") as told:
-        Cluster.connect(kubeconfig, patience=25).list(ROUNDS, "lab")
-    assert told.value.code == 429
+def test_repeating_ends_after_retry_seconds(kubeconfig: Path, slept: list[float]) -> None:
+    OverloadedServer.pauses = ["10"] * 9
+    with pytest.raises(ClusterError, match=r"storage is \(re\)initializing") as caught:
+        Cluster.connect(kubeconfig, retry_seconds=25).list(ROUNDS, "lab")
+    assert caught.value.code == 429
     assert slept == [10, 10]
 
 
-def test_who_asks_for_no_patience_is_told_at_once(kubeconfig: Path, slept: list[float]) -> None:
-    CrowdedServer.pauses = ["1"]
+def test_without_retry_seconds_the_error_is_raised_at_once(kubeconfig: Path, slept: list[float]) -> None:
+    OverloadedServer.pauses = ["1"]
     with pytest.raises(ClusterError):
         Cluster.connect(kubeconfig).list(ROUNDS, "lab")
-    assert (slept, CrowdedServer.asked) == ([], ["GET"])
+    assert (slept, OverloadedServer.asked) == ([], ["GET"])
 
 
-def test_commands_are_patient(kubeconfig: Path, slept: list[float]) -> None:
-    CrowdedServer.pauses = ["5"]
+def test_commands_repeat_requests(kubeconfig: Path, slept: list[float]) -> None:
+    OverloadedServer.pauses = ["5"]
     assert connect_namespace("lab", None, kubeconfig).rounds() == {}
     assert slept == [5]
