@@ -1,8 +1,8 @@
-"""What one execution costs, by who runs it: ``python -m benchmarks.executor [--json]``.
+"""The cost of one execution, by method: ``python -m benchmarks.executor [--json]``.
 
-The executor with every layer that this machine allows, beside what others do with the same programs in the same run: a
-cold interpreter per program, a pool of worker processes, ``exec`` in the caller's own process. Figures of one run compare;
-those of different machines, or of a busy one, do not.
+Compares the executor, with every layer that this machine allows, with other ways to run the same programs in the same run:
+a cold interpreter per program, a pool of worker processes, ``exec`` in the caller's process. Compare only figures of one
+run: other machines and other load give other figures.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ LABELS = {
     "in_process_light_ms": "exec in the caller's process, light, no isolation",
     "in_process_heavy_ms": "exec in the caller's process, sympy, no isolation",
     "light_per_s": "executor, light programs per second, a slot per core",
-    "snapshot_speedup_heavy16": "16-step heavy path, going on from snapshots / running it again",
-    "snapshot_speedup_light16": "16-step light path, going on from snapshots / running it again",
+    "snapshot_speedup_heavy16": "16-step heavy path: time without snapshots / time with snapshots",
+    "snapshot_speedup_light16": "16-step light path: time without snapshots / time with snapshots",
 }
 
 _FORKS = """
@@ -71,7 +71,7 @@ print(statistics.median(times) * 1000)
 
 
 def checked(executions: Sequence[Execution]) -> list[str]:
-    """Return what was printed; a benchmark of failures would be worth nothing."""
+    """Return the outputs. Raises ``RuntimeError`` when a program failed: its time would mean nothing."""
     failed = [execution for execution in executions if execution.status != ExecutionStatus.OK]
     if failed:
         raise RuntimeError(f"a benchmark's program failed: {failed[0]}")
@@ -100,7 +100,7 @@ async def light_per_s(programs: int) -> float:
 
 
 async def path_seconds(path: tuple[str, str], snapshot_mib: int, salt: int) -> tuple[float, list[str]]:
-    """Return the seconds of a path walked as a search does, step by step, and what it printed."""
+    """Run a path step by step, as a search does; return its seconds and its outputs."""
     async with LocalExecutor(slots=1, cache_mib=0, snapshot_mib=snapshot_mib) as executor:
         first, more = path
         checked(await executor.execute(START, [f"{first}\nprint({salt})"], LIMITS))
@@ -114,7 +114,7 @@ async def path_seconds(path: tuple[str, str], snapshot_mib: int, salt: int) -> t
 
 
 async def speedup(path: tuple[str, str], repeats: int) -> float:
-    """Return how much sooner a path ends with snapshots than without; both print the same."""
+    """Return the time of a path without snapshots over that with them; the outputs must be equal."""
     ratios = []
     for salt in range(repeats):
         quick, printed = await path_seconds(path, 128, salt)
@@ -126,22 +126,22 @@ async def speedup(path: tuple[str, str], repeats: int) -> float:
 
 
 def timed_ms(run: Callable[[str], object], program: str, times: int) -> float:
-    """Return the median milliseconds of ``run`` over fresh programs."""
-    found = []
+    """Return the median milliseconds of ``run`` over different programs."""
+    seconds = []
     for k in range(times):
         began = time.perf_counter()
         run(program.format(k))
-        found.append(time.perf_counter() - began)
-    return statistics.median(found) * 1000
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds) * 1000
 
 
 def cold(program: str) -> None:
-    """Run a program in an interpreter of its own."""
+    """Run a program in a new interpreter."""
     subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
 
 
 def in_process(program: str) -> str:
-    """Run a program right here."""
+    """Run a program in this process."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(compile(program, "<program>", "exec"), {"__name__": "__main__"})
     return output.getvalue()
@@ -185,7 +185,7 @@ async def measure(quick: bool) -> dict[str, float]:
 def show(figures: dict[str, float], layers: Sequence[str]) -> None:
     """Print the table."""
     table = Table(title=f"One execution; layers in force: {', '.join(layers)}")
-    table.add_column("who")
+    table.add_column("method")
     table.add_column("ms, /s or ratio", justify="right")
     for key, value in figures.items():
         table.add_row(LABELS[key], f"{value:,.2f}")
@@ -202,7 +202,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object of figures.")] = False,
     quick: Annotated[bool, typer.Option(help="Fewer repetitions.")] = False,
 ) -> None:
-    """Measure the executor and what others do."""
+    """Measure the executor and the other methods."""
 
     async def both() -> tuple[dict[str, float], list[str]]:
         layers = await layers_in_force()

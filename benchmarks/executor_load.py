@@ -1,8 +1,8 @@
-"""Executors that come, drain and are killed under full load: ``python -m benchmarks.executor_load [--minutes 10] [--json]``.
+"""Adds, drains and kills executors under full load: ``python -m benchmarks.executor_load [--minutes 10] [--json]``.
 
-Two tenants drive programs with known results (``benchmarks.known_programs``) through the dispatching client, without a
-pause, while every few seconds an executor is added, drained (SIGTERM) or killed (``kill -9``). Nothing may be lost: 0
-failed calls, 0 wrong results. One executor, the first, lives through it all; its memory must become flat.
+Two tenants send programs with known results (``benchmarks.known_programs``) through the executor client without a pause,
+while every few seconds an executor is added, drained (SIGTERM) or killed (SIGKILL). No call may fail and no result may be
+wrong. The first executor runs the whole time; its memory must stop growing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SHOWN_FAULTS: Final = 5
 
 @dataclass
 class Outcome:
-    """What the clients saw."""
+    """Counts and times of the clients' calls."""
 
     calls: int = 0
     programs: int = 0
@@ -55,7 +55,7 @@ class Outcome:
 
 
 async def drive(client: ExecutorClient, name: str, seed: int, outcome: Outcome, over: Callable[[], bool]) -> None:
-    """Search path after path until it is over."""
+    """Send the calls of one search path after another until ``over``."""
     for number in itertools.count():
         problem = f"{name}-{number}"
         for batch in batches(seed, problem):
@@ -76,11 +76,11 @@ async def drive(client: ExecutorClient, name: str, seed: int, outcome: Outcome, 
             wrong = batch.wrong(executions)
             outcome.wrong += len(wrong)
             for known, execution in wrong:
-                outcome.fault(f"wrong: {known!r} came out as {execution!r}")
+                outcome.fault(f"wrong: {known!r} gave {execution!r}")
 
 
 async def disturb(fleet: Fleet, pause: float, over: Callable[[], bool]) -> None:
-    """Add, drain, add, kill, with a pause in between; the first executor is spared."""
+    """Add, drain, add, kill, with a pause in between; never the first executor."""
     for turn in itertools.count():
         await asyncio.sleep(pause)
         if over():
@@ -102,7 +102,7 @@ async def load(seconds: float, tasks: int, slots: int, pause: float, seed: int, 
     def over() -> bool:
         return time.monotonic() >= end
 
-    async def weigh() -> None:
+    async def record_memory() -> None:
         while not over():
             outcome.memory.append(memory_mib(fleet.members[0]))
             await asyncio.sleep(seconds / 60)
@@ -112,7 +112,7 @@ async def load(seconds: float, tasks: int, slots: int, pause: float, seed: int, 
     try:
         async with clients[0], clients[1], asyncio.TaskGroup() as group:
             group.create_task(disturb(fleet, pause, over))
-            group.create_task(weigh())
+            group.create_task(record_memory())
             for k in range(tasks):
                 group.create_task(drive(clients[k % 2], f"task-{k}", seed, outcome, over))
         took = time.monotonic() - start
@@ -122,7 +122,7 @@ async def load(seconds: float, tasks: int, slots: int, pause: float, seed: int, 
 
 
 def figures(outcome: Outcome, fleet: Fleet, clients: list[ExecutorClient], took: float) -> dict[str, object]:
-    """Return the report, by name."""
+    """Return the figures of the report."""
     counts = [client.counts for client in clients]
     quantiles = statistics.quantiles(outcome.seconds, n=100)
     third = max(1, len(outcome.memory) // 3)
@@ -152,21 +152,21 @@ def figures(outcome: Outcome, fleet: Fleet, clients: list[ExecutorClient], took:
 
 
 def main(
-    minutes: Annotated[float, typer.Option(min=0.1, help="How long.")] = 10.0,
-    tasks: Annotated[int, typer.Option(min=2, help="Calls under way at once, half of each tenant.")] = 24,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Duration of the load.")] = 10.0,
+    tasks: Annotated[int, typer.Option(min=2, help="Concurrent calls, half of them from each tenant.")] = 24,
     slots: Annotated[int, typer.Option(min=1, help="Slots of each executor.")] = 2,
-    pause: Annotated[float, typer.Option(min=0.1, help="Seconds between two disturbances.")] = 6.0,
+    pause: Annotated[float, typer.Option(min=0.1, help="Seconds between changes to the fleet.")] = 6.0,
     seed: int = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Drive the load; exit code 1 when a call failed or a result was wrong."""
+    """Run the load; exit code 1 when a call failed or a result was wrong."""
     configure_logs("load")
     with tempfile.TemporaryDirectory() as folder:
         report = asyncio.run(load(minutes * 60, tasks, slots, pause, seed, Path(folder)))
     if as_json:
         print(json.dumps(report))
     else:
-        table = Table("what", "figure")
+        table = Table("figure", "value")
         for key, value in report.items():
             table.add_row(key.replace("_", " "), str(value))
         Console().print(table)

@@ -1,8 +1,8 @@
 """Many mixed programs in a row on one executor: ``python -m benchmarks.executor_soak [--programs 100000] [--json]``.
 
-Every result is known and checked. Afterwards there must be no process, descriptor, memory or file more than after the
-first thousand, and the aged executor must be as fast as a fresh one. They are timed in turns, since machines get faster
-and slower by themselves.
+Every result is known and checked. Afterwards the executor must hold no more processes, descriptors, memory and files than
+after the first thousand programs, and it must be as fast as a fresh one. The two are timed in turns, because the speed of
+a machine drifts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WARM: Final = 1_000
 TURNS: Final = 9
 PER_TURN: Final = 400
 
-# Weight, program (0 is replaced by a number), status, what it prints.
+# Weight, program ({0} is replaced by a number), status, output.
 MIX: Final = (
     (880, "import math\nprint(math.isqrt({0} ** 2))", S.OK, "{0}\n"),
     (30, "import sympy\nx = sympy.Symbol('x')\nprint(sympy.expand((x + {0}) * 1) - {0})", S.OK, "x\n"),
@@ -64,7 +64,7 @@ def drawn(rng: random.Random, number: int) -> tuple[str, S, str]:
 
 
 async def run_all(executor: LocalExecutor, programs: Sequence[tuple[str, S, str]]) -> None:
-    """Run programs; raise ``RuntimeError`` when one ends otherwise than it must."""
+    """Run programs. Raises ``RuntimeError`` when one has a wrong result."""
     executions = await executor.execute(State("", "", ()), [program for program, _, _ in programs], LIMITS)
     for (program, status, output), execution in zip(programs, executions, strict=True):
         if (execution.status, execution.stdout) != (status, output):
@@ -72,7 +72,7 @@ async def run_all(executor: LocalExecutor, programs: Sequence[tuple[str, S, str]
 
 
 async def soak(executor: LocalExecutor, first: int, programs: int, progress: Progress | None) -> None:
-    """Run that many programs, several calls at once."""
+    """Run ``programs`` programs, several calls at once."""
     rng = random.Random(first)
     task = progress.add_task("programs", total=programs) if progress is not None else None
     calls = iter(range(first, first + programs, BATCH))
@@ -88,15 +88,15 @@ async def soak(executor: LocalExecutor, first: int, programs: int, progress: Pro
             group.create_task(worker())
 
 
-def held(executor: LocalExecutor, folder: Path) -> dict[str, int]:
-    """Return what an executor holds: processes, descriptors of wardens and caller, MiB, entries and bytes on disk."""
-    roots = [psutil.Process(pid) for pid in executor.warden_pids()]
-    wardens = [child for root in roots for child in root.children()]
-    everybody = [process for root in roots for process in (root, *root.children(recursive=True))]
+def usage(executor: LocalExecutor, folder: Path) -> dict[str, int]:
+    """Return an executor's processes, descriptors of wardens and caller, MiB, directory entries and bytes on disk."""
+    parents = [psutil.Process(pid) for pid in executor.warden_pids()]
+    wardens = [child for parent in parents for child in parent.children()]
+    processes = [process for parent in parents for process in (parent, *parent.children(recursive=True))]
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {
-        "processes": len(everybody),
-        "descriptors": sum(process.num_fds() for process in (psutil.Process(), *roots, *wardens)),
+        "processes": len(processes),
+        "descriptors": sum(process.num_fds() for process in (psutil.Process(), *parents, *wardens)),
         "warden_mib": sum(process.memory_full_info().uss for process in wardens) >> 20,
         "caller_mib": psutil.Process().memory_full_info().uss >> 20,
         "entries": sum(1 for _ in folder.iterdir()),
@@ -105,7 +105,7 @@ def held(executor: LocalExecutor, folder: Path) -> dict[str, int]:
 
 
 async def seconds_of(executor: LocalExecutor, turn: int) -> float:
-    """Return how long a turn of light programs takes, the same for whoever runs them."""
+    """Return the seconds of one turn of light programs; every executor runs the same ones in a turn."""
     began = time.perf_counter()
     for call in range(PER_TURN // BATCH):
         number = 10_000_000 + turn * PER_TURN + call * BATCH
@@ -114,22 +114,22 @@ async def seconds_of(executor: LocalExecutor, turn: int) -> float:
 
 
 async def measure(programs: int, slots: int | None, progress: Progress | None) -> dict[str, float]:
-    """Soak an executor and compare it with itself when it was young and with a fresh one."""
+    """Run programs on an executor and compare it with its own start and with a fresh one."""
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder
         async with LocalExecutor(slots, cache_mib=0) as aged:
             await soak(aged, 0, WARM, None)
-            before = held(aged, Path(folder))
+            before = usage(aged, Path(folder))
             began = time.perf_counter()
             await soak(aged, WARM, programs, progress)
             seconds = time.perf_counter() - began
-            after = held(aged, Path(folder))
+            after = usage(aged, Path(folder))
             async with LocalExecutor(slots, cache_mib=0) as fresh:
                 await soak(fresh, 0, WARM, None)
                 ratios = []
                 for turn in range(TURNS):
-                    young = await seconds_of(fresh, turn)
-                    ratios.append(young / await seconds_of(aged, turn))
+                    fresh_seconds = await seconds_of(fresh, turn)
+                    ratios.append(fresh_seconds / await seconds_of(aged, turn))
         tempfile.tempdir = None
     figures = {
         "programs": float(programs),
@@ -142,11 +142,11 @@ async def measure(programs: int, slots: int | None, progress: Progress | None) -
 
 
 def main(
-    programs: Annotated[int, typer.Option(min=1, help="Programs in a row.")] = 100_000,
+    programs: Annotated[int, typer.Option(min=1, help="Number of programs.")] = 100_000,
     slots: Annotated[int | None, typer.Option(min=1, help="Batches that run at once; unset: one per core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object of figures.")] = False,
 ) -> None:
-    """Run mixed programs in a row and look for what is left of them."""
+    """Run many mixed programs and look for leftovers."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         figures = asyncio.run(measure(programs, slots, progress))

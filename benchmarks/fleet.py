@@ -1,7 +1,7 @@
-"""Executors as processes on loopback that come, drain and are killed: the fleet of ``benchmarks.executor_load``.
+"""The fleet of ``benchmarks.executor_load``: executor processes on loopback that can be added, drained and killed.
 
-``addresses`` is what a headless Service would tell: an executor is in it from the moment it is ready until it is told to
-end, and one that was killed for a while longer, as in a cluster. The module refuses to call executors.
+``addresses`` is what DNS returns for a headless Service: a ready executor until it gets SIGTERM, and a killed one a while
+longer, as in a cluster.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import psutil
 
 START_SECONDS: Final = 120.0
 STALE_SECONDS: Final = 3.0
-"""How long a killed executor's address is still told."""
+"""How long the address of a killed executor stays listed."""
 
-LAST_BREATH_SECONDS: Final = 20.0
-"""How long the kernel of a busy machine may take to end what a killed executor ran."""
+EXIT_SECONDS: Final = 20.0
+"""How long the kernel of a busy machine may take to end the programs of a killed executor."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Member:
 
 @dataclass
 class Fleet:
-    """The executors that run, oldest first, and how many were added, drained and killed."""
+    """The running executors, oldest first, and counts of those added, drained and killed."""
 
     folder: Path
     slots: int
@@ -42,18 +42,18 @@ class Fleet:
     drained: int = 0
     killed: int = 0
     left_behind: int = 0
-    _told: list[str] = field(default_factory=list)
+    _listed: list[str] = field(default_factory=list)
 
     def addresses(self) -> list[str]:
-        """Return where clients may look."""
-        return list(self._told)
+        """Return the addresses that clients may use."""
+        return list(self._listed)
 
     async def add(self) -> None:
         """Start an executor and wait until it serves. Raises ``RuntimeError`` when it does not."""
         ready = self.folder / f"ready-{self.added}"
         self.added += 1
         command = [str(Path(sys.executable).with_name("rstar")), "serve", "executor", "--port", "0"]
-        # Without the cache every program really runs.
+        # Without a cache, so that every program runs.
         options = ["--slots", str(self.slots), "--cache-mib", "0", "--ready-file", str(ready), "--drain-seconds", "60"]
         with (self.folder / "executors.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(*command, *options, stdout=log, stderr=log)
@@ -69,32 +69,32 @@ class Fleet:
             raise
         member = Member(process, ready.read_text().strip())
         self.members.append(member)
-        self._told.append(member.address)
+        self._listed.append(member.address)
 
     async def drain(self, member: Member) -> None:
-        """End an executor as a cluster does: SIGTERM, its address withdrawn, its calls finished."""
+        """End an executor as a cluster does: remove its address, send SIGTERM, let its calls finish."""
         self.members.remove(member)
         self.drained += 1
-        self._told.remove(member.address)
+        self._listed.remove(member.address)
         member.process.send_signal(signal.SIGTERM)
         code = await member.process.wait()
         if code != 0:
             raise RuntimeError(f"a drained executor ended with {code}")
 
     async def kill(self, member: Member) -> None:
-        """End an executor as a lost node does; its address is told a little longer. What it leaves behind is counted."""
+        """Kill an executor as the loss of its node does; its address stays listed a while. Count the processes it leaves."""
         self.members.remove(member)
         self.killed += 1
         family = psutil.Process(member.process.pid).children(recursive=True)
         member.process.kill()
         await member.process.wait()
         await asyncio.sleep(STALE_SECONDS)
-        self._told.remove(member.address)
-        _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=LAST_BREATH_SECONDS)
+        self._listed.remove(member.address)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=EXIT_SECONDS)
         self.left_behind += sum(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in alive)
 
     async def close(self) -> None:
-        """Drain what still runs."""
+        """Drain the remaining executors."""
         await asyncio.gather(*(self.drain(member) for member in tuple(self.members)))
 
 

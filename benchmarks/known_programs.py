@@ -1,8 +1,7 @@
-"""Programs whose results are known without running them: what ``benchmarks.executor_load`` sends.
+"""Programs with known results for ``benchmarks.executor_load``.
 
-They come as a search sends them: a problem's steps, one batch of candidates per step, the next step one of them. Most
-take milliseconds; lengths have a heavy tail (Pareto), up to two seconds. Some fail, each in a known way. The module
-refuses to run anything.
+They are grouped as in a search: the steps of a problem, one batch of candidates per step, one of them the next step. Most
+take milliseconds; durations have a heavy tail (Pareto), up to two seconds. Some fail, each in a known way.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ LONGEST_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A candidate's text and what must come of it; ``value`` is that of its variable, ``prints`` its own output."""
+class KnownProgram:
+    """A candidate's text and its right result; ``value`` is the final value of its variable, ``prints`` its own output."""
 
     text: str
     status: ExecutionStatus
@@ -30,26 +29,26 @@ class Known:
     value: int
 
     def is_right(self, before: str, execution: Execution) -> bool:
-        """Say whether ``execution`` is what this program does after steps that print ``before``."""
+        """Say whether ``execution`` is the right result after steps that print ``before``."""
         return (execution.status, execution.stdout) == (self.status, before + self.prints)
 
 
 @dataclass(frozen=True, slots=True)
 class KnownBatch:
-    """One call: the steps so far, what they print, and the candidates."""
+    """One call: the steps so far, their output, and the candidates."""
 
     steps: Sequence[str]
     before: str
-    candidates: Sequence[Known]
+    candidates: Sequence[KnownProgram]
 
-    def wrong(self, executions: Sequence[Execution]) -> list[tuple[Known, Execution]]:
-        """Return the candidates that came out otherwise than they must."""
+    def wrong(self, executions: Sequence[Execution]) -> list[tuple[KnownProgram, Execution]]:
+        """Return the candidates with wrong results."""
         pairs = zip(self.candidates, executions, strict=True)
         return [(known, execution) for known, execution in pairs if not known.is_right(self.before, execution)]
 
 
 def batches(seed: int, problem: str) -> Iterator[KnownBatch]:
-    """Yield the calls of one search path, each after the one before it."""
+    """Yield the calls of one search path in order."""
     rng = random.Random(derive(seed, "load", problem))
     value = rng.randrange(1_000)
     steps, before = [f"<code>\n# {problem}\nv = {value}\n<end_of_step>"], ""
@@ -62,7 +61,7 @@ def batches(seed: int, problem: str) -> Iterator[KnownBatch]:
         before, value = before + taken.prints, taken.value
 
 
-def _candidate(rng: random.Random, value: int) -> Known:
+def _candidate(rng: random.Random, value: int) -> KnownProgram:
     kind = rng.random()
     if kind < 0.80:
         return _good(rng, value, "pass")
@@ -73,15 +72,15 @@ def _candidate(rng: random.Random, value: int) -> Known:
     if kind < 0.97:
         divisor = rng.randrange(9)
         text = f"print(v + {divisor})\nprint(v / (v - {value}))\n<end_of_step>"
-        return Known(text, ExecutionStatus.EXCEPTION, f"{value + divisor}\n", value)
+        return KnownProgram(text, ExecutionStatus.EXCEPTION, f"{value + divisor}\n", value)
     if kind < 0.99:
-        return Known("import os\nos._exit(3)\n<end_of_step>", ExecutionStatus.CRASHED, "", value)
+        return KnownProgram("import os\nos._exit(3)\n<end_of_step>", ExecutionStatus.CRASHED, "", value)
     text = "x = []\nwhile True:\n    x.append(bytes(1 << 24))\n<end_of_step>"
-    return Known(text, ExecutionStatus.MEMORY, "", value)
+    return KnownProgram(text, ExecutionStatus.MEMORY, "", value)
 
 
-def _good(rng: random.Random, value: int, work: str) -> Known:
+def _good(rng: random.Random, value: int, work: str) -> KnownProgram:
     factor, term = rng.randrange(2, 9), rng.randrange(1_000_000)
     result = (value * factor + term) % 1_000_003
     text = f"{work}\nv = (v * {factor} + {term}) % 1000003\nprint(v)\n<end_of_step>"
-    return Known(text, ExecutionStatus.OK, f"{result}\n", result)
+    return KnownProgram(text, ExecutionStatus.OK, f"{result}\n", result)

@@ -1,7 +1,7 @@
-"""Programs that notice when an earlier program changed something: their output must always be the same bytes.
+"""Programs that detect changes by an earlier program: their output must always be the same bytes.
 
-They print what a fresh interpreter has to be like: state, chance, limits, files, descriptors, processes, and whether
-memory that is shared with the watcher holds words of the corpus.
+They print what defines a fresh interpreter: state, random numbers, limits, files, descriptors, processes, and whether the
+memory shared with the warden still holds text of the corpus.
 """
 
 from __future__ import annotations

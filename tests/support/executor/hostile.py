@@ -1,11 +1,11 @@
-"""The hostile programs in ``corpus``, each with what must hold written at its head. Run them in an executor alone.
+"""Reads the hostile programs of ``corpus``. Run them only in an executor. Comments at the head state what must hold:
 
-# What it tries, in words.
-# expect: timeout memory             statuses that are right, one or several
-# stdout: refused                    its exact output, one such line per line; without any, the output is its own affair
-# limits: seconds=0.5 memory_mib=96  where it needs others than the usual ones
-# opens with: maps                   where it begins as others do, with the text of that file in ``openings``
-# machine: x86_64                    where it makes sense on this kind of processor alone
+# What the program tries.
+# expect: timeout memory             one or several statuses that are right
+# stdout: refused                    its exact output, one such comment per line; without any, every output is right
+# limits: seconds=0.5 memory_mib=96  limits that differ from the usual ones
+# opens with: maps                   the file of ``openings`` whose text is put before the program
+# machine: x86_64                    the only kind of processor for which the program is meant
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _USUAL = {"seconds": 10.0, "memory_mib": 512, "output_bytes": 65_536, "file_mib"
 
 @dataclass(frozen=True)
 class HostileProgram:
-    """One program and what must become of it; ``stdout`` None: any output."""
+    """One program and its right results; ``stdout`` None: any output."""
 
     name: str
     text: str
@@ -36,7 +36,7 @@ class HostileProgram:
 
 
 def load(path: Path) -> HostileProgram:
-    """Read one program. Raises ``ValueError`` where its head does not say what must hold."""
+    """Read one program. Raises ``ValueError`` where its head does not state the expected statuses."""
     text = path.read_text(encoding="utf-8")
     expected: list[ExecutionStatus] = []
     stdout: list[str] = []
@@ -61,7 +61,7 @@ def load(path: Path) -> HostileProgram:
                     raise ValueError(f"{path}: no limit is called {name}")
                 limits[name] = float(number)
     if not expected or ExecutionStatus.INTERNAL in expected:
-        raise ValueError(f"{path}: '# expect:' names no status that may be right")
+        raise ValueError(f"{path}: '# expect:' must name statuses other than internal")
     exact = None if not stdout else "" if stdout == [""] else "".join(f"{line}\n" for line in stdout)
     numbers = {name: int(limits[name]) for name in ("memory_mib", "output_bytes", "file_mib")}
     return HostileProgram(
@@ -75,6 +75,6 @@ def load(path: Path) -> HostileProgram:
 
 
 def programs(category: str) -> list[HostileProgram]:
-    """Return the programs of ``category`` that make sense on this machine."""
+    """Return the programs of ``category`` for this machine."""
     found = [load(path) for path in sorted((CORPUS / category).glob("*.py"))]
     return [program for program in found if program.machine in ("", platform.machine())]

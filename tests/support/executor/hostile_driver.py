@@ -1,9 +1,7 @@
-"""An executor of its own for the corpus: reads a category per line, runs its programs, answers with a line of JSON.
+"""Runs the corpus: reads one category per line, runs its programs and prints their results as one line of JSON.
 
-Its argument are the MiB that resting interpreters may hold.
-
-Two executors of one slot each share the programs, so that a program and the canary that follows it use the same warm
-interpreters. The process is a child of the tests because it may run as another user, or restricted.
+Its argument is ``snapshot_mib``. Two executors of one slot each share the programs, so that a program and the canary after
+it use the same zygotes. It is a process of its own because it may run as another user, or restricted.
 """
 
 from __future__ import annotations
@@ -27,13 +25,13 @@ _HEAVY = re.compile(r"^(import|from) (numpy|sympy)", re.MULTILINE)
 
 
 async def canary(executor: LocalExecutor, *, heavy: bool) -> list[str]:
-    """Return what the canaries make of ``executor``."""
+    """Run the canaries and return their results as text."""
     executions = await executor.execute(START, [LIGHT, HEAVY] if heavy else [LIGHT], LIMITS)
     return [f"{execution.status} {execution.reason}\n{execution.stdout}" for execution in executions]
 
 
 async def attack(executor: LocalExecutor, program: HostileProgram, fresh: list[str]) -> dict[str, Any]:
-    """Run ``program`` and the canaries after it; return what came of both."""
+    """Run ``program`` and then the canaries; return its result and the changes that the canaries found."""
     (execution,) = await executor.execute(START, [program.text], program.limits)
     heavy = _HEAVY.search(program.text) is not None
     after = await canary(executor, heavy=heavy)
@@ -49,12 +47,12 @@ async def attack(executor: LocalExecutor, program: HostileProgram, fresh: list[s
 
 
 async def share(executor: LocalExecutor, waiting: Iterator[HostileProgram], fresh: list[str]) -> list[dict[str, Any]]:
-    """Run what is still waiting, one after the other."""
+    """Run the programs that are still waiting, one after the other."""
     return [await attack(executor, program, fresh) for program in waiting]
 
 
 async def main() -> None:
-    """Answer until there is no more input."""
+    """Serve until the end of the input."""
     one, other = (LocalExecutor(1, cache_mib=0, snapshot_mib=int(sys.argv[1])) for _ in range(2))
     async with one as first, other as second:
         fresh = await canary(first, heavy=True)

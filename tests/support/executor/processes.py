@@ -1,4 +1,4 @@
-"""Looking at processes from outside: who lives, who has which children."""
+"""Inspects processes from outside: which are alive, and their descendants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rstar_executor.server.local_executor import LocalExecutor
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that only waits to be reaped by its parent does not."""
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -36,7 +36,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def inside(executor: LocalExecutor) -> list[int]:
-    """Return all processes of an executor: what waits outside, wardens, roots, resting interpreters, programs."""
+    """Return all processes of an executor: waiting parents, wardens, zygotes, snapshots, programs."""
     return [pid for outside in executor.warden_pids() for pid in (outside, *descendants(outside))]
 
 
@@ -45,7 +45,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 async def running_program(executor: LocalExecutor, before: list[int]) -> tuple[int, int]:
-    """Wait until a program runs that is not among ``before`` (``inside``); return its warden and it."""
+    """Wait until a process runs that is not among ``before`` (``inside``); return its warden and its pid."""
     while True:
         for outside in executor.warden_pids():
             for warden in children(outside):

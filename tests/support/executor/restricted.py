@@ -1,12 +1,12 @@
 """Run a command as an ordinary user, or as in a container: ``python -m tests.support.executor.restricted SETTING COMMAND...``.
 
     ordinary     a user that owns nothing
-    container    besides: no capability, no_new_privs, and what container engines' default seccomp profile refuses, or
-                 a little more (personality)
-    no-landlock  a container whose profile refuses Landlock as well, as engines of some years ago did
+    container    also without capabilities, with no_new_privs, and refused the system calls that container engines'
+                 default seccomp profiles refuse, and personality
+    no-landlock  a container whose profile also refuses Landlock, as those of older engines do
 
-Needs root for the first two of these unless it is an ordinary user already. Where the interpreter lies in a folder that is
-closed to others, as in root's home, the command sees that folder open, with nothing in it but what it needs.
+The first two need root unless the user is ordinary already. Where the interpreter lies in a folder that other users cannot
+enter, such as root's home, the command sees that folder open, with only the needed files in it.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _ASKING = 0xFFFF_FFFF
 
 
 def obstacle(setting: str) -> str:
-    """Return why ``setting`` cannot be had here; empty when it can."""
+    """Return the reason why ``setting`` is not possible here; empty when it is."""
     if os.geteuid() != 0:
         return "needs root to become another user" if setting == "ordinary" else ""
     if _closed(_needed()) and _LIBC.unshare(0) != 0:
-        return "the interpreter lies where other users may not look"
+        return "other users cannot enter the interpreter's folder, and mounts are refused"
     return ""
 
 
@@ -77,7 +77,7 @@ def _needed() -> list[str]:
 
 
 def _closed(paths: list[str]) -> dict[str, list[str]]:
-    """Return the folders above ``paths`` that others may not enter, with those paths."""
+    """Return the folders above ``paths`` that other users cannot enter, with those paths."""
     closed: dict[str, list[str]] = {}
     for path in paths:
         for folder in reversed(Path(path).parents):
@@ -148,7 +148,7 @@ def _filter(also_refused: tuple[str, ...]) -> None:
     refuse("socket", errno.EPERM, (0, _EQUAL, 40, 0))  # AF_VSOCK
     refuse("personality", errno.EPERM, (0, _NOT_EQUAL, _ASKING, 0))
     if library.seccomp_load(context) != 0:
-        raise OSError(errno.EPERM, "the filter cannot be put up")
+        raise OSError(errno.EPERM, "the kernel refuses the seccomp filter")
 
 
 def _checked(result: int) -> None:

@@ -1,4 +1,4 @@
-# Walks up from the program into the frames of what runs it.
+# Walks up from the program into the frames of the code that runs it.
 import sys
 def above():
     frame = sys._getframe()

@@ -1,4 +1,4 @@
-# Finds the memory that is shared with the watcher, from the frames above.
+# Finds the memory shared with the warden, from the frames above.
 import sys
 def above():
     frame = sys._getframe()

@@ -1,4 +1,4 @@
-# Raises what is no Exception.
+# Raises a BaseException that is no Exception.
 # expect: exception
 class E(BaseException): pass
 raise E('x')

@@ -1,4 +1,4 @@
-# Leaves as a good program does.
+# Exits with success.
 # expect: ok
 # stdout: 1
 import sys

@@ -1,4 +1,4 @@
-# Leaves with a code.
+# Exits with a code.
 # expect: exception
 import sys
 sys.exit(3)

@@ -1,4 +1,4 @@
-# An exit handler leaves past all others.
+# An exit handler exits and skips all others.
 # expect: crashed
 import atexit, os
 atexit.register(os._exit, 0)

@@ -1,4 +1,4 @@
-# An exit handler raises; Python reports it and ends well.
+# An exit handler raises; Python reports it and exits with success.
 # expect: ok
 # stdout: done
 import atexit

@@ -1,4 +1,4 @@
-# Leaves a thread by sys.exit, which ends the thread alone.
+# Calls sys.exit in a thread, which ends only that thread.
 # expect: ok
 # stdout: done
 import sys, threading

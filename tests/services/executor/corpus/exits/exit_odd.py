@@ -1,4 +1,4 @@
-# Leaves with a code whose comparison fails.
+# Exits with a code whose comparison fails.
 # expect: exception
 class Odd:
     def __eq__(self, other):

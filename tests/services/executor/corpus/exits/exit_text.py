@@ -1,4 +1,4 @@
-# Leaves with a text.
+# Exits with a text.
 # expect: exception
 import sys
 sys.exit('no')

@@ -1,4 +1,4 @@
-# Has the interpreter end itself for a fault of its own.
+# Makes the interpreter abort with a fatal error.
 # expect: crashed
 import ctypes
 ctypes.pythonapi.Py_FatalError(b'x')

@@ -1,4 +1,4 @@
-# Finalises the interpreter under the runner.
+# Finalises the interpreter while the runner still uses it.
 # expect: crashed ok
 import ctypes
 ctypes.PyDLL(None).Py_FinalizeEx()

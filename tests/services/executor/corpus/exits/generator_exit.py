@@ -1,3 +1,3 @@
-# Raises what ends a generator.
+# Raises GeneratorExit.
 # expect: exception
 raise GeneratorExit

@@ -1,3 +1,3 @@
-# Raises what Ctrl-C raises.
+# Raises KeyboardInterrupt.
 # expect: exception
 raise KeyboardInterrupt

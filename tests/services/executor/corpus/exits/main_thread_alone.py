@@ -1,4 +1,4 @@
-# The main thread ends alone; another goes on.
+# The main thread ends; another thread continues.
 # expect: timeout crashed
 # limits: seconds=0.3
 import ctypes, platform, threading, time

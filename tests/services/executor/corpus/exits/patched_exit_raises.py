@@ -1,4 +1,4 @@
-# Patches the functions by which the runner may leave with ones that raise.
+# Patches the functions by which the runner may exit, with ones that raise.
 # expect: ok crashed exception
 import os, sys, atexit, threading
 def no(*_):

@@ -1,4 +1,4 @@
-# Ends itself as a person would end it.
+# Sends itself SIGTERM.
 # expect: crashed
 import os
 os.kill(os.getpid(), 15)

@@ -1,4 +1,4 @@
-# Leaves links that whoever cleans up must not follow.
+# Leaves links that the clean-up must not follow.
 # expect: ok
 # stdout: done
 import os

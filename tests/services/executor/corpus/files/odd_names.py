@@ -1,4 +1,4 @@
-# Files with names that are no text.
+# Makes files whose names are not UTF-8.
 # expect: ok
 # stdout: 6
 import os

@@ -1,4 +1,4 @@
-# Opens a folder for its path alone and goes on from there.
+# Opens a folder with O_PATH and continues from there.
 # expect: ok
 # stdout: refused
 import os

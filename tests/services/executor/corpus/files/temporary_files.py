@@ -1,4 +1,4 @@
-# Uses temporary files as libraries do, which end up in its own directory, or nowhere.
+# Uses temporary files as libraries do; they may end up only in its own directory.
 # expect: ok exception
 import os, tempfile
 with tempfile.NamedTemporaryFile() as file:

@@ -1,4 +1,4 @@
-# Makes files without names, outside and here.
+# Makes files without names, outside its directory and in it.
 # expect: ok exception
 # stdout: refused
 import os

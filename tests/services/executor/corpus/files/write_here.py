@@ -1,4 +1,4 @@
-# Writes into its own directory, which it may; the next program must not find it.
+# Writes into its own directory, which is allowed; the next program must not find the files.
 # expect: ok
 # stdout: ['a'] True
 import os

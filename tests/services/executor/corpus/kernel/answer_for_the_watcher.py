@@ -1,4 +1,4 @@
-# Looks for the descriptor by which calls are answered, and answers its own.
+# Looks for the warden's seccomp listener, and replies to its own calls.
 # expect: ok
 # stdout: refused
 import fcntl

@@ -1,4 +1,4 @@
-# Sets the machine's clock: to a time that is none, so that nothing happens wherever it runs.
+# Sets the machine's clock, to an invalid time, so that the call has no effect wherever it runs.
 # expect: ok
 # stdout: refused
 import ctypes, os, platform

@@ -1,4 +1,4 @@
-# Puts up a filter of system calls of its own, to lie to the runner about what it did.
+# Installs a filter of system calls of its own, to deceive the runner about their results.
 # expect: ok
 # stdout: refused
 import ctypes, os, platform

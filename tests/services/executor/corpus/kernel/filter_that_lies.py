@@ -1,4 +1,4 @@
-# Puts up a filter that answers every later call with success.
+# Installs a filter that answers every later call with success.
 # expect: ok exception crashed timeout
 # stdout: refused
 # limits: seconds=1

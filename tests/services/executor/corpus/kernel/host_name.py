@@ -1,4 +1,4 @@
-# Renames the machine: to its own name, so that nothing changes wherever it runs.
+# Sets the host name, to the present one, so that nothing changes wherever it runs.
 # expect: ok
 # stdout: refused
 import ctypes, os, platform

@@ -1,4 +1,4 @@
-# Sets up a ring through which calls pass unseen by filters.
+# Sets up io_uring, through which calls pass unseen by filters.
 # expect: ok
 # stdout: refused
 import ctypes, os, platform

@@ -1,4 +1,4 @@
-# Loads another kernel, from descriptors that are none.
+# Loads another kernel, from invalid descriptors.
 # expect: ok
 # stdout: refused
 import ctypes, os, platform

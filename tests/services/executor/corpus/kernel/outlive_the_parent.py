@@ -1,4 +1,4 @@
-# Asks not to die with its parent.
+# Clears the signal that ends it with its parent.
 # expect: ok
 # stdout: refused
 import ctypes, os, platform

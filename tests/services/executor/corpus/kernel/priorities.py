@@ -1,4 +1,4 @@
-# Takes the processor from everybody else: priorities, real-time, other processes' cores.
+# Takes the processor from all others: priorities, real-time scheduling, other processes' cores.
 # expect: ok
 # stdout: refused
 import os

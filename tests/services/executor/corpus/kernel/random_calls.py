@@ -1,4 +1,4 @@
-# Every system call there is, with arguments that mean nothing, in children.
+# Makes every system call there is, with meaningless arguments, in children.
 # expect: ok exception crashed timeout
 # limits: seconds=5
 import ctypes, os

@@ -1,4 +1,4 @@
-# Reboots: with numbers that the kernel does not know, so that nothing happens wherever it runs.
+# Reboots, with numbers that the kernel does not know, so that the call has no effect wherever it runs.
 # expect: ok
 # stdout: refused
 import ctypes, os, platform

@@ -1,4 +1,4 @@
-# Types into the terminal of whoever started the executor.
+# Types into the terminal from which the executor was started.
 # expect: ok
 # stdout: refused
 import fcntl, termios

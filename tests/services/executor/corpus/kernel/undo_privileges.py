@@ -1,4 +1,4 @@
-# Takes back what a process gave up for good.
+# Tries to regain privileges that its process gave up for good.
 # expect: ok
 # stdout: refused
 import ctypes, os, platform

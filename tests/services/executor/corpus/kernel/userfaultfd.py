@@ -1,4 +1,4 @@
-# Handles page faults itself, to hold the kernel up.
+# Handles its page faults itself, to make the kernel wait.
 # expect: ok
 # stdout: refused
 import ctypes, os, platform

@@ -1,4 +1,4 @@
-# Sixteen children that each take what one program may have.
+# Sixteen children that each take as much as one program may have.
 # expect: ok
 # stdout: done
 # limits: memory_mib=96

@@ -1,4 +1,4 @@
-# An exception that needs memory to be told when there is none left.
+# An exception whose report needs memory when there is none left.
 # expect: memory exception crashed
 # limits: memory_mib=64
 x = []

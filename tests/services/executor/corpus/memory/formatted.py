@@ -1,4 +1,4 @@
-# A width in a format that makes gigabytes of text.
+# A format with a width that makes gigabytes of text.
 # expect: memory
 # limits: memory_mib=96
 '{:>{}}'.format('x', 10**11)

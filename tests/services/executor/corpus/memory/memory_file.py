@@ -1,4 +1,4 @@
-# A file that lives in memory alone and counts for no limit on address space.
+# A file in memory (memfd) that counts for no limit on address space.
 # expect: ok
 # stdout: refused
 import os

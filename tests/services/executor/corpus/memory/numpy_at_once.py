@@ -1,4 +1,4 @@
-# An array of numpy's too large.
+# A numpy array that is too large.
 # expect: memory
 # limits: memory_mib=96
 import numpy

@@ -1,4 +1,4 @@
-# Arrays of numpy's, each touched, until there is no more.
+# Numpy arrays, each of them touched, until there is no more memory.
 # expect: memory
 # limits: memory_mib=96
 import numpy

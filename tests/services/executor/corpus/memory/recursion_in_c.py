@@ -1,4 +1,4 @@
-# Recursion through C with the limit lifted: the stack ends first.
+# Recursion through C with the recursion limit lifted: the stack overflows first.
 # expect: crashed memory exception
 # limits: memory_mib=96
 import sys

@@ -1,4 +1,4 @@
-# Endless recursion with the interpreter's limit lifted.
+# Endless recursion with the interpreter's recursion limit lifted.
 # expect: memory crashed exception timeout
 # limits: memory_mib=96 seconds=1
 import sys

@@ -1,4 +1,4 @@
-# Memory that even the kernel does not see.
+# Memory that even the kernel cannot read (memfd_secret).
 # expect: ok
 # stdout: refused
 import ctypes, errno

@@ -1,4 +1,4 @@
-# Swallows a MemoryError and goes on as if nothing were.
+# Catches a MemoryError and continues as if nothing had happened.
 # expect: ok
 # stdout: refused
 # limits: memory_mib=96

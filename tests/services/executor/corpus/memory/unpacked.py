@@ -1,4 +1,4 @@
-# A small compressed text that unpacks to far more than there is.
+# A small compressed text that unpacks to far more than the memory limit.
 # expect: memory
 # limits: memory_mib=96
 import zlib

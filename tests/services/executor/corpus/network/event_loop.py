@@ -1,4 +1,4 @@
-# An event loop of asyncio, which needs a pair of sockets; whatever becomes of it, it stays inside.
+# An asyncio event loop, which needs a socket pair; whether it works or not, it must stay inside.
 # expect: ok exception
 import asyncio
 async def main():

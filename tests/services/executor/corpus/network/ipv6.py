@@ -1,4 +1,4 @@
-# Opens a socket of IPv6.
+# Opens an IPv6 socket.
 # expect: ok
 # stdout: refused
 import socket

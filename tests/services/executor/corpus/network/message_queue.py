@@ -1,4 +1,4 @@
-# A message queue by name, which outlives its program.
+# A named message queue, which would outlive its program.
 # expect: ok
 # stdout: refused
 import ctypes, os

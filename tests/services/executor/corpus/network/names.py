@@ -1,4 +1,4 @@
-# Asks for the address of a name.
+# Resolves a host name.
 # expect: ok
 # stdout: refused
 import socket

@@ -1,4 +1,4 @@
-# Asks for a name through the C library, past Python's module.
+# Resolves a host name through the C library, without Python's socket module.
 # expect: ok
 # stdout: refused
 import ctypes

@@ -1,4 +1,4 @@
-# Opens a unix socket, as those of container engines.
+# Opens unix sockets such as those of container engines.
 # expect: ok
 # stdout: refused
 import socket

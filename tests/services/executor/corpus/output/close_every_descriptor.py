@@ -1,4 +1,4 @@
-# Closes every descriptor, those of its own result included, and goes on.
+# Closes every descriptor, those of its own output included, and continues.
 # expect: ok
 import os
 os.closerange(0, 4096)

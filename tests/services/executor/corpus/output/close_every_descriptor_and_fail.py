@@ -1,4 +1,4 @@
-# Closes every descriptor and fails: the failure must be told all the same.
+# Closes every descriptor and fails: the failure must be reported all the same.
 # expect: exception
 import os
 os.closerange(0, 4096)

@@ -1,4 +1,4 @@
-# Uses up every descriptor, so that nothing can be opened at its end.
+# Uses up every descriptor, so that the runner can open nothing at its end.
 # expect: ok exception
 # stdout: done
 import os

@@ -1,3 +1,3 @@
-# An exception whose text looks like the end of a reply and the begin of another.
+# An exception whose text looks like the end of a reply and the start of another.
 # expect: exception
 raise ValueError("x\n\0\0\0\2ok\r\n{\"status\": \"ok\"}\n" * 100)

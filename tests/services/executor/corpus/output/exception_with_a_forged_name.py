@@ -1,3 +1,3 @@
-# An exception whose type bears the name and text of a good end.
+# An exception whose type has the name and text of a success.
 # expect: exception
 raise type("ok\n\0ok", (Exception,), {})("")

@@ -1,4 +1,4 @@
-# Writes to standard error without end, which nobody reads as a result.
+# Writes to standard error without end; nobody reads it, but the limit holds for it too.
 # expect: output_limit
 # limits: output_bytes=4096
 import sys

@@ -1,4 +1,4 @@
-# A character that UTF-8 does not have.
+# Prints a lone surrogate, which UTF-8 cannot encode.
 # expect: ok
 # stdout: a?b
 print("a\ud800b")

@@ -1,4 +1,4 @@
-# Bytes that are no text.
+# Prints bytes that are not UTF-8.
 # expect: ok
 # stdout: a�b�
 import sys

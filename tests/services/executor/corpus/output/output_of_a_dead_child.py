@@ -1,4 +1,4 @@
-# What a child wrote before the end belongs to the program; what comes later does not.
+# What a child wrote before the end belongs to the output; what it writes later does not.
 # expect: ok
 # stdout: child
 # stdout: parent

@@ -1,4 +1,4 @@
-# Puts the end of a pipe of its own in place of its output.
+# Replaces its standard output by a pipe of its own.
 # expect: ok
 import os
 r, w = os.pipe()

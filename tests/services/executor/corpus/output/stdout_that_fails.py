@@ -1,4 +1,4 @@
-# Leaves an object in place of standard output that raises whenever it is used.
+# Leaves a sys.stdout that raises whenever it is used.
 # expect: ok exception
 import sys
 class Bad:

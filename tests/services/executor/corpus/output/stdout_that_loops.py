@@ -1,4 +1,4 @@
-# Leaves an object in place of standard output whose flush never ends.
+# Leaves a sys.stdout whose flush never ends.
 # expect: timeout ok
 # limits: seconds=0.3
 import sys

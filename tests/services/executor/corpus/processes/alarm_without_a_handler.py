@@ -1,4 +1,4 @@
-# Its own timer ends it.
+# Is ended by its own timer.
 # expect: crashed
 import signal, time
 signal.setitimer(signal.ITIMER_REAL, 0.05)

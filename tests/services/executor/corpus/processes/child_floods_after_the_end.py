@@ -1,4 +1,4 @@
-# A child goes on printing when the program has ended.
+# A child prints on after the program's end.
 # expect: ok output_limit
 # limits: output_bytes=4096
 import os

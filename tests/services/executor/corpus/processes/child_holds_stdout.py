@@ -1,4 +1,4 @@
-# A child keeps standard output open after the program's end, to hold its result back.
+# A child keeps standard output open after the program's end, to delay its result.
 # expect: ok
 # stdout: done
 import os, time

@@ -1,4 +1,4 @@
-# Forks twice into sessions of its own, as daemons do, to live on.
+# Forks twice into new sessions, as daemons do, to outlive its end.
 # expect: ok
 # stdout: done
 import os, time

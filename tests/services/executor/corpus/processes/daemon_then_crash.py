@@ -1,4 +1,4 @@
-# Starts a daemon and crashes, so that its end looks different.
+# Starts a daemon and crashes, so that the warden sees a crash instead of a normal end.
 # expect: crashed
 import os, time
 if os.fork() == 0:

@@ -1,4 +1,4 @@
-# Two thousand threads that nobody waits for.
+# Starts two thousand daemon threads, which nothing waits for.
 # expect: ok
 # stdout: done
 import threading, time

@@ -1,4 +1,4 @@
-# An exit handler starts a daemon when the program is over already.
+# An exit handler starts a daemon after the last line.
 # expect: ok
 # stdout: done
 import atexit, os, time

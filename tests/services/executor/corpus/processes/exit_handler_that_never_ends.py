@@ -1,4 +1,4 @@
-# An exit handler holds the end back.
+# An exit handler never ends.
 # expect: timeout
 # limits: seconds=0.3
 import atexit, time

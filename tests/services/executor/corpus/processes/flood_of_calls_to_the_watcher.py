@@ -1,4 +1,4 @@
-# Eight processes make that call without end, to keep whoever answers from looking at the clock.
+# Eight processes make the call that the warden receives without end, to keep it from looking at the clock.
 # expect: timeout
 # limits: seconds=0.3
 import os

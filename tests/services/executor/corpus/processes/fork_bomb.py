@@ -1,4 +1,4 @@
-# Forks in every process it starts, as far as it is let; none ends by itself.
+# Every process forks as often as it can; none ends by itself.
 # expect: timeout
 # limits: seconds=1
 import os, time

@@ -1,4 +1,4 @@
-# The forked copy reaches the program's end first and tells a result of its own.
+# A forked copy reaches the program's end first and reports a result of its own.
 # expect: exception
 import os
 if os.fork() == 0:

@@ -1,4 +1,4 @@
-# Answers every signal with a handler that goes on.
+# Handles every signal and continues.
 # expect: timeout
 # limits: seconds=0.3
 import signal

@@ -1,4 +1,4 @@
-# A pool of multiprocessing: semaphores in shared memory, pipes, workers that wait for ever.
+# A multiprocessing pool: semaphores in shared memory, pipes, workers that wait for ever.
 # expect: ok exception
 import multiprocessing
 pool = multiprocessing.get_context("fork").Pool(2)

@@ -1,4 +1,4 @@
-# Makes the call by which interpreters wait for orders, to get the next program's.
+# Makes the call by which interpreters wait, to get the next program's command.
 # expect: ok exception
 # stdout: refused
 import os

@@ -1,4 +1,4 @@
-# Clones a sibling: a process whose parent is the program's parent, to be taken for something else.
+# Clones a sibling: a process whose parent is the program's parent, to be taken for an interpreter.
 # expect: ok
 # stdout: done
 import ctypes, os, platform, time

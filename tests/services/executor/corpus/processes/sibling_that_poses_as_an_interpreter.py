@@ -1,4 +1,4 @@
-# A sibling keeps making the call by which interpreters wait, while the program goes on.
+# A sibling repeats the call by which interpreters wait, while the program runs.
 # expect: ok
 # stdout: done
 import ctypes, os, platform, time

@@ -1,4 +1,4 @@
-# Asks the kernel to tell its child's death with SIGKILL: a clone with another signal at exit.
+# Clones a child whose death signals its parent with SIGKILL.
 # expect: ok crashed
 # stdout: survived
 import ctypes, os, platform

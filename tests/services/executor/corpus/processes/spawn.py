@@ -1,4 +1,4 @@
-# Starts a program with posix_spawn, which needs no fork of Python's.
+# Starts a program with posix_spawn, which needs no fork by Python.
 # expect: ok
 # stdout: refused
 import os

@@ -1,4 +1,4 @@
-# Stops the process that watches it, so that nobody ends it.
+# Stops the process that watches it, so that nothing would end it.
 # expect: timeout
 # limits: seconds=0.3
 import os, signal

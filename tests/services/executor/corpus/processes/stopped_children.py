@@ -1,4 +1,4 @@
-# Children that stopped themselves cannot be told to end; they are left behind.
+# Leaves behind children that have stopped themselves and handle no signal.
 # expect: ok
 # stdout: done
 import os, signal, time

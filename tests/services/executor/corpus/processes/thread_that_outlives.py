@@ -1,4 +1,4 @@
-# A thread goes on when the last line was reached; Python waits for it, without end.
+# A thread runs without end after the last line; Python waits for it.
 # expect: timeout
 # limits: seconds=0.3
 import threading, time

@@ -1,4 +1,4 @@
-# Adds a hook, which cannot be removed, that forbids what the runner does at the end.
+# Adds an audit hook, which cannot be removed, that forbids what the runner does at the end.
 # expect: ok exception crashed
 import sys
 def hook(event, _):

@@ -1,4 +1,4 @@
-# Replaces the builtins that everything uses.
+# Replaces builtins that all code uses.
 # expect: ok
 import builtins
 for name in ("len", "print", "isinstance", "open", "str", "type", "int", "list", "dict", "repr", "exec", "compile", "getattr", "BaseException", "Exception", "OSError", "__import__"):

@@ -1,4 +1,4 @@
-# Registers codecs, error handlers and copiers for everybody.
+# Registers codecs, error handlers and copy functions.
 # expect: ok exception
 import codecs, copyreg
 codecs.register(lambda name: None)

@@ -1,4 +1,4 @@
-# Sets variables of the environment that interpreters obey.
+# Sets environment variables that configure interpreters.
 # expect: ok
 import os
 os.environ.update(PYTHONPATH=".", PYTHONSTARTUP="evil.py", LD_PRELOAD="./evil.so", PYTHONHASHSEED="7")

@@ -1,4 +1,4 @@
-# Runs and removes the exit handlers of everybody.
+# Runs and removes all exit handlers.
 # expect: ok
 import atexit
 atexit._run_exitfuncs()

@@ -1,4 +1,4 @@
-# Notes in the shared memory that it was never begun, so that the executor takes the blame and tries it again.
+# Records in shared memory that it was never started, so that the executor would retry it as its own failure.
 # expect: crashed
 # opens with: maps
 import os

@@ -1,4 +1,4 @@
-# Notes that it was never begun, and kills itself.
+# Records in shared memory that it was never started, and kills itself.
 # expect: crashed
 # opens with: maps
 import os

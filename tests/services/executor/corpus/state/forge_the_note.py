@@ -1,4 +1,4 @@
-# Finds memory that is shared with the watcher and notes a good end there, then fails.
+# Finds the memory shared with the warden, records success there, then fails.
 # expect: exception ok
 # opens with: maps
 for found in maps():

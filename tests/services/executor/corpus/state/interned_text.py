@@ -1,4 +1,4 @@
-# Writes other letters into a text that all of Python shares.
+# Overwrites the characters of an interned string.
 # expect: ok
 import ctypes, sys
 text = sys.intern("random")

@@ -1,4 +1,4 @@
-# A child keeps writing into the shared memory after the program's end, into the next program's note.
+# A child keeps writing into shared memory after the program's end, during the next program.
 # expect: ok
 # stdout: done
 # opens with: maps

@@ -1,4 +1,4 @@
-# Leaves a message at the far end of the shared memory, for a program of its own that comes later.
+# Leaves a message at the far end of shared memory for a later program of its own.
 # expect: ok
 # opens with: maps
 for found in maps():

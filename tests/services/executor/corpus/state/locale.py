@@ -1,4 +1,4 @@
-# Changes the locale, so that numbers are written otherwise.
+# Changes the locale, and so the format of numbers.
 # expect: ok
 import locale
 for name in ("", "C.UTF-8", "de_DE.UTF-8", "tr_TR.UTF-8"):

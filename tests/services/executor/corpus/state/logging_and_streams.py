@@ -1,4 +1,4 @@
-# Leaves handlers of logs and other streams in place of the standard ones.
+# Leaves log handlers and replaced standard streams.
 # expect: ok
 import io, logging, sys
 logging.basicConfig(level=0)

@@ -1,4 +1,4 @@
-# Changes constants and functions of modules that everybody shares.
+# Changes constants and functions of shared modules.
 # expect: ok
 import math, json, os, random, time
 math.pi = 3

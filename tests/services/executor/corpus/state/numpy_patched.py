@@ -1,4 +1,4 @@
-# Changes numpy: its seed, how it prints, what it raises.
+# Changes numpy's seed, print options and error handling.
 # expect: ok
 import numpy
 numpy.random.seed(7)

@@ -1,4 +1,4 @@
-# Puts a module of its own before those of the library.
+# Puts a module of its own before the library's.
 # expect: ok
 import sys
 with open("statistics.py", "w") as file:

@@ -1,4 +1,4 @@
-# Seeds every source of chance, and draws from it.
+# Seeds every random generator and draws from it.
 # expect: ok
 import random
 random.seed(7)

@@ -1,4 +1,4 @@
-# Closes and shrinks the memory that is shared with the watcher.
+# Closes and shrinks the memory shared with the warden.
 # expect: ok exception crashed
 # opens with: maps
 for found in maps():

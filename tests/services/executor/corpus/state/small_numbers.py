@@ -1,4 +1,4 @@
-# Writes another value into the number 29, which all of Python shares.
+# Overwrites the value of the cached integer 29.
 # expect: ok
 # stdout: 30
 import ctypes

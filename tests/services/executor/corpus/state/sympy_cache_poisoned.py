@@ -1,4 +1,4 @@
-# Poisons a cached result of sympy's.
+# Poisons a cached result of sympy.
 # expect: ok exception
 import sympy
 x = sympy.Symbol("x")

@@ -1,4 +1,4 @@
-# Changes sympy: numbers that it keeps, caches, functions.
+# Changes sympy's cached numbers, caches and functions.
 # expect: ok
 import sympy
 from sympy.core import cache

@@ -1,4 +1,4 @@
-# Keeps a generator and a thread that would go on in the next program.
+# Keeps a generator and a thread that would continue in the next program.
 # expect: ok exception
 import sys, threading, time
 def forever():

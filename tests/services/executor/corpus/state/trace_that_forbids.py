@@ -1,4 +1,4 @@
-# Leaves a trace function that raises in whatever runs next.
+# Leaves a trace function that raises in the next code that runs.
 # expect: ok exception crashed
 import sys
 def trace(*_):

@@ -1,4 +1,4 @@
-# Unmaps the shared memory below Python.
+# Unmaps the shared memory without Python's knowledge.
 # expect: crashed ok exception
 # opens with: maps
 import ctypes

@@ -1,4 +1,4 @@
-# Patches every clock that Python has to stand still.
+# Patches every clock of Python to stand still.
 # expect: timeout
 # limits: seconds=0.3
 import time

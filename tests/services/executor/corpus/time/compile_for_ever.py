@@ -1,4 +1,4 @@
-# A constant expression that the compiler would fold for ever; Python refuses to.
+# A constant expression that the compiler would fold for ever; Python refuses to fold it.
 # expect: timeout memory exception ok
 # limits: seconds=1
 eval("+".join(["1"] * 20000) + "**9" * 5)

@@ -1,4 +1,4 @@
-# An endless loop in C that never comes back to the interpreter.
+# An endless loop in C that never returns to the interpreter.
 # expect: timeout
 # limits: seconds=0.3
 import collections, itertools

@@ -1,4 +1,4 @@
-# An object whose destructor never ends, destroyed at the program's end or never.
+# An object whose destructor never ends; it may run at the program's end.
 # expect: ok timeout
 # limits: seconds=0.3
 class Last:

@@ -1,4 +1,4 @@
-# A comparison that never ends inside of a sort in C.
+# A comparison that never ends, called by a sort in C.
 # expect: timeout
 # limits: seconds=0.3
 class Slow:

@@ -1,4 +1,4 @@
-# An exception whose text never comes.
+# An exception whose __str__ never ends.
 # expect: timeout
 # limits: seconds=0.3
 class E(Exception):

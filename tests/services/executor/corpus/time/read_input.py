@@ -1,4 +1,4 @@
-# Reads standard input to its end: there is none, so it ends at once.
+# Reads standard input to its end: it is empty, so this ends at once.
 # expect: ok
 # stdout: ''
 import sys

@@ -1,4 +1,4 @@
-# Reads from a pipe that nobody writes to.
+# Reads from a pipe into which nothing is written.
 # expect: timeout
 # limits: seconds=0.3
 import os

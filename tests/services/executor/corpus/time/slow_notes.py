@@ -1,4 +1,4 @@
-# An exception whose notes and representation take for ever.
+# An exception whose notes and representation never end.
 # expect: ok exception timeout
 # limits: seconds=0.3
 class E(Exception):

@@ -1,4 +1,4 @@
-# Swallows whatever is raised into it.
+# Catches every exception raised in it.
 # expect: timeout
 # limits: seconds=0.3
 while True:
