@@ -1,4 +1,4 @@
-"""skaffold.yaml builds every image that the charts use, tells the chart where they are, and its profiles fit the file."""
+"""skaffold.yaml builds every image of the charts and passes its name to the chart; the profiles' patches apply."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ def patched(config: Data, patches: list[Data]) -> Data:
     """Apply ``add`` and ``remove`` of RFC 6902 to objects, as skaffold does with a profile."""
     config = copy.deepcopy(config)
     for patch in patches:
-        *way, last = patch["path"].strip("/").split("/")
-        place: Any = config
-        for step in way:
-            place = place[int(step)] if isinstance(place, list) else place[step]
+        *parents, last = patch["path"].strip("/").split("/")
+        target: Any = config
+        for key in parents:
+            target = target[int(key)] if isinstance(target, list) else target[key]
         if patch["op"] == "remove":
-            del place[last]
+            del target[last]
         else:
             assert patch["op"] == "add"
-            place[last] = patch["value"]
+            target[last] = patch["value"]
     return config
 
 
-def test_every_image_of_the_chart_is_built_from_a_dockerfile_that_is_there() -> None:
+def test_every_image_of_the_chart_is_built_from_an_existing_dockerfile() -> None:
     artifacts = {artifact["image"]: artifact["docker"]["dockerfile"] for artifact in CONFIG["build"]["artifacts"]}
     assert artifacts.keys() == set(IMAGES.values())
     for dockerfile in artifacts.values():
         assert f"docker build -f {dockerfile} ." in (ROOT / dockerfile).read_text()
 
 
-def test_every_image_that_is_built_is_the_one_that_is_installed() -> None:
+def test_the_chart_installs_the_images_that_are_built() -> None:
     (release,) = CONFIG["deploy"]["helm"]["releases"]
-    wanted = {}
+    expected = {}
     for name, repository in IMAGES.items():
         variable = repository.replace("/", "_")
-        wanted[f"images.{name}.repository"] = f"{{{{.IMAGE_REPO_{variable}}}}}"
-        wanted[f"images.{name}.tag"] = f"{{{{.IMAGE_TAG_{variable}}}}}"
-    assert release["setValueTemplates"] == wanted
+        expected[f"images.{name}.repository"] = f"{{{{.IMAGE_REPO_{variable}}}}}"
+        expected[f"images.{name}.tag"] = f"{{{{.IMAGE_TAG_{variable}}}}}"
+    assert release["setValueTemplates"] == expected
     assert (ROOT / release["chartPath"] / "Chart.yaml").is_file()
 
 
 @pytest.mark.parametrize("profile", CONFIG["profiles"], ids=lambda profile: profile["name"])
-def test_profiles_change_what_is_there_by_files_that_are_there(profile: Data) -> None:
+def test_every_profile_changes_the_release_and_its_values_files_exist(profile: Data) -> None:
     config = patched(CONFIG, profile["patches"])
     (release,) = config["deploy"]["helm"]["releases"]
     for path in release.get("valuesFiles", []):
@@ -60,7 +60,7 @@ def test_profiles_change_what_is_there_by_files_that_are_there(profile: Data) ->
     assert release != CONFIG["deploy"]["helm"]["releases"][0]
 
 
-def test_gpu_images_are_those_that_hold_models() -> None:
+def test_the_gpu_profile_changes_the_images_with_models() -> None:
     (gpu,) = (profile for profile in CONFIG["profiles"] if profile["name"] == "gpu")
     artifacts = patched(CONFIG, gpu["patches"])["build"]["artifacts"]
     assert {a["image"] for a in artifacts if "buildArgs" in a["docker"]} == {"rstar/policy", "rstar/ppm", "rstar/jobs"}

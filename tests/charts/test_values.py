@@ -1,4 +1,4 @@
-"""Values: what the charts take is exactly what their schemas say, and every documented combination is among it."""
+"""The charts' values have exactly the keys of their schemas, and every documented combination of values is valid."""
 
 from __future__ import annotations
 
@@ -29,21 +29,22 @@ def values_of(chart: str) -> Data:
     return values
 
 
-def merged(values: Data, over: Data) -> Data:
-    """Return what Helm makes of the chart's values and those of a file."""
-    both = {key: merged(values[key], over[key]) for key in values.keys() & over.keys() if isinstance(values[key], dict)}
-    return {**values, **over, **both}
+def merged(values: Data, overrides: Data) -> Data:
+    """Merge the values of a file into those of the chart, as Helm does."""
+    common = values.keys() & overrides.keys()
+    objects = {key: merged(values[key], overrides[key]) for key in common if isinstance(values[key], dict)}
+    return {**values, **overrides, **objects}
 
 
-def parts(schema: Any, path: str = "") -> Iterator[tuple[str, Data]]:
+def subschemas(schema: Any, path: str = "") -> Iterator[tuple[str, Data]]:
     """Yield every schema within a schema."""
     if isinstance(schema, dict):
         yield path, schema
         for key, part in schema.items():
-            yield from parts(part, f"{path}/{key}")
+            yield from subschemas(part, f"{path}/{key}")
     elif isinstance(schema, list):
         for index, part in enumerate(schema):
-            yield from parts(part, f"{path}/{index}")
+            yield from subschemas(part, f"{path}/{index}")
 
 
 def resolved(schema: Data, part: Data) -> Data:
@@ -51,25 +52,25 @@ def resolved(schema: Data, part: Data) -> Data:
 
 
 @pytest.mark.parametrize("chart", NAMES)
-def test_no_object_takes_a_key_that_it_does_not_name(chart: str) -> None:
+def test_every_object_of_the_schema_refuses_unknown_keys(chart: str) -> None:
     schema = schema_of(chart)
     Draft7Validator.check_schema(schema)
-    for path, part in parts(schema):
+    for path, part in subschemas(schema):
         if "properties" in part and part.get("type") == "object":
             assert part.get("additionalProperties") is False, path
 
 
 @pytest.mark.parametrize("chart", NAMES)
-def test_every_key_of_the_schema_has_a_value_and_the_other_way_round(chart: str) -> None:
+def test_the_schema_and_the_values_have_the_same_keys(chart: str) -> None:
     schema = schema_of(chart)
 
     def compare(part: Data, values: Data, path: str) -> None:
         properties = part.get("properties")
         if properties is None or not values:
             return
-        named = properties.keys() - {"global", "rstar-namespace"}
-        assert named == values.keys(), path
-        for key in named:
+        keys = properties.keys() - {"global", "rstar-namespace"}
+        assert keys == values.keys(), path
+        for key in keys:
             if isinstance(values[key], dict) and key not in {"resources", "affinity"}:
                 compare(resolved(schema, properties[key]), values[key], f"{path}.{key}")
 
@@ -84,16 +85,16 @@ def test_documented_values_fit_the_schema(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", COMBINATIONS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
-def test_documented_values_change_something_and_say_what_for(path: Path) -> None:
+def test_documented_values_differ_from_the_defaults_and_start_with_their_purpose(path: Path) -> None:
     assert path.read_text().startswith("# ")
-    over = yaml.safe_load(path.read_text())
+    overrides = yaml.safe_load(path.read_text())
     values = values_of(path.parts[-3])
-    assert path.stem == "default-values" or merged(values, over) != values
-    assert f"({path.parts[-2]}/{path.name})" in (CHARTS / path.parts[-3] / "README.md").read_text() or not over
+    assert path.stem == "default-values" or merged(values, overrides) != values
+    assert f"({path.parts[-2]}/{path.name})" in (CHARTS / path.parts[-3] / "README.md").read_text() or not overrides
 
 
 @pytest.mark.parametrize("chart", NAMES)
-def test_both_charts_have_one_text_of_the_network_policies(chart: str) -> None:
+def test_both_charts_share_one_copy_of_the_network_policies(chart: str) -> None:
     library = CHARTS / chart / "charts" / "rstar-namespace"
     assert library.resolve() == CHARTS / "rstar" / "charts" / "rstar-namespace"
     chart_file = yaml.safe_load((CHARTS / chart / "Chart.yaml").read_text())
@@ -101,6 +102,6 @@ def test_both_charts_have_one_text_of_the_network_policies(chart: str) -> None:
     assert chart_file["dependencies"] == [{"name": "rstar-namespace", "version": version}]
 
 
-def test_network_values_are_the_same_in_both_charts() -> None:
+def test_both_charts_have_the_same_network_policy_values() -> None:
     rstar, tenant = (values_of(name)["networkPolicies"] for name in NAMES)
     assert rstar == tenant

@@ -1,4 +1,4 @@
-"""What the documents promise must be there: links, names in the code, commands, options, settings, programs."""
+"""Every page is true: its links, names in the code, commands, options, settings and programs exist and work."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ COMMAND = re.compile(r"(?:^\s*\$?\s*|`)(rstar(?: .*?)?)(?:`|$)", re.MULTILINE)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-def name(page: Path) -> str:
+def page_name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
 def without_code(text: str) -> str:
-    """Leave out blocks of code, and code in a line unless it is the text of a link."""
-    prose = re.sub(r"^(```.*?^```|    .*?)$", "", text, flags=re.MULTILINE | re.DOTALL)
-    return re.sub(r"\[?`[^`\n]*`", lambda code: code.group() if code.group().startswith("[") else "", prose)
+    """Remove blocks of code, and inline code unless it is the text of a link."""
+    outside_blocks = re.sub(r"^(```.*?^```|    .*?)$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"\[?`[^`\n]*`", lambda code: code.group() if code.group().startswith("[") else "", outside_blocks)
 
 
 def anchors(page: Path) -> set[str]:
@@ -43,8 +43,8 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_relative_link_leads_somewhere(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_the_target_of_every_relative_link_exists(page: Path) -> None:
     for text, target in LINK.findall(without_code(page.read_text())):
         if "://" in target:
             continue
@@ -55,8 +55,8 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(file), f"[{text}]({target})"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_a_link_to_code_names_what_is_in_that_file(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_a_link_to_code_names_a_symbol_of_that_file(page: Path) -> None:
     for text, target in LINK.findall(without_code(page.read_text())):
         identifier = re.fullmatch(r"`(\w+)`", text)
         if identifier and target.endswith(".py"):
@@ -65,13 +65,13 @@ def test_a_link_to_code_names_what_is_in_that_file(page: Path) -> None:
 
 
 @cache
-def root() -> click.Command:
+def rstar_command() -> click.Command:
     return typer.main.get_command(app)
 
 
-def resolved(words: list[str]) -> tuple[click.Command, list[str]]:
-    """Follow the subcommands that ``words`` name; return the last one and what is left."""
-    command: Any = root()
+def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
+    """Follow the subcommands at the head of ``words``; return the last one and the remaining words."""
+    command: Any = rstar_command()
     while hasattr(command, "get_command") and words and not words[0].startswith("-"):
         context = click.Context(command)
         found = command.get_command(context, words[0])
@@ -85,18 +85,20 @@ def commands_in(page: Path) -> list[str]:
     return [found.strip() for found in COMMAND.findall(text) if not found.startswith("rstar:")]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_command_shown_exists_with_its_options(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_command_on_a_page_exists_with_its_options(page: Path) -> None:
     for text in commands_in(page):
-        words = [word for word in shlex.split(text, comments=True)[1:] if not word.isupper()]  # NAME: yours
-        command, rest = resolved(words)
+        words = [
+            word for word in shlex.split(text, comments=True)[1:] if not word.isupper()
+        ]  # NAME stands for a value of the user
+        command, arguments = resolve(words)
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-        used = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+        used = {word.partition("=")[0] for word in arguments if re.match(r"--?[a-z]", word)}
         assert used <= known | {"-h", "--help"}, f"{text}: {used - known}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_search_setting_in_a_command_is_one(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_search_setting_in_a_command_exists(page: Path) -> None:
     keys = {field.alias for field in SearchConfig.model_fields.values()}
     for text in commands_in(page):
         for setting in re.findall(r"--set (\w+)=", text):
@@ -105,8 +107,8 @@ def test_every_search_setting_in_a_command_is_one(page: Path) -> None:
             assert {pair.partition("=")[0] for pair in settings.split(",") if pair[0].islower()} <= keys
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_round_shown_is_valid(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_round_on_a_page_is_valid(page: Path) -> None:
     for language, text in FENCE.findall(page.read_text()):
         if language == "yaml" and "kind: EvolutionRound" in text:
             for document in yaml.safe_load_all(text):
@@ -122,25 +124,25 @@ def test_the_page_of_the_services_names_every_metric_and_every_flag(service: str
     assert metrics
     for kind, metric in metrics:
         assert re.search(rf"`{metric}{'_total' if kind == 'Counter' else ''}[`{{]", page), metric
-    command, _ = resolved(["serve", service])
+    command, _ = resolve(["serve", service])
     for parameter in command.params:
         assert any(f"`{option}" in page for option in parameter.opts), parameter.opts
 
 
-def shown_programs() -> list[tuple[str, str]]:
-    """Return the complete Python programs of the documents, each with the output shown behind it."""
+def programs_with_output() -> list[tuple[str, str]]:
+    """Return the Python programs of the pages that are followed by a block with their output."""
     blocks = [block for page in PAGES for block in FENCE.findall(page.read_text())]
     return [(code, output) for (kind, code), (after, output) in pairwise(blocks) if (kind, after) == ("python", "text")]
 
 
-@pytest.mark.parametrize(("program", "output"), shown_programs())
-def test_a_program_prints_what_is_shown(program: str, output: str, tmp_path: Path) -> None:
-    done = subprocess.run(
+@pytest.mark.parametrize(("program", "output"), programs_with_output())
+def test_a_program_prints_the_output_on_the_page(program: str, output: str, tmp_path: Path) -> None:
+    finished = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.stdout, done.returncode) == (output, 0), done.stderr
+    assert (finished.stdout, finished.returncode) == (output, 0), finished.stderr
 
 
-def test_the_documents_hold_programs_and_commands_to_check() -> None:
-    assert len(shown_programs()) >= 2
+def test_the_pages_have_programs_and_commands_to_check() -> None:
+    assert len(programs_with_output()) >= 2
     assert sum(len(commands_in(page)) for page in PAGES) >= 20

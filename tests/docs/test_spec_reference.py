@@ -1,3 +1,5 @@
+"""docs/spec.md is generated from the models of the spec, and documents every key."""
+
 from __future__ import annotations
 
 from typing import get_args
@@ -12,14 +14,14 @@ from tests.support.paths import ROOT
 REFERENCE = ROOT / "docs" / "spec.md"
 
 
-def test_the_reference_in_docs_is_what_the_models_say() -> None:
+def test_the_reference_in_docs_is_the_one_generated_from_the_models() -> None:
     assert REFERENCE.read_text() == spec_reference(), "run: python -m rstar.rounds.reference > docs/spec.md"
 
 
 def models_in(annotation: object) -> set[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        below = {model for field in annotation.model_fields.values() for model in models_in(field.annotation)}
-        return {annotation, *below}
+        inner = {model for field in annotation.model_fields.values() for model in models_in(field.annotation)}
+        return {annotation, *inner}
     return {model for argument in get_args(annotation) for model in models_in(argument)}
 
 
