@@ -22,6 +22,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from rstar.store.atomic import atomic_write
+
 HERE = Path(__file__).parent
 RSTAR = str(Path(sysconfig.get_path("scripts")) / "rstar")
 FULL = {"train": "3:20,4:160,5:320", "validation": "4:50,5:50", "held-out": "4:100,5:100"}
@@ -84,9 +86,8 @@ def step(what: str, *command: str, save: Path | None = None) -> None:
     if done.returncode:
         sys.exit(done.returncode)
     if save:
-        partial = save.with_suffix(".partial")
-        partial.write_text(done.stdout)
-        partial.replace(save)
+        with atomic_write(save) as file:
+            file.write(done.stdout.encode())
 
 
 def show(base: dict[str, Any], status: dict[str, Any], store: Path) -> None:

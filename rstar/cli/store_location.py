@@ -21,6 +21,7 @@ from rstar.local.control import Control
 from rstar.local.lock import driver_pid
 from rstar.local.log_files import Line, attempt_log, follow_lines, read_lines, service_logs
 from rstar.local.work import round_names, round_status, work_folder
+from rstar.store.atomic import atomic_write
 
 if TYPE_CHECKING:
     from rstar.rounds.spec import EvolutionRound
@@ -72,10 +73,8 @@ class StoreLocation:
                 f"or suspend, cancel or interrupt it",
                 FAILED,
             )
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(text)
-        partial.replace(file)
+        with atomic_write(file) as handle:
+            handle.write(text.encode())
         command = [
             sys.executable,
             "-m",

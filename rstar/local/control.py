@@ -8,10 +8,11 @@ anything: the driver gives the wish to the planner.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from rstar.store.atomic import atomic_write
 
 FILE_NAME: Final = "control.json"
 
@@ -51,13 +52,9 @@ class Control:
         if wish == Wish():
             self.path.unlink(missing_ok=True)
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w") as handle:
-            json.dump({name: True for name, value in asdict(wish).items() if value}, handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(self.path)
+        content = json.dumps({name: True for name, value in asdict(wish).items() if value})
+        with atomic_write(self.path) as file:
+            file.write(content.encode())
 
 
 def _wish(path: Path) -> Wish:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,6 +19,7 @@ from rstar.local.children import Identity
 from rstar.rounds.observed import Attempt, AttemptState, EndReason, ManifestRef, Stage, StageOutput
 from rstar.rounds.spec import MUTABLE, EvolutionRoundSpec
 from rstar.rounds.status import RoundStatus
+from rstar.store.atomic import atomic_write
 
 Inputs = Sequence[tuple[str, ManifestRef]]
 
@@ -87,13 +87,9 @@ class Journal:
             "attempts": [_plain(entry) for entry in self.entries],
             "status": self.status.model_dump(mode="json", by_alias=True) if self.status else None,
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".partial")
-        with partial.open("w") as handle:
-            json.dump({key: value for key, value in content.items() if value is not None}, handle, indent=1)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(self._path)
+        text = json.dumps({key: value for key, value in content.items() if value is not None}, indent=1)
+        with atomic_write(self._path) as file:
+            file.write(text.encode())
 
 
 def _plain(entry: Entry) -> dict[str, Any]:

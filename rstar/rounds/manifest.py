@@ -1,8 +1,7 @@
-"""The manifest: what a stage read, what it wrote, and what it measured, as one canonical JSON object.
+"""The manifest of a finished stage: its inputs, outputs and metrics as one canonical JSON object.
 
-Content-addressed: its digest is the sha256 of its bytes, it names its inputs by their digests, and it holds
-no times, so that the same seed and the same inputs give the same digest. It is written last: a stage whose
-manifest is there is done. The module refuses to read or write a store (see ``stage``).
+Its digest is the sha256 of its bytes. It names its inputs by their digests and holds no times, so that the same seed
+and the same inputs give the same digest. It is the last file that a stage writes.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Output(BaseModel):
-    """One file of a stage. ``path`` is relative to the manifest's folder, ``size`` in bytes."""
+    """A file that a stage wrote. ``path`` is relative to the manifest's folder, ``size`` in bytes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,14 +32,14 @@ class Output(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a finished stage leaves behind. ``sources`` are digests of what came from outside the store's stages."""
+    """``sources`` are the digests of inputs that no stage made: the problems and the base model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     stage: Stage
     round: str
     seed: int
-    # Validated: while the package is being installed anew it has no version, and nobody could read the manifest.
+    # Validated: while the package is being reinstalled it has no version, and such a manifest could not be read.
     code_version: str = Field(default_factory=lambda: version("rstar"), validate_default=True)
     spec_digest: Sha256
     inputs: dict[str, ManifestRef] = Field(default_factory=dict)
@@ -62,7 +61,7 @@ class Manifest(BaseModel):
         raise ValueError(f"the manifest of {self.stage} of round {self.round} lists no file {path}")
 
     def folder_digest(self, folder: str) -> str:
-        """Return ``checkpoint_digest`` of a folder of the outputs, from their digests alone ('' when it has no files)."""
+        """Return ``checkpoint_digest`` of a folder of the outputs, from their digests alone; '' when it has no files."""
         return folder_digest(((output.path, output.sha256) for output in self.outputs), folder)
 
 

@@ -1,13 +1,12 @@
-"""One stage on fixed inputs: where it writes, whether it is done, and how it ends.
+"""A stage with fixed settings and inputs: its folder in the store, whether it is done, and the manifest that ends it.
 
-A stage's folder is named by the digest of all that its result depends on, so another spec or another input is
-another folder, and the same work is never done twice. It is done when its manifest is there and its files match,
-never because a process said so. The module refuses to do the stage's work.
+The folder is named by the digest of all settings and inputs that the result depends on: another spec or input is
+another folder, and the same work is never done twice. A stage is done when its manifest is there and its files match
+it; no report of a process counts.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +16,13 @@ from rstar.rounds.manifest import Manifest, Output, canonical, describe_file, di
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.store.digests import MANIFEST, file_digest, files_of
-from rstar.store.folder_store import FolderStore
 from rstar.store.store import Store
 
-_HOW_IT_RUNS = {"save_steps", "micro_batch_size", "fsdp", "nodes", "processes_per_node"}
+_WITHOUT_EFFECT = {"save_steps", "micro_batch_size", "fsdp", "nodes", "processes_per_node"}
 
 
 def stage_settings(spec: EvolutionRoundSpec, stage: Stage) -> dict[str, Any]:
-    """Return what the stage's result depends on in the spec; how it is run (concurrency, replicas) is left out."""
+    """Return the settings that the stage's result depends on; concurrency, replicas and the like are left out."""
 
     def plain(**settings: Any) -> dict[str, Any]:
         return {"round": spec.round, **settings}
@@ -37,9 +35,9 @@ def stage_settings(spec: EvolutionRoundSpec, stage: Stage) -> dict[str, Any]:
         case Stage.SELECT:
             return plain(**spec.select.model_dump(mode="json"))
         case Stage.TRAIN_POLICY:
-            return plain(**spec.train_policy.model_dump(mode="json", exclude=_HOW_IT_RUNS))
+            return plain(**spec.train_policy.model_dump(mode="json", exclude=_WITHOUT_EFFECT))
         case Stage.TRAIN_PPM:
-            return plain(**spec.train_ppm.model_dump(mode="json", exclude=_HOW_IT_RUNS))
+            return plain(**spec.train_ppm.model_dump(mode="json", exclude=_WITHOUT_EFFECT))
         case Stage.EVALUATE:
             methods = [method.model_dump(mode="json") for method in spec.evaluate.methods]
             return plain(methods=methods, verifier=spec.verifier)
@@ -47,9 +45,9 @@ def stage_settings(spec: EvolutionRoundSpec, stage: Stage) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class StageRun:
-    """A stage of a round with everything that decides its result.
+    """A stage of a round with all that its result depends on.
 
-    ``inputs`` are manifests by input name; ``sources`` digests of what comes from outside (problems, base model).
+    ``inputs`` are manifests by input name; ``sources`` are digests of what no stage made (problems, base model).
     """
 
     store: Store
@@ -64,29 +62,29 @@ class StageRun:
     def prefix(self) -> str:
         """The stage's folder in the store."""
         given = {name: ref.digest for name, ref in self.inputs.items()}
-        wish = {"settings": dict(self.settings), "seed": self.seed, "inputs": given, "sources": dict(self.sources)}
-        return f"rounds/{self.round}/{self.stage}/{digest_of(canonical(wish))[:16]}"
+        identity = {"settings": dict(self.settings), "seed": self.seed, "inputs": given, "sources": dict(self.sources)}
+        return f"rounds/{self.round}/{self.stage}/{digest_of(canonical(identity))[:16]}"
 
     def key(self, path: str) -> str:
         """Return the key of a file of the stage."""
         return f"{self.prefix}/{path}"
 
     def finished(self) -> tuple[ManifestRef, Manifest] | None:
-        """Return the manifest if the stage is done: it is there and every file matches it."""
+        """Return the manifest if the stage is done: the manifest is there and every file matches it."""
         key = self.key(MANIFEST)
         try:
             data = self.store.read(key)
             manifest = read_manifest(data, key)
+            if any(self.store.digest(self.key(output.path)) != output.sha256 for output in manifest.outputs):
+                return None
         except (KeyError, ValueError):
-            return None
-        if any(not matches(self.store, self.key(output.path), output) for output in manifest.outputs):
             return None
         return ManifestRef(key, digest_of(data)), manifest
 
     def upload(self, path: Path, name: str) -> Output:
         """Store a file of the stage and return its entry for the manifest."""
         output = describe_file(path, name)
-        self.store.upload(self.key(name), path)
+        self.store.upload(self.key(name), path, output.sha256)
         return output
 
     def upload_folder(self, folder: Path, name: str) -> list[Output]:
@@ -111,7 +109,7 @@ class StageRun:
 
 
 def load_input(store: Store, ref: ManifestRef, stage: Stage) -> Manifest:
-    """Read an input's manifest. Raises ``ValueError`` when it is missing, is another stage's, or has other bytes."""
+    """Read the manifest of an input. Raises ``ValueError`` when it is missing, changed, or of another stage."""
     try:
         data = store.read(ref.key)
     except KeyError:
@@ -136,17 +134,3 @@ def download_output(store: Store, ref: ManifestRef, manifest: Manifest, name: st
     if file_digest(target) != output.sha256:
         raise ValueError(f"{key} does not match its manifest {ref.key}: was it changed by hand?")
     return target
-
-
-def matches(store: Store, key: str, output: Output) -> bool:
-    """Say whether the object is there with the size and the digest of its entry."""
-    if isinstance(store, FolderStore):
-        path = store.path(key)
-        return path.is_file() and path.stat().st_size == output.size and file_digest(path) == output.sha256
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "object"
-        try:
-            store.download(key, copy)
-        except KeyError:
-            return False
-        return file_digest(copy) == output.sha256

@@ -1,8 +1,7 @@
-"""From the URI of a model or a data set in a spec to something that can be opened here.
+"""Local files for the URI of a model or a data set in a spec.
 
-``store:PATH`` is used in place in a folder store and downloaded from a bucket, atomically, into a cache keyed by
-digest; ``hf:NAME`` is left to the hub's own client; anything else is a local path. The module refuses to guess: a
-path that is not there is an error that says where it looked.
+``store:PATH`` is used in place in a folder store, and downloaded from a bucket into a cache keyed by digest.
+``hf:NAME`` is left to the hub's client. Any other URI is a local path.
 """
 
 from __future__ import annotations
@@ -12,16 +11,17 @@ import shutil
 import uuid
 from pathlib import Path
 
+from rstar.store.atomic import TEMPORARY
 from rstar.store.digests import MANIFEST, checkpoint_digest, folder_digest
 from rstar.store.folder_store import FolderStore
-from rstar.store.store import TEMPORARY, Store, check_key
+from rstar.store.store import Store, check_key
 
 
 def fetch(uri: str, store: Store | None, cache: Path) -> Path | str:
     """Return a local file or folder, or the bare ``NAME`` of ``hf:NAME``.
 
-    ``store:PATH`` may name an object or a folder of objects. Raises ``ValueError`` when there is no store for it and
-    ``FileNotFoundError`` when nothing is there.
+    ``store:PATH`` may name an object or a folder of objects. Raises ``ValueError`` when it is given without a store,
+    and ``FileNotFoundError`` when nothing is there.
     """
     if uri.startswith("hf:"):
         return uri.removeprefix("hf:")
@@ -42,7 +42,7 @@ def fetch(uri: str, store: Store | None, cache: Path) -> Path | str:
 
 
 def _download(key: str, store: Store, cache: Path) -> Path:
-    """Download an object or a folder into ``cache/<digest>/<name>``; a digest that a manifest gives saves the download."""
+    """Download an object or a folder to ``cache/<digest>/<name>``, unless a manifest gives the digest and it is cached."""
     known = _digest_in_manifest(key, store)
     name = key.rpartition("/")[2]
     if known and (cache / known / name).exists():
@@ -70,10 +70,10 @@ def _download(key: str, store: Store, cache: Path) -> Path:
 
 
 def _digest_in_manifest(key: str, store: Store) -> str:
-    """Return the digest of the folder ``key`` by the manifest beside it, or '' when there is none.
+    """Return the digest of the folder ``key`` from the manifest beside it, or '' when there is no manifest.
 
-    The manifest is read as plain JSON: its model belongs to the rounds, a layer above. Raises ``ValueError`` when it lists
-    no outputs.
+    The manifest is read as plain JSON, because its model is in a layer above (``rstar.rounds``). Raises ``ValueError``
+    when it lists no outputs.
     """
     folder, _, name = key.rpartition("/")
     manifest = f"{folder}/{MANIFEST}" if folder else MANIFEST

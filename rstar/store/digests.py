@@ -1,7 +1,6 @@
-"""The digest of a folder of files: how a checkpoint is named in manifests and in every reply of a service.
+"""Digests of files and folders: they name checkpoints in manifests and in every reply of a model service.
 
-It covers names and contents, nothing else: no times, no owners, no order of listing. The module refuses to
-know what the files mean.
+A folder's digest covers the names and contents of its files, and neither times nor owners nor the order of listing.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from rstar.store.store import TEMPORARY
+from rstar.store.atomic import TEMPORARY
 
 MANIFEST: Final = "manifest.json"
-"""Name of the file that lists a stage's outputs with their digests, in the folder of the stage."""
+"""Name of the manifest in the folder of a stage."""
 
 
 def files_of(folder: Path) -> list[tuple[str, Path]]:
-    """Return (relative POSIX path, file) of every file below ``folder``, sorted by path; half-written ones are left out."""
+    """Return (relative POSIX path, file) of every file below ``folder``, sorted by path; temporary files are left out."""
     found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(TEMPORARY))
     return sorted((path.relative_to(folder).as_posix(), path) for path in found)
 

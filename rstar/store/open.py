@@ -1,4 +1,4 @@
-"""From a URI to a store: the one place that knows which kinds there are."""
+"""Opens the store of a URI; the one place that names all kinds of stores."""
 
 from __future__ import annotations
 

@@ -1,36 +1,43 @@
-"""An S3 bucket (MinIO or another) as the store of a cluster run.
+"""An S3 bucket (MinIO or another server) as the store of a cluster run.
 
-Covered: put_object is atomic on the server; large files go in parts and appear when complete; a user who may see
-nothing but the prefix. Not covered: versions, locks and the life cycle of objects, which are the bucket's own settings
-(the parts of an upload that was killed are the server's to clear away). Single requests are tried again a few times;
-one that was cut off while its answer came is not.
+Covered: atomic writes, because put_object is atomic on the server and a file uploaded in parts appears when it is
+complete; users whose rights end at the prefix; digests without a download, because every object carries its sha256
+as metadata. Not covered: versions, locks and expiry, which are settings of the bucket (so is the removal of the parts
+of a killed upload); a client that replaces an object and keeps the sha256 of the old one. A request is retried a few
+times, but not when its response was cut off.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
-import uuid
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import certifi
 from minio import Minio
+from minio.datatypes import Object
 from minio.error import MinioException, S3Error
 from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
-from rstar.store.store import TEMPORARY, StoreError, check_key
+from rstar.store.atomic import atomic_write
+from rstar.store.digests import file_digest
+from rstar.store.store import StoreError, check_key
 
 _MISSING: Final = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
 _DENIED: Final = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 _BLOCK: Final = 1 << 20
+_SHA256: Final = "sha256"
+"""Name of the object's metadata: the header ``x-amz-meta-sha256``. S3's own checksum of an object in parts is another."""
 
-# 15 s of patience with a server that starts anew; one that does not even refuse is told after 75 s. Completing a large
-# object may take a server minutes. MinIO answers Retry-After: 60 while it starts, which takes it two seconds.
+# A server that restarts is waited for up to 15 s; one that does not answer at all is an error after 75 s. Completing
+# a large object may take a server minutes. MinIO sends Retry-After: 60 while it starts, which takes two seconds.
 _TIMEOUT: Final = Timeout(connect=10, read=120)
 _RETRIES: Final = Retry(
     total=5, backoff_factor=0.5, status_forcelist=(500, 502, 503, 504), respect_retry_after_header=False
@@ -50,9 +57,9 @@ class S3Store:
     def from_environment(cls, uri: str, environment: Mapping[str, str] = os.environ) -> S3Store:
         """Open ``s3://bucket/prefix`` with RSTAR_S3_ENDPOINT, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 
-        AWS_SESSION_TOKEN and AWS_REGION (else us-east-1) are used where set, and SSL_CERT_FILE for a server with a
-        certificate of one's own. Raises ``ValueError`` when the settings are wrong and ``StoreError`` when the bucket
-        cannot be reached.
+        AWS_SESSION_TOKEN and AWS_REGION (else us-east-1) are used where set, and SSL_CERT_FILE for a server whose
+        certificate is from a private authority. Raises ``ValueError`` when the settings are wrong and ``StoreError``
+        when the bucket cannot be reached.
         """
         parts = urlsplit(uri)
         if parts.scheme != "s3" or not parts.netloc:
@@ -70,7 +77,7 @@ class S3Store:
             secret_key=environment["AWS_SECRET_ACCESS_KEY"],
             session_token=environment.get("AWS_SESSION_TOKEN") or None,
             secure=server.scheme == "https",
-            # Without a name the client would ask for the bucket's, which a user of one prefix may not.
+            # Without a region the client would request the bucket's, for which a user of one prefix has no right.
             region=environment.get("AWS_REGION") or "us-east-1",
             http_client=PoolManager(
                 timeout=_TIMEOUT,
@@ -85,45 +92,51 @@ class S3Store:
         return store
 
     def exists(self, key: str) -> bool:
-        """Say whether the object is there."""
+        """Return whether there is such an object."""
         try:
-            self._client.stat_object(self._bucket, self._name(key))
-        except (MinioException, HTTPError) as error:
-            if isinstance(error, S3Error) and error.code in _MISSING:
-                return False
-            raise self._failed("look at", key, error) from error
+            self._stat(key)
+        except KeyError:
+            return False
         return True
+
+    def digest(self, key: str) -> str:
+        """Return the sha256 of the object, in hex. Raises ``KeyError`` when it is not there.
+
+        One request without the object's bytes, unless another client stored it without the metadata.
+        """
+        kept = (self._stat(key).metadata or {}).get(f"x-amz-meta-{_SHA256}", "")
+        if re.fullmatch("[0-9a-f]{64}", kept):
+            return kept
+        computed = hashlib.sha256()
+        self._get(key, computed.update)
+        return computed.hexdigest()
 
     def read(self, key: str) -> bytes:
         """Return the object. Raises ``KeyError`` when it is not there."""
         target = io.BytesIO()
-        self._get(key, target)
+        self._get(key, target.write)
         return target.getvalue()
 
     def write(self, key: str, data: bytes) -> None:
-        """Store the object atomically. Raises ``StoreError`` when the server refuses or is away."""
+        """Store the object atomically. Raises ``StoreError`` when the server refuses or cannot be reached."""
+        metadata = _metadata(hashlib.sha256(data).hexdigest())
         try:
-            self._client.put_object(self._bucket, self._name(key), io.BytesIO(data), len(data))
+            self._client.put_object(self._bucket, self._name(key), io.BytesIO(data), len(data), metadata=metadata)
         except (MinioException, HTTPError) as error:
             raise self._failed("write", key, error) from error
 
-    def upload(self, key: str, path: Path) -> None:
-        """Store a local file atomically. Raises ``StoreError`` when the server refuses or is away."""
+    def upload(self, key: str, path: Path, digest: str | None = None) -> None:
+        """Store a local file atomically. Raises ``StoreError`` when the server refuses or cannot be reached."""
+        metadata = _metadata(digest or file_digest(path))
         try:
-            self._client.fput_object(self._bucket, self._name(key), str(path))
+            self._client.fput_object(self._bucket, self._name(key), str(path), metadata=metadata)
         except (MinioException, HTTPError) as error:
             raise self._failed("write", key, error) from error
 
     def download(self, key: str, path: Path) -> None:
         """Copy the object to a local file, atomically. Raises ``KeyError`` when it is not there."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
-        try:
-            with temporary.open("xb") as file:
-                self._get(key, file)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_write(path) as file:
+            self._get(key, file.write)
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with ``prefix``, sorted."""
@@ -135,29 +148,33 @@ class S3Store:
         yield from sorted(name.removeprefix(self._prefix) for name in names)
 
     def delete(self, key: str) -> None:
-        """Remove the object; nothing happens when it is not there."""
+        """Remove the object. Does nothing when it is not there."""
         try:
             self._client.remove_object(self._bucket, self._name(key))
         except (MinioException, HTTPError) as error:
             raise self._failed("delete", key, error) from error
 
-    def _get(self, key: str, target: BinaryIO) -> None:
+    def _stat(self, key: str) -> Object:
+        try:
+            return self._client.stat_object(self._bucket, self._name(key))
+        except (MinioException, HTTPError) as error:
+            raise self._missing_or_failed("look at", key, error) from error
+
+    def _get(self, key: str, write: Callable[[bytes], object]) -> None:
         try:
             response: Any = self._client.get_object(self._bucket, self._name(key))
             with contextlib.closing(response):
                 for block in response.stream(_BLOCK):
-                    target.write(block)
+                    write(block)
             response.release_conn()
         except (MinioException, HTTPError) as error:
-            if isinstance(error, S3Error) and error.code in _MISSING:
-                raise KeyError(key) from None
-            raise self._failed("read", key, error) from error
+            raise self._missing_or_failed("read", key, error) from error
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
     def _check_bucket(self, endpoint: str) -> None:
-        """Look below the prefix: a user who may see nothing else may not ask whether the bucket exists."""
+        """List below the prefix: the rights of a user may end there, so that "does the bucket exist" is refused."""
         try:
             next(self._client.list_objects(self._bucket, prefix=self._prefix), None)
         except (MinioException, HTTPError) as error:
@@ -170,8 +187,17 @@ class S3Store:
                 ) from None
             raise StoreError(f"cannot reach the object store at {endpoint}: {_reason(error)}") from error
 
+    def _missing_or_failed(self, what: str, key: str, error: Exception) -> KeyError | StoreError:
+        if isinstance(error, S3Error) and error.code in _MISSING:
+            return KeyError(key)
+        return self._failed(what, key, error)
+
     def _failed(self, what: str, key: str, error: Exception) -> StoreError:
         return StoreError(f"cannot {what} {key} in {self.uri}: {_reason(error)}")
+
+
+def _metadata(digest: str) -> dict[str, str | list[str] | tuple[str]]:
+    return {_SHA256: digest}
 
 
 def _reason(error: Exception) -> str:

@@ -1,30 +1,32 @@
-"""Where a round's artefacts live: one small interface over a folder and an S3 bucket.
+"""The store of a round's artefacts: one small interface over a folder and an S3 bucket.
 
-Keys are relative POSIX paths. A write is atomic: a reader sees the whole object or none. The module
-refuses to know what the objects mean (see ``manifest``) and never lists more than a prefix.
+Keys are relative POSIX paths. A write is atomic: a reader sees the whole object or none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
-TEMPORARY: Final = ".tmp-"
-"""Begins the name of a file that is still being written; no key may contain a segment like it."""
+from rstar.store.atomic import TEMPORARY
 
 
 class StoreError(Exception):
-    """The store cannot do what it was asked: no room, no permission, or no server. The message is one sentence."""
+    """An operation of the store failed: no room, no permission, or no server. The message is one sentence."""
 
 
 class Store(Protocol):
-    """Named immutable-ish blobs. Implementations: ``folder_store.FolderStore``, ``s3_store.S3Store``."""
+    """Objects by key. Implementations: ``folder_store.FolderStore``, ``s3_store.S3Store``."""
 
     uri: str
 
     def exists(self, key: str) -> bool:
-        """Say whether the object is there."""
+        """Return whether there is such an object."""
+        ...
+
+    def digest(self, key: str) -> str:
+        """Return the sha256 of the object, in hex. Raises ``KeyError`` when it is not there."""
         ...
 
     def read(self, key: str) -> bytes:
@@ -32,11 +34,11 @@ class Store(Protocol):
         ...
 
     def write(self, key: str, data: bytes) -> None:
-        """Store the object atomically, replacing one of the same key."""
+        """Store the object atomically, in place of one of the same key."""
         ...
 
-    def upload(self, key: str, path: Path) -> None:
-        """Store a local file atomically."""
+    def upload(self, key: str, path: Path, digest: str | None = None) -> None:
+        """Store a local file atomically; ``digest`` is its sha256, where the caller has it already."""
         ...
 
     def download(self, key: str, path: Path) -> None:
@@ -48,7 +50,7 @@ class Store(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove the object; nothing happens when it is not there."""
+        """Remove the object. Does nothing when it is not there."""
         ...
 
 

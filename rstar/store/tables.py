@@ -1,8 +1,8 @@
 """Trees, SFT examples and preference pairs as Parquet tables with fixed schemas.
 
-DuckDB, pandas and ``datasets`` open them as they are. A trees table has one row per problem: the problem, the
-search's spending, and its nodes as a list of structs in which parents come first; a row is a ``Problem`` and its
-``SearchRecord`` without loss. The same rows give the same bytes. The module refuses to select anything.
+DuckDB, pandas and ``datasets`` open them as they are. A trees table has one row per problem: the problem, the usage
+of its search, and the nodes as a list of structs, parents first; a row is a ``Problem`` and its ``SearchRecord``
+without loss. The same rows give the same bytes.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ PAIRS = pa.schema(
         ("split", pa.string()),
     ]
 )
-"""``split`` is train or heldout: by problem, so that no problem is in both."""
+"""``split`` is train or held_out: by problem, so that no problem is in both."""
 
 _NODE_FIELDS = [field.name for field in fields(NodeRecord)]
 _USAGE_FIELDS = [field.name for field in fields(Usage)]
@@ -103,17 +103,17 @@ def write_trees(path: Path, searched: Iterable[tuple[Problem, SearchRecord]]) ->
 
 
 def read_trees(path: Path) -> list[tuple[Problem, SearchRecord]]:
-    """Read what ``write_trees`` wrote. Raises ``ValueError`` when it is another table."""
+    """Read a trees table. Raises ``ValueError`` when it is another table."""
     return [_searched(row) for row in read_rows(path, TREES)]
 
 
 def write_sft(path: Path, examples: Iterable[SftExample]) -> None:
-    """Write one row per trajectory to imitate."""
+    """Write one row per SFT example."""
     write_rows(path, [_plain(example) for example in examples], SFT)
 
 
 def read_sft(path: Path) -> list[SftExample]:
-    """Read what ``write_sft`` wrote. Raises ``ValueError`` when it is another table."""
+    """Read an SFT table. Raises ``ValueError`` when it is another table."""
     return [SftExample(**{**row, "steps": tuple(row["steps"])}) for row in read_rows(path, SFT)]
 
 

@@ -11,9 +11,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from minio import Minio
+from urllib3 import PoolManager
 
 from rstar.store.open import open_store
 from rstar.store.store import Store
@@ -60,20 +63,39 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def bucket(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a fresh bucket; the environment opens it."""
-    for name, value in s3.items():
-        monkeypatch.setenv(name, value)
-    client = Minio(
+def client(s3: dict[str, str]) -> Minio:
+    """Another client of the server."""
+    return Minio(
         s3["RSTAR_S3_ENDPOINT"].removeprefix("http://"),
         access_key=s3["AWS_ACCESS_KEY_ID"],
         secret_key=s3["AWS_SECRET_ACCESS_KEY"],
         secure=False,
         region=s3["AWS_REGION"],
     )
+
+
+@pytest.fixture
+def bucket(s3: dict[str, str], client: Minio, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a fresh bucket; the environment opens it."""
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
     name = f"bucket-{uuid.uuid4().hex}"
     client.make_bucket(name)
     return name
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The method and path of every HTTP request to a bucket from now on."""
+    seen: list[tuple[str, str]] = []
+    urlopen = PoolManager.urlopen
+
+    def recorded(self: PoolManager, method: str, url: str, *arguments: Any, **options: Any) -> Any:
+        seen.append((method, urlsplit(url).path))
+        return urlopen(self, method, url, *arguments, **options)
+
+    monkeypatch.setattr(PoolManager, "urlopen", recorded)
+    return seen
 
 
 @pytest.fixture(params=["folder", "s3"])

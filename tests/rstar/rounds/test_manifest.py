@@ -1,11 +1,13 @@
-"""Manifests, checkpoints' digests, stages in the store, and fetching what a URI names."""
+"""Manifests, digests of checkpoints, stages in the store, and local files for URIs."""
 
 from __future__ import annotations
 
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from minio import Minio
 
 from rstar.rounds.manifest import Manifest, digest_of, read_manifest
 from rstar.rounds.observed import ManifestRef, Stage
@@ -14,6 +16,7 @@ from rstar.rounds.stage import StageRun, download_output, load_input, stage_sett
 from rstar.store.artifacts import fetch
 from rstar.store.digests import checkpoint_digest
 from rstar.store.folder_store import FolderStore
+from rstar.store.open import open_store
 from rstar.store.store import Store
 
 SPEC = EvolutionRoundSpec.model_validate({"round": 1, "baseModel": "hf:a/b", "problems": {"uri": "p.jsonl"}})
@@ -34,16 +37,16 @@ def finished(store: Store, folder: Path) -> tuple[StageRun, ManifestRef, Manifes
     return run, ref, manifest
 
 
-def test_no_manifest_is_written_that_could_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_without_a_code_version_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FolderStore(tmp_path / "store")
-    # As the library answers while the package is being replaced.
+    # importlib.metadata returns None while the package is being reinstalled.
     monkeypatch.setattr("rstar.rounds.manifest.version", lambda _name: None)
     with pytest.raises(ValueError, match="code_version"):
         finished(store, tmp_path)
     assert not [key for key in store.list("") if key.endswith("manifest.json")]
 
 
-def test_equal_work_gives_equal_bytes_whatever_the_order(tmp_path: Path) -> None:
+def test_equal_work_gives_equal_bytes_in_any_order(tmp_path: Path) -> None:
     _, one, manifest = finished(FolderStore(tmp_path / "a"), tmp_path / "1")
     _, other, _ = finished(FolderStore(tmp_path / "b"), tmp_path / "2")
     assert one == other
@@ -63,7 +66,24 @@ def test_a_stage_is_done_only_when_manifest_and_files_match(store: Store, tmp_pa
     assert run.finished() is None
 
 
-def test_what_decides_the_result_decides_the_folder_and_nothing_else(tmp_path: Path) -> None:
+def test_a_restart_asks_a_bucket_for_digests_and_reads_no_object(
+    bucket: str, client: Minio, requests: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    store = open_store(f"s3://{bucket}")
+    run, ref, manifest = finished(store, tmp_path)
+    config, weights = (f"/{bucket}/{run.key(output.path)}" for output in manifest.outputs)
+    requests.clear()
+    assert run.finished() == (ref, manifest)
+    assert requests == [("GET", f"/{bucket}/{ref.key}"), ("HEAD", config), ("HEAD", weights)]
+    client.put_object(bucket, run.key("checkpoint/config.json"), BytesIO(b"{}"), 2)
+    requests.clear()
+    assert run.finished() == (ref, manifest)
+    assert [path for method, path in requests if method == "GET"] == [f"/{bucket}/{ref.key}", config]
+    client.put_object(bucket, run.key("checkpoint/config.json"), BytesIO(b"[]"), 2)
+    assert run.finished() is None
+
+
+def test_the_folder_depends_on_what_the_result_depends_on_and_nothing_else(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     training = SPEC.train_policy
     same = training.model_copy(update={"save_steps": 7, "micro_batch_size": 1, "processes_per_node": 8, "fsdp": True})
@@ -90,7 +110,7 @@ def test_an_input_is_verified_by_digest_and_stage(store: Store, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b"\xff", b'{"stage": "cooking"}'])
-def test_what_is_no_manifest_is_refused_by_name(data: bytes) -> None:
+def test_other_bytes_than_a_manifest_are_an_error_with_the_key(data: bytes) -> None:
     with pytest.raises(ValueError, match="some/key is not a manifest"):
         read_manifest(data, "some/key")
 
@@ -109,7 +129,9 @@ def test_a_checkpoint_digest_covers_names_and_contents_only(tmp_path: Path) -> N
         checkpoint_digest(tmp_path / "none")
 
 
-def test_a_checkpoint_is_fetched_whole_and_its_digest_is_the_manifests(store: Store, tmp_path: Path) -> None:
+def test_a_checkpoint_is_fetched_with_all_its_files_and_has_the_digest_of_the_manifest(
+    store: Store, tmp_path: Path
+) -> None:
     run, _, manifest = finished(store, tmp_path)
     cache = tmp_path / "cache"
     uri = f"store:{run.prefix}/checkpoint"
@@ -119,12 +141,12 @@ def test_a_checkpoint_is_fetched_whole_and_its_digest_is_the_manifests(store: St
     assert fetch(uri, store, cache) == folder
     if not isinstance(store, FolderStore):
         (cache / "kept").touch()
-        (folder / "deep" / "weights").write_bytes(b"cached: nothing is downloaded twice")
+        (folder / "deep" / "weights").write_bytes(b"cached: it is not downloaded again")
         assert (Path(fetch(uri, store, cache)) / "deep" / "weights").read_bytes().startswith(b"cached")
         assert {path.name for path in cache.iterdir()} == {"kept", manifest.folder_digest("checkpoint")}
 
 
-def test_a_file_of_the_store_is_fetched_and_follows_its_changes(store: Store, tmp_path: Path) -> None:
+def test_a_changed_file_of_the_store_is_fetched_again(store: Store, tmp_path: Path) -> None:
     for content in (b"one", b"two"):
         store.write("data/problems.jsonl", content)
         found = fetch("store:data/problems.jsonl", store, tmp_path / "cache")
@@ -132,9 +154,7 @@ def test_a_file_of_the_store_is_fetched_and_follows_its_changes(store: Store, tm
         assert (found.name, found.read_bytes()) == ("problems.jsonl", content)
 
 
-def test_a_changed_checkpoint_is_not_fetched(bucket: str, tmp_path: Path) -> None:
-    from rstar.store.open import open_store
-
+def test_a_checkpoint_that_does_not_match_its_manifest_is_not_fetched(bucket: str, tmp_path: Path) -> None:
     store = open_store(f"s3://{bucket}")
     run, _, _ = finished(store, tmp_path)
     store.write(run.key("checkpoint/config.json"), b"[]")
@@ -143,7 +163,7 @@ def test_a_changed_checkpoint_is_not_fetched(bucket: str, tmp_path: Path) -> Non
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_other_uris_are_local_paths_or_the_hubs(store: Store, tmp_path: Path) -> None:
+def test_other_uris_are_local_paths_or_names_on_the_hub(store: Store, tmp_path: Path) -> None:
     assert fetch("hf:org/name", None, tmp_path) == "org/name"
     assert fetch(str(tmp_path), None, tmp_path) == tmp_path
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
@@ -154,7 +174,7 @@ def test_other_uris_are_local_paths_or_the_hubs(store: Store, tmp_path: Path) ->
         fetch("store:x", None, tmp_path)
 
 
-def test_the_digest_is_of_the_bytes(tmp_path: Path) -> None:
+def test_the_digest_of_a_manifest_is_of_its_bytes(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "s")
     _, ref, _ = finished(store, tmp_path)
     assert digest_of(store.read(ref.key)) == ref.digest

@@ -1,13 +1,16 @@
-"""What a store promises, held against a folder and a real S3 server."""
+"""The contract of a store, on a folder and on a real S3 server."""
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import resource
 import signal
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from minio import Minio
 
 from rstar.store.folder_store import FolderStore
 from rstar.store.open import open_store
@@ -16,7 +19,7 @@ from rstar.store.store import Store, StoreError
 SPAWN = multiprocessing.get_context("spawn")
 
 
-def test_what_was_written_is_read_back(store: Store, tmp_path: Path) -> None:
+def test_written_and_uploaded_objects_are_read_back(store: Store, tmp_path: Path) -> None:
     store.write("a/b.bin", b"\0\xff")
     source, target = tmp_path / "source", tmp_path / "deep" / "target"
     source.write_bytes(b"x" * 100_000)
@@ -33,12 +36,38 @@ def test_a_second_write_replaces_the_first(store: Store) -> None:
     assert store.read("k") == b""
 
 
-def test_what_is_missing_is_a_key_error_and_does_not_exist(store: Store, tmp_path: Path) -> None:
+def test_the_digest_is_the_sha256_of_the_object(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"abc" * 1000)
+    expected = hashlib.sha256(source.read_bytes()).hexdigest()
+    store.write("written", source.read_bytes())
+    store.upload("uploaded", source)
+    store.upload("known", source, expected)
+    assert [store.digest(key) for key in ("written", "uploaded", "known")] == [expected] * 3
+    store.write("uploaded", b"changed")
+    assert store.digest("uploaded") == hashlib.sha256(b"changed").hexdigest()
+
+
+def test_the_digest_of_an_object_of_another_client_is_computed_from_its_bytes(
+    bucket: str, client: Minio, requests: list[tuple[str, str]]
+) -> None:
+    store = open_store(f"s3://{bucket}")
+    store.write("key", b"ours")
+    for metadata in (None, {"sha256": "not a digest"}):
+        client.put_object(bucket, "key", BytesIO(b"theirs"), 6, metadata=metadata)
+        requests.clear()
+        assert store.digest("key") == hashlib.sha256(b"theirs").hexdigest()
+        assert requests == [("HEAD", f"/{bucket}/key"), ("GET", f"/{bucket}/key")]
+
+
+def test_a_missing_object_does_not_exist_and_is_a_key_error(store: Store, tmp_path: Path) -> None:
     store.write("folder/file", b"")
     for key in ("missing", "folder", "folder/file/below"):
         assert not store.exists(key)
         with pytest.raises(KeyError):
             store.read(key)
+        with pytest.raises(KeyError):
+            store.digest(key)
         with pytest.raises(KeyError):
             store.download(key, tmp_path / "target")
     assert list(tmp_path.glob("target*")) == []
@@ -53,18 +82,18 @@ def test_list_gives_the_keys_of_a_prefix_in_order(store: Store) -> None:
     assert list(store.list("none/")) == []
 
 
-def test_delete_removes_and_is_content_when_there_is_nothing(store: Store) -> None:
+def test_delete_removes_an_object_and_the_folders_that_are_empty_without_it(store: Store) -> None:
     store.write("a/b", b"")
     store.delete("a/b")
     store.delete("a/b")
     assert list(store.list("")) == []
-    store.write("a", b"a folder that became empty is in nobody's way")
+    store.write("a", b"the name of the empty folder is free again")
     assert store.exists("a")
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".", "a/.tmp-1", "a\\b", "a\nb"])
 def test_keys_that_leave_the_store_or_differ_between_stores_are_refused(store: Store, key: str) -> None:
-    for use in (store.exists, store.read, store.delete, lambda key: store.write(key, b"")):
+    for use in (store.exists, store.digest, store.read, store.delete, lambda key: store.write(key, b"")):
         with pytest.raises(ValueError, match="no key of a store"):
             use(key)
 
@@ -77,7 +106,7 @@ def _write_until_killed(folder: str) -> None:
         store.write("key", bytes([n % 256]) * 1_000_000)
 
 
-def test_a_killed_writer_leaves_whole_objects_only(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_only_whole_objects(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     writer = SPAWN.Process(target=_write_until_killed, args=(str(tmp_path),))
     writer.start()
@@ -91,22 +120,22 @@ def test_a_killed_writer_leaves_whole_objects_only(tmp_path: Path) -> None:
     assert list(store.list("")) == ["key"]
 
 
-def _write_on_a_full_disk(folder: str, said: str) -> None:
+def _write_on_a_full_disk(folder: str, message: str) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
     try:
         FolderStore(Path(folder)).write("deep/key", b"x" * 20_000)
     except StoreError as error:
-        Path(said).write_text(str(error))
+        Path(message).write_text(str(error))
 
 
-def test_no_room_is_one_sentence_and_leaves_the_old_object(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_object(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "store")
     store.write("deep/key", b"old")
-    writer = SPAWN.Process(target=_write_on_a_full_disk, args=(str(store.folder), str(tmp_path / "said")))
+    writer = SPAWN.Process(target=_write_on_a_full_disk, args=(str(store.folder), str(tmp_path / "message")))
     writer.start()
     writer.join()
-    assert "no room for deep/key" in (tmp_path / "said").read_text()
+    assert "no room for deep/key" in (tmp_path / "message").read_text()
     assert store.read("deep/key") == b"old"
     assert [path.name for path in (store.folder / "deep").iterdir()] == ["key"]
 
@@ -133,7 +162,7 @@ def test_a_path_and_a_file_uri_open_the_same_folder(tmp_path: Path) -> None:
         ("s3:///x", {}, "is not s3://BUCKET/PREFIX"),
     ],
 )
-def test_a_wrong_uri_or_environment_says_what_to_mend(
+def test_a_wrong_uri_or_environment_is_an_error_with_the_remedy(
     uri: str, environment: dict[str, str], complaint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("RSTAR_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -145,7 +174,7 @@ def test_a_wrong_uri_or_environment_says_what_to_mend(
 
 
 @pytest.mark.usefixtures("bucket")
-def test_a_bucket_that_is_not_there_is_named() -> None:
+def test_a_missing_bucket_is_an_error_with_its_name() -> None:
     with pytest.raises(StoreError, match="bucket no-such-bucket does not exist"):
         open_store("s3://no-such-bucket/x")
 
