@@ -1,1 +1,1 @@
-"""The CustomResourceDefinition of EvolutionRound, generated from the models that the laptop validates by."""
+"""The CustomResourceDefinition of EvolutionRound, generated from the models that validate rounds on a laptop."""

@@ -1,7 +1,4 @@
-"""What ``kubectl explain`` says of a field: its description, its bounds, its default.
-
-kubectl shows neither bounds nor defaults by itself. The module refuses to explain more than the models do.
-"""
+"""The descriptions of fields in the CRD, with bounds and defaults, which ``kubectl explain`` does not show by itself."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ def plain(docstring: str) -> str:
 
 
 def paper_searches() -> str:
-    """Return what ``rollout.search`` is by the round's number when it is left out, one line per round."""
+    """Return the default of ``rollout.search``, which depends on the round's number, one line per round."""
     return "\n".join(_paper_line(number) for number in PAPER_ROUNDS)
 
 
@@ -43,8 +40,8 @@ def _paper_line(number: int) -> str:
         for name, field in RolloutSearch.model_fields.items()
         if name in {"rollouts", "candidates"} or getattr(search, name) != field.get_default(call_default_factory=True)
     }
-    said = (f"{key} {list(value) if isinstance(value, tuple) else value}" for key, value in changed.items())
-    return f"  round {number}{' on' if number == PAPER_ROUNDS[-1] else ''}: {', '.join(said)}"
+    values = (f"{key} {list(value) if isinstance(value, tuple) else value}" for key, value in changed.items())
+    return f"  round {number}{' on' if number == PAPER_ROUNDS[-1] else ''}: {', '.join(values)}"
 
 
 def _bounds(node: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
-"""The CustomResourceDefinition itself: names, versions, columns, and the schema put together.
+"""The CustomResourceDefinition: names, versions, printer columns, and the schema.
 
-``charts/rstar/files/evolutionrounds.yaml`` is this text, and a test compares the two. The module refuses to say
-anything of single fields: that is in the models.
+``charts/rstar/files/evolutionrounds.yaml`` is this text; a test compares the two. The models describe the fields.
 """
 
 from __future__ import annotations
@@ -144,7 +143,7 @@ def _column(name: str, kind: str, path: str, description: str, priority: int) ->
 
 
 class _Dumper(yaml.SafeDumper):
-    """Text of many lines as it reads; nothing by reference."""
+    """Writes text of several lines as a block, and no YAML references."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

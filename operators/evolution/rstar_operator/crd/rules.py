@@ -1,8 +1,8 @@
-"""What the API server refuses beyond types and bounds, as CEL rules with a sentence each.
+"""Checks beyond types and bounds that the API server makes, as CEL rules with one sentence each.
 
-They say what ``rstar.rounds.spec`` and ``rstar.rounds.load`` say of one round by itself, and what holds on a cluster
-only: a resource does not change what its finished work came from, and nobody there sees a user's disk. What needs a
-look around (is the previous round the one before, is the verifier installed) is the operator's.
+They are the checks of ``rstar.rounds.spec`` and ``rstar.rounds.load`` that need one round only, and those of a cluster:
+fields that finished work depends on do not change, and URIs must be readable by pods. The operator checks everything
+that needs more than the round (is the previous round the one before, is the verifier installed).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _UPLOAD: Final = "use store:PATH or hf:ORG/NAME; `rstar submit` uploads local fi
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A CEL expression that must hold, and what the user reads when it does not.
+    """A CEL expression that must hold, and the error message when it does not.
 
-    ``message`` is text, or CEL that gives the text when ``computed``. ``at`` is the field that the error names.
+    ``message`` is text; with ``computed`` it is CEL that returns the text. ``at`` is the field that the error names.
     """
 
     rule: str
@@ -29,7 +29,7 @@ class Rule:
     reason: str = "FieldValueInvalid"
 
     def plain(self) -> dict[str, Any]:
-        """Return the rule as the CRD has it."""
+        """Return the rule in the form of the CRD."""
         found = {
             "rule": self.rule,
             "messageExpression" if self.computed else "message": self.message,
@@ -39,14 +39,14 @@ class Rule:
 
 
 def _unchanged(name: str) -> Rule:
-    """Return the rule that a field of the spec stays; one that may be absent must not come or go either."""
+    """Return the rule that a field of the spec never changes; an optional one is neither added nor removed."""
     field = EvolutionRoundSpec.model_fields[name]
     key = field.alias or name
     optional = not field.is_required() and field.get_default(call_default_factory=True) is None
     same = f"self.{key} == oldSelf.{key}"
     if optional:
         same = f"has(self.{key}) == has(oldSelf.{key}) && (!has(self.{key}) || {same})"
-    if key == "evaluate":  # as a map by name, two lists in another order are equal
+    if key == "evaluate":  # a list map: two lists in another order are equal
         same += " && self.evaluate.methods.map(m, m.name) == oldSelf.evaluate.methods.map(m, m.name)"
     return Rule(
         same, f"spec.{key} cannot change after creation: create a new round", f".{key}", reason="FieldValueForbidden"
@@ -54,7 +54,7 @@ def _unchanged(name: str) -> Rule:
 
 
 def _on_the_cluster(field: str, path: str) -> Rule:
-    """Return the rule that a URI is one that pods can read."""
+    """Return the rule that pods can read a URI."""
     return Rule(
         f"self.{field}.startsWith('store:') || self.{field}.startsWith('hf:')",
         f"'{path} is ' + self.{field} + ', which pods cannot read: {_UPLOAD}'",
@@ -103,7 +103,7 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "ProblemsSpec": (_on_the_cluster("uri", "uri"),),
     "EvaluateSpec": (
         Rule(
-            # The API server tries rules on a default, here {}, before it fills it in.
+            # The API server evaluates rules on a default, here {}, before it fills in the defaults inside it.
             "!has(self.methods) || size(self.methods) == 0 || has(self.problems)",
             "the methods need held-out problems: add evaluate.problems or remove the methods",
             ".problems",
@@ -141,7 +141,7 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
         ),
     ),
 }
-"""Rules by the name of the model they are about."""
+"""Rules by the name of their model."""
 
 LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "Condition": ("type",),
@@ -149,4 +149,4 @@ LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "AttemptStatus": ("stage", "number"),
     "EvaluationMethod": ("name",),
 }
-"""Lists whose entries are told apart by keys, by the name of the entry's model; the API server refuses duplicates."""
+"""Keys of list entries, by the name of the entry's model. The API server refuses two entries with equal keys."""

@@ -1,8 +1,7 @@
-"""Pydantic models as structural OpenAPI v3 schemas, the kind that a Kubernetes API server takes.
+"""Converts pydantic models to structural OpenAPI v3 schemas, the form that a Kubernetes API server accepts.
 
-What pydantic writes (references, ``anyOf`` with null, ``patternProperties``, bounds as numbers) becomes what the API
-server reads. An optional field is absent, never null: the server removes nulls. The module knows no field by name,
-and refuses what has no structural form.
+Pydantic's references, ``anyOf`` with null, ``patternProperties`` and numeric bounds are rewritten. An optional field is
+absent, never null: the server removes nulls. A model that has no structural form raises an error.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ Schema = dict[str, Any]
 INT_OR_STRING: Final = "x-kubernetes-int-or-string"
 PRESERVE: Final = "x-kubernetes-preserve-unknown-fields"
 _EXACT: Final = 2**53
-"""The API server compares bounds as doubles: a larger one would not be exact, and int64 is the bound there."""
+"""The API server compares bounds as doubles. A larger one would not be exact; int64 then bounds the value."""
 
 
 class _WithFactories(GenerateJsonSchema):
-    """Gives a field with a default factory the default ``{}``: the server fills it from the defaults inside."""
+    """Gives a field with a default factory the default ``{}``, which the server fills from the defaults inside."""
 
     def get_default_value(self, schema: Any) -> Any:
         factory = schema.get("default_factory")
