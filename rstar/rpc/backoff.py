@@ -49,7 +49,7 @@ def backoff_after_failure(backoff: Backoff, sent: float, now: float, roll: float
 
 
 def backoff_after_pushback(backoff: Backoff, now: float, seconds: float) -> Backoff:
-    """Return the backoff after the executor asked for ``seconds`` without calls. It is healthy: no failure is counted."""
+    """Return the backoff after the executor asked for ``seconds`` without calls. This counts as no failure: it is healthy."""
     return Backoff(backoff.failures, now, max(backoff.remaining(now), seconds))
 
 

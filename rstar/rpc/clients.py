@@ -148,8 +148,8 @@ class PreferenceModelClient(_ModelClient[preference_pb2.ScoreRequest, preference
 class ExecutorClient(Client[StubMethod]):
     """``Executor`` over gRPC, on one or more executors: see ``rstar.rpc.executing``.
 
-    ``targets`` may be a function that returns the addresses; it is called at every look-up. ``tenant`` names the caller:
-    executors serve their tenants in turn.
+    ``targets`` may be a function that returns the addresses; it is called at every look-up. ``tenant`` names the
+    caller: executors serve their tenants in turn.
     """
 
     def __init__(self, targets: Targets, *, tenant: str = "", ready_seconds: float = READY_SECONDS) -> None:
@@ -173,8 +173,8 @@ class ExecutorClient(Client[StubMethod]):
     ) -> list[Execution]:
         """Run each candidate as the next step of ``state``; the problems of a tenant take turns.
 
-        ``tracebacks`` asks for the whole traceback of each program that fails. It is for people: such programs run without
-        snapshots, from their first step. Raises ``CallFailed`` or one of its kinds.
+        ``tracebacks`` asks for the whole traceback of each program that fails. It is for people: such programs run
+        without snapshots, from their first step. Raises ``CallFailed`` or one of its kinds.
         """
         prefix = codec.execute_request(state, (), limits, self._tenant, tracebacks=tracebacks)
 

@@ -36,7 +36,7 @@ _STATUS: Final = {number: status for status, number in _STATUS_TO_WIRE.items()}
 
 
 def wire_text(text: str) -> str:
-    """Return ``text`` in a form that UTF-8 can represent: surrogate pairs joined, lone surrogates replaced by U+FFFD."""
+    """Return ``text`` without surrogates, which UTF-8 cannot represent: pairs are joined, lone ones become U+FFFD."""
     if text.isascii():  # reads a flag of the string, so it costs nothing
         return text
     try:
@@ -51,7 +51,7 @@ def _texts(texts: Iterable[str]) -> list[str]:
 
 
 def propose_request(state: State, n: int, sampling: Sampling, seed: int) -> policy_pb2.ProposeRequest:
-    """Encode a call of ``Policy.propose``. Raises ``ValueError`` unless ``n`` is in [0, 2^32) and ``seed`` in [0, 2^64)."""
+    """Encode a call of ``Policy.propose``. Raises ``ValueError`` unless ``n`` is in [0, 2^32), ``seed`` in [0, 2^64)."""
     return policy_pb2.ProposeRequest(
         problem_id=wire_text(state.problem_id),
         question=wire_text(state.question),
@@ -104,7 +104,7 @@ def _finish(number: policy_pb2.Finish.ValueType) -> Finish:
         return _FINISH[number]
     except KeyError:
         raise ValueError(
-            f"a candidate ended with the unknown reason {number}: run the policy server and its client in the same version"
+            f"a candidate ended with the unknown reason {number}: use the same version for client and policy server"
         ) from None
 
 

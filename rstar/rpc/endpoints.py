@@ -34,7 +34,7 @@ _LONGEST_PAUSE: Final = 1.0
 M = TypeVar("M")
 
 Targets = Sequence[str] | Callable[[], Collection[str]]
-"""``HOST:PORT`` or ``dns:///HOST:PORT`` of each server, or a function that returns them; it is called at every look-up."""
+"""``HOST:PORT`` or ``dns:///HOST:PORT`` of each server, or a function that returns them at every look-up."""
 
 
 class Endpoint(Generic[M]):
@@ -42,7 +42,8 @@ class Endpoint(Generic[M]):
 
     ``draining``: it reported NOT_SERVING, or its address was removed, so the end of its connection is expected.
     ``on_lost``: callbacks for the loss of a connection that was not draining. ``health``: the last report, for error
-    messages. ``backoff``, ``runs_suspect`` and ``reports_start`` (it sends ``STARTED``) belong to ``rstar.rpc.executing``.
+    messages. ``backoff``, ``runs_suspect`` and ``reports_start`` (it sends ``STARTED``) are used by
+    ``rstar.rpc.executing`` only.
     """
 
     __slots__ = (
@@ -80,7 +81,8 @@ class Endpoint(Generic[M]):
 class Endpoints(Generic[M]):
     """The endpoints behind ``targets`` that offer the gRPC service ``full_name``; ``service`` is its name in errors.
 
-    ``method`` makes the callable of a channel, once per endpoint. Raises ``ValueError`` for a malformed target or for none.
+    ``method`` makes the callable of a channel, once per endpoint. Raises ``ValueError`` for a malformed target or for
+    none.
     """
 
     def __init__(
@@ -119,7 +121,7 @@ class Endpoints(Generic[M]):
             self._run(self._keep_looking_up())
 
     async def wait_ready(self, seconds: float) -> None:
-        """Return once an endpoint is ready. Raises ``ServiceUnavailable``, naming the addresses, when none is in time."""
+        """Return once an endpoint is ready. Raises ``ServiceUnavailable`` with the addresses when none is in time."""
         await self.start()
         try:
             await asyncio.wait_for(self._some_ready.wait(), seconds)
@@ -129,7 +131,7 @@ class Endpoints(Generic[M]):
     async def pick(
         self, choose: Callable[[Sequence[Endpoint[M]]], Endpoint[M]], avoid: Collection[str], seconds: float
     ) -> Endpoint[M]:
-        """Return the ready endpoint that ``choose`` takes, if possible none of ``avoid``; ``release`` it after the call.
+        """Return the ready endpoint that ``choose`` takes, if possible none of ``avoid``; ``release`` ends the call.
 
         Waits at most ``seconds`` for a ready endpoint. Raises ``ServiceUnavailable``.
         """

@@ -51,8 +51,8 @@ class SearchClient(Client[_Solve]):
     ) -> AsyncGenerator[Progress | SearchRecord, None]:
         """Yield progress about twice a second, then the record. ``verifier`` is a name; empty: no answer is verified.
 
-        If the coordinator is lost, the search starts again on another one; the seed makes it the same search. Closing the
-        iterator or cancelling its task ends the search. Raises ``CallFailed`` or one of its kinds.
+        If the coordinator is lost, the search starts again on another one; the seed makes it the same search. Closing
+        the iterator or cancelling its task ends the search. Raises ``CallFailed`` or one of its kinds.
         """
         request = solve_request(problem, config, verifier, seed)
         loop = asyncio.get_running_loop()

@@ -157,7 +157,7 @@ async def drain(server: grpc.aio.Server, health_service: Health, gate: DrainGate
 
 
 def end_at_once_on_sigterm() -> None:
-    """End at once on SIGTERM until ``serve`` installs its own handlers: by default, a container's first process ignores it."""
+    """End at once on SIGTERM until ``serve`` installs its handlers: without one, a container's first process ignores it."""
     signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
 
 

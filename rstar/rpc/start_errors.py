@@ -13,7 +13,7 @@ from rstar.store.store import StoreError
 
 @contextlib.contextmanager
 def exit_on_start_error(service: str) -> Iterator[None]:
-    """End the program with exit code 2 for settings that cannot work (``ValueError``, ``OSError``), 1 for ``StoreError``."""
+    """End the program with exit code 2 for wrong settings (``ValueError``, ``OSError``) and 1 for ``StoreError``."""
     try:
         yield
     except (ValueError, OSError) as error:

@@ -1,1 +1,1 @@
-"""The search coordinator: solves problems with the policy, the executor and, where there is one, the PPM."""
+"""The search coordinator: solves problems with the policy, the executor and, if there is one, the PPM."""

@@ -1,4 +1,4 @@
-"""``python -m rstar_search``: the service from the command line."""
+"""Start the service with ``python -m rstar_search``."""
 
 import typer
 

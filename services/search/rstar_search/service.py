@@ -76,7 +76,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         if self._active >= self._max_searches:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{self._active} searches are under way, which is all this coordinator takes; send fewer at once or raise --max-searches",
+                f"{self._active} searches are in progress, the limit of this coordinator; send fewer at once or raise --max-searches",
             )
         self._active += 1
         metrics.ACTIVE.inc()

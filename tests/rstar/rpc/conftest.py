@@ -1,4 +1,4 @@
-"""Property tests here prove what holds, not how fast: a busy machine must not fail them."""
+"""Property tests here check properties and not times, so that they pass on a busy machine."""
 
 from hypothesis import settings
 

@@ -31,7 +31,7 @@ from tests.support.states import START
 STATE = State("p1", "what is 20 + 4?", ("<code>\nx = 1\n<end_of_step>",))
 
 
-async def test_the_clients_are_the_searchs_policy_ppm_and_executor() -> None:
+async def test_the_clients_implement_the_protocols_of_the_search() -> None:
     async with (
         running(ScriptedPolicy(), ScriptedPreferenceModel(), ScriptedExecutor()) as server,
         PolicyClient([server.address]) as policy,
@@ -48,7 +48,7 @@ async def test_the_clients_are_the_searchs_policy_ppm_and_executor() -> None:
         assert [e.stdout for e in await executor.execute(STATE, texts, ExecutionLimits())] == ["24\n"] * 3
 
 
-async def test_a_client_used_without_async_with_connects_at_its_first_call() -> None:
+async def test_without_async_with_the_first_call_connects() -> None:
     async with running(ScriptedPolicy()) as server:
         policy = PolicyClient([server.address])
         assert len((await policy.propose(STATE, 2, Sampling(), 0)).candidates) == 2
@@ -63,28 +63,28 @@ async def test_a_cancelled_task_cancels_its_call_on_the_server() -> None:
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await servicer.calls.undone.wait()
+        await servicer.calls.was_cancelled.wait()
         assert (servicer.calls.started, servicer.calls.cancelled) == (1, 1)
 
 
-async def test_a_deadline_ends_the_call_on_both_sides_and_is_not_tried_again() -> None:
+async def test_a_deadline_ends_the_call_on_both_sides_without_a_retry() -> None:
     servicer = ScriptedPreferenceModel(never)
     async with running(servicer) as server, PreferenceModelClient([server.address], call_seconds=0.2) as ppm:
         with pytest.raises(CallTimedOut, match=f"PPM service at {server.address}"):
             await ppm.score(STATE, ["x"])
-        await servicer.calls.undone.wait()
+        await servicer.calls.was_cancelled.wait()
         assert servicer.calls.started == 1
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
-async def test_a_transport_failure_is_tried_again(code: grpc.StatusCode) -> None:
+async def test_a_transport_failure_is_retried(code: grpc.StatusCode) -> None:
     servicer = ScriptedPolicy(fails(code, times=2))
     async with running(servicer) as server, PolicyClient([server.address]) as policy:
         await policy.propose(STATE, 1, Sampling(), 0)
         assert servicer.calls.started == 3
 
 
-async def test_a_full_queue_is_waited_for_and_only_the_deadline_ends_the_wait() -> None:
+async def test_only_the_deadline_ends_the_wait_for_a_full_queue() -> None:
     servicer = ScriptedPolicy(fails(grpc.StatusCode.RESOURCE_EXHAUSTED, times=ATTEMPTS + 1))
     async with running(servicer) as server, PolicyClient([server.address]) as policy:
         await policy.propose(STATE, 1, Sampling(), 0)
@@ -95,7 +95,7 @@ async def test_a_full_queue_is_waited_for_and_only_the_deadline_ends_the_wait() 
             await policy.propose(STATE, 1, Sampling(), 0)
 
 
-async def test_tries_are_bounded_and_the_error_names_the_service_its_address_and_the_reason() -> None:
+async def test_attempts_are_bounded_and_the_error_names_the_service_its_address_and_the_reason() -> None:
     servicer = ScriptedPolicy(fails(grpc.StatusCode.UNAVAILABLE))
     async with running(servicer) as server, PolicyClient([server.address]) as policy:
         with pytest.raises(ServiceUnavailable, match=f"policy service at {server.address}: UNAVAILABLE: scripted"):
@@ -113,7 +113,7 @@ async def test_tries_are_bounded_and_the_error_names_the_service_its_address_and
         (grpc.StatusCode.UNKNOWN, CallFailed),
     ],
 )
-async def test_what_a_server_answers_is_never_asked_for_twice(code: grpc.StatusCode, kind: type[CallFailed]) -> None:
+async def test_the_answer_of_a_server_is_never_retried(code: grpc.StatusCode, kind: type[CallFailed]) -> None:
     servicer = ScriptedPolicy(fails(code))
     async with running(servicer) as server, PolicyClient([server.address]) as policy:
         with pytest.raises(CallFailed, match=f"scripted {code.name}") as caught:
@@ -122,31 +122,31 @@ async def test_what_a_server_answers_is_never_asked_for_twice(code: grpc.StatusC
         assert servicer.calls.started == 1
 
 
-async def test_a_call_that_failed_on_one_server_is_tried_on_another() -> None:
+async def test_a_call_that_failed_on_one_server_is_retried_on_another() -> None:
     bad, good = ScriptedPolicy(fails(grpc.StatusCode.UNAVAILABLE)), ScriptedPolicy()
     async with running(bad) as first, running(good) as second, PolicyClient([first.address, second.address]) as policy:
-        await _both_ready(policy)
+        await _all_ready(policy)
         for i in range(20):
             await policy.propose(State(f"p{i}", "q"), 1, Sampling(), 0)
         assert bad.calls.started > 0
         assert good.calls.started == 20
 
 
-async def test_only_the_candidates_the_executor_failed_on_run_again_and_elsewhere() -> None:
+async def test_only_the_internal_candidates_run_again_and_on_another_executor() -> None:
     bad, good = ScriptedExecutor(broken=frozenset({"b", "d"})), ScriptedExecutor(stdout="mended")
     async with (
         running(bad) as first,
         running(good) as second,
         ExecutorClient([first.address, second.address]) as executor,
     ):
-        await _both_ready(executor)
-        for _ in range(2):  # whichever executor comes first
+        await _all_ready(executor)
+        for _ in range(2):  # either executor may be the first
             results = await executor.execute(START, ["a", "b", "c", "d"], ExecutionLimits())
             assert all(result.status is ExecutionStatus.OK for result in results)
         assert good.programs.count("b") == 2
 
 
-async def test_a_program_that_every_executor_fails_on_runs_twice_and_is_called_crashed() -> None:
+async def test_a_program_that_is_internal_twice_is_crashed() -> None:
     bad = ScriptedExecutor(broken=frozenset({"b", "d"}))
     async with running(bad) as first, ExecutorClient([first.address]) as alone:
         results = await alone.execute(START, ["a", "b", "c", "d"], ExecutionLimits())
@@ -156,7 +156,7 @@ async def test_a_program_that_every_executor_fails_on_runs_twice_and_is_called_c
     assert sorted(bad.programs) == sorted(["a", "b", "c", "d", "b", "d"])
 
 
-async def test_all_calls_of_a_problem_reach_the_same_model_server() -> None:
+async def test_all_calls_of_a_problem_go_to_one_model_server() -> None:
     servicers = [ScriptedPolicy() for _ in range(3)]
     async with (
         running(servicers[0]) as a,
@@ -164,7 +164,7 @@ async def test_all_calls_of_a_problem_reach_the_same_model_server() -> None:
         running(servicers[2]) as c,
         PolicyClient([a.address, b.address, c.address]) as policy,
     ):
-        await _both_ready(policy)
+        await _all_ready(policy)
         for _ in range(3):
             for i in range(12):
                 await policy.propose(State(f"p{i}", "q"), 1, Sampling(), 0)
@@ -172,7 +172,7 @@ async def test_all_calls_of_a_problem_reach_the_same_model_server() -> None:
     assert sum(map(len, homes)) == 12
 
 
-async def test_a_server_that_is_not_there_is_an_error_that_names_its_address() -> None:
+async def test_the_error_for_a_missing_server_names_its_address() -> None:
     port = free_port()
     with pytest.raises(
         ServiceUnavailable, match=rf"policy service at 127\.0\.0\.1:{port}: no server was ready .*is it running\?"
@@ -184,7 +184,7 @@ async def test_a_server_that_is_not_there_is_an_error_that_names_its_address() -
 @pytest.mark.parametrize(
     "target", ["nowhere", "host:", ":50051", "host:port", "http://host:80", "dns:///host", "host:99999"]
 )
-def test_a_malformed_address_is_refused_before_any_work_with_one_sentence(target: str) -> None:
+def test_a_malformed_address_is_refused_at_once_with_one_sentence(target: str) -> None:
     with pytest.raises(ValueError, match="is not a server's address: write HOST:PORT or dns:///HOST:PORT"):
         PolicyClient([target])
 
@@ -194,8 +194,8 @@ def test_a_client_without_addresses_is_refused() -> None:
         ExecutorClient([])
 
 
-async def _both_ready(client: PolicyClient | ExecutorClient) -> None:
-    """Wait until every server is ready: one is enough for the client to start."""
+async def _all_ready(client: PolicyClient | ExecutorClient) -> None:
+    """Wait until every server is ready: the client itself waits for one only."""
     endpoints = client._endpoints
-    while not all(endpoint.ready for endpoint in endpoints._known.values()):  # noqa: ASYNC110 - nothing signals it
+    while not all(endpoint.ready for endpoint in endpoints._known.values()):  # noqa: ASYNC110 - no event for it
         await asyncio.sleep(0.01)

@@ -24,7 +24,7 @@ from rstar.rpc.search_codec import Progress
 from rstar.v1 import executor_pb2, policy_pb2, preference_pb2, search_pb2
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
-wild = st.text(st.characters())  # lone surrogates too
+any_texts = st.text(st.characters())  # with lone surrogates
 uint32 = st.integers(0, 2**32 - 1)
 uint64 = st.integers(0, 2**64 - 1)
 floats = st.floats(allow_nan=False)
@@ -52,35 +52,35 @@ nodes = st.builds(
     answer=st.none() | texts,
     correct=st.none() | st.booleans(),
 )
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | floats | wild, st.lists, max_leaves=5)
+json_values = st.recursive(st.none() | st.booleans() | st.integers() | floats | any_texts, st.lists, max_leaves=5)
 
 
 @given(states, uint32, samplings, uint64)
-def test_a_proposal_is_asked_for_without_loss(state: State, n: int, sampling: Sampling, seed: int) -> None:
+def test_a_propose_request_is_decoded_without_loss(state: State, n: int, sampling: Sampling, seed: int) -> None:
     sent = codec.propose_request(state, n, sampling, seed).SerializeToString()
     assert codec.read_propose_request(policy_pb2.ProposeRequest.FromString(sent)) == (state, n, sampling, seed)
 
 
 @given(st.builds(Proposal, st.lists(candidates).map(tuple), texts))
-def test_a_proposal_comes_back_without_loss(proposal: Proposal) -> None:
+def test_a_proposal_is_decoded_without_loss(proposal: Proposal) -> None:
     sent = codec.propose_response(proposal).SerializeToString()
     assert codec.read_propose_response(policy_pb2.ProposeResponse.FromString(sent)) == proposal
 
 
 @given(states, st.lists(texts))
-def test_scores_are_asked_for_without_loss(state: State, texts: list[str]) -> None:
+def test_a_score_request_is_decoded_without_loss(state: State, texts: list[str]) -> None:
     sent = codec.score_request(state, texts).SerializeToString()
     assert codec.read_score_request(preference_pb2.ScoreRequest.FromString(sent)) == (state, texts)
 
 
 @given(st.builds(Scores, st.lists(floats).map(tuple), texts))
-def test_scores_come_back_without_loss(scores: Scores) -> None:
+def test_scores_are_decoded_without_loss(scores: Scores) -> None:
     sent = codec.score_response(scores).SerializeToString()
     assert codec.read_score_response(preference_pb2.ScoreResponse.FromString(sent)) == scores
 
 
 @given(texts, st.lists(texts), st.lists(texts), limits)
-def test_programs_are_sent_without_loss(
+def test_an_execute_request_is_decoded_without_loss_but_for_the_question(
     problem_id: str, steps: list[str], texts: list[str], limits: ExecutionLimits
 ) -> None:
     sent = codec.execute_request(State(problem_id, "a question", tuple(steps)), texts, limits).SerializeToString()
@@ -89,16 +89,18 @@ def test_programs_are_sent_without_loss(
 
 
 @given(st.lists(executions))
-def test_executions_come_back_without_loss(executions: list[Execution]) -> None:
+def test_executions_are_decoded_without_loss(executions: list[Execution]) -> None:
     sent = codec.execute_response(executions).SerializeToString()
     assert codec.read_execute_response(executor_pb2.ExecuteResponse.FromString(sent)) == executions
 
 
 @given(
-    st.builds(Problem, texts, texts, st.none() | texts, st.dictionaries(wild, json_values, max_size=3), st.booleans()),
+    st.builds(
+        Problem, texts, texts, st.none() | texts, st.dictionaries(any_texts, json_values, max_size=3), st.booleans()
+    ),
     uint64,
 )
-def test_a_problem_is_sent_without_loss(problem: Problem, seed: int) -> None:
+def test_a_solve_request_is_decoded_without_loss(problem: Problem, seed: int) -> None:
     message = search_codec.solve_request(problem, SearchConfig(rollouts=3), "exact", seed)
     received = search_pb2.SolveRequest.FromString(message.SerializeToString())
     assert search_codec.read_problem(received.problem) == problem
@@ -107,7 +109,7 @@ def test_a_problem_is_sent_without_loss(problem: Problem, seed: int) -> None:
 
 
 @given(texts, st.lists(nodes, max_size=5).map(tuple), usages, st.integers(-1, 2**31 - 1), texts, texts, texts)
-def test_a_record_comes_back_without_loss(
+def test_a_record_is_decoded_without_loss(
     problem_id: str, nodes: tuple[NodeRecord, ...], usage: Usage, chosen: int, policy: str, ppm: str, error: str
 ) -> None:
     record = SearchRecord(problem_id, nodes, usage, chosen, policy, ppm, error)
@@ -116,13 +118,13 @@ def test_a_record_comes_back_without_loss(
 
 
 @given(st.builds(Progress, usages, uint32, uint32))
-def test_progress_comes_back_without_loss(progress: Progress) -> None:
+def test_progress_is_decoded_without_loss(progress: Progress) -> None:
     sent = search_codec.progress_response(progress).SerializeToString()
     assert search_codec.read_progress(search_pb2.SolveResponse.FromString(sent).progress) == progress
 
 
-@given(wild)
-def test_any_text_can_be_sent_and_only_lone_surrogates_change(text: str) -> None:
+@given(any_texts)
+def test_any_text_can_be_encoded_and_only_surrogates_change(text: str) -> None:
     sent = codec.wire_text(text)
     sent.encode()  # would raise
     if not any("\ud800" <= character <= "\udfff" for character in text):
@@ -134,23 +136,23 @@ def test_lone_surrogates_in_a_programs_output_become_replacement_characters() ->
     assert codec.read_execute_response(message) == [Execution(ExecutionStatus.OK, "a\ufffdb", "\ufffd")]
 
 
-def test_the_settings_of_a_round_travel_as_plain_search_settings() -> None:
+def test_the_search_settings_of_a_round_are_sent_as_a_search_config() -> None:
     settings = RolloutSearch(rollouts=5, extra_rollouts=(16,))
     request = search_codec.solve_request(Problem("p", "q"), settings, "", 0)
     assert SearchConfig.model_validate_json(request.config_json).rollouts == 5
 
 
 @pytest.mark.parametrize("data", ["[1]", "nonsense", '"text"'])
-def test_problem_data_that_are_no_object_are_refused_with_the_problems_id(data: str) -> None:
+def test_problem_data_other_than_a_json_object_are_refused_with_the_problem_id(data: str) -> None:
     with pytest.raises(ValueError, match=r"'p7'.*JSON object"):
         search_codec.read_problem(search_pb2.Problem(id="p7", question="q", data_json=data))
 
 
-def test_an_execution_status_of_a_later_version_counts_as_internal() -> None:
+def test_an_unknown_execution_status_becomes_internal() -> None:
     wire = executor_pb2.ExecuteResponse.FromString(b"\x0a\x02\x08\x63")  # status 99
     assert codec.read_execute_response(wire)[0].status is ExecutionStatus.INTERNAL
 
 
-def test_a_candidate_that_does_not_say_why_it_ended_is_an_error() -> None:
+def test_a_candidate_without_a_finish_is_an_error() -> None:
     with pytest.raises(ValueError, match="unknown reason 0"):
         codec.read_propose_response(policy_pb2.ProposeResponse(candidates=[policy_pb2.Candidate(text="x")]))

@@ -27,7 +27,7 @@ def servers(loads: list[int]) -> list[Server]:
 
 
 @given(loads, st.integers(0, 100))
-def test_a_program_goes_where_the_fewest_are_outstanding(loads: list[int], turn: int) -> None:
+def test_the_server_with_the_fewest_outstanding_calls_is_chosen(loads: list[int], turn: int) -> None:
     assert least_outstanding(servers(loads), turn).outstanding == min(loads)
 
 
@@ -38,18 +38,18 @@ def test_idle_executors_take_turns(n: int) -> None:
 
 
 @given(st.text(), addresses)
-def test_a_problem_stays_on_its_server_whatever_the_order_they_are_listed_in(key: str, addresses: list[str]) -> None:
+def test_the_server_of_a_problem_does_not_depend_on_the_order_of_the_servers(key: str, addresses: list[str]) -> None:
     listed = [Server(address) for address in addresses]
     assert rendezvous(key, listed).address == rendezvous(key, listed[::-1]).address
 
 
 @given(st.text(), addresses, st.data())
-def test_only_problems_of_a_lost_server_move(key: str, addresses: list[str], data: st.DataObject) -> None:
+def test_only_the_problems_of_a_lost_server_move(key: str, addresses: list[str], data: st.DataObject) -> None:
     before = rendezvous(key, [Server(address) for address in addresses]).address
     lost = data.draw(st.sampled_from(addresses))
-    rest = [Server(address) for address in addresses if address != lost]
-    if rest:
-        after = rendezvous(key, rest).address
+    others = [Server(address) for address in addresses if address != lost]
+    if others:
+        after = rendezvous(key, others).address
         assert before in {after, lost}
 
 
@@ -73,12 +73,12 @@ def test_no_server_is_given_a_call_beyond_the_load_bound(key: str, loads: list[i
 
 
 @given(st.text(), st.integers(2, 8))
-def test_a_call_spills_to_the_next_server_of_its_problem_and_comes_back(key: str, n: int) -> None:
+def test_a_call_goes_to_the_next_server_of_its_problem_only_while_the_first_is_overloaded(key: str, n: int) -> None:
     idle = servers([0] * n)
     first = rendezvous(key, idle)
-    rest = [server for server in idle if server is not first]
+    others = [server for server in idle if server is not first]
     first.outstanding = 10
-    assert rendezvous(key, idle) is rendezvous(key, rest)
+    assert rendezvous(key, idle) is rendezvous(key, others)
     first.outstanding = 0
     assert rendezvous(key, idle) is first
 
@@ -91,29 +91,29 @@ executors = st.lists(
 
 
 @given(executors, st.floats(0, 9), st.sets(st.integers(0, 7)), st.booleans(), st.integers(0, 9), st.text())
-def test_an_executor_that_rests_gets_nothing_and_the_wait_is_until_the_first_wakes(
-    servers: list[Server], now: float, avoided: set[int], alone: bool, turn: int, key: str
+def test_an_executor_in_backoff_gets_no_call_and_the_wait_lasts_until_the_first_backoff_ends(
+    servers: list[Server], now: float, avoided: set[int], suspect: bool, turn: int, key: str
 ) -> None:
     for i, server in enumerate(servers):
         server.address = str(i)
     avoid = {str(i) for i in avoided}
-    chosen = choose_available(servers, now, avoid, alone, turn, key)
+    chosen = choose_available(servers, now, avoid, suspect, turn, key)
     up = [server for server in servers if server.backoff.until <= now]
     if isinstance(chosen, float):
-        assert not up or alone
+        assert not up or suspect
         assert chosen == min((s.backoff.until - now for s in servers if s not in up), default=math.inf)
         return
     assert chosen in up
-    assert not (alone and chosen.runs_suspect)
+    assert not (suspect and chosen.runs_suspect)
     others = [server for server in up if server.address not in avoid]
     assert chosen in (others or up)
-    peers = [server for server in others or up if not (alone and server.runs_suspect)]
+    peers = [server for server in others or up if not (suspect and server.runs_suspect)]
     least = min(server.outstanding for server in peers)
-    assert chosen.outstanding <= least + (max(1, least // 4) if key and not alone else 0)
+    assert chosen.outstanding <= least + (max(1, least // 4) if key and not suspect else 0)
 
 
 @given(st.text(min_size=1), loads, st.integers(0, 9), st.integers(0, 9))
-def test_calls_of_a_problem_meet_their_interpreters_again_while_the_load_allows(
+def test_the_calls_of_a_problem_go_to_one_executor_while_the_load_allows(
     key: str, loads: list[int], turn: int, other: int
 ) -> None:
     idle = servers([0] * len(loads))
@@ -126,7 +126,7 @@ def test_calls_of_a_problem_meet_their_interpreters_again_while_the_load_allows(
     assert (choose_available(idle, 0.0, (), False, turn, key) is home) == (len(idle) == 1)
 
 
-def test_a_suspect_waits_for_an_executor_of_its_own_rather_than_going_back() -> None:
+def test_a_suspect_waits_for_another_executor_without_a_suspect() -> None:
     here, there = Server("here"), Server("there", runs_suspect=True)
     assert choose_available([here, there], 0.0, {"here"}, True, 0) == math.inf
     assert choose_available([here, there], 0.0, {"here"}, False, 0) is there
@@ -135,8 +135,8 @@ def test_a_suspect_waits_for_an_executor_of_its_own_rather_than_going_back() -> 
 
 
 @given(st.integers(0, 1_000))
-def test_one_call_in_ten_is_doubled_at_most_beyond_the_first(calls: int) -> None:
+def test_at_most_one_copy_in_ten_is_a_hedge_beyond_the_first(copies: int) -> None:
     hedges = 0
-    while may_hedge(hedges, calls):
+    while may_hedge(hedges, copies):
         hedges += 1
-    assert hedges <= 1 + calls / 10
+    assert hedges <= 1 + copies / 10

@@ -13,7 +13,7 @@ from tests.support.rpc.servicers import Process, ScriptedPolicy, policy_process,
 
 
 async def load(policy: PolicyClient, stop: asyncio.Event, done: list[int]) -> None:
-    """Call without a pause until told to stop; any failed call raises."""
+    """Call without a pause until ``stop`` is set; any failed call raises."""
 
     async def one(worker: int) -> None:
         i = 0
@@ -27,36 +27,36 @@ async def load(policy: PolicyClient, stop: asyncio.Event, done: list[int]) -> No
             group.create_task(one(worker))
 
 
-async def more(done: list[int], calls: int, work: asyncio.Task[None]) -> None:
-    """Wait until so many more calls are done."""
+async def wait_for_calls(done: list[int], calls: int, work: asyncio.Task[None]) -> None:
+    """Wait until ``calls`` more calls are done."""
     target = done[0] + calls
     while done[0] < target and not work.done():  # noqa: ASYNC110 - a plain count, no event per call
         await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_no_call_fails_when_a_server_is_ended_under_load(number: signal.Signals) -> None:
+async def test_no_call_fails_when_a_server_ends_under_load(number: signal.Signals) -> None:
     async with (
         policy_process() as first,
         policy_process() as second,
         PolicyClient([first.address, second.address]) as policy,
     ):
-        await under_load(policy, first, number)
+        await end_under_load(policy, first, number)
 
 
-async def under_load(policy: PolicyClient, victim: Process, number: signal.Signals) -> None:
+async def end_under_load(policy: PolicyClient, victim: Process, number: signal.Signals) -> None:
     stop, done = asyncio.Event(), [0]
     work = asyncio.ensure_future(load(policy, stop, done))
-    await more(done, 200, work)
+    await wait_for_calls(done, 200, work)
     victim.signal(number)
     await victim.process.wait()
-    await more(done, 200, work)
+    await wait_for_calls(done, 200, work)
     stop.set()
     await work
     assert done[0] >= 400
 
 
-async def test_a_server_that_drains_alone_keeps_the_calls_it_has_and_answers_them() -> None:
+async def test_a_draining_server_answers_its_calls() -> None:
     async with policy_process("--call-seconds", "2") as server, PolicyClient([server.address]) as policy:
         calls = [asyncio.ensure_future(policy.propose(State(f"p{i}", "q"), 1, Sampling(), 0)) for i in range(8)]
         await asyncio.sleep(0.5)
@@ -65,7 +65,7 @@ async def test_a_server_that_drains_alone_keeps_the_calls_it_has_and_answers_the
         assert await server.process.wait() == 0
 
 
-async def test_a_server_that_says_not_serving_gets_no_new_call() -> None:
+async def test_a_server_that_reports_not_serving_gets_no_new_call() -> None:
     leaving, staying = ScriptedPolicy(), ScriptedPolicy()
     async with (
         running(leaving) as first,
@@ -92,7 +92,7 @@ async def test_calls_wait_for_a_server_that_restarts() -> None:
         await policy.close()
 
 
-async def test_a_name_is_looked_up_again_so_that_new_servers_get_calls_and_gone_ones_none(
+async def test_after_a_new_look_up_new_servers_get_calls_and_removed_ones_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers: list[str] = []
@@ -108,7 +108,7 @@ async def test_a_name_is_looked_up_again_so_that_new_servers_get_calls_and_gone_
         async with PolicyClient(["dns:///policies:50051"]) as policy:
             await policy.propose(State("p", "q"), 1, Sampling(), 0)
             answers = [second.address]
-            while {b.address for b in policy._endpoints._ready} != {second.address}:  # noqa: ASYNC110 - nothing signals it
+            while [e.address for e in policy._endpoints._ready] != [second.address]:  # noqa: ASYNC110 - no event for it
                 await asyncio.sleep(0.01)
             for i in range(10):
                 await policy.propose(State(f"p{i}", "q"), 1, Sampling(), 0)
@@ -121,5 +121,5 @@ async def test_a_plain_address_is_one_server_and_a_dns_name_is_looked_up() -> No
 
 
 async def _ready(policy: PolicyClient, count: int) -> None:
-    while len(policy._endpoints._ready) != count:  # noqa: ASYNC110 - nothing signals it
+    while len(policy._endpoints._ready) != count:  # noqa: ASYNC110 - no event for it
         await asyncio.sleep(0.01)

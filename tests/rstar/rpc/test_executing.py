@@ -1,4 +1,4 @@
-"""Calls over many executors: none is lost, nothing runs more than twice, and nobody suffers for another's program."""
+"""Calls on many executors: none is lost, no program runs more than twice, and no program spoils the results of others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ QUICK = ExecutionLimits(seconds=0.05)
 
 
 async def ready(client: ExecutorClient, count: int) -> None:
-    while len(client._endpoints.ready) != count:  # noqa: ASYNC110 - nothing signals it
+    while len(client._endpoints.ready) != count:  # noqa: ASYNC110 - no event for it
         await asyncio.sleep(0.01)
 
 
@@ -52,7 +52,7 @@ def crashed(executions: list[Execution]) -> list[bool]:
     return [execution.status is ExecutionStatus.CRASHED for execution in executions]
 
 
-async def test_a_program_that_kills_its_executor_is_tried_twice_and_the_rest_of_its_batch_gets_its_results() -> None:
+async def test_a_program_that_kills_its_executor_runs_twice_and_the_others_of_the_batch_get_their_results() -> None:
     async with (
         executor_process() as a,
         executor_process() as b,
@@ -72,7 +72,7 @@ async def test_a_program_that_kills_its_executor_is_tried_twice_and_the_rest_of_
         assert executor.counts.given_up == 1
 
 
-async def test_programs_that_had_yet_to_begin_on_a_lost_executor_are_no_suspects() -> None:
+async def test_programs_that_had_not_started_on_a_lost_executor_are_no_suspects() -> None:
     slow = executor_process("--signal-start", "--slots", "1", "--call-seconds", "0.5")
     async with slow as doomed, executor_process() as other:
         addresses = [doomed.address]
@@ -90,7 +90,7 @@ async def test_programs_that_had_yet_to_begin_on_a_lost_executor_are_no_suspects
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_no_call_fails_while_executors_come_drain_and_die_under_load(number: signal.Signals) -> None:
+async def test_no_call_fails_while_executors_start_drain_and_are_killed_under_load(number: signal.Signals) -> None:
     async with executor_process("--call-seconds", "0.01") as first, executor_process() as second:
         addresses = [first.address]
         async with ExecutorClient(lambda: addresses) as executor, under_load(executor) as done:
@@ -102,12 +102,12 @@ async def test_no_call_fails_while_executors_come_drain_and_die_under_load(numbe
             first.signal(number)
             await first.process.wait()
             await done(100)
-        if number is signal.SIGTERM:  # a drain takes nothing with it, so that nobody is a suspect
+        if number is signal.SIGTERM:  # a drain loses no program, so there are no suspects
             assert executor.counts.lost == 0
         assert executor.counts.given_up == 0
 
 
-async def test_calls_on_an_executor_whose_address_is_gone_are_finished_and_no_new_ones_go_there() -> None:
+async def test_a_removed_address_finishes_its_calls_and_gets_no_new_ones() -> None:
     old, new = ScriptedExecutor(never), ScriptedExecutor(stdout="new")
     release = asyncio.Event()
 
@@ -122,14 +122,14 @@ async def test_calls_on_an_executor_whose_address_is_gone_are_finished_and_no_ne
             await old.calls.arrived.wait()
             addresses = [second.address]
             executor._endpoints.look_again()
-            while first.address in executor._endpoints.addresses:  # noqa: ASYNC110 - nothing signals it
+            while first.address in executor._endpoints.addresses:  # noqa: ASYNC110 - no event for it
                 await asyncio.sleep(0.01)
             assert [e.stdout for e in await executor.execute(START, ["p"], LIMITS)] == ["new"]
             release.set()
             assert [e.stdout for e in await waiting] == ["24\n"]
 
 
-async def test_a_full_executor_is_passed_over_for_a_free_one() -> None:
+async def test_a_call_goes_from_a_full_executor_to_a_free_one() -> None:
     busy, free = ScriptedExecutor(full("60000", 1)), ScriptedExecutor()
     async with running(busy) as a, running(free) as b, ExecutorClient([a.address, b.address]) as executor:
         await ready(executor, 2)
@@ -138,7 +138,7 @@ async def test_a_full_executor_is_passed_over_for_a_free_one() -> None:
         assert (busy.calls.started, free.calls.started) == (1, 20)
 
 
-async def test_a_full_executor_is_left_alone_for_as_long_as_it_asks() -> None:
+async def test_a_full_executor_gets_no_calls_for_as_long_as_it_asks() -> None:
     busy = ScriptedExecutor(full("300", 3))
     async with running(busy) as a, ExecutorClient([a.address]) as executor:
         start = asyncio.get_running_loop().time()
@@ -147,7 +147,7 @@ async def test_a_full_executor_is_left_alone_for_as_long_as_it_asks() -> None:
         assert (busy.calls.started, executor.counts.refused) == (4, 3)
 
 
-async def test_a_pushback_that_says_never_ends_the_call() -> None:
+async def test_a_negative_pushback_ends_the_call() -> None:
     async with running(ScriptedExecutor(full("-1", 9))) as a, ExecutorClient([a.address]) as executor:
         with pytest.raises(ServiceUnavailable, match="full"):
             await executor.execute(START, ["p"], LIMITS)
@@ -160,7 +160,7 @@ async def test_a_full_queue_fails_a_call_only_at_its_deadline(monkeypatch: pytes
             await executor.execute(START, ["p"], QUICK)
 
 
-async def test_an_executor_that_answers_unavailable_is_left_alone_and_convicts_nobody() -> None:
+async def test_an_executor_that_answers_unavailable_gets_a_backoff_and_makes_no_suspects() -> None:
     bad, good = ScriptedExecutor(fails(grpc.StatusCode.UNAVAILABLE)), ScriptedExecutor()
     async with running(bad) as a, running(good) as b, ExecutorClient([a.address, b.address]) as executor:
         await ready(executor, 2)
@@ -171,7 +171,7 @@ async def test_an_executor_that_answers_unavailable_is_left_alone_and_convicts_n
         assert good.calls.started == 50
 
 
-async def test_executors_out_of_reach_are_tried_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_attempts_on_unreachable_executors_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rstar.rpc.backoff.FIRST_SECONDS", 0.01)
     bad = ScriptedExecutor(fails(grpc.StatusCode.UNAVAILABLE))
     async with running(bad) as a, ExecutorClient([a.address]) as executor:
@@ -181,7 +181,7 @@ async def test_executors_out_of_reach_are_tried_a_bounded_number_of_times(monkey
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNKNOWN])
-async def test_what_an_executor_decided_is_not_asked_for_twice(code: grpc.StatusCode) -> None:
+async def test_a_final_failure_is_not_retried(code: grpc.StatusCode) -> None:
     bad = ScriptedExecutor(fails(code))
     async with running(bad) as a, ExecutorClient([a.address]) as executor:
         with pytest.raises(CallFailed, match="scripted") as caught:
@@ -190,7 +190,7 @@ async def test_what_an_executor_decided_is_not_asked_for_twice(code: grpc.Status
         assert bad.calls.started == 1
 
 
-async def test_a_call_that_should_have_answered_is_doubled_and_the_first_answer_wins(
+async def test_a_slow_call_is_hedged_and_the_first_answer_is_the_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(executing, "HEDGE_MARGIN_SECONDS", 0.1)
@@ -199,12 +199,12 @@ async def test_a_call_that_should_have_answered_is_doubled_and_the_first_answer_
         await ready(executor, 2)
         while not stuck.calls.started:
             assert [e.stdout for e in await executor.execute(START, ["p", "q"], QUICK)] == ["24\n"] * 2
-        await stuck.calls.undone.wait()
+        await stuck.calls.was_cancelled.wait()
         assert stuck.calls.cancelled == 1
         assert executor.counts.hedged == 2
 
 
-async def test_nothing_is_doubled_without_another_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_there_is_no_hedge_without_another_executor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executing, "HEDGE_MARGIN_SECONDS", 0.0)
 
     async def slowly(_: Context) -> None:
@@ -226,17 +226,17 @@ async def test_cancelling_the_caller_cancels_every_copy(monkeypatch: pytest.Monk
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.gather(one.calls.undone.wait(), two.calls.undone.wait())
+        await asyncio.gather(one.calls.was_cancelled.wait(), two.calls.was_cancelled.wait())
 
 
-async def test_a_peer_that_falls_silent_is_noticed_and_its_calls_are_answered_elsewhere(
+async def test_a_silent_peer_is_detected_and_its_calls_are_answered_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     quick = {"grpc.keepalive_time_ms": 1_000, "grpc.keepalive_timeout_ms": 300, "grpc.http2.ping_timeout_ms": 300}
     options = tuple((key, quick.get(key, value)) for key, value in CLIENT_OPTIONS)
     monkeypatch.setattr(endpoints, "CLIENT_OPTIONS", options)
     stuck, good = ScriptedExecutor(never), ScriptedExecutor(stdout="elsewhere")
-    async with running(stuck) as a, running(good) as b, black_hole(a.address) as (address, swallow):
+    async with running(stuck) as a, running(good) as b, black_hole(a.address) as (address, discard):
         addresses = [address]
         async with ExecutorClient(lambda: addresses) as executor:
             call = asyncio.ensure_future(executor.execute(START, ["p"], LIMITS))
@@ -244,12 +244,12 @@ async def test_a_peer_that_falls_silent_is_noticed_and_its_calls_are_answered_el
             addresses = [address, b.address]
             executor._endpoints.look_again()
             await ready(executor, 2)
-            swallow.set()
+            discard.set()
             assert [e.stdout for e in await call] == ["elsewhere"]
             assert (executor.counts.lost, executor.counts.hedged) == (1, 0)
 
 
-async def test_tenant_and_problem_travel_with_the_call() -> None:
+async def test_a_call_carries_its_tenant_and_problem() -> None:
     servicer = ScriptedExecutor()
     async with running(servicer) as a, ExecutorClient([a.address], tenant="lab/r1") as executor:
         await executor.execute(after([], "p1"), ["x"], LIMITS)
@@ -260,7 +260,7 @@ async def test_tenant_and_problem_travel_with_the_call() -> None:
 
 @asynccontextmanager
 async def under_load(executor: ExecutorClient) -> AsyncIterator[object]:
-    """Call without a pause; what is yielded waits until so many more calls are done. Any wrong answer raises."""
+    """Call without a pause; the yielded function waits for a number of further calls. A wrong answer raises."""
     done, stop = 0, asyncio.Event()
 
     async def one(worker: int) -> None:
@@ -290,26 +290,26 @@ async def under_load(executor: ExecutorClient) -> AsyncIterator[object]:
 
 @asynccontextmanager
 async def black_hole(address: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """Forward connections to ``address`` until the event is set; from then on everything sent is swallowed."""
-    swallow = asyncio.Event()
+    """Forward connections to ``address`` until the event is set; from then on all data are discarded."""
+    discard = asyncio.Event()
     host, _, port = address.rpartition(":")
     pumps: set[asyncio.Task[None]] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65_536):
-                if not swallow.is_set():
+                if not discard.is_set():
                     writer.write(data)
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if swallow.is_set():
+        if discard.is_set():
             return
         there_reader, there_writer = await asyncio.open_connection(host, int(port))
         pumps.update(map(asyncio.ensure_future, (pump(reader, there_writer), pump(there_reader, writer))))
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", swallow
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", discard
     finally:
         for task in pumps:
             task.cancel()

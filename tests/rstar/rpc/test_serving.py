@@ -27,7 +27,7 @@ async def health(address: str, name: str) -> int:
         return (await check(health_pb2.HealthCheckRequest(service=name))).status
 
 
-async def test_a_service_reports_health_and_describes_itself() -> None:
+async def test_a_service_offers_health_and_reflection() -> None:
     def described(address: str) -> set[str]:
         with grpc.insecure_channel(address) as channel:
             return set(ProtoReflectionDescriptorDatabase(channel).get_services())
@@ -38,7 +38,7 @@ async def test_a_service_reports_health_and_describes_itself() -> None:
         assert PROPOSE in await asyncio.to_thread(described, server.address)
 
 
-async def test_the_ready_file_names_the_address(tmp_path: Path) -> None:
+async def test_the_ready_file_holds_the_address(tmp_path: Path) -> None:
     ready = tmp_path / "run" / "ready"
     async with policy_process("--ready-file", str(ready)) as server:
         assert ready.read_text() == server.address
@@ -46,7 +46,7 @@ async def test_the_ready_file_names_the_address(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
-async def test_an_ipv6_address_is_listened_on_and_told_with_brackets(host: str) -> None:
+async def test_an_ipv6_address_works_and_is_logged_with_brackets(host: str) -> None:
     port = free_port()
     async with policy_process("--host", host, "--metrics-port", str(port)) as server:
         assert server.address.startswith("[::1]:")
@@ -55,7 +55,7 @@ async def test_an_ipv6_address_is_listened_on_and_told_with_brackets(host: str) 
         assert b"python_info" in page
 
 
-async def test_every_address_of_the_machine_can_be_listened_on() -> None:
+async def test_a_server_can_listen_on_all_addresses() -> None:
     async with policy_process("--host", "0.0.0.0") as server:
         port = server.address.removeprefix("0.0.0.0:")
         assert await health(f"127.0.0.1:{port}", PROPOSE) == health_pb2.HealthCheckResponse.SERVING
@@ -68,13 +68,13 @@ async def test_metrics_are_served_over_http() -> None:
         assert b"python_info" in page
 
 
-async def test_sigint_drains_too() -> None:
+async def test_sigint_starts_a_drain() -> None:
     async with policy_process() as server:
         server.signal(signal.SIGINT)
         assert await server.process.wait() == 0
 
 
-async def test_a_second_signal_ends_a_drain_at_once() -> None:
+async def test_a_second_signal_ends_the_drain_at_once() -> None:
     async with (
         policy_process("--call-seconds", "3600", "--drain-seconds", "3600") as server,
         PolicyClient([server.address]) as policy,
@@ -90,7 +90,7 @@ async def test_a_second_signal_ends_a_drain_at_once() -> None:
         call.cancel()
 
 
-async def test_a_taken_port_is_one_sentence_that_says_how_to_mend_it() -> None:
+async def test_a_taken_port_is_one_sentence_with_the_remedy() -> None:
     async with policy_process() as first:
         port = first.address.rpartition(":")[2]
         process = await asyncio.create_subprocess_exec(
@@ -101,7 +101,7 @@ async def test_a_taken_port_is_one_sentence_that_says_how_to_mend_it() -> None:
         assert errors.decode().strip().splitlines()[-1].startswith(f"OSError: policy cannot listen on 127.0.0.1:{port}")
 
 
-async def test_a_server_is_not_serving_until_its_warm_up_is_done_and_a_signal_ends_the_warm_up() -> None:
+async def test_a_server_is_not_serving_during_its_warm_up_and_a_signal_ends_the_warm_up() -> None:
     program = (
         "import asyncio\n"
         "from rstar.rpc.serving import serve\n"

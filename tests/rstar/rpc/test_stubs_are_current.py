@@ -10,7 +10,7 @@ from tests.support.paths import ROOT
 BIN = Path(sys.executable).parent
 
 
-def test_the_generated_stubs_are_those_of_the_protos(tmp_path: Path) -> None:
+def test_the_stored_stubs_are_generated_from_the_protos(tmp_path: Path) -> None:
     protos = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("proto/rstar/v1/*.proto"))
     kinds = ("python", "grpc_python", "mypy", "mypy_grpc")
     command = [

@@ -15,7 +15,7 @@ sizes = st.integers(1, 12)
 
 
 @given(sizes, st.data())
-def test_programs_that_kill_their_executor_run_twice_and_the_innocent_of_the_batch_get_their_results(
+def test_programs_that_kill_their_executor_run_twice_and_the_others_of_the_batch_get_their_results(
     n: int, data: st.DataObject
 ) -> None:
     poison = data.draw(st.sets(st.integers(0, n - 1)))
@@ -36,7 +36,7 @@ def test_programs_that_kill_their_executor_run_twice_and_the_innocent_of_the_bat
 
 
 @given(sizes, st.data())
-def test_internal_is_a_loss_of_that_program_alone(n: int, data: st.DataObject) -> None:
+def test_internal_is_a_loss_of_one_program_only(n: int, data: st.DataObject) -> None:
     broken = sorted(data.draw(st.sets(st.integers(0, n - 1), min_size=1)))
     suspects = Suspects(n)
     assert suspects.answered(range(n), [INTERNAL if i in broken else OK for i in range(n)]) == broken
@@ -48,9 +48,7 @@ def test_internal_is_a_loss_of_that_program_alone(n: int, data: st.DataObject) -
 
 
 @given(sizes, st.data())
-def test_whatever_happens_to_copies_nobody_runs_more_than_twice_and_everybody_gets_one_result(
-    n: int, data: st.DataObject
-) -> None:
+def test_no_program_runs_more_than_twice_and_each_gets_one_result(n: int, data: st.DataObject) -> None:
     suspects, runs = Suspects(n), Counter[int](range(n))
     open_copies = [tuple(range(n))]
     while not suspects.done:
@@ -69,13 +67,13 @@ def test_whatever_happens_to_copies_nobody_runs_more_than_twice_and_everybody_ge
         open_copies += [(i,) for i in again]
     assert max(runs.values()) <= COPIES
     assert len(suspects.results()) == n
-    for group in open_copies:  # late answers change nothing
+    for group in open_copies:  # later losses change nothing
         before = suspects.results()
         assert suspects.lost(group, "late") == []
         assert suspects.results() == before
 
 
-def test_the_first_answer_wins() -> None:
+def test_the_first_answer_is_the_result() -> None:
     suspects = Suspects(2)
     assert suspects.slow((0, 1)) == [0, 1]
     assert suspects.answered((0,), [OK]) == []
@@ -85,7 +83,7 @@ def test_the_first_answer_wins() -> None:
     assert not suspects.needs((1,))
 
 
-def test_a_copy_that_reached_nobody_matters_only_if_it_was_the_last() -> None:
+def test_an_undelivered_copy_ends_the_call_only_if_no_other_copy_is_open() -> None:
     suspects = Suspects(1)
     assert suspects.slow((0,)) == [0]
     assert suspects.undelivered((0,))

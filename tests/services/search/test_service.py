@@ -1,9 +1,8 @@
-"""The coordinator over real gRPC, with scripted policy, PPM and executor behind it."""
+"""The coordinator over real gRPC, with a scripted policy, executor and PPM."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -35,6 +34,7 @@ from tests.support.rpc.servicers import (
     free_port,
     never,
     running,
+    service_process,
 )
 from tests.support.scripted import ClosenessModel, DigitPolicy, SumExecutor
 
@@ -43,8 +43,8 @@ PROBLEM = Problem("p1", "which digits add up to 20?", "20")
 
 
 @dataclass
-class House:
-    """A coordinator with the services behind it."""
+class Services:
+    """A coordinator and the services that it calls."""
 
     address: str
     server: grpc.aio.Server
@@ -55,25 +55,25 @@ class House:
 
 
 @asynccontextmanager
-async def house(before: Before = at_once, max_searches: int = 256) -> AsyncIterator[House]:
+async def coordinator(before: Before = at_once, max_searches: int = 256) -> AsyncIterator[Services]:
     policy = ScriptedPolicy(before, DigitPolicy())
     executor, ppm = ScriptedExecutor(model=SumExecutor()), ScriptedPreferenceModel(model=ClosenessModel(20))
     async with (
         running(policy, executor, ppm) as models,
         PolicyClient([models.address]) as policies,
         ExecutorClient([models.address]) as executors,
-        PreferenceModelClient([models.address]) as scorers,
-        running(SearchService(policies, executors, scorers, max_searches)) as coordinator,
-        SearchClient([coordinator.address]) as client,
+        PreferenceModelClient([models.address]) as ppms,
+        running(SearchService(policies, executors, ppms, max_searches)) as server,
+        SearchClient([server.address]) as client,
     ):
-        yield House(coordinator.address, coordinator.server, client, policy, executor, ppm)
+        yield Services(server.address, server.server, client, policy, executor, ppm)
 
 
 @asynccontextmanager
-async def solving(
+async def stub_method(
     address: str,
 ) -> AsyncIterator[grpc.aio.UnaryStreamMultiCallable[search_pb2.SolveRequest, search_pb2.SolveResponse]]:
-    """Give the bare method, without the client's retries."""
+    """Yield the stub method, without the retries of the client."""
     async with grpc.aio.insecure_channel(address) as channel:
         yield search_pb2_grpc.SearchServiceStub(channel).Solve
 
@@ -90,26 +90,26 @@ async def record_of(
 @pytest.mark.parametrize("guidance", ["none", "ppm"])
 async def test_a_search_through_the_services_is_the_search_in_process(guidance: str) -> None:
     config = SearchConfig.model_validate(CONFIG.model_dump() | {"guidance": guidance})
-    async with house() as services:
+    async with coordinator() as services:
         remote = await record_of(services.client, config=config, verifier="")
     local = await solve(PROBLEM, config, policy=DigitPolicy(), executor=SumExecutor(), ppm=ClosenessModel(20), seed=3)
     assert remote == local
     assert len(local.nodes) > 10
 
 
-async def test_the_named_verifier_judges_the_terminals() -> None:
-    async with house() as services:
-        judged = await record_of(services.client, config=SearchConfig(rollouts=20, candidates=8), verifier="exact")
-        assert {node.correct for node in judged.nodes if node.answer is not None} <= {True, False}
-        unjudged = await record_of(services.client, verifier="")
-        assert {node.correct for node in unjudged.nodes} == {None}
+async def test_the_named_verifier_verifies_the_terminals() -> None:
+    async with coordinator() as services:
+        verified = await record_of(services.client, config=SearchConfig(rollouts=20, candidates=8), verifier="exact")
+        assert {node.correct for node in verified.nodes if node.answer is not None} <= {True, False}
+        unverified = await record_of(services.client, verifier="")
+        assert {node.correct for node in unverified.nodes} == {None}
 
 
 async def test_a_long_search_reports_its_progress_before_its_result() -> None:
     async def slow(_: Context) -> None:
         await asyncio.sleep(0.1)
 
-    async with house(slow) as services:
+    async with coordinator(slow) as services:
         events = [event async for event in services.client.solve(PROBLEM, CONFIG, "exact", 0)]
         progress, record = events[:-1], events[-1]
         assert progress
@@ -119,47 +119,47 @@ async def test_a_long_search_reports_its_progress_before_its_result() -> None:
         assert spent[-1] <= record.usage.tokens
 
 
-async def test_many_problems_are_searched_at_once() -> None:
+async def test_many_problems_are_searched_at_the_same_time() -> None:
     waiting = 0
     together = asyncio.Event()
 
     async def meet(_: Context) -> None:
         nonlocal waiting
         waiting += 1
-        if waiting == 8:  # every search has a call of its own under way
+        if waiting == 8:  # each search has a call in progress
             together.set()
         await together.wait()
 
-    async with house(meet) as services:
+    async with coordinator(meet) as services:
         records = await asyncio.gather(*(record_of(services.client, Problem(f"p{i}", "q", "20")) for i in range(8)))
         assert [record.problem_id for record in records] == [f"p{i}" for i in range(8)]
 
 
-async def test_a_client_that_goes_away_ends_its_search_and_the_calls_under_it() -> None:
-    async with house(never) as services:
+async def test_a_client_that_disconnects_ends_its_search_and_the_calls_of_the_search() -> None:
+    async with coordinator(never) as services:
         task = asyncio.ensure_future(record_of(services.client))
         await services.policy.calls.arrived.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await services.policy.calls.undone.wait()
-        await nothing_active()
+        await services.policy.calls.was_cancelled.wait()
+        await no_search_is_active()
 
 
-async def test_a_closed_iterator_ends_its_search() -> None:
-    async with house(never) as services:
+async def test_closing_the_iterator_ends_the_search() -> None:
+    async with coordinator(never) as services:
         async with aclosing(services.client.solve(PROBLEM, CONFIG, "", 0)) as events:
             assert isinstance(await anext(events), Progress)
-        await services.policy.calls.undone.wait()
-        await nothing_active()
+        await services.policy.calls.was_cancelled.wait()
+        await no_search_is_active()
 
 
-async def test_a_problem_that_fails_fails_alone() -> None:
+async def test_a_failed_search_ends_only_its_own_call() -> None:
     async def refuse_one(context: Context) -> None:
         if services.policy.problems[-1] == "bad":
             await context.abort(grpc.StatusCode.INTERNAL, "out of memory")
 
-    async with house(refuse_one) as services:
+    async with coordinator(refuse_one) as services:
         good, bad = await asyncio.gather(
             record_of(services.client), record_of(services.client, Problem("bad", "q")), return_exceptions=True
         )
@@ -170,22 +170,26 @@ async def test_a_problem_that_fails_fails_alone() -> None:
         assert "out of memory" in str(bad)
 
 
-async def test_a_policy_that_is_gone_is_unavailable_and_a_refused_step_is_not_searched_again() -> None:
-    async with house(fails(grpc.StatusCode.INVALID_ARGUMENT)) as services:
+async def test_an_unreachable_policy_is_unavailable_and_a_refused_step_is_not_retried() -> None:
+    async with coordinator(fails(grpc.StatusCode.INVALID_ARGUMENT)) as services:
         with pytest.raises(CallRefused, match="scripted INVALID_ARGUMENT"):
             await record_of(services.client)
         assert services.policy.calls.started == 1
-    async with house(fails(grpc.StatusCode.UNAVAILABLE)) as services, solving(services.address) as call:
+    async with coordinator(fails(grpc.StatusCode.UNAVAILABLE)) as services, stub_method(services.address) as call:
         with pytest.raises(grpc.aio.AioRpcError, match="policy service at") as caught:
             async for _ in call(search_pb2.SolveRequest(problem=search_pb2.Problem(id="p", question="q"))):
                 pass
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_search_whose_coordinator_ended_starts_anew_on_another() -> None:
-    async with house(never) as first, house() as second, SearchClient([first.address, second.address]) as client:
+async def test_a_search_whose_coordinator_ended_starts_again_on_another() -> None:
+    async with (
+        coordinator(never) as first,
+        coordinator() as second,
+        SearchClient([first.address, second.address]) as client,
+    ):
         endpoints = client._endpoints
-        while len(endpoints._ready) < 2:  # noqa: ASYNC110 - nothing signals it
+        while len(endpoints._ready) < 2:  # noqa: ASYNC110 - no event for it
             await asyncio.sleep(0.01)
         tasks = [asyncio.ensure_future(record_of(client)) for _ in range(2)]
         await first.policy.calls.arrived.wait()
@@ -216,71 +220,63 @@ async def test_a_search_whose_coordinator_ended_starts_anew_on_another() -> None
         (search_pb2.Problem(question="q"), "{}", "", "problem: id and question must not be empty"),
     ],
 )
-async def test_a_bad_request_is_refused_with_one_sentence_before_any_work(
+async def test_a_bad_request_is_refused_with_one_sentence_before_any_call(
     problem: search_pb2.Problem, config_json: str, verifier: str, sentence: str
 ) -> None:
-    async with house() as services, solving(services.address) as solve_call:
+    async with coordinator() as services, stub_method(services.address) as solve_call:
         call = solve_call(search_pb2.SolveRequest(problem=problem, config_json=config_json, verifier=verifier))
         assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert (await call.details() or "").startswith(sentence)
         assert services.policy.calls.started == 0
 
 
-async def test_guidance_by_a_ppm_that_is_not_there_is_refused() -> None:
+async def test_ppm_guidance_without_a_ppm_is_refused() -> None:
     async with (
         running(ScriptedPolicy(), ScriptedExecutor()) as models,
         PolicyClient([models.address]) as policies,
         ExecutorClient([models.address]) as executors,
-        running(SearchService(policies, executors)) as coordinator,
-        SearchClient([coordinator.address]) as client,
+        running(SearchService(policies, executors)) as server,
+        SearchClient([server.address]) as client,
     ):
         with pytest.raises(CallRefused, match="this coordinator has no PPM; start it with --ppm"):
             await record_of(client, config=SearchConfig(guidance="ppm"))
 
 
-async def test_searches_beyond_the_bound_are_sent_away_and_come_in_once_there_is_room() -> None:
+async def test_searches_beyond_the_limit_are_refused_until_another_one_ends() -> None:
     gate = asyncio.Event()
 
     async def wait(_: Context) -> None:
         await gate.wait()
 
-    async with house(wait, max_searches=1) as services:
+    async with coordinator(wait, max_searches=1) as services:
         inside = asyncio.ensure_future(record_of(services.client))
         await services.policy.calls.arrived.wait()
-        with pytest.raises(ServiceUnavailable, match=r"RESOURCE_EXHAUSTED: 1 searches are under way.*--max-searches"):
+        with pytest.raises(ServiceUnavailable, match=r"RESOURCE_EXHAUSTED: 1 searches are in progress.*--max-searches"):
             await record_of(services.client)
         gate.set()
         await inside
         assert isinstance(await record_of(services.client), SearchRecord)
 
 
-async def test_what_a_search_spends_is_counted_once() -> None:
+async def test_the_usage_of_a_search_is_counted_once() -> None:
     def total(name: str) -> float:
         return REGISTRY.get_sample_value(name) or 0.0
 
-    async with house() as services:
+    async with coordinator() as services:
         before = total("rstar_search_nodes_total"), total("rstar_search_generated_tokens_total")
         record = await record_of(services.client)
         after = total("rstar_search_nodes_total"), total("rstar_search_generated_tokens_total")
         assert (after[0] - before[0], after[1] - before[1]) == (record.usage.nodes, record.usage.tokens)
 
 
-async def test_the_service_program_serves_solves_and_drains() -> None:
+async def test_the_program_serves_solves_and_ends_on_sigterm() -> None:
     async with running(ScriptedPolicy(model=DigitPolicy()), ScriptedExecutor(model=SumExecutor())) as models:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "rstar_search", "--port", "0"),
-            *("--policy", models.address, "--executor", models.address),
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert process.stderr is not None
-        event: dict[str, str] = {}
-        while event.get("event") != "serving":
-            event = json.loads(await process.stderr.readline())
-        async with SearchClient([event["address"]]) as client:
-            assert (await record_of(client, verifier="")).nodes
-        process.send_signal(signal.SIGTERM)
-        await process.communicate()
-        assert process.returncode == 0
+        flags = ("--port", "0", "--policy", models.address, "--executor", models.address)
+        async with service_process("rstar_search", *flags) as program:
+            async with SearchClient([program.address]) as client:
+                assert (await record_of(client, verifier="")).nodes
+            program.signal(signal.SIGTERM)
+            assert await program.process.wait() == 0
 
 
 async def test_a_malformed_address_ends_the_program_with_code_2_and_one_sentence() -> None:
@@ -293,7 +289,7 @@ async def test_a_malformed_address_ends_the_program_with_code_2_and_one_sentence
     assert errors.decode().strip() == "search: 'nowhere' is not a server's address: write HOST:PORT or dns:///HOST:PORT"
 
 
-async def nothing_active() -> None:
-    """Wait until the coordinator has let go of every search."""
-    while REGISTRY.get_sample_value("rstar_search_active"):  # noqa: ASYNC110 - a gauge, no event
+async def no_search_is_active() -> None:
+    """Wait until no search is active."""
+    while REGISTRY.get_sample_value("rstar_search_active"):  # noqa: ASYNC110 - a gauge has no event
         await asyncio.sleep(0.01)

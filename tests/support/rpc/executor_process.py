@@ -1,4 +1,4 @@
-"""A scripted executor served by ``rstar.rpc.serving.serve``, whose programs may sleep or take the whole server with them."""
+"""A scripted executor, served by ``rstar.rpc.serving.serve``: its programs may sleep or end the whole server."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.rpc.servicers import EXECUTE, Context, ScriptedExecutor
 POISON = "poison"
 
 
-class Model:
-    """Prints the program; ``poison`` ends the process as an out-of-memory kill would."""
+class PoisonableExecutor:
+    """Answers each program with its text; the program ``poison`` ends the process like an out-of-memory kill."""
 
     async def execute(self, state: State, candidates: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
         """Run the programs one after another."""
@@ -47,7 +47,7 @@ def main() -> None:
                 await asyncio.sleep(arguments.call_seconds)
 
         def register(server: grpc.aio.Server) -> None:
-            servicer = ScriptedExecutor(work, model=Model())
+            servicer = ScriptedExecutor(work, model=PoisonableExecutor())
             executor_pb2_grpc.add_ExecutorServiceServicer_to_server(servicer, server)
 
         await serve("executor", register, [EXECUTE], drain_seconds=20)

@@ -1,4 +1,4 @@
-"""A scripted policy served by ``rstar.rpc.serving.serve``, for tests that need a process to signal or to kill."""
+"""A scripted policy, served by ``rstar.rpc.serving.serve``, for tests that signal or kill a server process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripted servers on loopback: real gRPC, real health, answers that a test decides."""
+"""Scripted servers on loopback: real gRPC and health, with answers that a test defines."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ Before = Callable[[Context], Any]
 
 @dataclass
 class Calls:
-    """What reached a server."""
+    """The calls that reached a server; ``cancelled`` ones were cancelled before their answer."""
 
     started: int = 0
     cancelled: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    undone: asyncio.Event = field(default_factory=asyncio.Event)
+    was_cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
     async def count(self) -> AsyncIterator[None]:
@@ -64,7 +64,7 @@ class Calls:
             yield
         except asyncio.CancelledError:
             self.cancelled += 1
-            self.undone.set()
+            self.was_cancelled.set()
             raise
 
 
@@ -73,7 +73,7 @@ async def at_once(_: Context) -> None:
 
 
 async def never(_: Context) -> None:
-    """Answer never."""
+    """Never answer."""
     await asyncio.Event().wait()
 
 
@@ -158,7 +158,7 @@ class ScriptedExecutor(executor_pb2_grpc.ExecutorServiceServicer):
 
 @dataclass
 class Running:
-    """A server of this process."""
+    """A server in this process."""
 
     address: str
     server: grpc.aio.Server
@@ -167,10 +167,10 @@ class Running:
 
 @asynccontextmanager
 async def running(*servicers: object, port: int = 0) -> AsyncIterator[Running]:
-    """Serve the servicers on loopback, healthy."""
+    """Serve the servicers on loopback and report SERVING."""
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    state = Health([PROPOSE, SCORE, EXECUTE, SOLVE])
-    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+    health = Health([PROPOSE, SCORE, EXECUTE, SOLVE])
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     for servicer in servicers:
         match servicer:
             case ScriptedPolicy():
@@ -183,16 +183,16 @@ async def running(*servicers: object, port: int = 0) -> AsyncIterator[Running]:
                 search_pb2_grpc.add_SearchServiceServicer_to_server(servicer, server)
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
-    await state.report_serving()
+    await health.report_serving()
     try:
-        yield Running(f"127.0.0.1:{bound}", server, state)
+        yield Running(f"127.0.0.1:{bound}", server, health)
     finally:
         await server.stop(0)
 
 
 @dataclass
 class Process:
-    """A server in a process of its own."""
+    """A server in a separate process."""
 
     address: str
     process: asyncio.subprocess.Process
@@ -202,17 +202,18 @@ class Process:
 
 
 def policy_process(*flags: str) -> AbstractAsyncContextManager[Process]:
-    """Start ``tests.support.rpc.policy_process`` and wait until it logs that it serves."""
-    return _process("tests.support.rpc.policy_process", *flags)
+    """Start ``tests.support.rpc.policy_process`` and wait for the event ``serving`` in its log."""
+    return service_process("tests.support.rpc.policy_process", *flags)
 
 
 def executor_process(*flags: str) -> AbstractAsyncContextManager[Process]:
-    """Start ``tests.support.rpc.executor_process`` and wait until it logs that it serves."""
-    return _process("tests.support.rpc.executor_process", *flags)
+    """Start ``tests.support.rpc.executor_process`` and wait for the event ``serving`` in its log."""
+    return service_process("tests.support.rpc.executor_process", *flags)
 
 
 @asynccontextmanager
-async def _process(module: str, *flags: str) -> AsyncIterator[Process]:
+async def service_process(module: str, *flags: str) -> AsyncIterator[Process]:
+    """Start ``python -m MODULE`` and wait for the event ``serving`` in its log."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, *flags, stderr=asyncio.subprocess.PIPE)
     assert process.stderr is not None
     try:
@@ -227,7 +228,7 @@ async def _process(module: str, *flags: str) -> AsyncIterator[Process]:
 
 
 def free_port() -> int:
-    """Return a port nobody listens on."""
+    """Return a port on which no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
