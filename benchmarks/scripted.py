@@ -1,7 +1,7 @@
-"""Models that answer at once: what is left of a search's time is the search itself (and the wire).
+"""A policy, an executor and a PPM that answer at once, so that a benchmark measures the search itself and the wire.
 
-The policy writes 7 inner steps and a last one; every candidate is new, every program runs. Run as a program it
-serves the three models over gRPC: ``python -m benchmarks.scripted READY_FILE``.
+The policy proposes 7 inner steps and a last one; every candidate is new, and every program succeeds. ``python -m
+benchmarks.scripted READY_FILE`` serves all three over gRPC.
 """
 
 from __future__ import annotations
@@ -42,45 +42,45 @@ class InstantPolicy:
 
 
 class InstantExecutor:
-    """Says that every program ran."""
+    """Answers OK for every program, without running it."""
 
     async def execute(self, state: State, candidates: Sequence[str], limits: ExecutionLimits) -> list[Execution]:
         return [Execution(ExecutionStatus.OK, "1\n")] * len(candidates)
 
 
-class InstantModel:
-    """Scores a step by its length."""
+class InstantPreferenceModel:
+    """Scores a step by the length of its text."""
 
     async def score(self, state: State, candidates: Sequence[str]) -> Scores:
         return Scores(tuple(len(text) % 7 / 7 for text in candidates), "instant")
 
 
 class InstantVerifier:
-    """Finds every second answer right."""
+    """Judges by the length of the problem id, so that some answers are correct."""
 
     async def verify(self, problem: Problem, answer: str) -> Verdict:
         return Verdict(len(problem.id) % 2 == 0, "scripted")
 
 
-class _Policy(policy_pb2_grpc.PolicyServiceServicer):
+class _PolicyService(policy_pb2_grpc.PolicyServiceServicer):
     async def Propose(self, request: policy_pb2.ProposeRequest, context: object) -> policy_pb2.ProposeResponse:  # noqa: N802
         return codec.propose_response(await InstantPolicy().propose(*codec.read_propose_request(request)))
 
 
-class _Executor(executor_pb2_grpc.ExecutorServiceServicer):
+class _ExecutorService(executor_pb2_grpc.ExecutorServiceServicer):
     async def Execute(self, request: executor_pb2.ExecuteRequest, context: object) -> executor_pb2.ExecuteResponse:  # noqa: N802
         return codec.execute_response(await InstantExecutor().execute(*codec.read_execute_request(request)))
 
 
-class _Model(preference_pb2_grpc.PreferenceModelServiceServicer):
+class _PreferenceModelService(preference_pb2_grpc.PreferenceModelServiceServicer):
     async def Score(self, request: preference_pb2.ScoreRequest, context: object) -> preference_pb2.ScoreResponse:  # noqa: N802
-        return codec.score_response(await InstantModel().score(*codec.read_score_request(request)))
+        return codec.score_response(await InstantPreferenceModel().score(*codec.read_score_request(request)))
 
 
 def _register(server: grpc.aio.Server) -> None:
-    policy_pb2_grpc.add_PolicyServiceServicer_to_server(_Policy(), server)
-    executor_pb2_grpc.add_ExecutorServiceServicer_to_server(_Executor(), server)
-    preference_pb2_grpc.add_PreferenceModelServiceServicer_to_server(_Model(), server)
+    policy_pb2_grpc.add_PolicyServiceServicer_to_server(_PolicyService(), server)
+    executor_pb2_grpc.add_ExecutorServiceServicer_to_server(_ExecutorService(), server)
+    preference_pb2_grpc.add_PreferenceModelServiceServicer_to_server(_PreferenceModelService(), server)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How fast the search itself is: ``python -m benchmarks.search [--json]``.
+"""Measures the speed of the search itself: ``python -m benchmarks.search [--json]``.
 
-Nodes per second in process and over real gRPC with models that answer at once, the throughput at 48 rollouts against
-4, nodes per second with the real executor, and the memory of a tree node beyond its text. The paper's release falls from
-69 to 36 nodes/s between 4 and 16 rollouts, its executor without isolation.
+The figures are nodes per second in one process and over real gRPC, with models that answer at once; the throughput at
+48 rollouts relative to 4; nodes per second with the real executor; and the memory of a tree node beyond its text. For
+comparison: the paper's release falls from 69 to 36 nodes/s between 4 and 16 rollouts, with an executor without isolation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rstar_executor.server.local_executor import LocalExecutor
 
-from benchmarks.scripted import InstantExecutor, InstantModel, InstantPolicy, InstantVerifier
+from benchmarks.scripted import InstantExecutor, InstantPolicy, InstantPreferenceModel, InstantVerifier
 from rstar.config import SearchConfig
 from rstar.interfaces import Executor, Policy, PreferenceModel
 from rstar.problem import Problem
@@ -52,7 +52,7 @@ async def nodes_per_s(
     )
     gate = asyncio.Semaphore(CONCURRENCY)
 
-    async def one(i: int) -> int:
+    async def search(i: int) -> int:
         async with gate:
             record = await solve(
                 Problem(f"p{i}", "?", "1"),
@@ -66,19 +66,21 @@ async def nodes_per_s(
             return record.usage.nodes
 
     start = time.perf_counter()
-    nodes = sum(await asyncio.gather(*(one(i) for i in range(problems))))
+    nodes = sum(await asyncio.gather(*(search(i) for i in range(problems))))
     return nodes / (time.perf_counter() - start)
 
 
 async def over_grpc(problems: int) -> float:
-    """Measure the search against the scripted models in a process of their own."""
+    """Return the nodes per second with the scripted models served by a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready"
         server = subprocess.Popen([sys.executable, "-m", "benchmarks.scripted", str(ready)], stderr=subprocess.DEVNULL)
         try:
             while not ready.exists():
                 if server.poll() is not None:
-                    raise RuntimeError("the scripted services ended before they were ready")
+                    raise RuntimeError(
+                        "the scripted services ended before they were ready; run python -m benchmarks.scripted READY_FILE to see why"
+                    )
                 await asyncio.sleep(0.05)
             address = ready.read_text().strip()
             async with (
@@ -93,7 +95,7 @@ async def over_grpc(problems: int) -> float:
 
 
 async def bytes_per_node() -> float:
-    """Return the memory a tree keeps per node, its texts left out."""
+    """Return the memory that a tree takes per node, without its texts."""
     gc.collect()
     tracemalloc.start()
     context = SearchContext(
@@ -113,9 +115,9 @@ async def bytes_per_node() -> float:
 
 
 async def measure() -> dict[str, float]:
-    """Run all measurements; about half a minute."""
+    """Run all measurements, in about half a minute."""
     policy, executor = InstantPolicy(), InstantExecutor()
-    figures = {"in_process_nodes_per_s": await nodes_per_s(200, 16, policy, executor, InstantModel())}
+    figures = {"in_process_nodes_per_s": await nodes_per_s(200, 16, policy, executor, InstantPreferenceModel())}
     figures["grpc_nodes_per_s"] = await over_grpc(64)
     few, many = await nodes_per_s(400, 4, policy, executor), await nodes_per_s(60, 48, policy, executor)
     figures["throughput_48_vs_4"] = many / few
