@@ -1,1 +1,1 @@
-"""What every program that opens a model shares: token ids of a trajectory, model folders, devices."""
+"""Shared by all programs that load a model: token ids of trajectories, model folders, devices."""

@@ -1,11 +1,10 @@
-"""The one way from text to token ids: training, generation and scoring share it.
+"""Text to token ids, in one way for training, generation and scoring.
 
-A prompt starts with the tokenizer's BOS token exactly once, if the tokenizer adds one at all. A
-continuation is encoded on its own: so the tokens of a prefix never depend on what follows, and the n
-candidates of one state share them. Prefixes end in a marker (a special token, which no tokenizer merges
-with its neighbours), so the pair is the encoding of the joined text; only after a step that was cut at
-its length limit may the joined text have a shorter encoding. The module refuses to build prompts (see
-``prompt``) and to load tokenizers: it sees two methods and one attribute of theirs.
+A prompt starts with the tokenizer's BOS token exactly once, if the tokenizer adds one at all. A continuation is encoded
+on its own, so the tokens of a prefix do not depend on the following text, and the n candidates of one state share them.
+Prefixes end in a marker (a special token, which no tokenizer merges with its neighbours), so the two encodings together
+equal that of the joined text. The only exception: after a step that was cut at its length limit, the joined text may have
+a shorter encoding.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 
 
 class Tokenizer(Protocol):
-    """What is used of a Hugging Face tokenizer."""
+    """The part of a Hugging Face tokenizer that is used here."""
 
     bos_token_id: Any
 
@@ -33,10 +32,10 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def encode_continuation(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the token ids of ``text`` as it follows other text: no special token is added."""
+    """Return the token ids of ``text`` after other text: without BOS or other added tokens."""
     return [int(token) for token in tokenizer.encode(text, add_special_tokens=False)]
 
 
 def encode_pair(tokenizer: Tokenizer, prefix_text: str, continuation_text: str) -> tuple[list[int], list[int]]:
-    """Return the token ids of a prefix and of what follows it; their concatenation is the model's input."""
+    """Return the token ids of a prefix and of its continuation; their concatenation is the model's input."""
     return encode_prompt(tokenizer, prefix_text), encode_continuation(tokenizer, continuation_text)

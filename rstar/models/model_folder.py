@@ -1,7 +1,4 @@
-"""From a model's URI and a device's name to what a model library opens: the same for every service and stage.
-
-The module refuses to load models.
-"""
+"""The local folder of a model's URI, and torch's device for a name: the same for all services."""
 
 from __future__ import annotations
 
@@ -15,16 +12,16 @@ if TYPE_CHECKING:
     import torch
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-"""Where a model runs; auto takes a GPU if there is one."""
+"""The device of a model; auto takes a GPU if there is one."""
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-"""What a model computes in; auto is the checkpoint's on a GPU and float32 on a CPU."""
+"""The precision of a model; auto is the checkpoint's on a GPU and float32 on a CPU."""
 
 
 def model_folder(uri: str, store: str | None, cache: Path) -> Path:
     """Return a local Hugging Face folder for a path, ``store:PREFIX`` (in the store ``store``) or ``hf:ORG/NAME``.
 
-    Raises ``ValueError`` or ``OSError`` with a sentence that names what is missing and where.
+    Raises ``ValueError`` or ``OSError`` with a sentence that names the missing thing and its place.
     """
     found = fetch(uri, None if store is None else open_store(store), cache)
     if isinstance(found, str):
@@ -37,7 +34,7 @@ def model_folder(uri: str, store: str | None, cache: Path) -> Path:
 
 
 def torch_device(name: str) -> torch.device:
-    """Return the device; ``auto`` is CUDA where there is one. Raises ``ValueError`` for CUDA that is not there."""
+    """Return the device; ``auto`` is CUDA if available. Raises ``ValueError`` for CUDA that is not available."""
     import torch
 
     if name == "auto":

@@ -1,4 +1,4 @@
-"""Tiny random models made in the test: a byte-level tokenizer with the markers, Llama and Qwen2."""
+"""Tiny random Llama and Qwen2 models, and a byte-level tokenizer with the markers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EOS = "<|endoftext|>"
 
 
 def byte_tokenizer() -> Any:
-    """One token per byte, then the end of text, then the markers."""
+    """Return a tokenizer with one token per byte, the end of text and the markers, in this order."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -37,7 +37,7 @@ def byte_tokenizer() -> Any:
 
 
 def tiny_config(kind: str, vocabulary: int, **more: Any) -> Any:
-    """Two layers, four heads (two for keys), 512 tokens of context, weights large enough for sharp logits."""
+    """Return two layers, four heads (two for keys), 512 tokens of context, and weights that give sharp logits."""
     sizes: dict[str, Any] = {
         "vocab_size": vocabulary,
         "hidden_size": 32,
@@ -75,12 +75,12 @@ def save_ppm(kind: str, folder: Path) -> Path:
 
 
 def decoding_steps() -> float:
-    """Forward passes of decoding that this process has run."""
+    """Return the number of decoding forward passes in this process."""
     return REGISTRY.get_sample_value("rstar_policy_batch_rows_count") or 0.0
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition that another thread brings about holds."""
+    """Wait for a condition that depends on another thread."""
     async with asyncio.timeout(30):
         while True:
             if condition():

@@ -1,6 +1,6 @@
-"""The candidates being generated, as columns: one vectorised operation per token for all of them.
+"""The table of unfinished candidates: one vectorised operation per token updates all of them.
 
-The module refuses to know the model and the cache; it counts, draws uniforms, and says who has finished.
+It keeps their tokens, log-probabilities and uniforms, and finds the finished ones. It knows neither model nor cache.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstar.interfaces import Candidate, Finish, Sampling
+from rstar_policy.policy_tokenizer import PolicyTokenizer
 from rstar_policy.sampling import BLOCK, uniforms
 from rstar_policy.stopping import StopRule, cut, stopped_in_text
-from rstar_policy.token_text import Codec
 
 _UNFINISHED: Final = 0
 _FINISHES: Final = (None, Finish.STOP, Finish.EOS, Finish.LENGTH)
@@ -24,7 +24,7 @@ _NO_TOKEN: Final = -1
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One request: what to generate, and the candidates that have finished."""
+    """One request, and its finished candidates by index. ``most_tokens``: the room left in the model's context."""
 
     prompt: tuple[int, ...]
     n: int
@@ -36,9 +36,9 @@ class Job:
 
 
 class CandidateTable:
-    """One entry per unfinished candidate, shape ``(candidates,)`` or ``(candidates, width)``; every attribute is a column.
+    """One entry per unfinished candidate; each attribute is a column, ``(candidates,)`` or ``(candidates, width)``.
 
-    ``row`` is a candidate's row in the cache, ``tokens[i, :count[i]]`` what it has so far, ``last`` the last of them.
+    ``row`` is the candidate's row in the cache, ``tokens[i, :count[i]]`` its tokens so far, ``last`` the last of them.
     """
 
     def __init__(self) -> None:
@@ -98,8 +98,10 @@ class CandidateTable:
         drawn: NDArray[np.float64] = self.uniform[since:][np.arange(len(phase)), phase]
         return drawn
 
-    def record(self, since: int, tokens: NDArray[np.int64], logprobs: NDArray[np.float64], codec: Codec) -> None:
-        """Append one token to each candidate from position ``since`` on, and note which have finished."""
+    def record(
+        self, since: int, tokens: NDArray[np.int64], logprobs: NDArray[np.float64], tokenizer: PolicyTokenizer
+    ) -> None:
+        """Append one token to each candidate from position ``since`` on, and mark the finished ones."""
         rows = np.arange(since, len(self))
         if len(rows) and self.count[since:].max() == self.tokens.shape[1]:
             self.tokens = np.concatenate([self.tokens, np.zeros_like(self.tokens)], axis=1)
@@ -109,10 +111,10 @@ class CandidateTable:
         self.count[since:] += 1
         ended = self.finish[since:]
         ended[self.count[since:] >= self.limit[since:]] = _LENGTH
-        ended[np.isin(tokens, list(codec.eos_ids))] = _EOS
+        ended[np.isin(tokens, list(tokenizer.eos_ids))] = _EOS
         ended[(self.stops[since:] == tokens[:, None]).any(axis=1)] = _STOP
         for i in np.flatnonzero((self.tail[since:] > 0) & (ended != _STOP)) + since:
-            if stopped_in_text(self.job[i].rule, self.generated(i), codec.decode):
+            if stopped_in_text(self.job[i].rule, self.generated(i), tokenizer.decode):
                 self.finish[i] = _STOP
 
     def generated(self, i: int | np.integer[Any]) -> list[int]:
@@ -120,14 +122,14 @@ class CandidateTable:
         tokens: list[int] = self.tokens[i, : self.count[i]].tolist()
         return tokens
 
-    def retire(self, codec: Codec) -> list[Job]:
-        """Hand the finished candidates to their jobs and drop them; return the jobs that are now complete."""
+    def retire(self, tokenizer: PolicyTokenizer) -> list[Job]:
+        """Move the finished candidates to their jobs; return the jobs that are now complete."""
         done = np.flatnonzero(self.finish != _UNFINISHED)
         if not len(done):
             return []
-        spoken = [self.generated(i)[: -1 if self.finish[i] == _EOS else None] for i in done]
+        without_eos = [self.generated(i)[: -1 if self.finish[i] == _EOS else None] for i in done]
         complete = []
-        for i, raw in zip(done, codec.decode_all(spoken), strict=True):
+        for i, raw in zip(done, tokenizer.decode_all(without_eos), strict=True):
             job: Job = self.job[i]
             reason = _FINISHES[self.finish[i]]
             assert reason is not None
@@ -140,7 +142,7 @@ class CandidateTable:
 
 
 def _stack(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-    """Concatenate two columns; the narrower of two matrices is filled up with a token that does not exist."""
+    """Concatenate two columns. The narrower of two matrices is padded with a token that does not exist."""
     if old.ndim == 2 and old.shape[1] != new.shape[1]:
         width = max(old.shape[1], new.shape[1])
         old, new = (

@@ -1,8 +1,8 @@
 """Iteration-level batching: requests join between two tokens, candidates leave as soon as they end.
 
-Each distinct prompt is run once, what is known of it left out (``_prefill``), and becomes one row of the cache; its candidates, of however many
-requests, fork that row when they first differ (``placement``). One call of ``step`` gives every candidate one token.
-The module is synchronous and single-threaded; it refuses to queue, to wait and to talk to clients.
+Each distinct prompt is run once, without its cached prefix (``_prefill``), and becomes one row of the cache. Its
+candidates, of any number of requests, share that row until they first differ (``placement``). One call of ``step``
+gives every candidate one token. Everything here is synchronous and single-threaded.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from transformers import DynamicCache
 
 from rstar_policy.candidates import CandidateTable, Job
 from rstar_policy.kv_arena import KvArena
-from rstar_policy.placement import Ints, place
-from rstar_policy.prefix_cache import Known, PrefixCache, stacked
+from rstar_policy.placement import Ints, assign_rows
+from rstar_policy.policy_tokenizer import PolicyTokenizer
+from rstar_policy.prefix_cache import CachedPrefix, PrefixCache, stacked
 from rstar_policy.sampling import sample
-from rstar_policy.token_text import Codec
 
 PREFILL_TOKENS: Final = 16_384
-"""Most prompt tokens, padding included, of one forward pass: bounds its memory."""
+"""Prompt tokens of one forward pass, padding included: the limit bounds its memory."""
 
 PREFIX_BYTES: Final = 256 << 20
 """Memory for the keys and values of earlier prompts."""
@@ -32,10 +32,10 @@ PREFIX_BYTES: Final = 256 << 20
 class Decoder:
     """Generates for all admitted jobs together. One thread owns it."""
 
-    def __init__(self, model: Any, codec: Codec) -> None:
-        """Take a causal language model in evaluation mode and its codec."""
+    def __init__(self, model: Any, tokenizer: PolicyTokenizer) -> None:
+        """Take a causal language model in evaluation mode and its tokenizer."""
         self._model = model
-        self._codec = codec
+        self._tokenizer = tokenizer
         self._arena = KvArena()
         self._prefixes = PrefixCache(PREFIX_BYTES)
         self._table = CandidateTable()
@@ -43,9 +43,9 @@ class Decoder:
 
     @torch.inference_mode()
     def check(self) -> None:
-        """Compare two tokens of two texts with plain forward passes, before anything depends on it.
+        """Compare the logits of two texts, over two tokens, with those of plain forward passes.
 
-        Raises ``ValueError`` for an architecture that keeps anything but full keys and values, or reads the mask otherwise.
+        Raises ``ValueError`` for an architecture with another cache than full keys and values, or another use of the mask.
         """
         texts = [tuple(range(3)), tuple(range(8))]
         try:
@@ -61,7 +61,7 @@ class Decoder:
         finally:
             self.clear()
         for ours, theirs in zip(steps, plain, strict=True):
-            # Half precision differs by per cents, a misunderstood cache by the size of the logits.
+            # Half precision changes logits by a few per cent, a wrong cache by as much as the logits themselves.
             if not float((ours - theirs).abs().max()) <= 0.1 * float(theirs.abs().max()) + 1e-6:
                 raise ValueError(f"{self._kind} gives other logits with a plain key-value cache: use another engine")
 
@@ -76,23 +76,23 @@ class Decoder:
 
     @property
     def rows(self) -> int:
-        """Distinct partial texts among them: what a forward pass costs."""
+        """Distinct partial texts among them: the rows of a forward pass."""
         return self._arena.rows
 
     @torch.inference_mode()
     def admit(self, jobs: Sequence[Job]) -> list[Job]:
-        """Run the prompts of ``jobs`` and draw the first token of each candidate; return jobs already complete."""
+        """Run the prompts of ``jobs`` and draw the first token of each candidate; return the jobs that are complete."""
         by_prompt: dict[tuple[int, ...], list[Job]] = {}
         for job in jobs:
             by_prompt.setdefault(job.prompt, []).append(job)
         complete = []
-        for prompts in _bounded(sorted(by_prompt, key=len)):
+        for prompts in _prefill_batches(sorted(by_prompt, key=len)):
             first_row, since = self._arena.rows, len(self._table)
             logits = self._prefill(prompts)
             for row, prompt in enumerate(prompts, start=first_row):
                 for job in by_prompt[prompt]:
                     self._table.add(job, row)
-            complete += self._take(logits, first_row, since)
+            complete += self._draw(logits, first_row, since)
         return complete
 
     @torch.inference_mode()
@@ -100,28 +100,28 @@ class Decoder:
         """Give every candidate one more token; return the jobs that are complete."""
         if not len(self._table):
             return []
-        return self._take(self._decode(self._tokens), 0, 0)
+        return self._draw(self._decode(self._tokens), 0, 0)
 
     @torch.inference_mode()
     def drop(self, jobs: Sequence[Job]) -> None:
-        """Forget the candidates of ``jobs``; their rows are given up with the next token."""
+        """Remove the candidates of ``jobs`` and free their rows."""
         gone = {id(job) for job in jobs}
         self._table.keep(np.array([id(job) not in gone for job in self._table.job], dtype=bool))
-        self._settle()
+        self._assign_rows()
 
     def clear(self) -> None:
-        """Forget everything, after a failure that may have left the cache half written."""
+        """Drop all candidates and rows, after a failure that may have left the cache incomplete."""
         self._table = CandidateTable()
         self._arena.clear()
 
     def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
-        """Run what is not yet known of ``prompts``, give each a row, and return the logits after them, ``(prompts, vocabulary)``.
+        """Run ``prompts`` after their cached prefixes, give each a row, and return the logits, ``(prompts, vocabulary)``.
 
-        A row is laid out as padding, known prefix, padding, new tokens: the mask and the positions see to the gap.
+        A row is laid out as padding, cached prefix, padding, new tokens. The mask hides the padding, and the positions skip it.
         """
-        known = [self._prefixes.longest(prompt) for prompt in prompts]
+        prefixes = [self._prefixes.longest(prompt) for prompt in prompts]
         lengths = np.array([len(prompt) for prompt in prompts])
-        past = np.array([prefix.length for prefix in known])
+        past = np.array([prefix.length for prefix in prefixes])
         new = lengths - past
         before, width = int(past.max()), int(new.max())
         ids = np.zeros((len(prompts), width), dtype=np.int64)
@@ -134,14 +134,14 @@ class Decoder:
             input_ids=torch.from_numpy(ids).to(device),
             attention_mask=None if seen.all() else torch.from_numpy(seen).to(device),
             position_ids=torch.from_numpy((columns + past[:, None]).clip(min=0)).to(device),
-            past_key_values=self._cache_of(known, before),
+            past_key_values=self._cache_of(prefixes, before),
             use_cache=True,
             logits_to_keep=1,
         )
         layers = output.past_key_values.layers
-        closed = None if before == 0 else torch.from_numpy(_without_gap(past, new)).to(device)
+        closed = None if before == 0 else torch.from_numpy(_columns_without_gap(past, new)).to(device)
         keys, values = (
-            [getattr(layer, name) if closed is None else _gathered(getattr(layer, name), closed) for layer in layers]
+            [getattr(layer, name) if closed is None else _rearranged(getattr(layer, name), closed) for layer in layers]
             for name in ("keys", "values")
         )
         for row, prompt in enumerate(prompts):
@@ -154,13 +154,13 @@ class Decoder:
         logits: Tensor = output.logits[:, -1]
         return logits
 
-    def _cache_of(self, known: list[Known], width: int) -> DynamicCache:
-        """Return a cache that holds the known prefixes, left-padded to ``width`` columns."""
+    def _cache_of(self, prefixes: list[CachedPrefix], width: int) -> DynamicCache:
+        """Return a cache that holds the prefixes, left-padded to ``width`` columns."""
         cache = DynamicCache()
-        some = next((prefix for prefix in known if prefix.length), None)
+        some = next((prefix for prefix in prefixes if prefix.length), None)
         if some is not None:
             for layer, like in enumerate(some.keys):
-                cache.update(*stacked(known, layer, width, like), layer)
+                cache.update(*stacked(prefixes, layer, width, like), layer)
         return cache
 
     def _decode(self, tokens: Ints) -> Tensor:
@@ -177,7 +177,7 @@ class Decoder:
         logits: Tensor = output.logits[:, -1]
         return logits
 
-    def _take(self, logits: Tensor, first_row: int, since: int) -> list[Job]:
+    def _draw(self, logits: Tensor, first_row: int, since: int) -> list[Job]:
         """Draw a token for each candidate from ``since`` on; row r has ``logits[r - first_row]``."""
         table = self._table
         device = logits.device
@@ -193,21 +193,21 @@ class Decoder:
         )
         if not bool(torch.isfinite(logprobs).all()):
             raise ArithmeticError("the model gave logits that are no numbers: its weights or its dtype are broken")
-        table.record(since, drawn.cpu().numpy(), logprobs.double().cpu().numpy(), self._codec)
-        complete = table.retire(self._codec)
-        self._settle()
+        table.record(since, drawn.cpu().numpy(), logprobs.double().cpu().numpy(), self._tokenizer)
+        complete = table.retire(self._tokenizer)
+        self._assign_rows()
         return complete
 
-    def _settle(self) -> None:
-        """Give candidates that have come to differ rows of their own, and pack the rows."""
+    def _assign_rows(self) -> None:
+        """Give each distinct partial text a row of its own, and pack the rows."""
         table = self._table
-        plan = place(table.row, table.last)
+        plan = assign_rows(table.row, table.last)
         self._arena.rearrange(len(plan.tokens), plan.sources, plan.destinations)
         table.row = plan.row
         self._tokens = plan.tokens
 
 
-def _without_gap(past: Ints, new: Ints) -> Ints:
+def _columns_without_gap(past: Ints, new: Ints) -> Ints:
     """Return, per row, the columns of prefix and new tokens in order and right-aligned, ``(rows, columns)``.
 
     Columns left of a row's first token are 0: the caller masks them.
@@ -220,14 +220,14 @@ def _without_gap(past: Ints, new: Ints) -> Ints:
     return np.where(from_end < new[:, None], new_column, np.where(inside, past_column, 0))
 
 
-def _gathered(tensor: Tensor, columns: Tensor) -> Tensor:
+def _rearranged(tensor: Tensor, columns: Tensor) -> Tensor:
     """Return ``tensor (rows, heads, columns, width)`` with each row's columns rearranged."""
     rows = torch.arange(len(tensor), device=tensor.device).unsqueeze(-1)
     return tensor.transpose(1, 2)[rows, columns].transpose(1, 2)
 
 
-def _bounded(prompts: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
-    """Cut prompts sorted by length into batches of at most ``PREFILL_TOKENS``, or one prompt."""
+def _prefill_batches(prompts: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    """Cut prompts sorted by length into batches of at most ``PREFILL_TOKENS``, at least one prompt each."""
     batch: list[tuple[int, ...]] = []
     for prompt in prompts:
         if batch and (len(batch) + 1) * len(prompt) > PREFILL_TOKENS:

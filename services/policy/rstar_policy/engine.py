@@ -1,7 +1,6 @@
-"""The seam between the service and what generates: one protocol, and the check of what is asked of it.
+"""The interface between the service and the model library: one protocol, and the check of a request.
 
-The service, its metrics and its tests see only ``Engine``; ``transformers_engine`` is one implementation.
-The module refuses to know any model library.
+The service depends only on ``Engine``; ``transformers_engine`` is one implementation.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from rstar.interfaces import Proposal, Sampling, State
 
 
 class Engine(Protocol):
-    """Generates candidates for many concurrent callers. It is a ``rstar.interfaces.Policy`` with a name and an end."""
+    """Generates candidates for many concurrent callers: a ``rstar.interfaces.Policy`` with a digest and ``close``."""
 
     @property
     def digest(self) -> str:
@@ -23,8 +22,8 @@ class Engine(Protocol):
     async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
         """Return n candidates; candidate k depends only on (state, sampling, seed, k).
 
-        Cancelling the awaiting task frees what the call holds. Raises ``ValueError`` with one sentence
-        for a request that can never be served, ``RuntimeError`` when the engine failed or is closed.
+        Cancelling the awaiting task frees the call's rows. Raises ``ValueError`` with one sentence for a request that
+        can never be served, ``RuntimeError`` when the engine failed or is closed.
         """
         ...
 
@@ -34,7 +33,7 @@ class Engine(Protocol):
 
 
 def check_request(n: int, sampling: Sampling, seed: int, most: int) -> None:
-    """Raise ``ValueError`` unless the numbers make sense and ``n`` is at most ``most``."""
+    """Raise ``ValueError`` unless all numbers are in their ranges and ``n`` is at most ``most``."""
     if n < 1:
         raise ValueError(f"n is {n}: ask for at least 1 candidate")
     if n > most:

@@ -1,11 +1,11 @@
 """The keys and values of all rows that decode together, in buffers that are written in place.
 
-Rows are aligned at their last token: every row writes the column ``cursor``, and row r sees the columns from
-``start[r]`` on. So a new row joins between two tokens by copying its prefix to the columns before the cursor, a row that ends leaves a
-gap that another row is copied into, and no step copies the whole cache (``DynamicCache`` concatenates it at every
-token). The trade-off: all rows attend over the width of the longest one, so one long row slows the short ones beside it.
+Rows are aligned at their last token: every row writes the column ``cursor``, and row r attends to the columns from
+``start[r]`` on. A new row joins between two tokens: its prefix is copied to the columns before the cursor. The row of an
+ended candidate is overwritten by another row. So no step copies the whole cache, as ``DynamicCache`` does at every token.
+The trade-off: all rows attend over the width of the longest one, so one long row slows the short ones.
 
-The module refuses sliding-window and recurrent layers: the engine limits or refuses such models.
+Not covered: sliding-window and recurrent layers; the engine limits or refuses such models.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.rows = self.first = self.cursor = 0
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Refuse: the arena makes its buffers."""
+        """Raise: the arena creates the buffers."""
         raise NotImplementedError("the arena sizes its layers itself")
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ class KvArena:
             layer.keys[into] = key[:, :, -longest:]
             layer.values[into] = value[:, :, -longest:]
         self._start = np.concatenate([self._start, self._cursor - lengths])
-        self._hide(np.arange(old, old + new))
+        self._mask_padding(np.arange(old, old + new))
 
     def rearrange(self, rows: int, sources: Ints, destinations: Ints) -> None:
         """Make row ``destinations[i]`` a copy of row ``sources[i]`` and keep the first ``rows`` rows."""
@@ -101,7 +101,7 @@ class KvArena:
         start[:kept] = self._start[:kept]
         start[destinations] = self._start[sources]
         self._start = start
-        self._hide(destinations)
+        self._mask_padding(destinations)
 
     def next_token(self) -> tuple[Cache, Tensor, Tensor]:
         """Return the cache to run one token per row with, the additive mask and the position of that token.
@@ -118,17 +118,17 @@ class KvArena:
         return Cache(layers=layers), mask, positions
 
     def advance(self) -> None:
-        """Count the token that the forward pass has written."""
+        """Move the cursor past the token that the forward pass has written."""
         self._cursor += 1
 
     def clear(self) -> None:
-        """Forget all rows and free the buffers."""
+        """Drop all rows and free the buffers."""
         self._layers = []
         self._start = np.zeros(0, dtype=np.int64)
         self._cursor = 0
 
-    def _hide(self, rows: Ints) -> None:
-        """Mask what is left of each row's first token."""
+    def _mask_padding(self, rows: Ints) -> None:
+        """Mask the columns left of each row's first token."""
         columns = torch.arange(self._mask.shape[1])
         hidden = columns < torch.from_numpy(self._start[rows]).unsqueeze(-1)
         lowest = torch.finfo(self._mask.dtype).min
@@ -138,8 +138,8 @@ class KvArena:
     def _reserve(self, rows: int, before: int, keys: Sequence[Tensor] = (), values: Sequence[Tensor] = ()) -> None:
         """Make room for ``rows`` rows, ``before`` columns left of the cursor and one column at it.
 
-        Columns that no row uses any more are given up; the buffers grow by doubling. ``keys`` and ``values`` show the
-        layers' shapes when there are none yet.
+        Columns that no row uses any more are reused; the buffers grow by doubling. The first call needs ``keys`` and
+        ``values`` for the layers' shapes.
         """
         row_capacity, column_capacity = self._mask.shape if self._layers else (0, 0)
         if rows <= row_capacity and before <= self._cursor < column_capacity:
@@ -164,7 +164,7 @@ class KvArena:
             self._mask = torch.zeros(shape, dtype=some.dtype, device=some.device)
         self._start = self._start + (cursor - self._cursor)
         self._cursor = cursor
-        self._hide(np.arange(self.rows))
+        self._mask_padding(np.arange(self.rows))
 
     def _moved(self, buffer: Tensor, shape: tuple[int, int], first: int, cursor: int) -> Tensor:
         """Return a buffer of ``shape`` whose columns in use end before ``cursor``; the old one where it is large enough."""
@@ -173,7 +173,7 @@ class KvArena:
         if (buffer.shape[0], buffer.shape[2]) == shape:
             used, target = used.clone(), buffer
         else:
-            # Zeros: what is masked still enters the sum with weight 0, and 0 times NaN is NaN.
+            # Zeros, not uninitialised memory: masked values enter the sum with weight 0, and 0 times NaN is NaN.
             target = torch.zeros(shape[0], heads, shape[1], width, dtype=buffer.dtype, device=buffer.device)
         target[: self.rows, :, cursor - used.shape[2] : cursor] = used
         return target

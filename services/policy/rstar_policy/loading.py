@@ -1,7 +1,4 @@
-"""From a Hugging Face folder to a model that the decoder can drive, or one sentence that says why not.
-
-The module refuses to download: the folder is local (``rstar.store.artifacts`` fetches it).
-"""
+"""Loads a local Hugging Face folder as a model for the decoder, or raises one sentence with the reason."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from rstar.models.model_folder import torch_device
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A causal language model in evaluation mode, its tokenizer, and what they say about themselves."""
+    """A causal language model in evaluation mode. ``eos_ids`` end a text; ``context``: most tokens of one text."""
 
     model: Any
     tokenizer: Any
@@ -36,7 +33,7 @@ def load_model(path: str | Path, *, device: str, dtype: str, threads: int | None
     if threads is not None:
         torch.set_num_threads(threads)
     target = torch_device(device)
-    # In half precision most CPUs are slower than in float32.
+    # Most CPUs are slower in half precision than in float32.
     wanted = "float32" if dtype == "auto" and target.type == "cpu" else dtype
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -55,7 +52,7 @@ def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
 
 
 def _context(model: Any) -> int:
-    """Return the most tokens of one text: within a sliding window, full attention is the same thing."""
+    """Return the most tokens of one text. Up to its window, sliding attention equals full attention."""
     config = model.config.get_text_config()
     lengths = [int(config.max_position_embeddings)]
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):

@@ -1,7 +1,4 @@
-"""What the policy service counts, in one place: Prometheus metrics.
-
-The module refuses to measure: the engine and the servicer report to it.
-"""
+"""The Prometheus metrics of the policy service."""
 
 from __future__ import annotations
 

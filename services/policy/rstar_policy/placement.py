@@ -1,8 +1,7 @@
-"""Which row of the cache each partial candidate lives in after a token: a pure plan of the fewest copies.
+"""The row of the cache for each unfinished candidate after a token: a pure plan with the fewest copies.
 
-Candidates of one prefix that have drawn the same tokens so far are the same text, so they share one row until they
-differ. After each token the rows split into groups (same row, same token); this module says where each group goes.
-It refuses to move anything itself.
+Candidates of one prefix that have drawn the same tokens are the same text, so they share one row until they differ.
+After each token a row's candidates split into groups with the same token; the plan gives each group a row.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 _VOCABULARY: Final = 2**32
-"""More than any token id: (row, token) as one sortable number."""
+"""More than any token id, so that (row, token) is one sortable number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +32,11 @@ class Placement:
     destinations: Ints
 
 
-def place(row: Ints, token: Ints) -> Placement:
+def assign_rows(row: Ints, token: Ints) -> Placement:
     """Group candidates by (row, last token) and give each group a row.
 
-    ``row`` and ``token`` are ``(candidates,)``. Groups keep their row where they can; a row without candidates is free.
+    ``row`` and ``token`` are ``(candidates,)``. The first group of a row keeps it if possible; a row without candidates
+    is free.
     """
     keys, group = np.unique(row * _VOCABULARY + token, return_inverse=True)
     source, last = np.divmod(keys, _VOCABULARY)

@@ -1,7 +1,7 @@
-"""The wire side of the policy: one gRPC method in front of an engine.
+"""The gRPC side of the policy service: one method in front of an engine.
 
-Bad requests end with INVALID_ARGUMENT and one sentence; a failure of the engine with INTERNAL. A call that is
-cancelled or past its deadline cancels the engine's work. The module refuses to generate.
+Bad requests end with INVALID_ARGUMENT and one sentence, failures of the engine with INTERNAL. A call that is cancelled or
+past its deadline cancels the engine's work.
 """
 
 from __future__ import annotations

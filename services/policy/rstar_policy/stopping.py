@@ -1,8 +1,7 @@
-"""When a candidate ends: stop texts as token ids where that is exact, as text where it is not.
+"""The end of a candidate: stop texts are matched as token ids where that is exact, else as text.
 
-A stop text that is one added token of the tokenizer (a marker) is matched by id, for all candidates at once. Any
-other stop text may be spelled by tokens that overlap it, so the tail of the candidate is decoded and searched.
-The module refuses to decide what a stop means for the search.
+A stop text that is one added token of the tokenizer (a marker) is matched by id, for all candidates at once. Any other
+stop text may be spelled by tokens that overlap it, so the tail of the candidate is decoded and searched.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class StopRule:
 
 
 def stop_rule(stops: Sequence[str], added: Mapping[str, int]) -> StopRule:
-    """Sort stop texts into those that are one added token (text to id: ``added``) and the others."""
+    """Return the rule for ``stops``; ``added`` gives the id of each added token's text."""
     return StopRule(
         all=tuple(stops),
         ids=tuple(added[stop] for stop in stops if stop in added),
@@ -44,9 +43,9 @@ def stopped_in_text(rule: StopRule, tokens: Sequence[int], decode: Callable[[Seq
 
 
 def cut(text: str, finish: Finish, rule: StopRule) -> tuple[str, Finish]:
-    """End a finished candidate after its first stop text, also one spelled by ordinary tokens.
+    """End a finished candidate after its first stop text, also if ordinary tokens spell it.
 
-    The next call encodes the joined text again, and would then read such a spelling as the marker.
+    The next call encodes the joined text again, and would encode such a spelling as the marker.
     """
     ends = [(found, len(stop)) for stop in rule.all if (found := text.find(stop)) >= 0]
     if not ends:

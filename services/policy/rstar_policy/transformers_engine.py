@@ -1,9 +1,8 @@
 """The engine for any causal language model that Hugging Face transformers can load, on CPU or one GPU.
 
-Callers queue up; one worker thread owns the model and runs the decoder over everybody's candidates. An error
-fails the calls it touches and nothing else. Models whose layers keep anything but full keys and values (recurrent
-state, sliding windows shorter than the text) are refused by a check when they are loaded, or limited to their window. One process,
-one device: tensor parallelism is another engine's business.
+Calls are queued; one worker thread owns the model and decodes the candidates of all calls together. An error fails the
+calls of its batch only. A check at loading refuses models whose layers keep other state than full keys and values, such
+as recurrent state; models with a sliding window are limited to it. Not covered: tensor parallelism and several devices.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from typing import Any, Final, Self
 import structlog
 
 from rstar.interfaces import Proposal, Sampling, State
+from rstar.models.futures import settle_from_thread
 from rstar.prompt import PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_policy import metrics
@@ -28,42 +28,29 @@ from rstar_policy.candidates import Job
 from rstar_policy.decoder import Decoder
 from rstar_policy.engine import check_request
 from rstar_policy.loading import load_model
-from rstar_policy.token_text import Codec
+from rstar_policy.policy_tokenizer import PolicyTokenizer
 
 MAX_ROWS: Final = 1_024
-GATHER_STEPS: Final = 3
-"""Most tokens that a new request waits for others to be admitted with it."""
-GATHERED_SHARE: Final = 4
-"""A quarter of the running candidates is company enough."""
+MAX_STEPS_WAITED: Final = 3
+"""Most decoding steps that a new request waits for others, to be admitted together."""
+ADMITTED_SHARE: Final = 4
+"""Requests are admitted at once when they are at least 1/4 of the running candidates."""
 
 
 @dataclass(eq=False, slots=True)
 class _Call:
-    """One caller's request on its way through the worker."""
+    """One caller's request and the future of its answer."""
 
     state: State
     n: int
     sampling: Sampling
     seed: int
     answer: asyncio.Future[Proposal]
-    loop: asyncio.AbstractEventLoop
     job: Job | None = None
 
     def settle(self, result: Proposal | BaseException) -> None:
         """Hand the result to the caller's event loop."""
-
-        def deliver() -> None:
-            if self.answer.done():
-                return
-            if isinstance(result, Proposal):
-                self.answer.set_result(result)
-            else:
-                self.answer.set_exception(result)
-
-        try:
-            self.loop.call_soon_threadsafe(deliver)
-        except RuntimeError:
-            structlog.get_logger().info("caller_gone")  # its event loop has ended; nobody waits for the answer
+        settle_from_thread(self.answer, result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +61,12 @@ class _Cancel:
 _Message = _Call | _Cancel | None
 
 
-def gathered(waiting: int, running: int, steps_waited: int) -> bool:
-    """Say whether ``waiting`` candidates are admitted now, beside ``running`` ones, after so many steps.
+def admitted_now(waiting: int, running: int, steps_waited: int) -> bool:
+    """Say whether ``waiting`` candidates join the ``running`` ones now, after so many decoding steps.
 
-    Running new prompts costs a forward pass whatever their number, so a few wait a few tokens for company.
+    New prompts cost one forward pass whatever their number, so a few of them wait a few steps for others.
     """
-    return waiting * GATHERED_SHARE >= running or steps_waited >= GATHER_STEPS
+    return waiting * ADMITTED_SHARE >= running or steps_waited >= MAX_STEPS_WAITED
 
 
 class TransformersPolicy:
@@ -89,13 +76,15 @@ class TransformersPolicy:
     ...     proposal = await policy.propose(State("p", "1+1?"), 8, Sampling(stop=STEP_STOPS), seed=0)
     """
 
-    def __init__(self, model: Any, codec: Codec, context: int, digest: str, max_rows: int = MAX_ROWS) -> None:
+    def __init__(
+        self, model: Any, tokenizer: PolicyTokenizer, context: int, digest: str, max_rows: int = MAX_ROWS
+    ) -> None:
         """Start the worker. ``context`` is the most tokens of prompt and continuation together."""
-        self._codec = codec
+        self._tokenizer = tokenizer
         self._context = context
         self._digest = digest
         self._max_rows = max_rows
-        self._decoder = Decoder(model, codec)
+        self._decoder = Decoder(model, tokenizer)
         self._decoder.check()
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._waiting: deque[_Call] = deque()
@@ -122,8 +111,8 @@ class TransformersPolicy:
         this engine cannot serve.
         """
         loaded = load_model(path, device=device, dtype=dtype, threads=threads)
-        codec = Codec(loaded.tokenizer, prompt, loaded.eos_ids)
-        return cls(loaded.model, codec, loaded.context, digest or checkpoint_digest(Path(path)), max_rows)
+        tokenizer = PolicyTokenizer(loaded.tokenizer, prompt, loaded.eos_ids)
+        return cls(loaded.model, tokenizer, loaded.context, digest or checkpoint_digest(Path(path)), max_rows)
 
     @property
     def digest(self) -> str:
@@ -132,7 +121,7 @@ class TransformersPolicy:
 
     @property
     def candidates(self) -> int:
-        """Candidates that are being generated now."""
+        """Candidates being generated."""
         return self._decoder.candidates
 
     async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
@@ -140,8 +129,7 @@ class TransformersPolicy:
         check_request(n, sampling, seed, self._max_rows)
         if self._closed:
             raise RuntimeError("the policy engine is closed")
-        loop = asyncio.get_running_loop()
-        call = _Call(state, n, sampling, seed, loop.create_future(), loop)
+        call = _Call(state, n, sampling, seed, asyncio.get_running_loop().create_future())
         self._inbox.put(call)
         try:
             return await call.answer
@@ -150,7 +138,7 @@ class TransformersPolicy:
             raise
 
     async def close(self) -> None:
-        """End the worker; calls that wait fail with ``RuntimeError``. Closing twice is allowed."""
+        """End the worker; waiting calls fail with ``RuntimeError``. Closing twice is allowed."""
         self._closed = True
         self._inbox.put(None)
         await asyncio.to_thread(self._worker.join)
@@ -164,10 +152,10 @@ class TransformersPolicy:
         await self.close()
 
     def _work(self) -> None:
-        """Run until closed: take what has arrived, admit what fits, give everybody one token."""
+        """Run until closed: receive calls, admit those that fit, give every candidate one token."""
         steps_waited = 0
         while self._receive():
-            if gathered(sum(call.n for call in self._waiting), self._decoder.candidates, steps_waited):
+            if admitted_now(sum(call.n for call in self._waiting), self._decoder.candidates, steps_waited):
                 self._guarded(self._admit)
                 steps_waited = 0
             else:
@@ -180,7 +168,7 @@ class TransformersPolicy:
             call.settle(RuntimeError("the policy engine was closed during the call"))
 
     def _receive(self) -> bool:
-        """Take all messages; wait for one when there is nothing to do. False: close."""
+        """Take all messages; wait for one when there is nothing to decode. False: close."""
         idle = not self._waiting and not self._decoder.candidates
         while True:
             try:
@@ -191,15 +179,15 @@ class TransformersPolicy:
             if message is None:
                 return False
             if isinstance(message, _Cancel):
-                self._forget(message.call)
+                self._cancel(message.call)
             elif self._encode(message):
                 self._waiting.append(message)
 
     def _encode(self, call: _Call) -> bool:
-        """Give ``call`` its job; False when it can never be served."""
+        """Encode ``call`` as a job; False after an error that ends the call."""
         try:
-            prompt = tuple(self._codec.encode(call.state.question, call.state.steps))
-            rule = self._codec.stop_rule(call.sampling.stop)
+            prompt = tuple(self._tokenizer.encode(call.state.question, call.state.steps))
+            rule = self._tokenizer.stop_rule(call.sampling.stop)
         except Exception as error:
             call.settle(RuntimeError(f"the tokenizer failed: {error}"))
             return False
@@ -237,7 +225,7 @@ class TransformersPolicy:
             metrics.TOKENS.inc(sum(candidate.tokens for candidate in candidates))
             call.settle(Proposal(candidates, self._digest))
 
-    def _forget(self, call: _Call) -> None:
+    def _cancel(self, call: _Call) -> None:
         job = call.job
         if job is not None and self._running.pop(id(job), None) is not None:
             self._guarded(lambda: self._decoder.drop([job]))
@@ -245,7 +233,7 @@ class TransformersPolicy:
             self._waiting.remove(call)
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """Run one piece of work; its failure fails the calls in the batch, never the worker."""
+        """Run ``work``. An error fails the running calls, but the worker continues."""
         try:
             work()
         except Exception as error:

@@ -1,7 +1,4 @@
-"""What the PPM service counts, in one place: Prometheus metrics.
-
-The module refuses to measure: the worker and the servicer report to it.
-"""
+"""The Prometheus metrics of the PPM service."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Many candidates of one prefix in one row: [prefix | candidate 1 | ... | candidate n], a tree as a sequence.
+"""Many candidates of one prefix in one row: [prefix | candidate 1 | ... | candidate n].
 
-Each candidate keeps the positions it would have right after the prefix, and sees the prefix and itself alone; so one
-forward pass scores all candidates and runs the prefix once, without a key-value cache. The module is pure: it
-refuses to know models and tokenizers.
+Each candidate has the positions that it would have directly after the prefix, and attends only to the prefix and itself.
+So one forward pass scores all candidates and runs the prefix once, without a key-value cache. All functions are pure.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ MASK_ELEMENTS: Final = 2**25
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Token ids of a prefix and of candidates after it; ``slots`` says which results they are."""
+    """Token ids of a prefix and of candidates after it; ``slots[j]`` numbers the score of candidate j."""
 
     prefix: tuple[int, ...]
     candidates: tuple[tuple[int, ...], ...]
@@ -36,8 +35,8 @@ class Row:
 class Packed:
     """A batch of rows, padded at the end: ``ids``, ``positions`` and ``segment`` are ``(rows, columns)``.
 
-    ``segment``: 0 for the prefix, j for candidate j, -1 for padding. Result i is read at ``(row[i], column[i])``, its
-    last token, and belongs to slot ``slot[i]``.
+    ``segment``: 0 for the prefix, j for candidate j (from 1), -1 for padding. The last token of a candidate is at
+    ``(row[i], column[i])``, and its score belongs to ``slot[i]``.
     """
 
     ids: Tensor
@@ -49,9 +48,9 @@ class Packed:
 
 
 def rows_of(prefix: Sequence[int], candidates: Sequence[Sequence[int]], first_slot: int) -> Iterator[Row]:
-    """Cut one request into rows: as many candidates each as are not longer, together, than the prefix.
+    """Split one request into rows. The candidates of a row are together at most as long as the prefix.
 
-    Beyond that, attention over the other candidates' tokens costs more than another pass over the prefix saves.
+    With more, attention over the other candidates' tokens costs more than it saves in passes over the prefix.
     """
     room = max(len(prefix), SHORT_ROW)
     held: list[tuple[int, ...]] = []
@@ -67,7 +66,7 @@ def rows_of(prefix: Sequence[int], candidates: Sequence[Sequence[int]], first_sl
 
 
 def batches(rows: Sequence[Row], max_rows: int) -> Iterator[list[Row]]:
-    """Group rows of like length, so that little is padding: at most ``max_rows`` and ``MASK_ELEMENTS`` per batch."""
+    """Group rows of similar length, for little padding: at most ``max_rows`` and ``MASK_ELEMENTS`` per batch."""
     batch: list[Row] = []
     for row in sorted(rows, key=len):
         if batch and (len(batch) == max_rows or (len(batch) + 1) * len(row) ** 2 > MASK_ELEMENTS):
@@ -91,7 +90,7 @@ def pack(rows: Sequence[Row]) -> Packed:
             end = start + len(candidate)
             ids[i, start:end], segment[i, start:end] = candidate, j
             positions[i, start:end] = len(row.prefix) + np.arange(len(candidate))
-            # What ends an empty candidate is the prefix.
+            # An empty candidate is scored at the end of the prefix.
             ends.append((i, end - 1 if candidate else len(row.prefix) - 1))
             start = end
     where = torch.tensor(ends)
@@ -107,7 +106,7 @@ def pack(rows: Sequence[Row]) -> Packed:
 
 
 def tree_mask(segment: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the additive attention mask ``(rows, 1, columns, columns)``: 0 where a query sees a key, else the lowest number."""
+    """Return the additive attention mask ``(rows, 1, columns, columns)``: 0 where a query attends, else the lowest number."""
     key, query = segment[:, None, :], segment[:, :, None]
     columns = torch.arange(segment.shape[1], device=segment.device)
     seen = ((key == 0) | (key == query)) & (key >= 0) & (columns[None, :] <= columns[:, None])

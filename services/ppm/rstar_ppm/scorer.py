@@ -1,8 +1,7 @@
-"""Scores of packed rows by one checkpoint: tanh of the scalar head at each candidate's last token.
+"""Scores of packed rows by one model: tanh of the scalar head at each candidate's last token.
 
-The head is read at every candidate's last token of a packed row, which needs the backbone and the head apart. An
-architecture for which that does not give the scores of the plain forward pass (checked once, when it is loaded) is
-scored one sequence at a time. The module is synchronous; it refuses to queue and to tokenise.
+A packed row has several last tokens, so the backbone and the head are called separately. At loading, packed scores are
+compared with those of plain forward passes; if they differ, the model scores one sequence at a time. Synchronous.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ import torch
 from rstar_ppm.packing import Row, pack, tree_mask
 
 DECIMALS: Final = 6
-"""Scores are rounded: the last bits depend on what else is in the batch, and must not decide between two steps."""
+"""Scores are rounded: the last bits depend on the rest of the batch, and must not decide between two steps."""
 
 
 class Scorer:
     """Scores rows with a sequence-classification model of one label."""
 
     def __init__(self, model: Any) -> None:
-        """Take a model in evaluation mode and find out how it can be scored."""
+        """Take a model in evaluation mode and check whether it can score packed rows."""
         self._model = model
         self._packed = self._can_pack()
         if not self._packed:
@@ -32,11 +31,11 @@ class Scorer:
 
     @property
     def packed(self) -> bool:
-        """Whether candidates of one prefix share a row."""
+        """Whether the model scores packed rows."""
         return self._packed
 
     def score(self, rows: Sequence[Row]) -> dict[int, float]:
-        """Return slot to score in [-1, 1], rounded to ``DECIMALS``. Raises ``ArithmeticError`` for scores that are no numbers."""
+        """Return scores in [-1, 1] by slot, rounded to ``DECIMALS``. Raises ``ArithmeticError`` when one is NaN."""
         raw = self._score_packed(rows) if self._packed else self._score_plain(rows)
         if any(map(math.isnan, raw.values())):
             raise ArithmeticError("the model gave scores that are no numbers: its weights or its dtype are broken")
@@ -63,7 +62,7 @@ class Scorer:
         for row in rows:
             for slot, candidate in zip(row.slots, row.candidates, strict=True):
                 ids = torch.tensor([[*row.prefix, *candidate]], device=self._model.device)
-                # Given explicitly: without it some architectures take a token equal to the padding for padding.
+                # Without an explicit mask some architectures treat a token with the padding's id as padding.
                 output = self._model(input_ids=ids, attention_mask=torch.ones_like(ids))
                 scores[slot] = float(torch.tanh(output.logits[0, 0].float()))
         return scores

@@ -1,7 +1,6 @@
-"""The wire side of the PPM: one gRPC method in front of a preference model.
+"""The gRPC side of the PPM service: one method in front of a preference model.
 
-Bad requests end with INVALID_ARGUMENT and one sentence; a failure of the model with INTERNAL. The module refuses
-to score.
+Bad requests end with INVALID_ARGUMENT and one sentence, failures of the model with INTERNAL.
 """
 
 from __future__ import annotations

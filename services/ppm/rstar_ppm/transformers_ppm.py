@@ -1,9 +1,9 @@
 """A PPM from a Hugging Face folder, shared by many concurrent callers.
 
-Callers queue up; one worker thread takes all that wait, packs each request's candidates after their prefix, and
-scores rows of like length together. An error fails the calls of its batch and nothing else. The score is
-tanh(logit) at the candidate's last token (paper, section 3.3), of the text ``render(question, steps) + candidate``, prefix and
-candidate encoded apart as in training (``rstar.models.encoding``).
+Calls are queued; one worker thread takes all waiting calls, packs each call's candidates after their prefix, and scores
+rows of similar length group. An error fails the calls of its batch only. The score is tanh(logit) at the candidate's
+last token (paper, section 3.3) of ``render(question, steps) + candidate``. Prefix and candidate are encoded separately,
+as in training (``rstar.models.encoding``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rstar.interfaces import Scores, State
 from rstar.models.encoding import encode_continuation, encode_prompt
+from rstar.models.futures import settle_from_thread
 from rstar.models.model_folder import torch_device
 from rstar.prompt import PromptStyle, render
 from rstar.store.digests import checkpoint_digest
@@ -38,30 +39,17 @@ class _Call:
     state: State
     candidates: tuple[str, ...]
     answer: asyncio.Future[Scores]
-    loop: asyncio.AbstractEventLoop
     slots: range = range(0)
     error: Exception | None = None
 
     def settle(self, result: Scores | Exception) -> None:
         """Hand the result to the caller's event loop."""
-
-        def deliver() -> None:
-            if self.answer.done():
-                return
-            if isinstance(result, Scores):
-                self.answer.set_result(result)
-            else:
-                self.answer.set_exception(result)
-
-        try:
-            self.loop.call_soon_threadsafe(deliver)
-        except RuntimeError:
-            structlog.get_logger().info("caller_gone")  # its event loop has ended; nobody waits for the answer
+        settle_from_thread(self.answer, result)
 
 
 @dataclass(eq=False, slots=True)
-class _Round:
-    """The calls that are scored together; slot i of all their candidates belongs to ``owner[i]``."""
+class _CallGroup:
+    """The calls that are scored group. The score in slot i belongs to a candidate of ``owner[i]``."""
 
     rows: list[Row] = field(default_factory=list)
     owner: list[_Call] = field(default_factory=list)
@@ -108,7 +96,7 @@ class TransformersPreferenceModel:
         if threads is not None:
             torch.set_num_threads(threads)
         target = torch_device(device)
-        # In half precision most CPUs are slower than in float32.
+        # Most CPUs are slower in half precision than in float32.
         wanted = "float32" if dtype == "auto" and target.type == "cpu" else dtype
         try:
             tokenizer = AutoTokenizer.from_pretrained(path)
@@ -134,13 +122,12 @@ class TransformersPreferenceModel:
             raise RuntimeError("the preference model is closed")
         if not candidates:
             return Scores((), self._digest)
-        loop = asyncio.get_running_loop()
-        call = _Call(state, tuple(candidates), loop.create_future(), loop)
+        call = _Call(state, tuple(candidates), asyncio.get_running_loop().create_future())
         self._inbox.put(call)
         return await call.answer
 
     async def close(self) -> None:
-        """End the worker; calls that wait fail with ``RuntimeError``. Closing twice is allowed."""
+        """End the worker; waiting calls fail with ``RuntimeError``. Closing twice is allowed."""
         self._closed = True
         self._inbox.put(None)
         await asyncio.to_thread(self._worker.join)
@@ -154,14 +141,14 @@ class TransformersPreferenceModel:
         await self.close()
 
     def _work(self) -> None:
-        """Score all that wait, again and again, until closed."""
+        """Score all waiting calls together, repeatedly, until closed."""
         while (calls := self._receive()) is not None:
             metrics.QUEUED.set(sum(len(call.candidates) for call in calls))
             self._score(calls)
             metrics.QUEUED.set(0)
 
     def _receive(self) -> list[_Call] | None:
-        """Wait for a call and take all there are; None: close."""
+        """Wait for a call and take all waiting ones; None: close."""
         calls: list[_Call] = []
         while True:
             try:
@@ -175,26 +162,26 @@ class TransformersPreferenceModel:
             calls.append(call)
 
     def _score(self, calls: Sequence[_Call]) -> None:
-        together = _Round()
+        group = _CallGroup()
         for call in calls:
             if not call.answer.cancelled():
-                self._enter(call, together)
-        for batch in batches(together.rows, self._max_rows):
+                self._add(call, group)
+        for batch in batches(group.rows, self._max_rows):
             metrics.BATCH_ROWS.observe(len(batch))
             try:
-                together.scores |= self._scorer.score(batch)
+                group.scores |= self._scorer.score(batch)
             except Exception as error:
                 structlog.get_logger().exception("batch_failed", rows=len(batch))
                 metrics.FAILED_BATCHES.inc()
                 for slot in (slot for row in batch for slot in row.slots):
-                    together.owner[slot].error = RuntimeError(f"the batch failed: {type(error).__name__}: {error}")
-        for call in dict.fromkeys(together.owner):
+                    group.owner[slot].error = RuntimeError(f"the batch failed: {type(error).__name__}: {error}")
+        for call in dict.fromkeys(group.owner):
             if call.error is None:
                 metrics.SCORED.inc(len(call.slots))
-            call.settle(call.error or Scores(tuple(together.scores[slot] for slot in call.slots), self._digest))
+            call.settle(call.error or Scores(tuple(group.scores[slot] for slot in call.slots), self._digest))
 
-    def _enter(self, call: _Call, together: _Round) -> None:
-        """Encode ``call`` into rows, or answer it when it can never be scored."""
+    def _add(self, call: _Call, group: _CallGroup) -> None:
+        """Add the rows of ``call`` to ``group``, or end the call with an error when it cannot be scored."""
         try:
             prefix = encode_prompt(self._tokenizer, render(call.state.question, call.state.steps, self._style))
             candidates = [encode_continuation(self._tokenizer, candidate) for candidate in call.candidates]
@@ -210,6 +197,6 @@ class TransformersPreferenceModel:
                 )
             )
             return
-        call.slots = range(len(together.owner), len(together.owner) + len(candidates))
-        together.owner += [call] * len(candidates)
-        together.rows += rows_of(prefix, candidates, call.slots.start)
+        call.slots = range(len(group.owner), len(group.owner) + len(candidates))
+        group.owner += [call] * len(candidates)
+        group.rows += rows_of(prefix, candidates, call.slots.start)

@@ -1,4 +1,4 @@
-"""A tiny random policy on disk, and a loaded one, for both architectures."""
+"""A tiny random policy of each architecture, on disk and loaded."""
 
 from __future__ import annotations
 

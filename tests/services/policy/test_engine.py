@@ -1,4 +1,4 @@
-"""The engine's promises: reproducible candidates, sharing that changes nothing, calls that never harm each other."""
+"""The engine: candidates are reproducible, sharing rows and batches changes no result, calls fail independently."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from rstar_policy.token_text import Codec
+from rstar_policy.policy_tokenizer import PolicyTokenizer
 from rstar_policy.transformers_engine import TransformersPolicy
 from transformers import AutoModelForCausalLM, AutoTokenizer, MambaConfig, MambaForCausalLM
 
@@ -25,14 +25,14 @@ STATE = State("p", "What is 1 + 1?", ("<code>\nx = 1\n<end_of_step>",))
 
 
 def same(some: Sequence[Candidate], others: Sequence[Candidate]) -> bool:
-    """Equal but for the rounding of log-probabilities."""
+    """Return whether both are equal up to the rounding of log-probabilities."""
     return [(c.text, c.tokens, c.finish) for c in some] == [(c.text, c.tokens, c.finish) for c in others] and all(
         a.logprob == pytest.approx(b.logprob, abs=1e-3) for a, b in zip(some, others, strict=True)
     )
 
 
-async def crowd(policy: TransformersPolicy, size: int) -> None:
-    """Calls of all shapes, to share batches with."""
+async def other_calls(policy: TransformersPolicy, size: int) -> None:
+    """Make ``size`` different calls, which share batches with a test's own call."""
     await asyncio.gather(
         *(
             policy.propose(
@@ -46,16 +46,16 @@ async def crowd(policy: TransformersPolicy, size: int) -> None:
     )
 
 
-async def test_it_is_a_policy_and_names_its_checkpoint(policy: TransformersPolicy, checkpoint: Path) -> None:
+async def test_the_engine_is_a_policy_and_names_its_checkpoint(policy: TransformersPolicy, checkpoint: Path) -> None:
     assert isinstance(policy, Policy)
     proposal = await policy.propose(STATE, 1, SAMPLING, 0)
     assert proposal.model_digest == policy.digest == checkpoint_digest(checkpoint)
 
 
-async def test_a_candidate_is_the_same_alone_and_in_a_crowd(policy: TransformersPolicy) -> None:
+async def test_a_candidate_is_the_same_alone_and_in_a_shared_batch(policy: TransformersPolicy) -> None:
     alone = await policy.propose(STATE, 6, SAMPLING, 3)
-    others = asyncio.ensure_future(crowd(policy, 30))
-    await asyncio.sleep(0.01)  # let some of them start: the call joins a batch under way
+    others = asyncio.ensure_future(other_calls(policy, 30))
+    await asyncio.sleep(0.01)  # some of them start, so that the call joins a running batch
     together = await asyncio.gather(*(policy.propose(STATE, 6, SAMPLING, 3) for _ in range(3)))
     await others
     for proposal in together:
@@ -68,7 +68,7 @@ async def test_candidate_k_does_not_depend_on_n(policy: TransformersPolicy) -> N
     assert same(few.candidates, many.candidates[:3])
 
 
-async def test_seeds_and_candidates_differ(policy: TransformersPolicy) -> None:
+async def test_candidates_of_different_seeds_and_indices_differ(policy: TransformersPolicy) -> None:
     some = await policy.propose(STATE, 8, SAMPLING, 1)
     other = await policy.propose(STATE, 8, SAMPLING, 2)
     texts = [c.text for c in (*some.candidates, *other.candidates)]
@@ -78,11 +78,11 @@ async def test_seeds_and_candidates_differ(policy: TransformersPolicy) -> None:
 async def test_long_candidates_stay_reproducible_beyond_one_block_of_uniforms(policy: TransformersPolicy) -> None:
     sampling = Sampling(1.0, 1.0, 150, ())
     alone = await policy.propose(STATE, 2, sampling, 9)
-    together, *_ = await asyncio.gather(policy.propose(STATE, 2, sampling, 9), crowd(policy, 20))
+    together, *_ = await asyncio.gather(policy.propose(STATE, 2, sampling, 9), other_calls(policy, 20))
     assert same(together.candidates, alone.candidates)
 
 
-async def test_greedy_is_what_generate_gives(policy: TransformersPolicy, checkpoint: Path) -> None:
+async def test_greedy_candidates_equal_those_of_generate(policy: TransformersPolicy, checkpoint: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
     model: Any = AutoModelForCausalLM.from_pretrained(checkpoint)
     states = [State("p", "a" * length) for length in (1, 9, 30)]
@@ -107,7 +107,7 @@ async def test_logprob_is_the_sum_under_the_full_distribution(policy: Transforme
     assert proposal.candidates[0].logprob == pytest.approx(expected, abs=1e-3)
 
 
-async def test_a_candidate_ends_with_its_stop_marker_and_counts_it(policy: TransformersPolicy) -> None:
+async def test_a_candidate_ends_with_its_stop_marker(policy: TransformersPolicy) -> None:
     proposal = await policy.propose(STATE, 64, Sampling(1.0, 1.0, 200, STEP_STOPS), 0)
     stopped = [c for c in proposal.candidates if c.finish is Finish.STOP]
     assert stopped
@@ -128,7 +128,7 @@ async def test_a_stop_text_of_many_tokens_ends_a_candidate(policy: TransformersP
     assert candidate.tokens < 30
 
 
-async def test_an_endless_candidate_ends_at_its_limit(policy: TransformersPolicy) -> None:
+async def test_a_candidate_ends_at_its_token_limit(policy: TransformersPolicy) -> None:
     proposal = await policy.propose(STATE, 16, Sampling(1.0, 1.0, 7, ()), 0)
     for candidate in proposal.candidates:
         assert (candidate.finish is Finish.LENGTH and candidate.tokens == 7) or candidate.finish is Finish.EOS
@@ -142,7 +142,7 @@ async def test_the_end_of_the_context_ends_a_candidate(policy: TransformersPolic
     assert any(c.finish is Finish.LENGTH for c in proposal.candidates)
 
 
-async def test_the_end_of_text_is_counted_and_taken_away(policy: TransformersPolicy) -> None:
+async def test_the_end_of_text_token_is_counted_and_not_in_the_text(policy: TransformersPolicy) -> None:
     proposal = await policy.propose(STATE, 64, Sampling(1.0, 1.0, 150, ()), 0)
     ended = [c for c in proposal.candidates if c.finish is Finish.EOS]
     assert ended
@@ -167,7 +167,7 @@ async def test_a_prompt_longer_than_the_context_is_refused(policy: TransformersP
         (1, SAMPLING, -1, "seed"),
     ],
 )
-async def test_impossible_requests_are_refused_by_name(
+async def test_an_impossible_request_is_refused_with_the_name_of_the_setting(
     policy: TransformersPolicy, n: int, sampling: Sampling, seed: int, word: str
 ) -> None:
     with pytest.raises(ValueError, match=word):
@@ -182,7 +182,7 @@ async def test_more_calls_than_rows_are_all_answered(checkpoint: Path) -> None:
             assert same(proposal.candidates, alone.candidates)
 
 
-async def test_a_cancelled_call_gives_its_rows_back(checkpoint: Path) -> None:
+async def test_a_cancelled_call_frees_its_rows(checkpoint: Path) -> None:
     async with TransformersPolicy.load(checkpoint, max_rows=8) as policy:
         endless = Sampling(0.0, 1.0, 400, ())
         holding = asyncio.ensure_future(policy.propose(State("p", "hold"), 8, endless, 0))
@@ -198,18 +198,18 @@ async def test_a_cancelled_call_gives_its_rows_back(checkpoint: Path) -> None:
         assert decoding_steps() - before < 390  # neither of the two was decoded to its end
 
 
-async def test_a_failing_batch_fails_its_calls_and_no_others(policy: TransformersPolicy) -> None:
+async def test_a_failed_batch_fails_only_its_own_calls(policy: TransformersPolicy) -> None:
     before = await policy.propose(STATE, 2, SAMPLING, 0)
     # Ids beyond the vocabulary make the model itself fail.
-    encode, policy._codec.encode = policy._codec.encode, lambda question, steps: [10**6]  # type: ignore[method-assign]
+    encode, policy._tokenizer.encode = policy._tokenizer.encode, lambda question, steps: [10**6]  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="the batch failed"):
         await policy.propose(STATE, 2, SAMPLING, 0)
-    policy._codec.encode = encode  # type: ignore[method-assign]
+    policy._tokenizer.encode = encode  # type: ignore[method-assign]
     after = await policy.propose(STATE, 2, SAMPLING, 0)
     assert same(after.candidates, before.candidates)
 
 
-async def test_closing_ends_the_calls_that_wait(checkpoint: Path) -> None:
+async def test_closing_fails_the_waiting_calls(checkpoint: Path) -> None:
     policy = TransformersPolicy.load(checkpoint)
     call = asyncio.ensure_future(policy.propose(STATE, 4, Sampling(0.0, 1.0, 400, ()), 0))
     await asyncio.sleep(0.02)
@@ -229,4 +229,4 @@ def test_an_architecture_without_a_plain_cache_is_refused() -> None:
     model: Any = MambaForCausalLM(MambaConfig(vocab_size=32, hidden_size=16, state_size=4, num_hidden_layers=2))
     tokenizer = byte_tokenizer()
     with pytest.raises(ValueError, match="'mamba'"):
-        TransformersPolicy(model, Codec(tokenizer, "trained", [tokenizer.eos_token_id]), 512, "digest")
+        TransformersPolicy(model, PolicyTokenizer(tokenizer, "trained", [tokenizer.eos_token_id]), 512, "digest")

@@ -1,4 +1,4 @@
-"""The engine's pure parts: sampling, placement, stops, text."""
+"""The engine's pure functions: sampling, placement, stop rules, text, admission."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rstar_policy.placement import place
+from rstar_policy.placement import assign_rows
+from rstar_policy.policy_tokenizer import PolicyTokenizer
 from rstar_policy.sampling import BLOCK, invert, nucleus, sample, uniforms
 from rstar_policy.stopping import cut, stop_rule, stopped_in_text
-from rstar_policy.token_text import Codec
-from rstar_policy.transformers_engine import GATHER_STEPS, gathered
+from rstar_policy.transformers_engine import MAX_STEPS_WAITED, admitted_now
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from rstar.interfaces import Finish
@@ -23,7 +23,7 @@ DRAWS = 20_000
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.6, 1.0), (1.0, 0.8)])
-def test_samples_follow_the_softmax(temperature: float, top_p: float) -> None:
+def test_samples_have_the_softmax_distribution(temperature: float, top_p: float) -> None:
     logits = torch.tensor([1.0, -0.5, 2.0, 0.0, -3.0, 1.5])
     expected = torch.softmax(logits / temperature, -1)
     if top_p < 1:
@@ -57,7 +57,7 @@ def test_the_nucleus_keeps_the_most_likely_token_however_small() -> None:
     assert kept[0].tolist() == pytest.approx([0.4, 0.0, 0.0])
 
 
-def test_uniforms_depend_on_seed_candidate_and_block_alone() -> None:
+def test_uniforms_depend_only_on_seed_candidate_and_block() -> None:
     blocks = {(s, k, b): tuple(uniforms(s, k, b)) for s in (0, 2**64 - 1) for k in (0, 1) for b in (0, 1)}
     assert len(set(blocks.values())) == 8
     assert blocks[0, 1, 1] == tuple(uniforms(0, 1, 1))
@@ -67,7 +67,7 @@ def test_uniforms_depend_on_seed_candidate_and_block_alone() -> None:
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), max_size=24))
 def test_placement_gives_each_distinct_text_one_row_and_overwrites_no_source(pairs: list[tuple[int, int]]) -> None:
     row, token = (np.array([pair[i] for pair in pairs], dtype=np.int64) for i in (0, 1))
-    plan = place(row, token)
+    plan = assign_rows(row, token)
     distinct = sorted(set(pairs))
     assert sorted(set(plan.row.tolist())) == list(range(len(distinct)))
     assert not set(plan.sources.tolist()) & set(plan.destinations.tolist())
@@ -80,7 +80,7 @@ def test_placement_gives_each_distinct_text_one_row_and_overwrites_no_source(pai
     assert len(plan.sources) == len(distinct) - len(stays)  # nothing is copied without need
 
 
-def test_markers_stop_by_id_and_other_texts_by_search() -> None:
+def test_markers_are_matched_by_id_and_other_stop_texts_by_search() -> None:
     rule = stop_rule((END_OF_STEP, "\n\n"), {END_OF_STEP: 300})
     assert (rule.ids, rule.texts) == ((300,), ("\n\n",))
     text = "one\n\ntwo"
@@ -95,23 +95,23 @@ def test_a_marker_spelled_by_ordinary_tokens_ends_the_text_there() -> None:
     assert cut("ab", Finish.EOS, rule) == ("ab", Finish.EOS)
 
 
-def test_text_survives_the_tokenizer_byte_for_byte() -> None:
+def test_decoding_gives_back_the_encoded_text_byte_for_byte() -> None:
     tokenizer = byte_tokenizer()
-    codec = Codec(tokenizer, "trained", [tokenizer.eos_token_id])
+    policy_tokenizer = PolicyTokenizer(tokenizer, "trained", [tokenizer.eos_token_id])
     for text in (" leading space", "\n<code>\nx = 'é漢🙂'\n<end_of_step>", "<|user|> ", ""):
-        assert codec.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+        assert policy_tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
 @given(st.binary(max_size=12))
-def test_bytes_that_are_no_utf8_never_fail(data: bytes) -> None:
+def test_bytes_that_are_not_utf8_are_decoded_with_replacements(data: bytes) -> None:
     tokenizer = byte_tokenizer()
-    codec = Codec(tokenizer, "trained", [tokenizer.eos_token_id])
+    policy_tokenizer = PolicyTokenizer(tokenizer, "trained", [tokenizer.eos_token_id])
     letters = bytes_to_unicode()  # type: ignore[no-untyped-call]
     ids = tokenizer.convert_tokens_to_ids([letters[byte] for byte in data])
-    assert codec.decode(ids) == data.decode(errors="replace")
+    assert policy_tokenizer.decode(ids) == data.decode(errors="replace")
 
 
-def test_a_prompt_gets_bos_once_and_a_continuation_none() -> None:
+def test_a_prompt_starts_with_bos_once_and_a_continuation_has_none() -> None:
     from tokenizers.processors import TemplateProcessing
 
     tokenizer = byte_tokenizer()
@@ -128,9 +128,9 @@ def test_a_prompt_gets_bos_once_and_a_continuation_none() -> None:
     assert encode_pair(tokenizer, f"{EOS}a", "b")[0] == prefix
 
 
-def test_new_requests_are_admitted_with_company_or_after_a_few_tokens() -> None:
-    assert gathered(waiting=0, running=0, steps_waited=0)
-    assert gathered(waiting=8, running=0, steps_waited=0)
-    assert gathered(waiting=25, running=100, steps_waited=0)
-    assert not gathered(waiting=8, running=100, steps_waited=GATHER_STEPS - 1)
-    assert gathered(waiting=8, running=100, steps_waited=GATHER_STEPS)
+def test_new_requests_are_admitted_in_groups_or_after_a_few_steps() -> None:
+    assert admitted_now(waiting=0, running=0, steps_waited=0)
+    assert admitted_now(waiting=8, running=0, steps_waited=0)
+    assert admitted_now(waiting=25, running=100, steps_waited=0)
+    assert not admitted_now(waiting=8, running=100, steps_waited=MAX_STEPS_WAITED - 1)
+    assert admitted_now(waiting=8, running=100, steps_waited=MAX_STEPS_WAITED)

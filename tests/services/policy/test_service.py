@@ -1,4 +1,4 @@
-"""The policy over real gRPC: the client's answers, refusals, cancellation, and the whole program."""
+"""The policy service over gRPC: answers, refused requests, cancellation, and the whole program."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def serving(policy: TransformersPolicy) -> AsyncIterator[policy_pb2_grpc.P
     await server.stop(0)
 
 
-async def test_the_wire_gives_what_the_engine_gives(policy: TransformersPolicy) -> None:
+async def test_the_service_returns_the_engines_candidates(policy: TransformersPolicy) -> None:
     state = State("p", "1 + 1?")
     expected = await policy.propose(state, 5, SAMPLING, 2**64 - 1)
     async with serving(policy) as stub:
@@ -65,7 +65,7 @@ async def test_bad_requests_are_invalid_arguments(
     assert word in (caught.value.details() or "")
 
 
-async def test_a_call_that_is_given_up_gives_its_rows_back(policy: TransformersPolicy) -> None:
+async def test_a_cancelled_call_frees_its_rows(policy: TransformersPolicy) -> None:
     endless = Sampling(0.0, 1.0, 400, ())
     async with serving(policy) as stub:
         before = decoding_steps()
@@ -97,7 +97,7 @@ async def test_the_program_serves_a_checkpoint_and_ends_on_sigterm(tmp_path: Pat
             await process.wait()
 
 
-def test_a_wrong_model_ends_the_program_with_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_ends_the_program_with_one_sentence(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rstar_policy", "--model", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2

@@ -1,4 +1,4 @@
-"""A tiny random preference model on disk, for both architectures."""
+"""A tiny random preference model of each architecture, on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The PPM's promises: packing changes no score, callers never change each other's, failures stay with their calls."""
+"""The PPM: packing and shared batches change no score, and calls fail independently."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STATES = [State("p", "q" * length, ("<code>\n# Step 1\n<end_of_step>",) * (lengt
 
 
 def plain(checkpoint: Path, state: State, candidate: str) -> float:
-    """The score by transformers' own forward pass of one sequence."""
+    """Return the score by transformers' own forward pass of one sequence."""
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
     model: Any = AutoModelForSequenceClassification.from_pretrained(checkpoint)
     prefix, continuation = encode_pair(tokenizer, render(state.question, state.steps), candidate)
@@ -34,7 +34,7 @@ def plain(checkpoint: Path, state: State, candidate: str) -> float:
         return float(torch.tanh(model(torch.tensor([prefix + continuation])).logits[0, 0]))
 
 
-async def test_packed_scores_are_the_plain_ones(checkpoint: Path) -> None:
+async def test_packed_scores_equal_plain_ones(checkpoint: Path) -> None:
     async with TransformersPreferenceModel.load(checkpoint) as ppm:
         assert isinstance(ppm, PreferenceModel)
         all_scores = await asyncio.gather(*(ppm.score(state, CANDIDATES) for state in STATES))
@@ -44,15 +44,15 @@ async def test_packed_scores_are_the_plain_ones(checkpoint: Path) -> None:
         assert scores.model_digest == checkpoint_digest(checkpoint)
 
 
-async def test_a_score_does_not_depend_on_the_company(checkpoint: Path) -> None:
+async def test_a_score_does_not_depend_on_the_rest_of_the_batch(checkpoint: Path) -> None:
     async with TransformersPreferenceModel.load(checkpoint, max_rows=4) as ppm:
         alone = await ppm.score(STATES[1], CANDIDATES[:1])
-        crowd = await asyncio.gather(
+        together = await asyncio.gather(
             *(ppm.score(STATES[i % 3], CANDIDATES[: 1 + i % 5]) for i in range(30)), ppm.score(STATES[1], CANDIDATES)
         )
-    assert crowd[-1].values[0] == pytest.approx(alone.values[0], abs=1e-5)
-    assert crowd[-1].values[1] == pytest.approx(crowd[-1].values[4], abs=1e-5)
-    assert all(-1 <= value <= 1 and value == round(value, 6) for scores in crowd for value in scores.values)
+    assert together[-1].values[0] == pytest.approx(alone.values[0], abs=1e-5)
+    assert together[-1].values[1] == pytest.approx(together[-1].values[4], abs=1e-5)
+    assert all(-1 <= value <= 1 and value == round(value, 6) for scores in together for value in scores.values)
 
 
 def test_an_architecture_that_cannot_be_packed_is_scored_one_by_one(checkpoint: Path) -> None:
@@ -61,7 +61,7 @@ def test_an_architecture_that_cannot_be_packed_is_scored_one_by_one(checkpoint: 
     packed = Scorer(model)
     assert packed.packed
     expected = packed.score(rows)
-    # Without rotary positions given from outside, candidates after the first would be misplaced.
+    # Without explicit positions, all candidates after the first get wrong ones.
     model.model.register_forward_pre_hook(
         lambda _, args, kwargs: (args, {k: v for k, v in kwargs.items() if k != "position_ids"}), with_kwargs=True
     )
@@ -70,7 +70,7 @@ def test_an_architecture_that_cannot_be_packed_is_scored_one_by_one(checkpoint: 
     assert fallback.score(rows) == pytest.approx(expected, abs=1e-5)
 
 
-async def test_a_text_longer_than_the_context_is_refused_and_its_neighbours_answered(checkpoint: Path) -> None:
+async def test_a_text_longer_than_the_context_is_refused_and_other_calls_are_answered(checkpoint: Path) -> None:
     async with TransformersPreferenceModel.load(checkpoint) as ppm:
         good, bad = await asyncio.gather(
             ppm.score(STATES[0], CANDIDATES), ppm.score(STATES[0], ["x" * 600]), return_exceptions=True
@@ -85,7 +85,7 @@ async def test_no_candidates_have_no_scores(checkpoint: Path) -> None:
         assert (await ppm.score(STATES[0], [])).values == ()
 
 
-async def test_a_cancelled_call_harms_nobody(checkpoint: Path) -> None:
+async def test_a_cancelled_call_fails_no_other(checkpoint: Path) -> None:
     async with TransformersPreferenceModel.load(checkpoint) as ppm:
         calls = [asyncio.ensure_future(ppm.score(STATES[i % 3], CANDIDATES)) for i in range(20)]
         await asyncio.sleep(0)
@@ -96,7 +96,7 @@ async def test_a_cancelled_call_harms_nobody(checkpoint: Path) -> None:
     assert not any(isinstance(result, BaseException) for result in results[1::2])
 
 
-async def test_a_closed_model_refuses(checkpoint: Path) -> None:
+async def test_a_closed_model_refuses_calls(checkpoint: Path) -> None:
     ppm = TransformersPreferenceModel.load(checkpoint)
     await ppm.close()
     with pytest.raises(RuntimeError, match="closed"):
@@ -112,16 +112,14 @@ def test_a_model_without_one_scalar_head_is_refused(tmp_path: Path) -> None:
     st.lists(st.integers(1, 9), min_size=1, max_size=300),
     st.lists(st.lists(st.integers(1, 9), max_size=200), max_size=12),
 )
-def test_rows_hold_each_candidate_once_and_are_no_longer_than_needed(
-    prefix: list[int], candidates: list[list[int]]
-) -> None:
+def test_rows_hold_each_candidate_once_and_in_order(prefix: list[int], candidates: list[list[int]]) -> None:
     rows = list(rows_of(prefix, candidates, 5))
     assert [slot for row in rows for slot in row.slots] == list(range(5, 5 + len(candidates)))
     assert [list(candidate) for row in rows for candidate in row.candidates] == candidates
     assert sorted(row.slots for batch in batches(rows, 2) for row in batch) == [row.slots for row in rows]
 
 
-def test_each_candidate_sees_the_prefix_and_itself_alone() -> None:
+def test_each_candidate_attends_only_to_the_prefix_and_itself() -> None:
     packed = pack([Row((1, 2), ((3, 4), (5,)), (0, 1)), Row((6,), ((7,),), (2,))])
     seen = tree_mask(packed.segment, torch.float32)[:, 0] == 0
     assert seen[0].int().tolist() == [

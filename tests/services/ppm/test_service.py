@@ -1,4 +1,4 @@
-"""The PPM over real gRPC: scores, refusals, and the whole program."""
+"""The PPM service over gRPC: scores, refused requests, and the whole program."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.tiny_model import save_ppm
 STATE = State("p", "1 + 1?", ("<code>\nx = 1\n<end_of_step>",))
 
 
-async def test_the_wire_gives_what_the_model_gives_and_refuses_what_is_too_long(checkpoint: Path) -> None:
+async def test_the_service_returns_the_models_scores_and_refuses_a_text_that_is_too_long(checkpoint: Path) -> None:
     async with TransformersPreferenceModel.load(checkpoint) as ppm:
         expected = await ppm.score(STATE, ["a", "bb"])
         server = grpc.aio.server()

@@ -1,7 +1,7 @@
-"""The tokenizer's side of generation: prompt to ids, generated ids to text.
+"""The policy's tokenizer: token ids of prompts, texts of generated token ids, and stop rules.
 
-Markers are special tokens and the grammar of a trajectory, so they stay in the text; only the end-of-text token is
-taken away. Bytes that are no UTF-8 become U+FFFD. The module refuses to know about sampling.
+Markers are special tokens, but they belong to the grammar of a trajectory, so they stay in the text; only the
+end-of-text token is removed. Bytes that are not UTF-8 become U+FFFD.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from rstar.prompt import PromptStyle, render
 from rstar_policy.stopping import StopRule, stop_rule
 
 
-class Codec:
-    """Encodes states and decodes candidates of one tokenizer, with one style of prompt."""
+class PolicyTokenizer:
+    """Encodes states and decodes candidates with one Hugging Face tokenizer and one style of prompt."""
 
     def __init__(self, tokenizer: Any, style: PromptStyle, eos_ids: Sequence[int]) -> None:
         """Take a Hugging Face tokenizer and the ids that end a text."""
@@ -23,7 +23,7 @@ class Codec:
         self._style = style
         self._eos_ids = frozenset(eos_ids)
         self._added: dict[str, int] = dict(tokenizer.get_added_vocab())
-        # Some tokenizers drop the space before the first token they decode: so nothing is decoded as the first.
+        # Some tokenizers drop the space before the first decoded token, so every text is decoded after this one.
         self._anchor = encode_continuation(tokenizer, "a")
         self._anchor_text = self._raw([self._anchor])[0]
 
@@ -37,7 +37,7 @@ class Codec:
         return encode_prompt(self._tokenizer, render(question, steps, self._style))
 
     def stop_rule(self, stops: Sequence[str]) -> StopRule:
-        """Return how the stop texts of a request are matched."""
+        """Return the stop rule for the stop texts of a request."""
         return stop_rule(stops, self._added)
 
     def decode(self, tokens: Sequence[int]) -> str:
