@@ -1,7 +1,7 @@
-"""Generation: tokens per second of the policy engine against plain ``generate`` calls on the same model and load.
+"""Tokens per second of the policy engine and of plain ``generate`` calls, on the same model and load.
 
-``python -m benchmarks.generation [--json] [--model FOLDER]``. The load is a search's: many states at once, n candidates each.
-Without a model folder a random one of the example's size is made.
+``python -m benchmarks.generation [--json] [--model FOLDER]``. The load is that of a search: many states at once, n candidates
+each. Without a model folder, a random model of the Game of 24 example's size is created.
 """
 
 from __future__ import annotations
@@ -49,28 +49,30 @@ def random_model(folder: Path) -> Path:
 
 
 def states(count: int) -> list[State]:
-    """Return states with different questions."""
+    """Return ``count`` states with different questions."""
     return [State(f"p{i}", f"Make 24 from {i % 10 + 1}, {i // 10 % 10 + 1}, 6, 4, ") for i in range(count)]
 
 
-async def engine_tokens_per_s(folder: Path, asked: list[State]) -> float:
-    """Ask for all states at once."""
+async def engine_tokens_per_s(folder: Path, some_states: list[State]) -> float:
+    """Measure the engine with all states at once."""
     async with TransformersPolicy.load(folder) as policy:
         sampling = Sampling(temperature=1.0, max_new_tokens=NEW_TOKENS)
-        await policy.propose(asked[0], 1, sampling, 0)
+        await policy.propose(some_states[0], 1, sampling, 0)
         start = time.perf_counter()
-        proposals = await asyncio.gather(*(policy.propose(s, CANDIDATES, sampling, i) for i, s in enumerate(asked)))
+        proposals = await asyncio.gather(
+            *(policy.propose(s, CANDIDATES, sampling, i) for i, s in enumerate(some_states))
+        )
         tokens = sum(candidate.tokens for proposal in proposals for candidate in proposal.candidates)
         return tokens / (time.perf_counter() - start)
 
 
-def generate_tokens_per_s(folder: Path, asked: list[State]) -> float:
-    """Ask for one state after the other, as a search without batching does."""
+def generate_tokens_per_s(folder: Path, some_states: list[State]) -> float:
+    """Measure ``generate`` with one state after the other, as in a search without batching."""
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = 0
     start = time.perf_counter()
-    for state in asked:
+    for state in some_states:
         inputs = tokenizer(render(state.question, state.steps), return_tensors="pt", return_token_type_ids=False)
         with torch.inference_mode():
             out = model.generate(
@@ -89,12 +91,12 @@ def main(
     model: Annotated[Path | None, typer.Option(help="Model folder; unset: a random one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure generation."""
+    """Measure both and print the figures."""
     with tempfile.TemporaryDirectory() as folder:
         path = model or random_model(Path(folder))
-        asked = states(96)
-        plain = generate_tokens_per_s(path, asked[:24])
-        engine = asyncio.run(engine_tokens_per_s(path, asked))
+        load = states(96)
+        plain = generate_tokens_per_s(path, load[:24])
+        engine = asyncio.run(engine_tokens_per_s(path, load))
     figures = {"engine_tokens_per_s": engine, "generate_tokens_per_s": plain, "ratio": engine / plain}
     if as_json:
         print(json.dumps({key: round(value, 2) for key, value in figures.items()}))

@@ -1,4 +1,4 @@
-"""Two rounds of self-evolution for real: base model, four services, five stages, killed once on the way."""
+"""Two real rounds of self-evolution: base model, four services, five stages, and a driver that is killed once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENVIRONMENT = os.environ | {"OMP_WAIT_POLICY": "passive"}
 
 
 def small_rounds() -> str:
-    """Return the quick example with games of three numbers, few of them."""
+    """Return the quick example with fewer games, all of three numbers."""
     documents = list(yaml.safe_load_all((GAME24 / "quick.yaml").read_text()))
     for document in documents:
         spec = document["spec"]
@@ -45,8 +45,8 @@ def run(store: Path, rounds: Path) -> subprocess.Popen[str]:
     )
 
 
-def alive(store: Path) -> list[str]:
-    """Return the command lines of processes that work on this store."""
+def processes_on(store: Path) -> list[str]:
+    """Return the command lines of the processes that name this store."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -60,7 +60,7 @@ def alive(store: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def evolved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """Make games and a base model, run two rounds, kill the driver once with SIGKILL, run them to the end."""
+    """Make games and a base model, start two rounds, kill the driver with SIGKILL, run the rounds to the end."""
     folder = tmp_path_factory.mktemp("evolution")
     store, rounds = folder / "store", folder / "rounds.yaml"
     rounds.write_text(small_rounds())
@@ -113,7 +113,7 @@ def evolved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
 
 
 @pytest.mark.timeout(900)
-def test_two_rounds_go_from_the_base_model_to_an_evaluation(evolved: tuple[Path, dict]) -> None:
+def test_two_rounds_succeed_with_an_evaluation_each(evolved: tuple[Path, dict]) -> None:
     _, result = evolved
     assert [row["phase"] for row in result["rounds"]] == ["Succeeded", "Succeeded"]
     for row in result["rounds"]:
@@ -153,10 +153,10 @@ def test_checkpoints_load_without_this_project(evolved: tuple[Path, dict]) -> No
 
 def test_nothing_is_left_running(evolved: tuple[Path, dict]) -> None:
     store, _ = evolved
-    assert alive(store) == []
+    assert processes_on(store) == []
 
 
-def test_running_again_does_nothing_and_says_the_same(evolved: tuple[Path, dict]) -> None:
+def test_a_second_run_changes_nothing_and_reports_the_same(evolved: tuple[Path, dict]) -> None:
     store, result = evolved
     before = sorted(store.glob("rounds/**/*"))
     again = run(store, store.parent / "rounds.yaml")

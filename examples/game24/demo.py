@@ -1,10 +1,9 @@
-"""The whole journey in one command: games, a base model, four rounds of self-evolution, a table.
+"""The whole method in one command: games, a base model, four rounds of self-evolution, a table.
 
     python examples/game24/demo.py --out out/game24 [--quick]
 
-Each step is a command that you could type yourself, and is shown before it runs. A step whose result is there is
-skipped, so an interrupted demo goes on where it stopped. It refuses to compute results: it only starts commands and
-puts their figures side by side.
+Each step is a command that you could type yourself, and is shown before it runs. A step whose result exists is skipped,
+so an interrupted demo can be resumed. All results come from the commands; the demo only puts them in one table.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of the demo; what is there is not made again.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder of the demo; existing results are not made again.")] = Path(
         "out/game24"
     ),
-    quick: Annotated[bool, typer.Option("--quick", help="Two small rounds: shows that everything works.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Two small rounds, to check that everything works.")] = False,
 ) -> None:
-    """Run four rounds of self-evolution on the Game of 24 and show what each has learnt."""
+    """Run four rounds of self-evolution on the Game of 24 and show the results of each."""
     start = time.monotonic()
     games, plays = (QUICK, QUICK_PLAYS) if quick else (FULL, FULL_PLAYS)
     rounds = HERE / ("quick.yaml" if quick else "rounds.yaml")
@@ -61,7 +60,7 @@ def main(
         )
     if not (out / "base.json").exists():
         step(
-            "what the base model can do alone",
+            "the base model alone",
             *(RSTAR, "evaluate", "--policy-model", str(base), "--problems", str(data / "held-out.jsonl")),
             *("--format", "countdown", "--verifier", "countdown", "--method", "greedy", "--concurrency", "128"),
             *("--method", "majority:rollouts=16", "--set", "maxDepth=5", "--set", "maxNewTokens=32"),
@@ -109,7 +108,7 @@ def show(base: dict[str, Any], status: dict[str, Any], store: Path) -> None:
 
 
 def cell(method: dict[str, Any] | None, key: str) -> str:
-    """Return ``.423 | 417``: a share and what it cost."""
+    """Return ``0.423 | 417``: a share and the tokens that it cost."""
     return "-" if method is None else f"{share(method[key])} | {method['tokens']:,.0f}"
 
 
@@ -119,7 +118,7 @@ def share(value: float | None) -> str:
 
 
 def hints(store: Path, status: dict[str, Any]) -> None:
-    """Say what to try next, with this run's own paths."""
+    """Print commands to try next, with the paths of this run."""
     last = status["rounds"][-1]["round"]
 
     def made(stage: str, name: str) -> str:

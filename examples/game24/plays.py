@@ -1,7 +1,7 @@
-"""Demonstrations for the base model: mostly aimless legal play, rendered in the trajectory grammar.
+"""Demonstrations for the base model: mostly random legal plays, in the trajectory grammar.
 
-They teach the rules (which numbers are left, what a move yields) and little about winning: most games end
-somewhere other than 24. It refuses to show a single game whose numbers are kept for validation or testing.
+They teach the rules (the numbers left, the result of a move) and little about winning: most plays do not end at 24.
+Games that are excluded for validation or testing are never demonstrated.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ TARGET = 24
 
 
 def render_play(numbers: Numbers, played: list[Move]) -> tuple[str, ...]:
-    """Write a play as the steps of a trajectory: each names a move, and asserts what is left after it.
+    """Write a play as the steps of a trajectory: each makes a move and asserts the numbers left after it.
 
-    The assertion is the model's own bookkeeping: a step whose arithmetic or whose numbers are wrong does not run.
+    The assertion checks the model: a step with wrong arithmetic or wrong numbers fails.
     """
     steps = []
     left = numbers
@@ -33,12 +33,12 @@ def render_play(numbers: Numbers, played: list[Move]) -> tuple[str, ...]:
 
 
 def listed(numbers: Sequence[object]) -> str:
-    """Write numbers the way the tokenizer likes them: each with its comma and space."""
+    """Write numbers in the form of the tokenizer's tokens: each with a comma and a space."""
     return "".join(f"{number}, " for number in numbers)
 
 
 def after(numbers: Numbers, move: Move) -> Numbers:
-    """Return what the program's list holds after ``move``: the result first, the others in their order."""
+    """Return the program's list after ``move``: the result first, the other numbers in their order."""
     left = list(numbers)
     left.remove(int(move.a))
     left.remove(int(move.b))
@@ -50,7 +50,7 @@ def random_plays(
 ) -> Iterator[tuple[Numbers, list[Move]]]:
     """Yield ``count`` plays of random sets of numbers 1..highest.
 
-    In a share ``skill`` of them the player never gives 24 away when it can be reached. ``excluded`` holds sorted sets.
+    In a share ``skill`` of them no move makes 24 unreachable that was reachable. ``excluded`` holds sorted sets.
     """
     draw = random.Random(seed)
     while count:
@@ -64,7 +64,7 @@ def random_plays(
 
 
 def _play_out(numbers: Numbers, draw: random.Random, *, careful: bool) -> list[Move] | None:
-    """Play to the end; None when no move stays in range."""
+    """Play to the end; None when every move leaves the tokenizer's range."""
     played: list[Move] = []
     while len(numbers) > 1:
         options = [move for move in moves(numbers) if move.result <= MAX_VALUE]

@@ -1,9 +1,9 @@
-"""Makes the base model: a Llama of 0.7 million parameters that has watched mostly aimless play.
+"""Trains the base model of the example: a Llama of 0.7 million parameters, on mostly random plays.
 
     python examples/game24/pretrain.py --out models/base --plays 60000 --exclude held-out.jsonl
 
-It stands for the paper's bootstrap LLM: it knows the rules and the grammar, and wins a game now and then. It refuses
-to see a game of the ``--exclude`` files. The result is a plain Hugging Face folder, put in place when it is complete.
+It takes the place of the paper's bootstrap LLM: it knows the rules and the grammar, and wins a game now and then. Games
+of the ``--exclude`` files are never shown. The result is a plain Hugging Face folder, moved into place when complete.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from rstar.selection import SftExample
 BATCH = 32
 HIGHEST = 10
 SKILL = 0.1
-"""Share of the plays in which 24 is never given away; about 9 % of all plays then end in 24."""
+"""Share of the plays in which no move makes 24 unreachable; about 9 % of all plays then end at 24."""
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the model.")],
-    plays: Annotated[int, typer.Option(min=1, help="Games to watch.")] = 60_000,
-    exclude: Annotated[list[Path] | None, typer.Option(help="JSONL files of games never to be seen.")] = None,
+    plays: Annotated[int, typer.Option(min=1, help="Number of plays.")] = 60_000,
+    exclude: Annotated[list[Path] | None, typer.Option(help="JSONL files of games that are not shown.")] = None,
     sizes: Annotated[list[int], typer.Option(min=2, help="Numbers in a game, drawn evenly.")] = [3, 4, 5],  # noqa: B006
     seed: Annotated[int, typer.Option(help="Seed of the games and the weights.")] = 0,
 ) -> None:
     """Train the base model of the Game of 24 example; about three minutes on two cores."""
     if out.exists():
-        sys.exit(f"{out} is there already; choose another --out")
+        sys.exit(f"{out} exists; choose another --out")
     tokenizer = build_tokenizer()
-    examples = watch(plays, seed, sizes, _games(exclude or []), tokenizer)
+    examples = demonstrations(plays, seed, sizes, _games(exclude or []), tokenizer)
     set_seed(seed)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -79,10 +79,10 @@ def main(
         Path(folder).chmod(0o755)
         Path(folder).rename(out)
         Path(folder).mkdir()  # for the context manager to remove
-    typer.echo(f"{out}: {model.num_parameters():,} parameters, {sum(len(e.ids) for e in examples):,} tokens watched")
+    typer.echo(f"{out}: {model.num_parameters():,} parameters, {sum(len(e.ids) for e in examples):,} tokens")
 
 
-def watch(
+def demonstrations(
     plays: int, seed: int, sizes: list[int], excluded: set[Numbers], tokenizer: PreTrainedTokenizerFast
 ) -> list[EncodedExample]:
     """Return ``plays`` encoded demonstrations; the loss is on the play, not on the question."""
@@ -123,11 +123,11 @@ def train(model: LlamaForCausalLM, examples: list[EncodedExample], pad_id: int, 
 
 
 class Bar(TrainerCallback):
-    """A progress bar, or a line every quarter where there is no terminal."""
+    """A progress bar, or without a terminal a line per quarter."""
 
     def __enter__(self) -> Bar:
         self._progress = Progress(
-            TextColumn("watching games"),
+            TextColumn("training"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total}"),
             TimeRemainingColumn(),
@@ -144,11 +144,11 @@ class Bar(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        """Move on."""
+        """Advance the bar."""
         self._progress.update(self._task, completed=state.global_step, total=state.max_steps)
         if not sys.stdout.isatty() and state.global_step % max(1, state.max_steps // 4) == 0:
             seconds = time.monotonic() - self._started
-            typer.echo(f"watching games: batch {state.global_step} of {state.max_steps}, {seconds:.0f} s")
+            typer.echo(f"training: batch {state.global_step} of {state.max_steps}, {seconds:.0f} s")
 
 
 def _games(files: list[Path]) -> set[Numbers]:

@@ -1,7 +1,7 @@
 """The example's own tokenizer: one token per number and per fixed phrase, bytes for everything else.
 
-Any text round-trips (256 byte tokens), but the game's own texts are short: a step of four numbers is ten
-tokens. It refuses to be a general tokenizer; the phrases are those that ``plays.render_play`` writes.
+Any text can be encoded (256 byte tokens), but the game's texts are short: a step of four numbers is ten tokens. The
+phrases are those that ``plays.render_play`` writes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rstar.prompt import render_prompt
 from rstar.trajectory import ASSISTANT, MARKERS, USER
 
 MAX_VALUE = 60
-"""Numbers 0..60 are one token each; play that leaves this range is not demonstrated."""
+"""Numbers 0..60 are one token each; plays that leave this range are not demonstrated."""
 
 OPERATIONS = "+-*/"
 
@@ -35,7 +35,7 @@ def phrases() -> list[str]:
 
 
 def move_phrase(operation: str) -> str:
-    """Return the code between the two numbers of a move and what is left after it."""
+    """Return the code between the two numbers of a move and the numbers left after it."""
     return (
         f"\nn.remove(a); n.remove(b); n.insert(0, a {operation} b)\n"
         f'print(a, "{operation}", b, "=", n[0])\nassert n == ['
