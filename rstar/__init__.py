@@ -1,1 +1,72 @@
-"""rStar-Math as a library: search, selection and the seams to models. Knows no wire and no cluster."""
+"""rStar-Math: search over reasoning steps, and training data from the trees.
+
+The names below are what a notebook needs; other modules, such as ``rstar.verify`` and ``rstar.readers``, are imported
+by their own names. A name is loaded at its first use: a command of ``rstar`` need not wait for pydantic.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rstar.config import SearchConfig
+    from rstar.interfaces import (
+        Candidate,
+        Execution,
+        ExecutionLimits,
+        ExecutionStatus,
+        Executor,
+        Finish,
+        Policy,
+        PreferenceModel,
+        Proposal,
+        Sampling,
+        Scores,
+        State,
+        Verdict,
+        Verifier,
+    )
+    from rstar.problem import Problem
+    from rstar.record import NodeRecord, SearchRecord, Usage
+    from rstar.search.solve import solve
+else:  # hidden from type checkers, which would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            for module in _MODULES:
+                found = getattr(import_module(module), name, None)
+                if found is not None:
+                    globals()[name] = found
+                    return found
+        raise AttributeError(f"module 'rstar' has no attribute {name!r}")
+
+
+__all__ = [
+    "Candidate",
+    "Execution",
+    "ExecutionLimits",
+    "ExecutionStatus",
+    "Executor",
+    "Finish",
+    "NodeRecord",
+    "Policy",
+    "PreferenceModel",
+    "Problem",
+    "Proposal",
+    "Sampling",
+    "Scores",
+    "SearchConfig",
+    "SearchRecord",
+    "State",
+    "Usage",
+    "Verdict",
+    "Verifier",
+    "solve",
+]
+
+_MODULES = ("rstar.interfaces", "rstar.record", "rstar.config", "rstar.search.solve")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
