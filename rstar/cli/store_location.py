@@ -144,7 +144,7 @@ class StoreLocation:
         return ChangeResult(True, f"round {name} is cancelled: the next 'rstar run' will not continue it")
 
     def attempt_log(self, name: str, attempt: AttemptName, options: LogOptions) -> Iterator[LogLine]:
-        """Read the attempt's log file. The attempt has ended when the journal says so, or when no driver is running."""
+        """Read the attempt's log file. The attempt has ended by the journal, or when no driver is running."""
         path = attempt_log(self._work / name, attempt.stage, attempt.number)
 
         def has_ended() -> bool:
