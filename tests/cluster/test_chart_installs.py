@@ -97,7 +97,7 @@ def restricted(bed: Testbed) -> str:
     """A namespace that takes restricted pods only, with what the charts' pods refer to."""
     name = new_namespace(bed, "pod-security.kubernetes.io/enforce=restricted")
     bed.kubectl("create", "serviceaccount", "rstar-operator", "-n", name)
-    for runtime in ("nvidia", "gvisor"):
+    for runtime in ("nvidia", "kata"):
         body = {
             "apiVersion": "node.k8s.io/v1",
             "kind": "RuntimeClass",

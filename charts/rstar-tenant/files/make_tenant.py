@@ -1,8 +1,8 @@
-"""Make a tenant in MinIO: the bucket if it is not there, the user, and the policy that keeps it in its folder.
+"""Creates a tenant in MinIO: the bucket unless it exists, the user, and the policy that limits it to its folder.
 
 ``python make_tenant.py BUCKET NAME POLICY_FILE``, with RSTAR_S3_ENDPOINT, the admin's MINIO_ADMIN_USER and
-MINIO_ADMIN_PASSWORD, and the tenant's AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment. Done again it
-changes nothing, but for a new policy or secret key, which replace the old ones.
+MINIO_ADMIN_PASSWORD, and the tenant's AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment. A second run changes
+nothing, except that a new policy or secret key replaces the old one.
 """
 
 import os
@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 
 
 def make(bucket: str, name: str, policy_file: str) -> None:
-    """Make all of it. Raises what the MinIO client raises."""
+    """Create all of it. Raises the errors of the MinIO client."""
     server = urlsplit(os.environ["RSTAR_S3_ENDPOINT"])
     secure = server.scheme == "https"
     user, password = os.environ["MINIO_ADMIN_USER"], os.environ["MINIO_ADMIN_PASSWORD"]

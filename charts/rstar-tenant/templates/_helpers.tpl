@@ -28,7 +28,7 @@ labels:
   {{- include "rstar-tenant.labels" .root | nindent 2 }}
 {{- end }}
 
-{{/* What the templates of rstar-namespace take, as YAML. */}}
+{{/* The arguments of rstar-namespace's templates, as YAML. */}}
 {{- define "rstar-tenant.shared" -}}
 namespace: {{ include "rstar-tenant.namespace" . }}
 labels: {{ include "rstar-tenant.labels" . | toJson }}

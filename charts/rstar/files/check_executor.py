@@ -1,9 +1,9 @@
-"""``helm test``: executors answer, run a program and keep it off the network; and whether the cluster keeps pods off it.
+"""``helm test``: checks that executors answer, run a program and keep it off the network, and that policies are enforced.
 
-``python check_executor.py TARGET [--isolated]``. Exit code 0 when all holds, and a sentence with exit code 1 when not.
-The network is tried at the API server, which every pod could reach without a policy: by a program, which the executor
-must stop, and by this pod itself, which has the labels of a coordinator and so no business there. ``--isolated``: that
-the pod can is a failure.
+``python check_executor.py TARGET [--isolated]``. Exit code 0, or 1 with a sentence when a check fails. The checks
+connect to the API server, which every pod can reach without a policy: from a program, which the executor must stop, and
+from this pod, which has the labels of a coordinator and must not reach it either. Only with ``--isolated`` is the
+latter a failure.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ async def run(executor: ExecutorClient, program: str) -> Execution:
 
 
 async def check(target: str, isolated: bool) -> None:
-    """Check it. Raises ``SystemExit`` with what does not hold."""
+    """Make the checks. Raises ``SystemExit`` with a sentence when one fails."""
     async with ExecutorClient([target]) as executor:
         sums = await run(executor, "print(20 + 4)")
         if sums.stdout.strip() != "24":
@@ -40,10 +40,12 @@ async def check(target: str, isolated: bool) -> None:
     except OSError:
         print("neither can coordinators, whose labels this pod has")
         return
-    told = f"this pod reached {host}:{port} with the labels of a coordinator: does the cluster enforce NetworkPolicies?"
+    warning = (
+        f"this pod reached {host}:{port} with the labels of a coordinator: does the cluster enforce NetworkPolicies?"
+    )
     if isolated:
-        sys.exit(told)
-    print(told)
+        sys.exit(warning)
+    print(warning)
 
 
 try:

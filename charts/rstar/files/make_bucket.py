@@ -1,7 +1,7 @@
-"""Make a bucket if it is not there: ``python make_bucket.py BUCKET``.
+"""Creates a bucket unless it exists: ``python make_bucket.py BUCKET``.
 
-The object store's address and keys are in the environment, as rounds have them. The server may still be starting, so a
-failed try is repeated for two minutes.
+The object store's address and keys are in the same environment variables as for rounds. The server may still be
+starting, so a failed try is repeated for two minutes.
 """
 
 import os
@@ -18,7 +18,7 @@ TRIES, PAUSE_SECONDS = 40, 3
 
 
 def make(bucket: str) -> None:
-    """Make it. Raises ``SystemExit``, one sentence, when the server is not there or refuses."""
+    """Create it. Raises ``SystemExit`` with one sentence when the server does not answer or refuses."""
     endpoint = os.environ["RSTAR_S3_ENDPOINT"]
     server = urlsplit(endpoint)
     client = Minio(

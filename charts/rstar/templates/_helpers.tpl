@@ -17,7 +17,7 @@ labels:
   app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* Labels by which a component's pods are selected: name and instance keep out what the operator makes. Takes root, component. */}}
+{{/* Labels by which a component's pods are selected: name and instance exclude the operator's objects. Takes root, component. */}}
 {{- define "rstar.selector" -}}
 app.kubernetes.io/name: rstar-{{ .component }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -73,7 +73,7 @@ affinity:
 {{- end }}
 {{- end }}
 
-{{/* Replicas keep off each other's nodes where that is possible. Takes root, component. */}}
+{{/* Replicas run on different nodes if possible. Takes root, component. */}}
 {{- define "rstar.spread" -}}
 topologySpreadConstraints:
   - maxSkew: 1
@@ -84,14 +84,14 @@ topologySpreadConstraints:
         {{- include "rstar.selector" . | nindent 8 }}
 {{- end }}
 
-{{/* What every container may do: nothing. */}}
+{{/* The restricted security context of every container. */}}
 {{- define "rstar.container-security" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* What the templates of rstar-namespace take, as YAML. */}}
+{{/* The arguments of rstar-namespace's templates, as YAML. */}}
 {{- define "rstar.namespace" -}}
 namespace: {{ .Release.Namespace }}
 labels: {{ include "rstar.labels" . | toJson }}

@@ -1,5 +1,5 @@
 {{/*
-The Deployment of a policy or a PPM: the same program shape with another model. Takes root, component, port, values.
+The Deployment of a policy or a PPM server. Takes root, component, port, values.
 */}}
 {{- define "rstar.model-server" -}}
 {{- $v := .values -}}

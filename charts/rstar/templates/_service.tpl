@@ -1,6 +1,6 @@
 {{/*
-What the four gRPC services have in common: a headless Service, so that clients see and watch every pod, and a budget for
-node drains. Takes root, component, port.
+The common objects of the four gRPC services: a headless Service, so that clients see every pod, and a PodDisruptionBudget
+for node drains. Takes root, component, port.
 */}}
 {{- define "rstar.service" -}}
 apiVersion: v1
@@ -29,7 +29,7 @@ spec:
 {{- end }}
 
 {{/*
-Ports and probes of a gRPC server. Nobody else's health is part of its own. Takes port, startupSeconds: how long it
+Ports and probes of a gRPC server. The probes do not depend on other services. Takes port, startupSeconds: how long it
 may take until it serves.
 */}}
 {{- define "rstar.serving" -}}
@@ -50,11 +50,11 @@ livenessProbe:
   periodSeconds: 20
   timeoutSeconds: 10
   failureThreshold: 6
-# Clients that find servers by DNS look again every 5 s.
+# Clients that find servers by DNS resolve the name again every 5 s.
 lifecycle: {preStop: {sleep: {seconds: 6}}}
 {{- end }}
 
-{{/* The pod's own address, which servers listen on. */}}
+{{/* The pod's own address, on which servers listen. */}}
 {{- define "rstar.pod-ip" -}}
 - name: POD_IP
   valueFrom: {fieldRef: {fieldPath: status.podIP}}

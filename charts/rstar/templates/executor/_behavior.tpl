@@ -1,4 +1,4 @@
-{{/* Up at once: searches wait for their programs. Down slowly: between two shards there is nothing to run. */}}
+{{/* Scale up at once: searches wait for their programs. Scale down slowly: between two shards executors are idle. */}}
 {{- define "rstar.executor.behavior" -}}
 scaleUp:
   stabilizationWindowSeconds: 0

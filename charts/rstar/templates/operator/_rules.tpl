@@ -1,23 +1,23 @@
-{{/* All that the operator may do in a namespace with rounds. Secrets are not among it. */}}
+{{/* The operator's rights in a namespace with rounds: no Secrets. */}}
 {{- define "rstar.operator.rules" -}}
 - apiGroups: [rstar.dev]
   resources: [evolutionrounds]
-  # patch: only the finalizer, only where the user asked for the deletion of artefacts
+  # patch: only the finalizer, and only if the round asks for the deletion of its artefacts
   verbs: [get, list, watch, patch]
 - apiGroups: [rstar.dev]
   resources: [evolutionrounds/status]
   verbs: [update]
 - apiGroups: [rstar.dev]
   resources: [evolutionrounds/finalizers]
-  # asked for where OwnerReferencesPermissionEnforcement is on: children whose owner waits for them
+  # required by OwnerReferencesPermissionEnforcement for children with blockOwnerDeletion
   verbs: [update]
 - apiGroups: [kubeflow.org]
   resources: [pytorchjobs]
-  # patch: only the clean-up of pods, once an attempt is over
+  # patch: only cleanPodPolicy, once an attempt is over
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]
-  # patch: the size of a round's services, where the user changes it
+  # patch: only the size of a round's services
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [services]
@@ -25,7 +25,7 @@
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
-# These go with what they belong to.
+# These are deleted with their owners.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create]
@@ -37,7 +37,7 @@
   verbs: [list, watch]
 - apiGroups: [""]
   resources: [events]
-  # list: why the pods of an attempt cannot be made
+  # list: why the pods of an attempt cannot be created
   verbs: [create, list]
 {{- end }}
 

@@ -1,5 +1,5 @@
 {{/*
-No pod that is selected gets or makes a connection; the policies beside this one allow what each needs. Takes namespace,
+The selected pods have neither ingress nor egress; the other policies allow what each component needs. Takes namespace,
 labels, pods (matchLabels; empty: every pod of the namespace).
 */}}
 {{- define "rstar-namespace.networkpolicy.default-deny" -}}

@@ -1,6 +1,6 @@
 {{/*
-Executors run programs that a model wrote: coordinators call them, and they call nobody, not even DNS: there is no rule
-for egress. Takes namespace, labels, policies (the networkPolicies values).
+Executors run programs written by a model. Coordinators call them; they call nobody, not even DNS: there is no egress
+rule. Takes namespace, labels, policies (the networkPolicies values).
 */}}
 {{- define "rstar-namespace.networkpolicy.executor" -}}
 apiVersion: networking.k8s.io/v1

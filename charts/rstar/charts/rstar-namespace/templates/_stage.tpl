@@ -1,5 +1,5 @@
 {{/*
-The account of stage pods, which report their progress in a ConfigMap that the operator made. Takes namespace, labels.
+The account of stage pods, which report their progress to a ConfigMap that the operator creates. Takes namespace, labels.
 */}}
 {{- define "rstar-namespace.stage" -}}
 {{- $metadata := include "rstar-namespace.metadata" (merge (dict "name" "rstar-stage") .) -}}
