@@ -1,6 +1,6 @@
 """The status of a round, built in one place from all facts about it.
 
-The planner's status says how far the stages are, as on a laptop. The operator adds what only a cluster has: attempts
+The planner's status has the state of the stages, as on a laptop. The operator adds what only a cluster has: attempts
 that it ends, writes that failed, the deletion of artefacts, the generation of the spec.
 """
 
