@@ -9,7 +9,7 @@ from rstar_jobs.errors import BadInputError
 
 
 def is_leader() -> bool:
-    """Say whether this process writes the results of all of them."""
+    """Return whether this process writes the results of all of them."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -59,7 +59,7 @@ IsSuccess = Callable[[Shard, Problem, SearchRecord], Awaitable[bool]]
 
 
 async def is_solved(shard: Shard, problem: Problem, record: SearchRecord) -> bool:
-    """Say whether the search itself found a correct trajectory."""
+    """Return whether the search itself found a correct trajectory."""
     return record.solved
 
 

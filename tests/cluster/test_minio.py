@@ -31,7 +31,7 @@ from tests.rstar.store.test_stores import (  # noqa: F401 - collected here with 
     test_what_is_missing_is_a_key_error_and_does_not_exist,
     test_what_was_written_is_read_back,
 )
-from tests.support.jobs.stage_world import World
+from tests.support.jobs.stage_workspace import StageWorkspace
 from tests.support.paths import CHARTS
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -225,7 +225,7 @@ def test_wrong_keys_end_every_program_with_one_sentence_before_it_listens(
     program: str, change: dict[str, str], complaint: str, tenant: Tenant, tmp_path: Path
 ) -> None:
     environment = tenant("ns-a") | change
-    made = World(tmp_path)
+    made = StageWorkspace(tmp_path)
     command = [sys.executable, "-m", program]
     if program == "rstar_jobs.delete_artifacts":
         command += ["--round", "r1"]

@@ -27,7 +27,7 @@ from rstar.rounds.observed import ManifestRef
 from rstar.rpc.clients import ExecutorClient, PolicyClient, PreferenceModelClient
 from rstar.store.folder_store import FolderStore
 from tests.support.cluster.pods import needs_root
-from tests.support.jobs.stage_world import FAST, World, examples, make_base, pairs
+from tests.support.jobs.stage_workspace import FAST, StageWorkspace, examples, make_base, pairs
 from tests.support.paths import ROOT
 from tests.support.states import START
 from tests.support.tiny_model import save_policy, save_ppm
@@ -188,9 +188,9 @@ def test_the_search_starts_and_a_signal_ends_its_wait_for_the_others(container: 
     end(process)
 
 
-def _world(container: Container) -> World:
+def _workspace(container: Container) -> StageWorkspace:
     make_base(container.folder / "base")
-    made = World(
+    made = StageWorkspace(
         container.folder,
         baseModel=str(container.folder / "base"),
         trainPolicy={"epochs": 1, "batchSize": 8},
@@ -203,7 +203,9 @@ def _world(container: Container) -> World:
     return made
 
 
-def stage(container: Container, made: World, name: str, inputs: dict[str, ManifestRef], *more: str) -> dict[str, Any]:
+def stage(
+    container: Container, made: StageWorkspace, name: str, inputs: dict[str, ManifestRef], *more: str
+) -> dict[str, Any]:
     """Run a stage as a pod does; what its termination message says, its exit code, and how it ended itself."""
     container.message.write_text("")
     for path in container.cache.rglob("*"):
@@ -223,7 +225,7 @@ def manifest(outcome: dict[str, Any]) -> ManifestRef:
 
 
 def test_the_stages_run_and_leave_their_termination_message(container: Container) -> None:
-    made = _world(container)
+    made = _workspace(container)
     manifest(stage(container, made, "select", {"rollout": made.rolled_out()}))
     select = made.selected(examples(8), [(pair, "train") for pair in pairs(8)])
     policy = manifest(stage(container, made, "train_policy", {"select": select}))
@@ -235,7 +237,7 @@ def test_the_stages_run_and_leave_their_termination_message(container: Container
 
 
 def test_under_torchrun_the_termination_message_tells_bad_input_that_the_exit_code_hides(container: Container) -> None:
-    made = _world(container)
+    made = _workspace(container)
     refused = stage(container, made, "train_policy", {})
     assert (refused["code"], refused["exit_code"]) == (1, 2)
     assert "the input select is missing" in refused["error"]
@@ -243,7 +245,7 @@ def test_under_torchrun_the_termination_message_tells_bad_input_that_the_exit_co
 
 @pytest.mark.parametrize("program", ["rollout", "select", "train_policy"])
 def test_process_1_heeds_sigterm_whatever_it_is_doing(container: Container, program: str) -> None:
-    made = _world(container)
+    made = _workspace(container)
     # Nobody writes to the FIFO, so that the program waits where it reads the round.
     fifo = container.tmp / "round"
     os.mkfifo(fifo)

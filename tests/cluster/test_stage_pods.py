@@ -24,7 +24,7 @@ from rstar.store.digests import files_of
 from rstar.store.s3_store import S3Store
 from tests.cluster.conftest import StartKubelet
 from tests.support.cluster.pods import Cluster, needs_root, until
-from tests.support.jobs.stage_world import World, examples, make_base
+from tests.support.jobs.stage_workspace import StageWorkspace, examples, make_base
 
 STEPS = 1_000
 SECONDS = 900.0
@@ -58,7 +58,7 @@ def store(cluster: Cluster) -> S3Store:
 class Attempt:
     """One attempt of the training stage, as the operator starts it."""
 
-    def __init__(self, cluster: Cluster, made: World, select: ManifestRef, number: int) -> None:
+    def __init__(self, cluster: Cluster, made: StageWorkspace, select: ManifestRef, number: int) -> None:
         self.cluster = cluster
         self.name = attempt_name("r1", Stage.TRAIN_POLICY, number)
         owner = Owner(made.round, cluster.namespace, "0")
@@ -109,7 +109,7 @@ def test_two_nodes_that_lose_their_job_save_and_the_next_attempt_goes_on_and_tel
     for name, path in files_of(tmp_path / "base"):
         store.upload(f"models/base/{name}", path)
     settings = {"nodes": 2, "epochs": STEPS // 5, "batchSize": 4, "saveSteps": 100_000}
-    made = World(
+    made = StageWorkspace(
         tmp_path, baseModel="store:models/base", trainPolicy=settings, problems={"uri": "store:data/train.jsonl"}
     )
     made.store = store

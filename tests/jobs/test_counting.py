@@ -24,7 +24,7 @@ from rstar.rounds.stage import StageRun, stage_settings
 from rstar.store.folder_store import FolderStore
 from rstar.store.tables import read_trees
 from tests.support.jobs.coordinator import GatedPolicy, coordinator
-from tests.support.jobs.stage_world import World
+from tests.support.jobs.stage_workspace import StageWorkspace
 from tests.support.scripted import SumVerifier
 
 PROBLEMS = [Problem(f"p{i}", "which digits add up?", str(12 + i)) for i in range(6)]
@@ -56,7 +56,7 @@ class RecordingVerifier(SumVerifier):
 
 def spec_of(folder: Path) -> EvolutionRoundSpec:
     rollout = {"search": {"rollouts": 8, "candidates": 4}, "shardSize": 2, "concurrency": 3}
-    return World(folder, rollout=rollout, evaluate={"methods": METHODS, "concurrency": 2}).round.spec
+    return StageWorkspace(folder, rollout=rollout, evaluate={"methods": METHODS, "concurrency": 2}).round.spec
 
 
 def stage_in(folder: Path, stage: Stage, spec: EvolutionRoundSpec) -> tuple[StageRun, RecordingStore]:
@@ -93,7 +93,8 @@ async def test_a_rollout_reads_only_the_shards_of_earlier_attempts_and_its_manif
     async with coordinator(policy) as address:
         running = asyncio.ensure_future(roll_out(address, whole, spec, tmp_path / "progress"))
         while len(tables(whole)) < 2:
-            assert not running.done()
+            if running.done():
+                running.result()  # raises the error of a rollout that ended early
             await asyncio.sleep(0.01)
         policy.gate.set()
         ref, manifest = await running

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 
 from rstar.cluster.progress import ConfigMapProgress
 from rstar.rounds.observed import Stage
-from tests.support.jobs.stage_world import World
+from tests.support.jobs.stage_workspace import StageWorkspace
 
 PATH = "/api/v1/namespaces/lab/configmaps/r1-rollout-1"
 
@@ -128,15 +128,15 @@ def test_a_server_that_never_answers_delays_neither_a_report_nor_the_end(
         assert not api.over.is_set()
 
 
-@pytest.mark.parametrize("setting", ["nobody listens", "no cluster at all"])
+@pytest.mark.parametrize("setting", ["no server listens", "no cluster at all"])
 def test_a_stage_succeeds_without_an_api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     _use(monkeypatch, tmp_path, 1)
     if setting == "no cluster at all":
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    made = World(tmp_path)
-    done = made.process("select", {"rollout": made.rolled_out()}, "--progress", "configmap:r1-select-1")
+    workspace = StageWorkspace(tmp_path)
+    done = workspace.process("select", {"rollout": workspace.rolled_out()}, "--progress", "configmap:r1-select-1")
     assert done.returncode == 0, done.stderr
-    assert made.outcome()["manifest"]
+    assert workspace.outcome()["manifest"]
     assert done.stderr.count("progress is not reported") <= 1
 
 
@@ -146,8 +146,8 @@ def test_only_the_leader_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for rank, patches in (("1", 0), ("0", 1)):
             monkeypatch.setenv("RANK", rank)
             (tmp_path / rank).mkdir()
-            made = World(tmp_path / rank)
-            arguments = made.arguments({"rollout": made.rolled_out()}, "--progress", "configmap:r1-rollout-1")
+            workspace = StageWorkspace(tmp_path / rank)
+            arguments = workspace.arguments({"rollout": workspace.rolled_out()}, "--progress", "configmap:r1-rollout-1")
             assert run(Stage.SELECT, work, arguments) == 0
             assert len(api.patches) == patches
     signal.signal(signal.SIGTERM, before)

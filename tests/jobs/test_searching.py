@@ -15,7 +15,7 @@ from rstar.record import SearchRecord
 from rstar.rounds.observed import ManifestRef
 from rstar.store.tables import read_pairs, read_sft, read_trees
 from tests.support.jobs.coordinator import GatedPolicy, coordinator
-from tests.support.jobs.stage_world import World
+from tests.support.jobs.stage_workspace import StageWorkspace
 
 SEARCH = {"rollouts": 8, "candidates": 4}
 
@@ -23,14 +23,14 @@ SEARCH = {"rollouts": 8, "candidates": 4}
 class RunningStage:
     """A stage program as a running process."""
 
-    def __init__(self, world: World, process: asyncio.subprocess.Process) -> None:
-        self.world, self.process = world, process
+    def __init__(self, workspace: StageWorkspace, process: asyncio.subprocess.Process) -> None:
+        self.workspace, self.process = workspace, process
 
     async def ended(self) -> tuple[int, dict[str, Any]]:
         """Wait for its end; return its exit code and result."""
         _, errors = await asyncio.wait_for(self.process.communicate(), 60)
-        assert self.world.result.exists(), errors.decode()
-        return self.process.returncode or 0, self.world.outcome()
+        assert self.workspace.result.exists(), errors.decode()
+        return self.process.returncode or 0, self.workspace.outcome()
 
     async def logged(self, words: str) -> None:
         """Wait for a line with ``words`` in its log."""
@@ -40,48 +40,50 @@ class RunningStage:
 
     async def stored(self, suffix: str) -> None:
         """Wait for a key with this suffix in the store."""
-        while not any(key.endswith(suffix) for key in self.world.store.list("")):
+        while not any(key.endswith(suffix) for key in self.workspace.store.list("")):
             assert self.process.returncode is None
             await asyncio.sleep(0.02)
 
 
-async def start(world: World, stage: str, inputs: dict[str, ManifestRef], *more: str) -> RunningStage:
-    world.result.unlink(missing_ok=True)
-    command = [sys.executable, "-m", f"rstar_jobs.{stage}", *world.arguments(inputs, *more)]
-    return RunningStage(world, await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE))
+async def start(workspace: StageWorkspace, stage: str, inputs: dict[str, ManifestRef], *more: str) -> RunningStage:
+    workspace.result.unlink(missing_ok=True)
+    command = [sys.executable, "-m", f"rstar_jobs.{stage}", *workspace.arguments(inputs, *more)]
+    return RunningStage(workspace, await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE))
 
 
-async def run(world: World, stage: str, inputs: dict[str, ManifestRef], *more: str) -> tuple[int, dict[str, Any]]:
-    return await (await start(world, stage, inputs, *more)).ended()
+async def run(
+    workspace: StageWorkspace, stage: str, inputs: dict[str, ManifestRef], *more: str
+) -> tuple[int, dict[str, Any]]:
+    return await (await start(workspace, stage, inputs, *more)).ended()
 
 
-def world(folder: Path, problems: int = 6, **changes: Any) -> World:
+def new_workspace(folder: Path, problems: int = 6, **changes: Any) -> StageWorkspace:
     folder.mkdir(exist_ok=True)
     rollout = {"search": SEARCH, "shardSize": 2, "concurrency": 3}
-    made = World(folder, **{"rollout": rollout, "baseModel": "hf:none/needed", **changes})
+    workspace = StageWorkspace(folder, **{"rollout": rollout, "baseModel": "hf:none/needed", **changes})
     rows = [{"id": f"p{i}", "question": "which digits add up?", "answer": str(12 + i)} for i in range(problems)]
-    made.problems.write_text("\n".join(map(json.dumps, rows)))
-    return made
+    workspace.problems.write_text("\n".join(map(json.dumps, rows)))
+    return workspace
 
 
-def records(made: World) -> dict[str, SearchRecord]:
-    prefix = made.ref().prefix
-    keys = [key for key in made.store.list(f"{prefix}/trees/") if key.endswith(".parquet")]
-    return {problem.id: record for key in keys for problem, record in read_trees(made.store.path(key))}
+def records(workspace: StageWorkspace) -> dict[str, SearchRecord]:
+    prefix = workspace.ref().prefix
+    keys = [key for key in workspace.store.list(f"{prefix}/trees/") if key.endswith(".parquet")]
+    return {problem.id: record for key in keys for problem, record in read_trees(workspace.store.path(key))}
 
 
 async def test_every_problem_is_searched_and_the_same_seed_gives_the_same_manifest(tmp_path: Path) -> None:
     refs = []
     async with coordinator() as address:
         for name in ("a", "b"):
-            made = world(tmp_path / name, problems=5)
-            code, result = await run(made, "rollout", {}, "--search", address)
+            workspace = new_workspace(tmp_path / name, problems=5)
+            code, result = await run(workspace, "rollout", {}, "--search", address)
             assert code == 0
-            refs.append(made.ref())
+            refs.append(workspace.ref())
     assert refs[0] == refs[1]
-    found = records(made)
+    found = records(workspace)
     assert sorted(found) == [f"p{i}" for i in range(5)]
-    assert [Path(key).name for key in made.store.list(f"{made.ref().prefix}/trees/")] == [
+    assert [Path(key).name for key in workspace.store.list(f"{workspace.ref().prefix}/trees/")] == [
         "00000.parquet",
         "00001.parquet",
         "00002.parquet",
@@ -90,12 +92,12 @@ async def test_every_problem_is_searched_and_the_same_seed_gives_the_same_manife
     assert metrics["solved"] == sum(record.solved for record in found.values())
     assert metrics["coverage"] == metrics["solved"] / 5
     assert metrics["tokens"] == sum(record.usage.tokens for record in found.values()) > 0
-    progress = json.loads(made.progress.read_text())
+    progress = json.loads(workspace.progress.read_text())
     assert (progress["done"], progress["total"], progress["tokens"]) == (5, 5, metrics["tokens"])
 
 
 async def test_after_sigkill_only_the_missing_shards_are_searched_again(tmp_path: Path) -> None:
-    whole, killed = world(tmp_path / "whole"), world(tmp_path / "killed")
+    whole, killed = new_workspace(tmp_path / "whole"), new_workspace(tmp_path / "killed")
     policy = GatedPolicy(delayed=["p3"])
     async with coordinator(policy) as address:
         first = await start(killed, "rollout", {}, "--search", address)
@@ -115,10 +117,10 @@ async def test_after_sigkill_only_the_missing_shards_are_searched_again(tmp_path
 
 
 async def test_after_sigterm_running_shards_are_finished_and_no_other_is_started(tmp_path: Path) -> None:
-    made = world(tmp_path, rollout={"search": SEARCH, "shardSize": 2, "concurrency": 2})
+    workspace = new_workspace(tmp_path, rollout={"search": SEARCH, "shardSize": 2, "concurrency": 2})
     policy = GatedPolicy(delayed=["p2", "p3"])
     async with coordinator(policy) as address:
-        program = await start(made, "rollout", {}, "--search", address)
+        program = await start(workspace, "rollout", {}, "--search", address)
         await program.stored("trees/00000.parquet")
         await policy.waiting.wait()
         program.process.terminate()
@@ -126,37 +128,37 @@ async def test_after_sigterm_running_shards_are_finished_and_no_other_is_started
         policy.gate.set()
         code, result = await program.ended()
     assert (code, result["exit_code"]) == (143, 143)
-    assert [Path(key).name for key in made.store.list("")] == ["00000.parquet", "00001.parquet"]
+    assert [Path(key).name for key in workspace.store.list("")] == ["00000.parquet", "00001.parquet"]
     assert not {"p4", "p5"} & policy.asked
 
 
 async def test_a_problem_that_fails_stops_no_other(tmp_path: Path) -> None:
-    made = world(tmp_path)
+    workspace = new_workspace(tmp_path)
     async with coordinator(GatedPolicy(failing=["p2"])) as address:
-        code, result = await run(made, "rollout", {}, "--search", address)
+        code, result = await run(workspace, "rollout", {}, "--search", address)
     assert (code, result["metrics"]["failed"]) == (0, 1)
-    found = records(made)
+    found = records(workspace)
     assert "the model is broken" in found["p2"].error
     assert all(not record.error for name, record in found.items() if name != "p2")
 
 
 async def test_when_most_of_a_shard_fails_the_stage_fails_and_does_not_store_it(tmp_path: Path) -> None:
-    made = world(tmp_path)
+    workspace = new_workspace(tmp_path)
     async with coordinator(GatedPolicy(failing=["p2", "p3"])) as address:
-        code, result = await run(made, "rollout", {}, "--search", address)
+        code, result = await run(workspace, "rollout", {}, "--search", address)
     assert code == 1
     assert "2 of 2 problems of shard 00001 failed" in result["error"]
     assert "the model is broken" in result["error"]
-    assert not any(key.endswith("00001.parquet") for key in made.store.list(""))
+    assert not any(key.endswith("00001.parquet") for key in workspace.store.list(""))
 
 
 async def test_unsolved_problems_are_searched_again_with_more_rollouts_and_another_seed(tmp_path: Path) -> None:
-    made = world(tmp_path, rollout={"search": {**SEARCH, "extraRollouts": [5, 6]}, "shardSize": 2})
+    workspace = new_workspace(tmp_path, rollout={"search": {**SEARCH, "extraRollouts": [5, 6]}, "shardSize": 2})
     rows = [{"id": "easy", "question": "?", "answer": "18"}, {"id": "never", "question": "?", "answer": "99"}]
-    made.problems.write_text("\n".join(map(json.dumps, rows)))
+    workspace.problems.write_text("\n".join(map(json.dumps, rows)))
     async with coordinator() as address:
-        assert (await run(made, "rollout", {}, "--search", address))[0] == 0
-    found = records(made)
+        assert (await run(workspace, "rollout", {}, "--search", address))[0] == 0
+    found = records(workspace)
     assert found["never"].usage.rollouts == 8 + 5 + 6
     assert {node.tree for node in found["never"].nodes} == {0, 1, 2}
     roots = [i for i, node in enumerate(found["never"].nodes) if node.parent == -1]
@@ -165,9 +167,9 @@ async def test_unsolved_problems_are_searched_again_with_more_rollouts_and_anoth
 
 
 async def test_work_that_the_search_refuses_is_bad_input(tmp_path: Path) -> None:
-    made = world(tmp_path, verifier="exakt")
+    workspace = new_workspace(tmp_path, verifier="exakt")
     async with coordinator() as address:
-        code, result = await run(made, "rollout", {}, "--search", address)
+        code, result = await run(workspace, "rollout", {}, "--search", address)
     assert code == 2
     assert "exakt" in result["error"]
 
@@ -184,23 +186,23 @@ async def test_work_that_the_search_refuses_is_bad_input(tmp_path: Path) -> None
 async def test_bad_input_is_refused_before_any_work(
     tmp_path: Path, changes: dict[str, Any], lines: str | None, complaint: str
 ) -> None:
-    made = world(tmp_path, **changes)
+    workspace = new_workspace(tmp_path, **changes)
     if lines is not None:
-        made.problems.write_text(lines)
-    code, result = await run(made, "rollout", {})
+        workspace.problems.write_text(lines)
+    code, result = await run(workspace, "rollout", {})
     assert (code, result["exit_code"]) == (2, 2)
     assert complaint in result["error"]
-    assert list(made.store.list("")) == []
+    assert list(workspace.store.list("")) == []
 
 
 async def test_select_turns_trees_into_sft_examples_pairs_and_difficulties(tmp_path: Path) -> None:
-    made = world(tmp_path, problems=12, select={"heldOutFraction": 0.5})
+    workspace = new_workspace(tmp_path, problems=12, select={"heldOutFraction": 0.5})
     async with coordinator() as address:
-        await run(made, "rollout", {}, "--search", address)
-    rollout, found = made.ref(), records(made)
-    code, result = await run(made, "select", {"rollout": rollout})
+        await run(workspace, "rollout", {}, "--search", address)
+    rollout, found = workspace.ref(), records(workspace)
+    code, result = await run(workspace, "select", {"rollout": rollout})
     assert code == 0
-    prefix = made.store.path(made.ref().prefix)
+    prefix = workspace.store.path(workspace.ref().prefix)
     sft = read_sft(prefix / "sft.parquet")
     train, held_out = read_pairs(prefix / "pairs.parquet", "train"), read_pairs(prefix / "pairs.parquet", "held_out")
     levels = pq.read_table(prefix / "difficulty.parquet").to_pylist()
@@ -212,29 +214,29 @@ async def test_select_turns_trees_into_sft_examples_pairs_and_difficulties(tmp_p
     assert held_out
     assert not {pair.problem_id for pair in train} & {pair.problem_id for pair in held_out}
     assert metrics["easy"] + metrics["medium"] + metrics["hard"] == len(levels) == 12
-    made.store.write(f"{rollout.prefix}/trees/00000.parquet", b"changed")
-    made.document["spec"]["seed"] = 4
-    code, result = await run(made, "select", {"rollout": rollout})
+    workspace.store.write(f"{rollout.prefix}/trees/00000.parquet", b"changed")
+    workspace.document["spec"]["seed"] = 4
+    code, result = await run(workspace, "select", {"rollout": rollout})
     assert code == 2
     assert "does not match its manifest" in result["error"]
 
 
 async def test_methods_are_compared_on_held_out_problems_without_a_verifier_in_the_search(tmp_path: Path) -> None:
-    made = world(tmp_path, problems=5)
-    made.document["spec"]["evaluate"] = {
-        "problems": {"uri": str(made.problems)},
+    workspace = new_workspace(tmp_path, problems=5)
+    workspace.document["spec"]["evaluate"] = {
+        "problems": {"uri": str(workspace.problems)},
         "methods": [{"name": "greedy", "method": "greedy"}, {"name": "maj@4", "method": "majority", "rollouts": 4}],
         "concurrency": 2,
     }
-    policy = made.trained("train-policy")
+    policy = workspace.trained("train-policy")
     async with coordinator() as address:
-        code, result = await run(made, "evaluate", {"policy": policy}, "--search", address)
+        code, result = await run(workspace, "evaluate", {"policy": policy}, "--search", address)
     assert code == 0
     methods = {method["name"]: method for method in result["metrics"]["methods"]}
     assert list(methods) == ["greedy", "maj@4"]
-    rows = pq.read_table(made.store.path(f"{made.ref().prefix}/results.parquet")).to_pylist()
+    rows = pq.read_table(workspace.store.path(f"{workspace.ref().prefix}/results.parquet")).to_pylist()
     assert len(rows) == 10
-    progress = json.loads(made.progress.read_text())
+    progress = json.loads(workspace.progress.read_text())
     assert (progress["done"], progress["total"]) == (10, 10)
     assert progress["correct"] == sum(row["correct"] for row in rows)
     assert "solved" not in progress
@@ -243,13 +245,13 @@ async def test_methods_are_compared_on_held_out_problems_without_a_verifier_in_t
         assert line["accuracy"] == pytest.approx(sum(row["correct"] for row in some) / 5)
         assert line["low"] <= line["accuracy"] <= line["high"]
         assert line["tokens"] == pytest.approx(sum(row["tokens"] for row in some) / 5)
-    made.document["spec"]["evaluate"]["methods"][0]["guidance"] = "ppm"
-    code, result = await run(made, "evaluate", {"policy": policy}, "--search", address)
+    workspace.document["spec"]["evaluate"]["methods"][0]["guidance"] = "ppm"
+    code, result = await run(workspace, "evaluate", {"policy": policy}, "--search", address)
     assert code == 2
     assert "evaluate.methods greedy: guidance is ppm, but there is no input ppm" in result["error"]
 
 
 async def test_an_evaluation_without_problems_has_no_metrics(tmp_path: Path) -> None:
-    made = world(tmp_path)
-    code, result = await run(made, "evaluate", {"policy": made.trained("train-policy")})
+    workspace = new_workspace(tmp_path)
+    code, result = await run(workspace, "evaluate", {"policy": workspace.trained("train-policy")})
     assert (code, result["metrics"]) == (0, {})

@@ -24,7 +24,7 @@ from rstar.rounds.stage import StageRun
 from rstar.selection import PreferencePair, SftExample
 from rstar.store.folder_store import FolderStore
 from rstar.trajectory import MARKERS
-from tests.support.jobs.stage_world import make_base, trajectory
+from tests.support.jobs.stage_workspace import make_base, trajectory
 
 
 def test_the_loss_is_on_the_policys_text_and_on_the_end_of_text(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def stop_rule(stops: Sequence[str], added: Mapping[str, int]) -> StopRule:
 
 
 def stopped_in_text(rule: StopRule, tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -> bool:
-    """Say whether a searched stop text appears in the last ``rule.tail`` of a candidate's ``tokens``."""
+    """Return whether a searched stop text appears in the last ``rule.tail`` of a candidate's ``tokens``."""
     tail = decode(tokens[-rule.tail :])
     return any(text in tail for text in rule.texts)
 

@@ -42,7 +42,7 @@ def _program(stage: str, arguments: list[str]) -> None:
     sys.exit(run(Stage(stage.replace("_", "-")), module.work, arguments))
 
 
-class World:
+class StageWorkspace:
     """One round ``r1`` in ``folder`` and its stage programs; ``changes`` are merged into its spec."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
