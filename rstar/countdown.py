@@ -1,8 +1,7 @@
 """The rules of Countdown and of the Game of 24: combine given numbers with + - * / into a target.
 
-Pure functions over tuples of integers; what the reader, the verifier and the example share. *Integer play* is the
-example's game: every division is exact and no value is negative. The module refuses to judge answers (see
-``verify``) and to say how a model writes its steps.
+Pure functions over tuples of integers, for the reader, the verifier and the example. *Integer play* is the example's
+game: every division is exact and no value is negative.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Operator: TypeAlias = Literal["+", "-", "*", "/"]
 
 DEFAULT_NUMBERS = range(1, 11)
 MOST_SETS = 2_000_000
-"""More multisets than this are not enumerated: ``make_games`` refuses instead of filling the memory."""
+"""``make_games`` enumerates at most so many multisets: more would fill the memory."""
 
 
 class Move(NamedTuple):
@@ -40,8 +39,7 @@ class Move(NamedTuple):
 def question(nums: Sequence[int], target: int) -> str:
     """Return the text of a game.
 
-    Every number is followed by a comma and a space, the last one too, so that a small tokenizer can have one
-    token per number.
+    A comma and a space follow every number, also the last, so that a small tokenizer can have one token per number.
     """
     return f"Make {target} from {''.join(f'{n}, ' for n in nums)}using each number once and + - * /."
 
@@ -58,7 +56,7 @@ def moves(nums: Sequence[Value], *, integers_only: bool = True) -> list[Move]:
 
 
 def after(nums: Sequence[Value], move: Move) -> tuple[Value, ...]:
-    """Return what is left of ``nums``, sorted, once ``move`` is made. Raises ``ValueError`` if it needs other numbers."""
+    """Return the numbers after ``move``, sorted. Raises ``ValueError`` when ``nums`` lack a number of the move."""
     left = list(nums)
     left.remove(move.a)
     left.remove(move.b)
@@ -71,7 +69,7 @@ def solution(
 ) -> list[Move] | None:
     """Return moves that turn ``nums`` into ``target``, or None. The same numbers always give the same moves.
 
-    No value on the way exceeds ``max_value`` where it is given.
+    With ``max_value`` no intermediate value exceeds it.
     """
     state: tuple[Value, ...] = tuple(sorted(nums))
     if not state or not _reaches(state, target, integers_only, max_value):
@@ -89,7 +87,7 @@ def solution(
 
 
 def solvable(nums: Sequence[Value], target: int, integers_only: bool = True, *, max_value: int | None = None) -> bool:
-    """Say whether ``nums`` can be combined into ``target`` (with values up to ``max_value`` where it is given)."""
+    """Return whether ``nums`` can be combined into ``target`` (with values up to ``max_value``, if given)."""
     return bool(nums) and _reaches(tuple(sorted(nums)), target, integers_only, max_value)
 
 
@@ -102,10 +100,10 @@ def make_games(
     max_value: int = 60,
     exclude: Collection[Numbers] = frozenset(),
 ) -> list[Numbers]:
-    """Draw games that integer play solves with values up to ``max_value``: ``{3: 20, 4: 280}`` is 20 of 3 numbers.
+    """Draw games that integer play solves with values up to ``max_value``; ``counts`` is games by number of numbers.
 
-    Games are sorted tuples, distinct as multisets and none of them in ``exclude``; the seed decides which ones and
-    in which order, smaller games first. Raises ``ValueError`` when there are not enough.
+    Games are sorted tuples, distinct as multisets and not in ``exclude``. The seed determines the games and their
+    order; smaller games come first. Raises ``ValueError`` when there are not enough.
     """
     pool = sorted(set(numbers))
     taken = {tuple(sorted(game)) for game in exclude}
@@ -134,7 +132,7 @@ def make_games(
 
 @dataclass(frozen=True, slots=True)
 class GameSplit:
-    """Three lists of games; no multiset of numbers is in two of them."""
+    """Three lists of games without a common multiset of numbers."""
 
     train: list[Numbers]
     validation: list[Numbers]
@@ -151,10 +149,10 @@ def split_games(
     target: int = 24,
     max_value: int = 60,
 ) -> GameSplit:
-    """Draw three lists that share no game, each with ``counts`` as in ``make_games``.
+    """Draw three lists without a common game, each with ``counts`` as in ``make_games``.
 
-    The held-out games are drawn first, then validation: other sizes of the lists after them leave them as they are,
-    so that results stay comparable.
+    The held-out games are drawn first, then validation: they do not depend on the sizes of the later lists, so that
+    results stay comparable.
     """
     pool = tuple(numbers)
 
@@ -183,7 +181,7 @@ def _pair_moves(a: Value, b: Value, integers_only: bool) -> list[Move]:
 
 @lru_cache(maxsize=1 << 20)
 def _reaches(state: tuple[Value, ...], target: int, integers_only: bool, max_value: int | None) -> bool:
-    """Say whether the sorted ``state`` reaches ``target``; what different games share is computed once."""
+    """Return whether the sorted ``state`` reaches ``target``; cached, because games share states."""
     if len(state) == 1:
         return state[0] == target
     seen = set()

@@ -1,8 +1,7 @@
-"""What is asked: one problem, keyed by a stable id and never by its text.
+"""One problem, keyed by a stable id and never by its text.
 
-Two problems may share a text, and a text may be mended without becoming another problem;
-so caches, shards, seeds and splits use ``Problem.id`` alone. This module refuses to read
-files (see ``readers``) and to judge answers (see ``verify``).
+Two problems may have the same text, and a corrected text is still the same problem: so caches, shards, seeds and
+splits use ``Problem.id`` alone.
 """
 
 from __future__ import annotations
@@ -16,10 +15,9 @@ from typing import Any
 class Problem:
     """A question, its reference answer and where it came from.
 
-    ``answer`` is what the verifier compares with (``None``: unknown, as at inference).
-    ``data`` carries what a verifier needs beyond the answer, e.g. ``{"nums": [...], "target": 24}``.
-    ``synthetic`` problems are dropped by selection when fewer than half of their trajectories
-    are right (paper, section 3.3).
+    ``answer`` is the reference for the verifier (``None``: unknown, as at inference). ``data`` is for verifiers that
+    need more than the answer, e.g. ``{"nums": [...], "target": 24}``. Selection drops a ``synthetic`` problem when
+    fewer than half of its trajectories are correct (paper, section 3.3).
     """
 
     id: str

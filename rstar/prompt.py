@@ -1,8 +1,7 @@
 """The one prompt renderer: training, search, PPM data and evaluation share it byte for byte.
 
-A policy is trained on ``render(question) + trajectory`` and asked with the same string; one
-newline of difference between the two costs accuracy and nobody notices. So nothing else in this
-repository may build a prompt, and a test pins the bytes.
+A policy is trained on ``render(question) + trajectory`` and generates after the same string. One newline of
+difference lowers accuracy without an error, so all prompts are built here, and a test pins the bytes.
 """
 
 from __future__ import annotations
@@ -49,15 +48,15 @@ Question: """
 
 
 def render(question: str, steps: Sequence[str] = (), style: PromptStyle = "trained") -> str:
-    """Return the text the model continues: the prompt of ``question`` and the partial trajectory after it.
+    """Return the text that the model continues: the prompt of ``question`` and the partial trajectory after it.
 
-    ``bootstrap`` is the few-shot prompt of round 1, for a general LLM that was never trained on the grammar.
+    ``bootstrap`` is the few-shot prompt of round 1, for a general LLM that was not trained on the grammar.
     """
     return render_prompt(question, style) + "".join(steps)
 
 
 def render_prompt(question: str, style: PromptStyle = "trained") -> str:
-    """Return the prompt alone: what the loss is masked on."""
+    """Return the prompt alone; the loss leaves it out."""
     question = neutralise(question)
     if style == "bootstrap":
         return f"{_BOOTSTRAP}{question}\n"

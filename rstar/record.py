@@ -1,7 +1,7 @@
-"""What a finished search leaves behind: flat rows, no pointers.
+"""The record of a finished search: its trees as flat rows.
 
-The search grows linked nodes (``rstar.search.tree``); everything after it (the wire, Parquet shards,
-selection, evaluation) works on these records. A record is complete: selection needs nothing else.
+The search grows linked nodes (``rstar.search.tree``); the wire, Parquet shards, selection and evaluation use records.
+A record is complete: selection needs nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Usage:
-    """What a search has spent; every method counts the same way.
+    """The work of a search; every method counts in the same way.
 
     ``tokens`` counts every generated token, duplicates and failed candidates included;
     ``nodes`` the distinct candidates that entered the tree.
@@ -39,7 +39,7 @@ class NodeRecord:
     """One node of a search tree; ``parent`` is a position in ``SearchRecord.nodes`` (-1: a root, text '').
 
     ``visits`` and ``value`` are N(s) and q(s) of equation 1, so Q(s) = value / visits.
-    ``terminal`` nodes end a trajectory; ``correct`` is None where no verifier judged it.
+    ``terminal`` nodes end a trajectory; ``correct`` is None where there was no verifier.
     """
 
     parent: int
@@ -67,7 +67,7 @@ class NodeRecord:
 class SearchRecord:
     """A finished search of one problem. Parents come before children; ``chosen`` is a terminal's position or -1.
 
-    ``error`` says why the search ended early; the nodes found until then are kept.
+    ``error`` is the reason of a search that failed; the nodes found before are kept.
     """
 
     problem_id: str
@@ -96,5 +96,5 @@ class SearchRecord:
 
     @property
     def solved(self) -> bool:
-        """Whether any trajectory was verified."""
+        """Whether any trajectory is correct."""
         return any(node.correct for node in self.nodes)

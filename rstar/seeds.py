@@ -1,7 +1,7 @@
-"""Every random choice flows from a round's seed through this one function.
+"""Seeds of named random streams, derived from the round's seed.
 
-It refuses to be a random generator: it only names streams, so that work done in another order, in another
-process or for the second time draws the same numbers.
+Every random choice uses such a stream, so that work in another order, in another process or done again draws the
+same numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 
 def derive(seed: int, *parts: str | int) -> int:
-    """Return the 63-bit seed of the stream ``parts`` names under ``seed`` (BLAKE2b of both).
+    """Return the 63-bit seed of the stream named ``parts`` (BLAKE2b of ``seed`` and the name).
 
     >>> derive(0, "tree", 1) == derive(0, "tree", 1) != derive(0, "tree", 2)
     True

@@ -10,9 +10,8 @@ r"""The grammar of a trajectory: text <-> steps, program, output, answer (method
     <output>STDOUT<end_of_output>            inserted by the system after running the program
     <answer>... \boxed{X}<end_of_answer>
 
-A trajectory is the plain concatenation of its step texts: nothing is stripped or joined with a
-separator, so what the policy wrote is what it is trained on. The module refuses to run programs
-and to judge answers.
+A trajectory is the plain concatenation of its step texts: nothing is stripped or joined with a separator, so that
+the policy is trained on exactly the text that it wrote.
 """
 
 from __future__ import annotations
@@ -32,36 +31,36 @@ USER: Final = "<|user|>"
 ASSISTANT: Final = "<|assistant|>"
 
 MARKERS: Final = (CODE, END_OF_STEP, END_OF_CODE, OUTPUT, END_OF_OUTPUT, ANSWER, END_OF_ANSWER, USER, ASSISTANT)
-"""Added to the tokenizer as special tokens at SFT time."""
+"""The special tokens that SFT adds to the tokenizer."""
 
 STEP_STOPS: Final = (END_OF_STEP, END_OF_CODE, END_OF_ANSWER)
-"""What ends one step of a trained policy."""
+"""The markers that end one step of a trained policy."""
 
 PROGRAM_STOPS: Final = (END_OF_CODE, END_OF_ANSWER)
-"""What ends a whole program, for sampling that does not stop at every step."""
+"""The markers that end a whole program, for sampling that does not stop at every step."""
 
 MAX_OUTPUT_CHARACTERS: Final = 1024
 
 _MARKER = re.compile("|".join(re.escape(m) for m in MARKERS))
 _INSERTED = re.compile(f"\n?{OUTPUT}.*?{END_OF_OUTPUT}\n?", re.DOTALL)
 _NOT_CODE = re.compile(f"{OUTPUT}.*?{END_OF_OUTPUT}|{ANSWER}.*", re.DOTALL)
-# An escaped brace groups nothing; a double backslash is a line break and escapes nothing after it.
+# An escaped brace is no group; a double backslash is a line break and escapes nothing.
 _BRACE = re.compile(r"\\boxed\{|\\\\(?!boxed)|\\[{}]|[{}]")
 _FLOAT = re.compile(r"(?<![\w.])-?\d+\.\d{5,}(?:[eE][-+]?\d+)?(?![\w.])")
 
 
 def code_of(steps: Sequence[str]) -> str:
-    """Return the program of ``steps``: their texts in order, without markers, inserted outputs and answers."""
+    """Return the program of ``steps``: their texts in order, without markers, outputs and answers."""
     return "\n".join(_MARKER.sub("", _NOT_CODE.sub("", step)).strip("\n") for step in steps) + "\n"
 
 
 def ends_code(step: str) -> bool:
-    """Say whether ``step`` finishes the program."""
+    """Return whether ``step`` finishes the program."""
     return step.rstrip().endswith(END_OF_CODE)
 
 
 def ends_answer(step: str) -> bool:
-    """Say whether ``step`` finishes the answer."""
+    """Return whether ``step`` finishes the answer."""
     return step.rstrip().endswith(END_OF_ANSWER)
 
 
@@ -76,9 +75,9 @@ def split_steps(text: str) -> list[str]:
 
 
 def written_by_policy(step: str) -> list[tuple[str, bool]]:
-    """Cut a step into (text, written by the policy) segments: inserted outputs are the system's words.
+    """Cut a step into (text, whether the policy wrote it) segments; the system wrote the outputs.
 
-    Only the policy's own words are trained on. Outputs are neutralised, so the cut is unambiguous.
+    The loss is on the policy's text alone. Outputs contain no markers (``neutralise``), so the cut is unambiguous.
     """
     segments: list[tuple[str, bool]] = []
     position = 0
@@ -86,11 +85,11 @@ def written_by_policy(step: str) -> list[tuple[str, bool]]:
         segments += [(step[position : match.start()], True), (match.group(), False)]
         position = match.end()
     segments.append((step[position:], True))
-    return [(text, own) for text, own in segments if text]
+    return [(text, by_policy) for text, by_policy in segments if text]
 
 
 def neutralise(text: str) -> str:
-    """Break every marker inside foreign text (a question, a program's output), so it cannot pose as ours."""
+    """Break every marker in a text from outside (a question, a program's output), so that it is not read as a marker."""
     return _MARKER.sub(lambda match: match.group().replace("<", "< ", 1), text)
 
 
@@ -112,13 +111,8 @@ def display_output(stdout: str) -> str:
 
 
 def output_block(stdout: str) -> str:
-    """Return what the system inserts after a finished program."""
+    """Return the text that the system inserts after a finished program."""
     return f"\n{OUTPUT}{display_output(stdout)}{END_OF_OUTPUT}\n"
-
-
-def answer_block(output: str) -> str:
-    r"""Return the answer step of a trajectory whose answer IS its program's output (``answer: output``)."""
-    return rf"{ANSWER}\boxed{{{display_output(output)}}}{END_OF_ANSWER}"
 
 
 def boxed(text: str) -> str | None:

@@ -1,4 +1,4 @@
-r"""Reading problems: files, lines and hub data sets to ``Problem``.
+r"""Readers of problems: from files, lines and data sets of the hub.
 
 ========= =================================================================================================
 jsonl     {"question" or "problem", "answer", "id"?, "data"?, "synthetic"?}; "answer": null is allowed
@@ -7,9 +7,8 @@ math      {"problem" or "question", "answer" or "solution" with a \boxed{}, "uni
 countdown {"nums": [8, 2, 6, 4], "target": 24}, or a CSV with the column Puzzles ("1 1 4 6", target 24)
 ========= =================================================================================================
 
-Other keys are ignored. A problem's id is the row's own ``id`` or ``unique_id``, else a hash of what the problem says:
-it survives shuffling and cutting a file. The package refuses a file with a bad row as a whole, naming up to five of
-them, before any work starts.
+Other keys are ignored. A problem's id is the row's ``id`` or ``unique_id``, else a hash of its content: it stays the
+same when the file is shuffled or cut. A bad row is an error of the whole file, which lists the first five bad rows.
 """
 
 from rstar.readers.files import read_problems

@@ -1,6 +1,6 @@
 """Problems from a file or from lines: decoding, line numbers, JSON and CSV.
 
-The module refuses broken text rather than repairing it: a replacement character in a question is a wrong question.
+Text that is not UTF-8 is an error: a replacement character would change the question.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from rstar.problem import Problem
+from rstar.readers.collect import LocatedRow, check_format, collect_problems
 from rstar.readers.formats import RowError
-from rstar.readers.reading import LocatedRow, check_format, gather
 
 CSV_COLUMN = "Puzzles"
 CSV_TARGET = 24
 
 Line = tuple[str, str | RowError]
-"""Where the line is, and its text or why it has none."""
+"""The place of a line (``FILE:LINE``), and its text or the error in it."""
 
 
 def read_problems(source: Path | str | Iterable[str], format: str, *, limit: int | None = None) -> list[Problem]:
     """Read the problems of a file (a path) or of lines, in order; ``limit`` keeps the first ones.
 
-    Raises ``ValueError``: for an unknown format, a file that cannot be read, or bad rows as "FILE:LINE: what is
-    wrong: how to mend it", up to five of them, one per line.
+    Raises ``ValueError`` for an unknown format, a file that cannot be read, and bad rows: up to five lines of
+    "FILE:LINE: what is wrong: how to mend it".
     """
     check_format(format)
     if isinstance(source, Path | str):
@@ -35,7 +35,7 @@ def read_problems(source: Path | str | Iterable[str], format: str, *, limit: int
     else:
         name, lines = "lines", ((f"line {i}", line) for i, line in enumerate(source, 1))
     filled = ((where, line) for where, line in lines if isinstance(line, RowError) or line.strip())
-    return gather(name, _csv_rows(filled) if format == "countdown" else map(_json_row, filled), format, limit)
+    return collect_problems(name, _csv_rows(filled) if format == "countdown" else map(_json_row, filled), format, limit)
 
 
 def _file_lines(path: Path) -> Iterator[Line]:

@@ -1,6 +1,6 @@
-"""One function per format: a decoded row to a problem. What is refused carries what is wrong and how to mend it.
+"""One function per format, from a decoded row to a problem.
 
-The functions refuse to know where the row came from; ``reading`` adds that.
+The error of a bad row is what is wrong and how to mend it; ``collect`` adds the place of the row.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST_NUMBERS: Final = 16
 
 
 class RowError(Exception):
-    """A row that is no problem; the message says what is wrong and how to mend it."""
+    """A row is not a problem; the message is what is wrong and how to mend it."""
 
 
 def jsonl(row: Row) -> Problem:
@@ -41,7 +41,7 @@ def jsonl(row: Row) -> Problem:
 
 
 def gsm8k(row: Row) -> Problem:
-    """Read a row of GSM8K: the answer is what follows ``####``, thousands separators removed."""
+    """Read a row of GSM8K: the answer is the number after ``####``, without thousands separators."""
     _, mark, answer = _text(row, "answer").rpartition("####")
     if not mark or not answer.strip():
         raise RowError("'answer' does not end in '#### NUMBER': add it, or read the file as jsonl")
@@ -66,9 +66,9 @@ def numbers(row: Row) -> Problem:
         raise RowError(f"'nums' is no list of 1 to {MOST_NUMBERS} integers from 0: write it like [8, 2, 6, 4]")
     if not _natural(target):
         raise RowError("'target' is no integer from 0: write it like 24")
-    said = {"nums": sorted(nums), "target": target}
+    content = {"nums": sorted(nums), "target": target}
     question = countdown.question(nums, target)
-    return Problem(_id(row) or content_id(said), question, str(target), {"nums": nums, "target": target})
+    return Problem(_id(row) or content_id(content), question, str(target), {"nums": nums, "target": target})
 
 
 FORMATS: Final[Mapping[str, Callable[[Row], Problem]]] = {
@@ -79,13 +79,13 @@ FORMATS: Final[Mapping[str, Callable[[Row], Problem]]] = {
 }
 
 
-def content_id(said: Any) -> str:
-    """Return 16 hex digits of the SHA-256 of ``said`` as canonical JSON: the same on every machine and in every run."""
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+def content_id(content: Any) -> str:
+    """Return 16 hex digits of the SHA-256 of ``content`` as canonical JSON: the same on every machine and in every run."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def explicit_id(row: Row) -> bool:
-    """Say whether the row names its problem itself."""
+    """Return whether the row has an id of its own."""
     return any(row.get(key) is not None for key in ID_KEYS)
 
 
@@ -93,8 +93,8 @@ def _problem(
     row: Row, question: str, answer: str | None, data: Mapping[str, Any] | None = None, synthetic: bool = False
 ) -> Problem:
     data = dict(data or {})
-    said = {"question": question, "answer": answer, "data": data}
-    return Problem(_id(row) or content_id(said), question, answer, data, synthetic)
+    content = {"question": question, "answer": answer, "data": data}
+    return Problem(_id(row) or content_id(content), question, answer, data, synthetic)
 
 
 def _id(row: Row) -> str | None:

@@ -1,14 +1,11 @@
-"""Problems from a data set of the Hugging Face hub, through the ``datasets`` library (loaded only here).
-
-Nothing is downloaded unless this is called. It refuses to guess a configuration or a split.
-"""
+"""Problems from a data set of the Hugging Face hub, through the ``datasets`` library, which is imported only here."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from rstar.problem import Problem
-from rstar.readers.reading import check_format, gather
+from rstar.readers.collect import check_format, collect_problems
 
 
 def read_hub(name: str, split: str = "train", format: str = "jsonl", limit: int | None = None) -> list[Problem]:
@@ -29,10 +26,10 @@ def read_hub(name: str, split: str = "train", format: str = "jsonl", limit: int 
         path, _, configuration = name.rpartition("/")
     try:
         rows = load_dataset(path, configuration, split=split)
-    except Exception as error:  # whatever the hub, the network or the file system has to say
+    except Exception as error:  # of the hub, the network or the file system
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"hf:{name}: cannot be loaded ({type(error).__name__}: {reason}); "
             "check the name, the split and the network, or give a file instead"
         ) from error
-    return gather(f"hf:{name}", ((f"hf:{name}:{i}", row) for i, row in enumerate(rows, 1)), format, limit)
+    return collect_problems(f"hf:{name}", ((f"hf:{name}:{i}", row) for i, row in enumerate(rows, 1)), format, limit)

@@ -1,7 +1,7 @@
-"""Judging final answers: verifiers, found by name.
+"""Verifiers of final answers, by name.
 
-A verifier that hangs or raises is a wrong answer with that reason, never a crash. The package refuses to find the
-answer in a text (``rstar.trajectory.boxed`` does) and to repair one.
+A verifier that hangs or raises is a wrong answer with that reason. Not covered: finding the answer in a text
+(``rstar.trajectory.boxed``).
 
 =============== =====================================================================================
 math-verify     equal as mathematics (the default); needs ``Problem.answer``
@@ -9,7 +9,7 @@ exact           the same text, white space aside; needs ``Problem.answer``
 countdown       reaches the target with every number used once; needs ``data`` with nums and target
 =============== =====================================================================================
 
-Another one is plugged in with ``@register("name")``, or by a distribution's entry point in the group
+More verifiers are added with ``@register("name")``, or by an entry point of another distribution in the group
 ``rstar.verifiers`` (a class or function without arguments that returns a ``Verifier``).
 """
 

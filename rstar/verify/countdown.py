@@ -1,14 +1,13 @@
-r"""The puzzle's verifier: the answer must show how the target is reached, so printing the target is no solution.
+r"""The verifier of Countdown: the answer must show how the target is reached, so the target alone is wrong.
 
-Two forms, replayed on the multiset of given numbers with exact fractions:
+An answer has one of two forms, and is computed on the multiset of given numbers with exact fractions:
 
     (8 - 2) * 4             an expression over all numbers, with or without "= 24" after it
-    8 - 2 = 6 ; 6 * 4 = 24  equations separated by new lines, semicolons or commas; each uses up what it names
+    8 - 2 = 6 ; 6 * 4 = 24  equations separated by new lines, semicolons or commas; each uses up its numbers
 
-LaTeX and Unicode operators are read (\times \cdot \div \frac{a}{b}). Everything else is refused: powers, names,
-functions, a sign in front of a number that is not itself negative and available, and equations that name a value with
-endless decimals (8 / 3 = 2.67 is not true: write one expression). An answer cannot be expensive: numbers are checked
-against the given ones before anything is computed.
+LaTeX and Unicode operators are read (\times \cdot \div \frac{a}{b}). All else is wrong: powers, names, functions, a
+minus before a number unless that negative number is available, and an equation with a rounded value (8 / 3 = 2.67 is
+not true: write one expression). No answer is expensive: its numbers are checked before anything is computed.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ _FOREIGN = re.compile(r"[^0-9.+\-*/() \t]|\*\s*\*|/\s*/")
 
 
 class RejectedError(Exception):
-    """The answer is no solution; the message is the reason."""
+    """The answer is not a solution; the message is the reason."""
 
 
 class CountdownVerifier:
-    """Replays an answer on ``problem.data["nums"]`` towards ``problem.data["target"]``."""
+    """Computes an answer on ``problem.data["nums"]`` and compares the result with ``problem.data["target"]``."""
 
     async def verify(self, problem: Problem, answer: str) -> Verdict:
-        """Judge ``answer``; ``problem.answer`` is not looked at."""
+        """Judge ``answer``; ``problem.answer`` is not used."""
         nums, target = problem.data.get("nums"), problem.data.get("target")
         if not isinstance(nums, list | tuple) or not all(type(n) is int for n in nums) or type(target) is not int:
             return Verdict(False, "the problem's data has no integers nums and target")
@@ -63,7 +62,7 @@ class CountdownVerifier:
 
 
 def replay(answer: str, nums: list[int], target: int) -> None:
-    """Carry out ``answer`` on ``nums``. Raises ``RejectedError`` unless exactly ``target`` is left."""
+    """Compute ``answer`` on ``nums``. Raises ``RejectedError`` unless exactly ``target`` is left."""
     if len(answer) > MAX_ANSWER_CHARACTERS:
         raise RejectedError(f"the answer has {len(answer):,} characters, more than {MAX_ANSWER_CHARACTERS:,}")
     pieces = [piece.strip() for piece in _SEPARATOR.split(plain(answer)) if piece.strip()]
@@ -81,8 +80,8 @@ def replay(answer: str, nums: list[int], target: int) -> None:
         if isinstance(tree, ast.Constant | ast.UnaryOp) and len(nums) > 1:
             raise RejectedError(f"{quoted(side)} shows no operation")
         value = evaluate(tree)
-        if results and value != (said := number(parse(results[0]), results[0])):
-            raise RejectedError(f"{quoted(side)} is {value}, not {said}")
+        if results and value != (claimed := number(parse(results[0]), results[0])):
+            raise RejectedError(f"{quoted(side)} is {value}, not {claimed}")
         left = left - numbers + Counter([value])
     unused = sorted(left.elements())
     if len(unused) > 1:
@@ -123,12 +122,12 @@ def leaves(tree: ast.expr) -> Iterator[Fraction]:
 
 
 def number(tree: ast.expr, text: str) -> Fraction:
-    """Return the value of a literal, or of one with a minus in front. Raises ``RejectedError`` for another expression."""
+    """Return the value of a literal with or without a minus. Raises ``RejectedError`` for another expression."""
     sign = 1
     if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):
         sign, tree = -1, tree.operand
     if isinstance(tree, ast.Constant) and isinstance(tree.value, int | float) and tree.value < MAX_VALUE:
-        # Through the decimal text, so that 0.2 is one fifth.
+        # From the decimal text, so that 0.2 is exactly one fifth.
         return sign * Fraction(str(tree.value))
     raise RejectedError(f"{quoted(text)} is not a number")
 
@@ -152,6 +151,6 @@ def evaluate(tree: ast.expr) -> Fraction:
 
 
 def quoted(text: str) -> str:
-    """Return ``text`` in quotes, cut to what fits a one-line reason."""
+    """Return ``text`` in quotes, shortened for a one-line reason."""
     text = " ".join(text.split())
     return repr(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}...")

@@ -1,4 +1,4 @@
-"""The strictest verifier: the answer is the reference, character for character, white space aside."""
+"""The strictest verifier: the answer must have the characters of the reference, white space aside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rstar.problem import Problem
 
 
 class ExactVerifier:
-    """Compares texts after trimming them and taking every run of white space as one space."""
+    """Compares texts in which every run of white space counts as one space."""
 
     async def verify(self, problem: Problem, answer: str) -> Verdict:
         """Judge ``answer`` against ``problem.answer``."""

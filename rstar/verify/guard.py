@@ -1,6 +1,6 @@
-"""What stands between the search and any verifier: neither a raise nor a hang passes.
+"""A guard around every verifier: an exception or a hang becomes a wrong answer with that reason.
 
-It cannot end a verifier that blocks the event loop: code that may hang belongs in a process, as in ``verify.math``.
+Not covered: a verifier that blocks the event loop. Code that may hang belongs in a process, as in ``verify.math``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Guarded:
         self._deadline = deadline
 
     async def verify(self, problem: Problem, answer: str) -> Verdict:
-        """Judge ``answer``; after ``deadline`` seconds, or when the verifier raises, it is wrong."""
+        """Judge ``answer``; it is wrong after ``deadline`` seconds or when the verifier raises."""
         clock = asyncio.timeout(self._deadline)
         try:
             async with clock:
@@ -30,7 +30,7 @@ class Guarded:
             return Verdict(False, f"the verifier failed: {type(error).__name__}: {error}")
 
     async def close(self) -> None:
-        """End the processes the verifier owns, if it owns any."""
+        """End the verifier's processes, if it has any."""
         close = getattr(self._inner, "close", None)
         if close is not None:
             await close()

@@ -1,10 +1,10 @@
 r"""The default verifier: equal to the reference as mathematics, judged by the ``math-verify`` library.
 
-Covered: an answer that makes the library hang, raise, crash or take all memory is wrong, with that reason. Comparing
-happens in worker processes that are killed at the deadline: threads cannot be killed, and the library's own time-outs
-need the main thread and do not interrupt a long power. Not covered: the library's leniency (a percent sign counts as
-1/100 or as nothing, units are ignored); numbers in different bases alone are told apart here, because the library
-drops subscripts.
+Covered: an answer that makes the library hang, raise, crash or use all memory is wrong, with that reason. Answers are
+compared in worker processes, which are killed at the deadline: threads cannot be killed, and the library's own
+timeouts need the main thread and do not interrupt a long power. Numbers in different bases are not equal: the library
+itself drops subscripts. Not covered: the library's leniency (a percent sign counts as 1/100 or as nothing, units are
+ignored).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _IN_BASE = re.compile(r"\s*\$?[0-9][0-9A-Z]*_\{?(?:\\text\{)?\s*([0-9]+)\s*\}*\$
 class MathVerifier:
     """Compares by value; workers start at the first answer that is not literally the reference.
 
-    ``seconds`` is the deadline of one comparison, waiting for a free worker not counted; ``workers`` is how many
-    comparisons run at once. Safe to use from any event loop; ``close`` ends the workers, a later call starts new ones.
+    ``seconds`` is the deadline of one comparison, without the wait for a free worker; ``workers`` is the number of
+    comparisons at once. Safe to use from any event loop; ``close`` ends the workers, a later call starts new ones.
     """
 
     def __init__(self, seconds: float = COMPARE_SECONDS, workers: int | None = None) -> None:
@@ -55,7 +55,7 @@ class MathVerifier:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._compare, reference, answer)
 
     async def close(self) -> None:
-        """End the workers, after the comparisons that are running."""
+        """End the workers when the running comparisons are done."""
         threads, self._threads = self._threads, None
         if threads is not None:
             await asyncio.to_thread(threads.shutdown)
@@ -63,11 +63,11 @@ class MathVerifier:
             self._idle.pop().kill()
 
     def _compare(self, reference: str, answer: str) -> Verdict:
-        """Ask an idle worker, or a new one; a worker that failed is never asked again."""
+        """Compare in an idle worker or a new one; a worker that failed is not used again."""
         try:
             worker = self._idle.pop()
         except IndexError:
-            # Should this process die first, the worker's own alarm ends a comparison that hangs.
+            # If this process is killed, the worker's own alarm ends a comparison that hangs.
             worker = Worker("rstar.verify.math_worker", str(self._seconds * 2))
         try:
             reply = worker.ask({"reference": reference, "answer": answer}, self._seconds)
@@ -80,6 +80,6 @@ class MathVerifier:
 
 
 def different_bases(reference: str, answer: str) -> bool:
-    r"""Say whether both are numbers with a base (``52_8``, ``204_{5}``) and the bases differ."""
+    r"""Return whether both are numbers with a base (``52_8``, ``204_{5}``) and the bases differ."""
     bases = [match and match[1] for match in map(_IN_BASE.fullmatch, (reference, answer))]
     return None not in bases and bases[0] != bases[1]

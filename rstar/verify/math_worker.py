@@ -1,9 +1,9 @@
-r"""The child process of ``verify.math``: compares one answer with its reference at a time.
+r"""The worker process of ``verify.math``: compares answers with their references, one at a time.
 
     python -m rstar.verify.math_worker SECONDS
 
-reads ``{"reference": ..., "answer": ...}`` per line and writes ``{"correct": ..., "reason": ...}``. It refuses to
-outlive its parent: it ends with its input, and ``SECONDS`` is an alarm that kills it inside a comparison.
+It reads lines of ``{"reference": ..., "answer": ...}`` and writes lines of ``{"correct": ..., "reason": ...}``. It ends
+with its parent: at the end of its input, or by an alarm after ``SECONDS`` of one comparison.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def compare(reference: str, answer: str) -> tuple[bool, str]:
     """Return whether ``answer`` equals ``reference`` as mathematics, and why."""
     from math_verify import parse, verify
 
-    # Both are wrapped alike: the library reads a bare text and a boxed one by different rules.
+    # Both are put in a box: the library has different rules for a bare text and a boxed one.
     gold, given = (parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (reference, answer))
     if not given:
         return False, "the answer cannot be read as mathematics"
@@ -36,7 +36,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     logging.disable()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    # Whatever the library prints must not end up between the replies.
+    # What the library prints must not be mixed into the replies.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     compare("1", "1.0")  # loads the library before the first deadline starts
     print("ready", file=replies)

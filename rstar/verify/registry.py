@@ -1,7 +1,6 @@
-"""Verifiers by name: the built-in ones, registered ones, and those that other distributions bring.
+"""Verifiers by name: built in, registered, or provided by other distributions.
 
-One verifier per name and process, so that whoever asks shares its workers. The registry refuses names it does not
-know, with the nearest one it does, before any work starts.
+There is one verifier per name and process, so that all users share its workers.
 """
 
 from __future__ import annotations
@@ -22,37 +21,37 @@ _shared: dict[str, Guarded] = {}
 
 
 def register(name: str, *, deadline: float | None = 60.0) -> Callable[[Factory], Factory]:
-    """Return a decorator that makes a class or function without arguments the verifier ``name``.
+    """Return a decorator that registers a class or function without arguments as the verifier ``name``.
 
-    ``deadline``: seconds after which a verdict counts as a hang; None for a verifier with deadlines of its own.
-    Raises ``ValueError`` when the name is taken.
+    ``deadline`` is in seconds; None is for a verifier with deadlines of its own. Raises ``ValueError`` when the name
+    is taken.
     """
 
-    def remember(factory: Factory) -> Factory:
+    def add(factory: Factory) -> Factory:
         if name in _factories:
             raise ValueError(f"a verifier named {name!r} is registered already: choose another name")
         _factories[name] = (factory, deadline)
         return factory
 
-    return remember
+    return add
 
 
 def verifier_names() -> list[str]:
-    """Return the names that ``verifier`` knows, sorted."""
+    """Return the names of all verifiers, sorted."""
     return sorted({*_factories, *_plugins()})
 
 
 def verifier(name: str) -> Guarded:
-    """Return the process's verifier ``name``; ``await .close()`` ends what it started, and a later call starts it again.
+    """Return the process's verifier ``name``; ``await .close()`` ends its workers, and a later call starts new ones.
 
-    Raises ``ValueError`` for an unknown name, naming the nearest, and for a plug-in that cannot be loaded.
+    Raises ``ValueError`` for an unknown name, with the nearest known one, and for a plug-in that cannot be loaded.
     """
     if name not in _shared:
         factory, deadline = _factories.get(name) or (_plugin(name), 60.0)
         made = factory()
         if not isinstance(made, Verifier):
             raise ValueError(
-                f"verifier {name!r}: {factory!r} made no Verifier; give it `async def verify(problem, answer)`"
+                f"verifier {name!r}: {factory!r} made no Verifier; give its result `async def verify(problem, answer)`"
             )
         _shared[name] = Guarded(made, deadline)
     return _shared[name]
@@ -73,6 +72,6 @@ def _plugin(name: str) -> Factory:
         factory: Factory = point.load()
     except Exception as error:
         raise ValueError(
-            f"verifier {name!r} ({point.value}) cannot be loaded: {error}; mend or remove its package"
+            f"verifier {name!r} ({point.value}) cannot be loaded: {error}; repair or remove its package"
         ) from error
     return factory

@@ -1,8 +1,8 @@
-"""A Python process that answers JSON lines and can be killed.
+"""A Python worker process that answers JSON lines and can be killed.
 
-A plain child with two pipes rather than ``multiprocessing``: that would run the caller's main module once more in
-every child (a notebook's script without a guard breaks, a service's main module loads its models), and forking a
-process with gRPC's threads is unsafe. The module refuses to retry: whoever asks decides.
+It is a plain child with two pipes, because ``multiprocessing`` would run the caller's main module again in every
+child (a script without a guard breaks, a service's main module loads its models), and a fork of a process with
+gRPC's threads is unsafe.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import weakref
 from typing import Any
 
 START_SECONDS = 60.0
-"""How long a child may take to import its module, on a busy machine."""
+"""Deadline for a child to import its module, on a busy machine."""
 
 
 class Worker:
-    """Runs ``python -m module arguments...``: it prints one line when ready, then one JSON line per JSON line it reads.
+    """Runs ``python -m module arguments...``, which prints a line when it is ready, then a JSON line per JSON line it reads.
 
-    The child has no terminal signals (Ctrl-C ends the parent, whose pipe then ends the child), and it is killed with
-    this object or at interpreter exit at the latest. Not for use by two threads at once.
+    The child gets no signals of the terminal: Ctrl-C ends the parent, and the end of the pipe then ends the child. It
+    is killed with this object, at the latest at interpreter exit. Not for use by two threads at once.
     """
 
     def __init__(self, module: str, *arguments: str) -> None:
@@ -42,8 +42,8 @@ class Worker:
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Send ``request`` and return the reply.
 
-        Raises ``TimeoutError`` after ``seconds`` (counted once the child is ready) and ``EOFError`` when it ended;
-        both leave it killed.
+        Raises ``TimeoutError`` after ``seconds``, counted from when the child is ready, and ``EOFError`` when it has
+        ended. In both cases the child is killed.
         """
         try:
             if not self._ready:

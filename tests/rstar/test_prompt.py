@@ -1,4 +1,4 @@
-"""The prompt, byte for byte: a model trained on one is worth nothing on another."""
+"""The prompt, byte for byte: a model that was trained with one prompt fails with another."""
 
 import hashlib
 
@@ -29,7 +29,7 @@ def test_the_bootstrap_prompt_is_these_bytes() -> None:
     )
 
 
-def test_the_bootstrap_examples_are_written_in_the_grammar_and_are_right() -> None:
+def test_the_bootstrap_examples_follow_the_grammar_and_are_correct() -> None:
     examples = render_prompt("", "bootstrap").split("\n\nQuestion: ")[1:-1]
     answers = []
     for example in examples:

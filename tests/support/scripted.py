@@ -1,7 +1,7 @@
-"""A toy world with a known best answer, for searches that need no model: digits that must add up to a target.
+"""A toy problem with a known best answer, for searches without models: digits that must add up to a target.
 
-Each step is ``x += d``; the policy proposes digits, the executor really adds them up, the PPM knows how far
-the sum is from the target. Everything answers at once and depends on its arguments and the seed alone.
+Each step is ``x += d``: the policy proposes digits, the executor adds them up, and the PPM scores the distance of the
+sum from the target. All results depend on the arguments and the seed alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def step(position: int, digit: int) -> str:
 
 
 class DigitPolicy:
-    """Proposes digits drawn from the seed; asked for whole programs it writes them to the end."""
+    """Proposes digits drawn from the seed, as steps or, with the stops of whole programs, as whole programs."""
 
     def __init__(self, tokens: int = 3, broken_every: int = 0) -> None:
         self.tokens = tokens
@@ -76,7 +76,7 @@ class SumExecutor:
 
 
 class ClosenessModel:
-    """A PPM that knows the target: the closer the sum can still get to it, the better."""
+    """A PPM that knows the target: the closer to it the final sum can be, the higher the score."""
 
     def __init__(self, target: int) -> None:
         self.target = target

@@ -1,4 +1,4 @@
-"""What is refused: each bad row in one sentence with its file and line, before any work starts."""
+"""Bad rows are errors: each is one sentence with its file and line."""
 
 import json
 import logging
@@ -53,13 +53,13 @@ def message(lines: list[str], format: str = "jsonl") -> str:
 )
 def test_a_bad_row_is_named_with_its_line_what_is_wrong_and_how_to_mend_it(line: str, format: str, what: str) -> None:
     lines = ["", *line.splitlines()]
-    said = message(lines, format)
-    assert said.startswith(f"line {len(lines)}: ")
-    assert what in said
-    assert "\n" not in said
+    error = message(lines, format)
+    assert error.startswith(f"line {len(lines)}: ")
+    assert what in error
+    assert "\n" not in error
 
 
-def test_a_file_is_named_and_broken_utf8_is_refused_not_repaired(tmp_path: Path) -> None:
+def test_a_file_is_named_and_broken_utf8_is_an_error_and_not_replaced(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
     file.write_bytes(GOOD.encode() + b'\n{"question": "caf\xe9", "answer": "1"}\n')
     with pytest.raises(ValueError, match="UTF-8") as caught:
@@ -67,25 +67,27 @@ def test_a_file_is_named_and_broken_utf8_is_refused_not_repaired(tmp_path: Path)
     assert str(caught.value) == f"{file}:2: not UTF-8 (byte 18 of the line): save the file as UTF-8"
 
 
-def test_up_to_five_bad_rows_are_named_at_once() -> None:
+def test_the_first_five_bad_rows_are_listed() -> None:
     assert len(message([GOOD, "x", GOOD, "y"]).splitlines()) == 2
     many = message(["x"] * 9).splitlines()
     assert [line.partition(":")[0] for line in many[:5]] == [f"line {i}" for i in range(1, 6)]
     assert many[5:] == ["(only the first 5 bad rows are named)"]
 
 
-def test_an_id_used_twice_is_refused_with_both_lines() -> None:
+def test_an_id_used_twice_is_an_error_with_both_lines() -> None:
     rows = [json.dumps({"id": "p1", "question": q, "answer": "1"}) for q in "ab"]
     assert message(rows) == "line 2: id 'p1' is taken by line 1; rename or remove one of the rows"
 
 
-def test_rows_without_id_that_say_the_same_are_one_problem_and_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_without_id_and_with_the_same_content_are_one_problem_and_are_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level(logging.WARNING):
         assert len(read_problems([GOOD, GOOD, OTHER, GOOD], "jsonl")) == 2
     assert "dropped 2 rows" in caplog.text
 
 
-def test_a_missing_an_unreadable_and_an_empty_file_are_refused(tmp_path: Path) -> None:
+def test_a_missing_an_unreadable_and_an_empty_file_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.jsonl: cannot be read"):
         read_problems(tmp_path / "none.jsonl", "jsonl")
     with pytest.raises(ValueError, match="cannot be read"):
@@ -113,7 +115,7 @@ def hub(name: str, home: Path) -> str:
     return done.stdout.strip()
 
 
-def test_a_data_set_is_read_through_the_library_and_refused_in_one_sentence_when_offline(tmp_path: Path) -> None:
+def test_a_data_set_is_read_through_the_library_and_is_an_error_of_one_sentence_when_offline(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
     (folder / "train.jsonl").write_text(f"{GOOD}\n{OTHER}\n")

@@ -1,4 +1,4 @@
-"""Every format on real rows, and what a stable id means."""
+"""Every format on real rows, and the stability of ids."""
 
 import json
 import random
@@ -29,7 +29,7 @@ def test_math500_rows_keep_their_latex_answers() -> None:
     assert problems[4].answer == r"\text{Evelyn}"
 
 
-def test_math_rows_take_the_last_box_of_the_solution_and_an_answer_beside_it_wins() -> None:
+def test_math_rows_take_the_last_box_of_the_solution_unless_they_have_an_answer() -> None:
     rows = jsonl(
         {
             "problem": "Halve 3.",
@@ -53,7 +53,7 @@ def test_tree_of_thoughts_csv_and_json_lines_are_the_same_games() -> None:
     assert from_lines == from_csv
 
 
-def test_the_order_of_the_numbers_makes_no_other_game() -> None:
+def test_the_order_of_the_numbers_does_not_change_the_id_of_a_game() -> None:
     a, b = (read_problems(jsonl({"nums": nums, "target": 24}), "countdown")[0] for nums in ([4, 1, 6, 1], [1, 1, 4, 6]))
     assert a.id == b.id
     assert a.question != b.question
@@ -102,7 +102,7 @@ def test_a_path_may_be_given_as_text_and_a_byte_order_mark_is_no_content(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["gsm8", "json", "MATH"])
-def test_an_unknown_format_is_refused_with_the_known_ones(name: str) -> None:
+def test_an_unknown_format_is_an_error_with_the_known_ones(name: str) -> None:
     with pytest.raises(ValueError, match="unknown format") as caught:
         read_problems([], name)
     assert all(known in str(caught.value) for known in FORMATS)

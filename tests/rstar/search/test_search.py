@@ -13,8 +13,6 @@ from rstar.search.solve import solve
 from tests.support.scripted import ClosenessModel, DigitPolicy, SumExecutor, SumVerifier, step, total
 
 PROBLEM = Problem("sum-30", "Make 30 from four digits.", "30")
-
-
 LIKELY = Problem("sum-18", "Make 18 from four digits.", "18")
 
 
@@ -32,12 +30,12 @@ def search(config: SearchConfig, *, ppm=None, verifier=None, seed=0, policy=None
     )
 
 
-def test_mcts_without_a_ppm_learns_where_the_right_answers_are_from_the_verifier() -> None:
+def test_mcts_without_a_ppm_finds_correct_answers_by_the_verifier() -> None:
     record = search(SearchConfig(rollouts=64, candidates=8), verifier=SumVerifier(), problem=LIKELY)
     assert record.solved
     assert record.nodes[record.chosen].answer is not None
-    right = {record.path(i)[0] for i in record.terminals() if record.nodes[i].correct}
-    assert all(record.nodes[i].q > -1 for i in right)
+    first_steps = {record.path(i)[0] for i in record.terminals() if record.nodes[i].correct}
+    assert all(record.nodes[i].q > -1 for i in first_steps)
 
 
 @pytest.mark.parametrize("method", ["mcts", "beam"])
@@ -48,20 +46,20 @@ def test_a_perfect_ppm_leads_the_search_to_the_optimum(method: str) -> None:
     assert record.ppm_digest == "closeness"
 
 
-def test_the_ppm_gives_every_new_step_its_first_q_and_visit() -> None:
+def test_every_new_step_starts_with_its_ppm_score_and_one_visit() -> None:
     record = search(SearchConfig(rollouts=1, candidates=4, guidance="ppm"), ppm=ClosenessModel(30))
     leaves = [n for i, n in enumerate(record.nodes) if n.parent >= 0 and not any(m.parent == i for m in record.nodes)]
     assert all(n.visits == 1 and n.value == n.score for n in leaves if not n.terminal)
 
 
-def test_terminals_back_up_plus_or_minus_one_in_training_and_the_ppm_score_at_inference() -> None:
+def test_the_reward_is_plus_or_minus_one_in_training_and_the_ppm_score_at_inference() -> None:
     trained = search(SearchConfig(rollouts=16, guidance="ppm"), ppm=ClosenessModel(30), verifier=SumVerifier())
     assert {n.value for n in trained.nodes if n.terminal and n.valid} <= {1.0, -1.0}
     inferred = search(SearchConfig(rollouts=16, guidance="ppm"), ppm=ClosenessModel(30))
     assert all(n.value == n.score for n in inferred.nodes if n.terminal and n.valid)
 
 
-def test_a_failing_step_is_minus_one_for_itself_only_and_never_visited_again() -> None:
+def test_a_failed_step_has_q_minus_one_for_itself_only_and_is_never_visited_again() -> None:
     record = search(SearchConfig(rollouts=32, candidates=8), verifier=SumVerifier(), policy=DigitPolicy(broken_every=3))
     failed = [i for i, n in enumerate(record.nodes) if not n.valid]
     assert failed
@@ -75,20 +73,20 @@ def test_a_failing_step_is_minus_one_for_itself_only_and_never_visited_again() -
             assert node.visits == len(below)
 
 
-def test_duplicates_of_one_expansion_are_merged_but_their_tokens_are_counted() -> None:
+def test_duplicate_candidates_are_merged_and_their_tokens_are_counted() -> None:
     record = search(SearchConfig(rollouts=1, candidates=64), verifier=SumVerifier())
     first_level = [n.text for n in record.nodes if n.parent == 0]
     assert len(first_level) == len(set(first_level)) <= 10
     assert record.usage.tokens % (64 * 3) == 0
 
 
-def test_decided_terminals_are_never_visited_again_and_a_decided_tree_ends_the_search() -> None:
+def test_terminals_are_visited_once_and_a_closed_tree_ends_the_search() -> None:
     record = search(SearchConfig(rollouts=10_000, candidates=2, answer="output"), verifier=SumVerifier())
     assert record.usage.rollouts < 10_000
     assert all(n.visits == 1 for n in record.nodes if n.terminal)
 
 
-def test_widening_adds_children_at_every_pass() -> None:
+def test_widening_adds_children_at_later_passes() -> None:
     narrow = search(SearchConfig(rollouts=12, candidates=2, answer="output"), verifier=SumVerifier())
     wide = search(SearchConfig(rollouts=12, candidates=2, widening=2, answer="output"), verifier=SumVerifier())
     assert sum(n.parent == 0 for n in narrow.nodes) <= 2 < sum(n.parent == 0 for n in wide.nodes)
@@ -99,7 +97,7 @@ def test_the_token_budget_ends_the_search_after_the_expansion_that_reaches_it() 
     assert 100 <= record.usage.tokens < 100 + 2 * 4 * 3
 
 
-def test_the_search_can_end_at_the_first_verified_trajectory() -> None:
+def test_stop_when_solved_ends_the_search_at_the_first_correct_trajectory() -> None:
     record = search(
         SearchConfig(rollouts=1000, candidates=8, stop_when_solved=True), verifier=SumVerifier(), problem=LIKELY
     )
@@ -107,7 +105,7 @@ def test_the_search_can_end_at_the_first_verified_trajectory() -> None:
     assert record.usage.rollouts < 1000
 
 
-def test_paths_deeper_than_max_depth_fail() -> None:
+def test_a_path_without_an_answer_fails_at_max_depth() -> None:
     record = search(SearchConfig(rollouts=4, max_depth=2), verifier=SumVerifier())
     assert not list(record.terminals())
     assert any("within 2 steps" in n.reason for n in record.nodes)
@@ -147,7 +145,7 @@ def test_trees_of_one_problem_differ() -> None:
     assert texts[0] != texts[1]
 
 
-class Literal(DigitPolicy):
+class FixedTexts(DigitPolicy):
     """Proposes given texts."""
 
     def __init__(self, *texts: str, finish: Finish = Finish.STOP) -> None:
@@ -172,7 +170,7 @@ class Literal(DigitPolicy):
 def test_a_candidate_outside_the_grammar_fails_with_a_reason(
     method: str, text: str, finish: Finish, reason: str
 ) -> None:
-    record = search(SearchConfig(method=method, rollouts=2), policy=Literal(text, finish=finish))
+    record = search(SearchConfig(method=method, rollouts=2), policy=FixedTexts(text, finish=finish))
     assert record.chosen == -1
     assert any(reason in n.reason for n in record.nodes)
 
@@ -189,7 +187,7 @@ def test_a_program_that_prints_markers_cannot_end_the_trajectory() -> None:
         assert "<answer>" not in node.text or node.answer is not None
 
 
-def test_a_step_whose_code_fails_may_be_repaired_where_the_settings_allow_it() -> None:
+def test_a_failed_step_is_kept_for_repair_only_below_max_consecutive_errors() -> None:
     class Late(SumExecutor):
         async def execute(self, state, candidates, limits):
             results = await super().execute(state, candidates, limits)
@@ -206,12 +204,12 @@ def test_a_step_whose_code_fails_may_be_repaired_where_the_settings_allow_it() -
     assert list(run(2).terminals())
 
 
-def test_guidance_without_a_ppm_is_refused_with_the_remedy() -> None:
+def test_guidance_without_a_ppm_is_an_error_with_the_remedy() -> None:
     with pytest.raises(ValueError, match="there is no PPM"):
         search(SearchConfig(guidance="ppm"))
     with pytest.raises(ValueError, match="beam search ranks steps by the PPM"):
         search(SearchConfig(method="beam"))
 
 
-def test_the_toy_world_agrees_with_itself() -> None:
+def test_the_total_is_the_sum_of_the_digits_of_steps() -> None:
     assert total([step(0, 7), step(1, 2)]) == 9

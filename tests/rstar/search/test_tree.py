@@ -67,7 +67,7 @@ def test_an_unvisited_child_scores_zero_under_the_rule_of_the_release() -> None:
     assert select_child(root, 2.0, "first") is fresh
 
 
-def test_closing_the_last_open_child_closes_every_exhausted_ancestor_and_no_other() -> None:
+def test_closing_the_last_open_child_closes_the_exhausted_ancestors_alone() -> None:
     nodes = grow([0, 1, 1])
     root, middle, left, right = nodes
     middle.exhausted = True

@@ -1,4 +1,4 @@
-"""Selection on small trees whose right outcome is worked out by hand."""
+"""Selection on small trees, against results worked out by hand."""
 
 import asyncio
 from dataclasses import replace
@@ -25,7 +25,7 @@ RECORD = SearchRecord(
     "p",
     (
         NodeRecord(-1, visits=4, value=0),
-        NodeRecord(0, text="a", visits=2, value=2),  # 1: only right answers below
+        NodeRecord(0, text="a", visits=2, value=2),  # 1: only correct answers below
         NodeRecord(0, text="b", visits=2, value=-2),  # 2: only wrong ones
         terminal(1, "a1", True),
         terminal(1, "a2", True),
@@ -43,9 +43,9 @@ def test_the_best_trajectories_by_mean_q_are_kept() -> None:
     assert len(sft_examples(PROBLEM, RECORD)) == 2
 
 
-def test_a_synthetic_problem_that_is_mostly_failed_is_dropped() -> None:
+def test_a_synthetic_problem_with_mostly_wrong_trajectories_is_dropped() -> None:
     synthetic = Problem("p", "question", "1", synthetic=True)
-    assert sft_examples(synthetic, RECORD)  # exactly half are right
+    assert sft_examples(synthetic, RECORD)  # exactly half are correct
     assert not sft_examples(synthetic, RECORD, SftRules(min_correct_share_synthetic=0.6))
 
 
@@ -65,7 +65,7 @@ def test_the_final_answer_rule_takes_as_many_trajectories_as_asked() -> None:
     assert not any(p.final for p in preference_pairs(PROBLEM, RECORD, PairRules(final_trajectories=0)))
 
 
-def test_the_pairs_of_one_node_weigh_one_together() -> None:
+def test_the_weights_of_one_node_add_up_to_one() -> None:
     pairs = preference_pairs(PROBLEM, RECORD)
     assert sum(p.weight for p in pairs if not p.final) == pytest.approx(1)
     assert sum(p.weight for p in pairs if p.final) == pytest.approx(1)
@@ -78,7 +78,7 @@ def test_the_rules_of_the_release_drop_close_pairs() -> None:
     assert not preference_pairs(PROBLEM, closer, PairRules(min_margin=1.6))
 
 
-def test_a_step_with_too_few_visits_counts_only_when_all_below_it_is_decided() -> None:
+def test_a_step_with_few_visits_counts_only_when_all_its_children_have_verdicts() -> None:
     rules = PairRules(min_visits=3)
     assert [p for p in preference_pairs(PROBLEM, RECORD, rules) if not p.final]  # both have only verdicts below
     deeper = SearchRecord(
@@ -89,26 +89,26 @@ def test_a_step_with_too_few_visits_counts_only_when_all_below_it_is_decided() -
             NodeRecord(0, text="b", visits=1, value=-1),
             NodeRecord(1, text="c", visits=1, value=1),
             NodeRecord(2, text="d", visits=1, value=-1),
-            terminal(3, "right", True),
+            terminal(3, "correct", True),
             terminal(4, "wrong", False),
         ),
     )
     assert not [p for p in preference_pairs(PROBLEM, deeper, rules) if not p.final]
 
 
-def test_problems_without_both_kinds_give_no_pairs() -> None:
-    only_right = SearchRecord("p", (NodeRecord(-1), terminal(0, "x", True), terminal(0, "y", True)))
-    assert preference_pairs(PROBLEM, only_right) == []
+def test_a_problem_without_wrong_trajectories_gives_no_pairs() -> None:
+    all_correct = SearchRecord("p", (NodeRecord(-1), terminal(0, "x", True), terminal(0, "y", True)))
+    assert preference_pairs(PROBLEM, all_correct) == []
 
 
-def test_difficulty_follows_the_share_of_right_trajectories() -> None:
+def test_difficulty_follows_the_share_of_correct_trajectories() -> None:
     assert difficulty(RECORD) is Difficulty.MEDIUM
     assert difficulty(SearchRecord("p", (NodeRecord(-1), terminal(0, "x", True)))) is Difficulty.EASY
     assert difficulty(SearchRecord("p", (NodeRecord(-1), terminal(0, "x", False)))) is Difficulty.HARD
     assert difficulty(SearchRecord("p", (NodeRecord(-1),))) is Difficulty.HARD
 
 
-def test_inserted_outputs_are_not_trained_on() -> None:
+def test_the_loss_leaves_out_inserted_outputs() -> None:
     problem = Problem("sum", "Make 18 from four digits.", "18")
     record = asyncio.run(
         solve(

@@ -1,4 +1,4 @@
-"""The rules of the game and its verifier: only a real solution is right."""
+"""The rules of the game and its verifier: only a solution is correct."""
 
 import re
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from rstar.verify.countdown import CountdownVerifier
 games = st.lists(st.integers(0, 13), min_size=2, max_size=5).map(sorted)
 
 
-async def judge(answer: str, nums: Sequence[int] = (8, 2, 6), target: int = 24) -> Verdict:
+async def verdict_on(answer: str, nums: Sequence[int] = (8, 2, 6), target: int = 24) -> Verdict:
     return await CountdownVerifier().verify(Problem("p", "q", data={"nums": list(nums), "target": target}), answer)
 
 
 def expression(nums: Sequence[int], target: int) -> str:
-    """Fold a solution into one expression with the exact values replaced by what made them."""
+    """Return a solution as one expression: every intermediate value is replaced by its operation."""
     texts: list[tuple[Value, str]] = [(n, str(n)) for n in nums]
     for a, op, b, result in solution(nums, target, integers_only=False) or []:
         left = texts.pop(next(i for i, (value, _) in enumerate(texts) if value == a))[1]
@@ -31,7 +31,7 @@ def expression(nums: Sequence[int], target: int) -> str:
     return texts[0][1]
 
 
-def chain(nums: Sequence[int], target: int) -> str:
+def equations(nums: Sequence[int], target: int) -> str:
     return "\n".join(map(str, solution(nums, target) or []))
 
 
@@ -46,14 +46,12 @@ def test_1362_classic_sets_are_solvable_and_1346_of_them_by_integer_play() -> No
 
 
 @given(games, st.integers(0, 60))
-async def test_a_solution_that_is_found_verifies_as_equations_and_as_an_expression(
-    nums: list[int], target: int
-) -> None:
+async def test_a_found_solution_is_correct_as_equations_and_as_an_expression(nums: list[int], target: int) -> None:
     assume(solvable(nums, target, integers_only=False))
-    assert (await judge(expression(nums, target), nums, target)).correct
-    assert (await judge(f"{expression(nums, target)} = {target}", nums, target)).correct
+    assert (await verdict_on(expression(nums, target), nums, target)).correct
+    assert (await verdict_on(f"{expression(nums, target)} = {target}", nums, target)).correct
     if solvable(nums, target):
-        assert (await judge(chain(nums, target), nums, target)).correct
+        assert (await verdict_on(equations(nums, target), nums, target)).correct
 
 
 @given(games, st.data())
@@ -61,16 +59,16 @@ async def test_a_solution_with_another_number_is_wrong(nums: list[int], data: st
     assume(solvable(nums, 24, integers_only=False))
     text = expression(nums, 24)
     found = data.draw(st.sampled_from(list(re.finditer(r"\d+", text))))
-    assert not (await judge(f"{text[: found.start()]}{int(found.group()) + 1}{text[found.end() :]}", nums)).correct
+    assert not (await verdict_on(f"{text[: found.start()]}{int(found.group()) + 1}{text[found.end() :]}", nums)).correct
 
 
 @given(games, st.data())
 async def test_a_number_used_twice_or_not_at_all_is_wrong(nums: list[int], data: st.DataObject) -> None:
     assume(solvable(nums, 24, integers_only=False))
     text, extra = expression(nums, 24), data.draw(st.sampled_from(nums))
-    assert not (await judge(f"{text} + {extra} - {extra}", nums)).correct
-    assert not (await judge(f"{text} * {extra} / {max(extra, 1)}", nums)).correct
-    assert not (await judge(text, [*nums, extra])).correct
+    assert not (await verdict_on(f"{text} + {extra} - {extra}", nums)).correct
+    assert not (await verdict_on(f"{text} * {extra} / {max(extra, 1)}", nums)).correct
+    assert not (await verdict_on(text, [*nums, extra])).correct
 
 
 @pytest.mark.parametrize(
@@ -91,8 +89,8 @@ async def test_a_number_used_twice_or_not_at_all_is_wrong(nums: list[int], data:
         ("24", (24,)),
     ],
 )
-async def test_these_ways_to_write_a_solution_are_read(answer: str, nums: tuple[int, ...]) -> None:
-    assert await judge(answer, nums) == Verdict(True, "reaches 24 with every number used once")
+async def test_all_these_notations_of_a_solution_are_read(answer: str, nums: tuple[int, ...]) -> None:
+    assert await verdict_on(answer, nums) == Verdict(True, "reaches 24 with every number used once")
 
 
 @pytest.mark.parametrize(
@@ -122,10 +120,10 @@ async def test_these_ways_to_write_a_solution_are_read(answer: str, nums: tuple[
         ("()", (6, 4), "'()' is not a number"),
     ],
 )
-async def test_what_is_no_solution_is_wrong_with_one_clear_line(
+async def test_other_answers_are_wrong_with_a_reason_of_one_line(
     answer: str, nums: tuple[int, ...], reason: str
 ) -> None:
-    verdict = await judge(answer, nums)
+    verdict = await verdict_on(answer, nums)
     assert not verdict.correct
     assert reason in verdict.reason
     assert "\n" not in verdict.reason
@@ -137,14 +135,14 @@ async def test_what_is_no_solution_is_wrong_with_one_clear_line(
      r"\frac{1}" * 120, "{" * 999, "\x00", "\ud800", "٣ + ٤"],
 )  # fmt: skip
 async def test_hostile_answers_are_wrong_at_once(answer: str) -> None:
-    verdict = await judge(answer)
+    verdict = await verdict_on(answer)
     assert not verdict.correct
     assert len(verdict.reason) < 200
 
 
 @given(st.text(alphabet="0123456789+-*/()=;,. {}\\\nfrac", max_size=60))
 async def test_no_text_makes_the_verifier_raise(text: str) -> None:
-    assert not (await judge(text, (7, 7, 7, 7, 7))).correct
+    assert not (await verdict_on(text, (7, 7, 7, 7, 7))).correct
 
 
 @pytest.mark.parametrize("data", [{}, {"nums": [1, 2]}, {"nums": "12", "target": 24}, {"nums": [1.5], "target": 24}])
@@ -183,7 +181,7 @@ def test_a_split_shares_no_game_and_keeps_the_held_out_games_when_other_sizes_ch
     assert other.held_out == split.held_out
 
 
-def test_too_many_games_and_too_many_sets_are_refused_with_the_remedy() -> None:
+def test_too_many_games_and_too_many_sets_are_errors_with_the_remedy() -> None:
     with pytest.raises(ValueError, match="only 59 games of 3 numbers can be drawn, not 1000: ask for fewer"):
         make_games({3: 1000}, seed=0)
     with pytest.raises(ValueError, match="give a narrower range of numbers"):

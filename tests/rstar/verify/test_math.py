@@ -1,4 +1,4 @@
-"""The math verifier on all answers of MATH-500, and on what hangs, raises or crashes."""
+"""The math verifier on all answers of MATH-500, and on answers that hang, raise or crash."""
 
 import asyncio
 import json
@@ -23,35 +23,35 @@ ANSWERS = [
 
 @pytest.fixture(scope="module")
 def math() -> Iterator[MathVerifier]:
-    """One verifier for all tests here, each of which has an event loop of its own."""
+    """One verifier for all tests of this module; each test has an event loop of its own."""
     verifier = MathVerifier(seconds=30, workers=2)
     yield verifier
     asyncio.run(verifier.close())
 
 
-async def judge(verifier: MathVerifier, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the pairs of reference and answer that are judged right."""
+async def correct_pairs(verifier: MathVerifier, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the pairs of reference and answer whose answer is correct."""
     verdicts = await asyncio.gather(*(verifier.verify(Problem("p", "q", gold), answer) for gold, answer in pairs))
     return [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.correct]
 
 
-async def test_all_500_answers_verify_against_themselves_and_as_mathematics(math: MathVerifier) -> None:
+async def test_all_500_answers_are_correct_literally_and_as_mathematics(math: MathVerifier) -> None:
     assert len(ANSWERS) == 500
     literal = [(answer, answer) for answer in ANSWERS]
     rewritten = [(answer, "\\displaystyle " + answer.replace("\\frac", "\\dfrac")) for answer in ANSWERS]
-    assert await judge(math, literal) == literal
-    assert await judge(math, rewritten) == rewritten
+    assert await correct_pairs(math, literal) == literal
+    assert await correct_pairs(math, rewritten) == rewritten
 
 
-async def test_no_answer_with_one_number_changed_or_the_sign_swapped_verifies(math: MathVerifier) -> None:
+async def test_answers_with_one_number_changed_or_the_sign_swapped_are_wrong(math: MathVerifier) -> None:
     changed = [(a, re.sub(r"\d+", lambda m: str(int(m.group()) + 1), a, count=1)) for a in ANSWERS]
     swapped = [(a, a[1:] if a.startswith("-") else f"-{a}") for a in ANSWERS if a != "0" and "text{" not in a]
     perturbed = [(a, b) for a, b in changed + swapped if a != b]
     assert len(perturbed) > 960
-    assert await judge(math, perturbed) == []
+    assert await correct_pairs(math, perturbed) == []
 
 
-async def test_another_form_of_the_same_value_is_right(math: MathVerifier) -> None:
+async def test_another_form_of_the_same_value_is_correct(math: MathVerifier) -> None:
     pairs = [
         (r"\frac{1}{2}", "0.5"),
         ("1,-2", "-2, 1"),
@@ -61,17 +61,17 @@ async def test_another_form_of_the_same_value_is_right(math: MathVerifier) -> No
         (r"\text{Evelyn}", "Evelyn"),
         ("8", "8.0"),
     ]
-    assert await judge(math, pairs) == pairs
+    assert await correct_pairs(math, pairs) == pairs
 
 
 async def test_numbers_in_another_base_an_open_end_and_a_rough_decimal_are_wrong(math: MathVerifier) -> None:
-    assert await judge(math, [("52_8", "52_9"), ("(3,4]", "(3,4)"), (r"\frac{1}{3}", "0.333"), ("4", "")]) == []
+    assert await correct_pairs(math, [("52_8", "52_9"), ("(3,4]", "(3,4)"), (r"\frac{1}{3}", "0.333"), ("4", "")]) == []
     assert different_bases("4210_{5}", "4210_6")
     assert not different_bases("4210_{5}", "4210_5")
     assert not different_bases("4210_5", "560")
 
 
-async def test_a_hang_is_a_wrong_answer_and_the_next_one_is_judged_again() -> None:
+async def test_a_hang_is_a_wrong_answer_and_the_next_answer_is_verified() -> None:
     verifier = MathVerifier(seconds=2, workers=1)
     try:
         hung = await verifier.verify(Problem("p", "q", "24"), "9^{9^{9^{9}}}")
@@ -99,10 +99,10 @@ def test_one_verifier_serves_several_event_loops_and_starts_again_after_close() 
     asyncio.run(verifier.close())
 
 
-def test_a_worker_that_dies_is_an_end_of_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "dies.py").write_text("print('ready', flush=True)\ninput()\n")
+def test_a_worker_that_exits_is_an_end_of_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "exits.py").write_text("print('ready', flush=True)\ninput()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    worker = Worker("dies")
+    worker = Worker("exits")
     with pytest.raises(EOFError):
         worker.ask({}, 30)
     with pytest.raises(EOFError):
@@ -122,12 +122,12 @@ if "abrupt" in sys.argv:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for children in /proc")
-@pytest.mark.parametrize("how", ["orderly", "abrupt"])
-def test_a_script_without_a_guard_can_verify_and_leaves_no_process_behind(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("end", ["orderly", "abrupt"])
+def test_a_script_without_a_main_guard_can_verify_and_its_worker_ends_with_it(tmp_path: Path, end: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    # The child holds no pipe of ours, so this returns although it might still run.
-    done = subprocess.run([sys.executable, script, how], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    # The worker does not hold the script's pipe, so this returns even if the worker still runs.
+    done = subprocess.run([sys.executable, script, end], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
     correct, child = done.stdout.split()
     assert correct == "True"
     status = Path(f"/proc/{child}/stat")
@@ -138,4 +138,4 @@ def test_a_script_without_a_guard_can_verify_and_leaves_no_process_behind(tmp_pa
         except (FileNotFoundError, ProcessLookupError):
             return
         subprocess.run(["sleep", "0.05"], check=True)
-    pytest.fail(f"process {child} outlived its parent")
+    pytest.fail(f"worker {child} still runs after its parent")

@@ -1,4 +1,4 @@
-"""Verifiers by name: built in, registered, or brought by another distribution; none can crash a search."""
+"""Verifiers by name: built in, registered, or of another distribution; none can crash a search."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from rstar.verify import register, verifier, verifier_names
 PROBLEM = Problem("p", "q", "two  words")
 
 
-async def test_the_names_are_known_and_a_verifier_is_shared() -> None:
+async def test_the_built_in_names_exist_and_a_verifier_is_shared() -> None:
     assert {"countdown", "exact", "math-verify"} <= set(verifier_names())
     assert verifier("exact") is verifier("exact")
 
@@ -20,7 +20,7 @@ async def test_the_names_are_known_and_a_verifier_is_shared() -> None:
 @pytest.mark.parametrize(
     ("typo", "nearest"), [("math_verify", "math-verify"), ("count-down", "countdown"), ("exac", "exact")]
 )
-def test_an_unknown_name_is_refused_with_the_nearest(typo: str, nearest: str) -> None:
+def test_an_unknown_name_is_an_error_with_the_nearest(typo: str, nearest: str) -> None:
     with pytest.raises(ValueError, match=f"unknown verifier '{typo}': did you mean '{nearest}'"):
         verifier(typo)
 
@@ -53,7 +53,7 @@ async def test_a_registered_verifier_that_hangs_is_a_wrong_answer() -> None:
     assert await verifier("hangs").verify(PROBLEM, "x") == Verdict(False, "the verifier did not finish within 0.05 s")
 
 
-async def test_cancelling_the_search_is_no_verdict() -> None:
+async def test_a_cancelled_verification_is_cancelled_and_gives_no_verdict() -> None:
     @register("waits")
     class Waits:
         async def verify(self, problem: Problem, answer: str) -> Verdict:
@@ -67,7 +67,7 @@ async def test_cancelling_the_search_is_no_verdict() -> None:
         await task
 
 
-def test_a_taken_name_and_a_thing_that_is_no_verifier_are_refused() -> None:
+def test_a_taken_name_and_an_object_that_is_no_verifier_are_errors() -> None:
     with pytest.raises(ValueError, match="'exact' is registered already"):
         register("exact")(object)  # type: ignore[arg-type]
     register("no-verifier")(object)  # type: ignore[arg-type]
@@ -75,7 +75,9 @@ def test_a_taken_name_and_a_thing_that_is_no_verifier_are_refused() -> None:
         verifier("no-verifier")
 
 
-async def test_another_distribution_plugs_in_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_distribution_adds_a_verifier_by_an_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "plugin_of_a_lab.py").write_text(
         "from rstar.interfaces import Verdict\n"
         "class Yes:\n"

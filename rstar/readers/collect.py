@@ -1,7 +1,7 @@
-"""Rows from anywhere to a list of problems: errors are collected, ids are checked, duplicates dropped.
+"""Collects the rows of any source into a list of problems: errors are listed, ids checked, duplicates dropped.
 
-Two rows with the same explicit id are refused, for nobody can say which is meant. Rows without an id that say the
-same are one problem: the later ones are dropped, and their number is logged.
+Two rows with the same explicit id are an error, because it is unknown which one is meant. Rows without an id and with
+the same content are one problem: the later ones are dropped, and their number is logged.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ MOST_ERRORS = 5
 log = logging.getLogger(__name__)
 
 LocatedRow = tuple[str, Mapping[str, Any] | RowError]
-"""Where the row is (``FILE:LINE``), and the row or why there is none."""
+"""The place of a row (``FILE:LINE``), and the row or the error in it."""
 
 
 def check_format(name: str) -> None:
-    """Raise ``ValueError`` for an unknown format, naming the nearest."""
+    """Raise ``ValueError`` for an unknown format, with the nearest known one."""
     if name not in FORMATS:
         near = get_close_matches(name, FORMATS, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown format of problems {name!r}: {hint}There are {', '.join(FORMATS)}")
 
 
-def gather(source: str, rows: Iterable[LocatedRow], format: str, limit: int | None) -> list[Problem]:
-    """Return the first ``limit`` problems of ``rows`` (all if None).
+def collect_problems(source: str, rows: Iterable[LocatedRow], format: str, limit: int | None) -> list[Problem]:
+    """Return the first ``limit`` problems of ``rows`` (None: all).
 
-    Raises ``ValueError`` with a line for each of the first five bad rows, and when there is no row at all.
+    Raises ``ValueError`` with a line for each of the first five bad rows, and when there are no rows.
     """
     errors: list[str] = []
     problems: dict[str, Problem] = {}
@@ -78,7 +78,7 @@ def _read(rows: Iterable[LocatedRow], format: str, errors: list[str]) -> Iterato
 
 
 def encodable(*texts: str) -> None:
-    r"""Raise ``RowError`` for half a surrogate pair (a JSON ``"\ud83d"``): no file or wire takes it."""
+    r"""Raise ``RowError`` for half a surrogate pair (a JSON ``"\ud83d"``), which cannot be stored or sent."""
     for text in texts:
         try:
             text.encode()
