@@ -1,9 +1,9 @@
 """The operator under many rounds at once: ``python -m benchmarks.operator [--rounds 200] [--json]``.
 
-Rounds of number 1, started together on a real control plane with the stock training-operator; pods are scripted, a
-second per stage. Reported are the operator's API requests per round by verb and kind (from the API server's audit
-log), the duration of its passes, the time from a child's end to the status that tells it (as a third party sees both on
-its watches), and what the operator took of CPU and memory.
+Rounds of number 1, created together on a real control plane with the stock training-operator; pods are scripted and take a
+second per stage. Reported are the operator's API requests per round by verb and kind (from the API server's audit log), the
+duration of its passes, the time from a child's end to the status that reports it (both observed on the watches of another
+client), and the CPU time and memory of the operator.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from rstar_testbed.kubelet.api import Api
 
 from rstar.cluster.api import PODS, PYTORCH_JOBS, ROUNDS, Kind
 from rstar.cluster.names import ATTEMPT, ROUND, STAGE
-from tests.support.cluster.operating import (
+from tests.support.cluster.operators import SETTINGS
+from tests.support.cluster.rounds import (
     ENDED,
-    SETTINGS,
-    furnish,
-    going_well,
+    admin_client,
+    all_succeed,
     install_crd,
-    look,
+    install_prerequisites,
     round_body,
     wait_for_round,
 )
@@ -50,30 +50,30 @@ from tests.support.cluster.operating import (
 NAMESPACE: Final = "bench"
 USER: Final = "bench-operator"
 POD_SECONDS: Final = 1.0
-PATIENCE_SECONDS: Final = 7200.0
+TIMEOUT_SECONDS: Final = 7200.0
 WARM_UP: Final = "warm-up"
 
-_FORKS: Final = multiprocessing.get_context("spawn")
+_SPAWN: Final = multiprocessing.get_context("spawn")
 Key = tuple[str, str]
 """A round's name and a stage."""
 
 
 @dataclass
-class Seen:
-    """When a third party saw what: pods and jobs of stages end, statuses tell it, rounds end."""
+class Observations:
+    """When another client first saw each event: the end of stages' pods and jobs, the status that reports it, the end of rounds."""
 
     pods: dict[Key, float] = field(default_factory=dict)
     jobs: dict[Key, float] = field(default_factory=dict)
-    told: dict[Key, float] = field(default_factory=dict)
+    reported: dict[Key, float] = field(default_factory=dict)
     rounds: dict[str, float] = field(default_factory=dict)
 
-    def note(self, kind: Kind, name: str, body: dict[str, Any]) -> None:
-        """Take note of a round, or of an attempt's job or pod, as it is now."""
+    def update(self, kind: Kind, name: str, body: dict[str, Any]) -> None:
+        """Record the state of a round, or of an attempt's job or pod."""
         now, status = time.perf_counter(), body.get("status", {})
         if kind == ROUNDS:
             for attempt in status.get("attempts", []):
                 if "finishedAt" in attempt:
-                    self.told.setdefault((name, attempt["stage"]), now)
+                    self.reported.setdefault((name, attempt["stage"]), now)
             if status.get("phase") in ENDED:
                 self.rounds.setdefault(name, now)
             return
@@ -89,7 +89,7 @@ class Observer:
     """Watches a namespace in a thread."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        self.seen = Seen()
+        self.seen = Observations()
         self._kubeconfig = kubeconfig
         threading.Thread(target=lambda: asyncio.run(self._watch()), daemon=True).start()
 
@@ -102,29 +102,31 @@ class Observer:
             labels = body["metadata"].get("labels", {})
             name = body["metadata"]["name"] if kind == ROUNDS else labels.get(ROUND) if ATTEMPT in labels else None
             if what != "DELETED" and name is not None and name != WARM_UP:
-                self.seen.note(kind, name, body)
+                self.seen.update(kind, name, body)
 
 
-def _play_pods(kubeconfig: Path, ready: Event, stop: Event) -> None:
-    with Kubelet(kubeconfig, going_well(POD_SECONDS), namespace=NAMESPACE):
+def _run_kubelet(kubeconfig: Path, ready: Event, stop: Event) -> None:
+    with Kubelet(kubeconfig, all_succeed(POD_SECONDS), namespace=NAMESPACE):
         ready.set()
         stop.wait()
 
 
 @contextmanager
-def played_pods(kubeconfig: Path) -> Iterator[None]:
-    """Have the pods played by a process of their own: it must not slow down who takes the time."""
-    ready, stop = _FORKS.Event(), _FORKS.Event()
-    process = _FORKS.Process(target=_play_pods, args=(kubeconfig, ready, stop), daemon=True)
+def scripted_pods(kubeconfig: Path) -> Iterator[None]:
+    """Run the test kubelet in a process of its own, so that it does not slow down the measurement."""
+    ready, stop = _SPAWN.Event(), _SPAWN.Event()
+    process = _SPAWN.Process(target=_run_kubelet, args=(kubeconfig, ready, stop), daemon=True)
     process.start()
     ready.wait()
-    yield
-    stop.set()
-    process.join()
+    try:
+        yield
+    finally:
+        stop.set()
+        process.join()
 
 
 def requests(bed: Testbed) -> Counter[tuple[str, str]]:
-    """Return how many requests of the operator were answered so far, by verb and kind."""
+    """Count the operator's requests that were answered so far, by verb and kind."""
     counted: Counter[tuple[str, str]] = Counter()
     with (bed.folder / "logs/audit.jsonl").open() as lines:
         for line in lines:
@@ -139,13 +141,13 @@ def requests(bed: Testbed) -> Counter[tuple[str, str]]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return what a process has taken of CPUs so far."""
+    """Return the CPU seconds of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_mib(pid: int) -> float:
-    """Return the most memory that a process has had resident."""
+    """Return the peak resident memory of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
@@ -157,47 +159,49 @@ def percentiles(values: list[float]) -> dict[str, float]:
 
 
 def latencies(begin: dict[Key, float], end: dict[Key, float]) -> dict[str, float]:
-    """Return percentiles of the milliseconds between what was seen of the same stages; never below 0."""
+    """Return percentiles of the milliseconds between two observations of the same stage, at least 0."""
     return percentiles([max(end[key] - begin[key], 0.0) * 1e3 for key in begin.keys() & end.keys()])
 
 
 def measure(bed: Testbed, scratch: Path, rounds: int, workers: int) -> dict[str, Any]:
-    """Run the rounds; about two seconds each on two cores, as much as the API server takes for it."""
+    """Run the rounds: about two seconds each on two cores, limited by the API server."""
     install_crd(bed)
     bed.kubectl("create", "namespace", NAMESPACE)
-    furnish(bed, NAMESPACE)
+    install_prerequisites(bed, NAMESPACE)
     config, figures = scratch / "operator.yaml", scratch / "figures.json"
     config.write_text(yaml.safe_dump({**SETTINGS, "workers": workers}))
-    cluster = look(bed)
+    cluster = admin_client(bed)
     environment = {**os.environ, "KUBECONFIG": str(bed.user_kubeconfig(USER, ("system:masters",)))}
     command = [sys.executable, "-m", "benchmarks.operator_process", str(config), NAMESPACE, str(figures)]
-    with played_pods(bed.kubeconfig), subprocess.Popen(command, env=environment) as operator:
-        cluster.create(ROUNDS, NAMESPACE, round_body(WARM_UP))
-        wait_for_round(cluster, NAMESPACE, WARM_UP, seconds=PATIENCE_SECONDS)
-        observer = Observer(bed.kubeconfig)
-        before, cpu, start = requests(bed), cpu_seconds(operator.pid), time.perf_counter()
-        for number in range(rounds):
-            cluster.create(ROUNDS, NAMESPACE, round_body(f"r{number:04}"))
-        while len(observer.seen.rounds) < rounds:
-            time.sleep(0.2)
-            if time.perf_counter() > start + PATIENCE_SECONDS:
-                raise RuntimeError(f"{len(observer.seen.rounds)} of {rounds} rounds have ended in time")
-        time.sleep(3)  # The last services go.
-        made = requests(bed) - before
-        usage = {"cpu_s": cpu_seconds(operator.pid) - cpu, "peak_mib": peak_mib(operator.pid)}
-        operator.terminate()
+    with scripted_pods(bed.kubeconfig), subprocess.Popen(command, env=environment) as operator:
+        try:
+            cluster.create(ROUNDS, NAMESPACE, round_body(WARM_UP))
+            wait_for_round(cluster, NAMESPACE, WARM_UP, seconds=TIMEOUT_SECONDS)
+            observer = Observer(bed.kubeconfig)
+            before, cpu, start = requests(bed), cpu_seconds(operator.pid), time.perf_counter()
+            for number in range(rounds):
+                cluster.create(ROUNDS, NAMESPACE, round_body(f"r{number:04}"))
+            while (ended := len(observer.seen.rounds)) < rounds:
+                time.sleep(0.2)
+                if time.perf_counter() > start + TIMEOUT_SECONDS:
+                    raise RuntimeError(f"{ended} of {rounds} rounds ended in {TIMEOUT_SECONDS:.0f} s")
+            time.sleep(3)  # The last services are deleted.
+            made = requests(bed) - before
+            usage = {"cpu_s": cpu_seconds(operator.pid) - cpu, "peak_mib": peak_mib(operator.pid)}
+        finally:
+            operator.terminate()
     return figures_of(observer.seen, made, usage, json.loads(figures.read_text()), start, rounds)
 
 
 def figures_of(
-    seen: Seen,
+    seen: Observations,
     made: Counter[tuple[str, str]],
     usage: dict[str, float],
     passes: dict[str, Any],
     start: float,
     rounds: int,
 ) -> dict[str, Any]:
-    """Return what was measured, as plain data."""
+    """Return the measurements as plain data."""
     by_kind = {f"{verb} {kind}": count / rounds for (verb, kind), count in sorted(made.items())}
     pod_reads = sum(count for (verb, kind), count in made.items() if kind == "pods" and verb in {"get", "list"})
     total = max(seen.rounds.values()) - start
@@ -211,8 +215,8 @@ def figures_of(
         "outdated_passes_per_round": passes["outdated"] / (rounds + 1),
         "pass_ms": percentiles(passes["all"]),
         "idle_pass_ms": percentiles(passes["idle"]),
-        "job_end_to_status_ms": latencies(seen.jobs, seen.told),
-        "pod_end_to_status_ms": latencies(seen.pods, seen.told),
+        "job_end_to_status_ms": latencies(seen.jobs, seen.reported),
+        "pod_end_to_status_ms": latencies(seen.pods, seen.reported),
         "cpu_s_per_round": usage["cpu_s"] / rounds,
         "cpu_cores": usage["cpu_s"] / total,
         "peak_memory_mib": usage["peak_mib"],
@@ -228,8 +232,8 @@ def _rows(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(min=1, help="How many start at once.")] = 200,
-    workers: Annotated[int, typer.Option(min=1, help="Passes of the operator at once.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that start at once.")] = 200,
+    workers: Annotated[int, typer.Option(min=1, help="Concurrent passes of the operator.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure the operator."""

@@ -1,4 +1,4 @@
-"""The operator of a benchmark: it takes the time of its own passes, and writes it to a file when it is told to end.
+"""The operator of a benchmark: it measures the time of its own passes, and writes it to a file when it ends by a signal.
 
 ``python -m benchmarks.operator_process CONFIGURATION NAMESPACE FIGURES``, with KUBECONFIG set.
 """
@@ -26,15 +26,15 @@ from rstar.rpc.logs import configure_logs
 
 @dataclass
 class Passes:
-    """Milliseconds of every pass, those among them that wrote nothing, and how many were refused as outdated."""
+    """Milliseconds of every pass and of those that wrote nothing, and the number of passes refused as outdated."""
 
     all: list[float] = field(default_factory=list)
     idle: list[float] = field(default_factory=list)
     outdated: int = 0
 
 
-class Timed(Reconciler):
-    """A reconciler with a watch in its hand."""
+class TimedReconciler(Reconciler):
+    """A reconciler that measures its passes."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -59,7 +59,7 @@ def main(config: Path, namespace: str, figures: Path) -> None:
     configuration = load_configuration(config)
     cluster = Cluster.connect(user_agent="rstar-operator")
     cache = Cache()
-    reconciler = Timed(cluster, configuration, PyTorchJobBackend(), cache.put)
+    reconciler = TimedReconciler(cluster, configuration, PyTorchJobBackend(), cache.put)
     Watcher(cluster, reconciler, cache, (namespace,), configuration.workers).run(liveness=None)
     figures.write_text(json.dumps(vars(reconciler.passes)))
 

@@ -163,6 +163,8 @@ class ControlPlane:
             "--allow-privileged=true",
             f"--audit-policy-file={policy}",
             f"--audit-log-path={self.audit_log}",
+            # In MB. The default of 100 rotates the log, and requests would be counted in the newest file only.
+            "--audit-log-maxsize=1000000",
             f"--cert-dir={self._tls}",
         )
 

@@ -1,4 +1,4 @@
-"""One real control plane for all tests of a session, a namespace per test, and a kubelet that plays its pods.
+"""A real control plane for all tests of a session, and for each test a namespace and a kubelet.
 
 The first run builds the control plane's programs, which takes minutes. Run by ``make test-cluster``.
 """
@@ -6,6 +6,7 @@ The first run builds the control plane's programs, which takes minutes. Run by `
 from __future__ import annotations
 
 import contextlib
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,27 @@ import pytest
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.kubelet import ChooseBehaviour, Kubelet
 
-from tests.support.cluster.lab import Lab, chart_operator, open_lab
-from tests.support.cluster.pods import Cluster
+from tests.support.cluster.chart_operator import chart_operator
+from tests.support.cluster.pods import NamespaceClient
+from tests.support.cluster.releases import new_namespace
+from tests.support.cluster.round_namespace import RoundNamespace, new_round_namespace
 
 StartKubelet = Callable[..., Kubelet]
+
+TIMEOUT = 900.0
+"""Seconds for a test without a time of its own: a safety net, far above what a busy machine takes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible_children() -> None:
+    """Let child processes start with SIGINT's default: nohup and a shell's & ignore it, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -29,41 +47,39 @@ def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
 
 @pytest.fixture
 def namespace(testbed: Testbed) -> Iterator[str]:
-    """A fresh namespace whose default ServiceAccount is there."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    testbed.kubectl("create", "namespace", name)
-    testbed.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
+    """A new namespace that has its default ServiceAccount."""
+    name = new_namespace(testbed)
     yield name
     testbed.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
-def cluster(testbed: Testbed, namespace: str) -> Cluster:
-    """Return the test's own namespace, to look at."""
-    return Cluster(testbed, namespace)
+def client(testbed: Testbed, namespace: str) -> NamespaceClient:
+    """Return a client of the test's own namespace."""
+    return NamespaceClient(testbed, namespace)
 
 
 @pytest.fixture
 def kubelet(testbed: Testbed, namespace: str, tmp_path: Path) -> Iterator[StartKubelet]:
-    """Start a test kubelet for the test's namespace: ``kubelet(player)``; it is stopped after the test."""
+    """Start a test kubelet for the test's namespace: ``kubelet(choose)``; it is stopped after the test."""
     with contextlib.ExitStack() as stack:
 
-        def start(player: ChooseBehaviour) -> Kubelet:
+        def start(choose: ChooseBehaviour) -> Kubelet:
             folder = tmp_path / f"kubelet-{uuid.uuid4().hex[:4]}"
-            return stack.enter_context(Kubelet(testbed.kubeconfig, player, namespace=namespace, folder=folder))
+            return stack.enter_context(Kubelet(testbed.kubeconfig, choose, namespace=namespace, folder=folder))
 
         yield start
 
 
 @pytest.fixture(scope="module")
 def operator(testbed: Testbed) -> Iterator[str]:
-    """The chart's operator, serving the whole cluster while the tests of a module run; return its user name."""
+    """The chart's operator for the whole cluster, for the tests of a module; its user name."""
     with chart_operator(testbed) as user:
         yield user
 
 
 @pytest.fixture
-def lab(testbed: Testbed, operator: str) -> Iterator[Lab]:
-    """A namespace of the test's own, where rounds run."""
-    with open_lab(testbed) as lab:
-        yield lab
+def rounds(testbed: Testbed, operator: str) -> Iterator[RoundNamespace]:
+    """A namespace of the test's own, in which rounds run."""
+    with new_round_namespace(testbed) as rounds:
+        yield rounds

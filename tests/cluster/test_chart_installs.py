@@ -1,6 +1,6 @@
-"""The charts on a real API server: installed, upgraded, uninstalled, by people with no more rights than they need.
+"""The charts on a real API server: installed, upgraded and uninstalled, by users with no more rights than they need.
 
-A control plane of its own: what the charts make for a whole cluster must not be taken from under other tests.
+These tests have a control plane of their own, because they uninstall cluster-wide objects that other tests need.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rstar_testbed.modules import pytorchjob_crd
 from rstar.store.s3_store import S3Store
 from rstar.store.store import StoreError
 from tests.support.cluster.releases import bind, install, installed, new_namespace, of_release, secret
-from tests.support.cluster.rendering import CHARTS, COMBINATIONS, OTHERS, chart_of, kind_of, rendered
+from tests.support.cluster.rendering import CHARTS, COMBINATIONS, FOREIGN_KINDS, chart_of, kind_of, rendered
 
 RSTAR, TENANT = CHARTS / "rstar", CHARTS / "rstar-tenant"
 CRD = "evolutionrounds.rstar.dev"
@@ -38,7 +38,7 @@ Data = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
-    """A control plane with the CRD that the training operator brings."""
+    """A control plane with the CRD of the training operator."""
     with Testbed.start(tmp_path_factory.mktemp("charts"), training_operator=False) as bed:
         bed.kubectl("apply", "--server-side", "-f", str(pytorchjob_crd()))
         yield bed
@@ -51,7 +51,7 @@ def namespace(bed: Testbed) -> str:
 
 @pytest.fixture
 def cluster_parts(bed: Testbed) -> Iterator[None]:
-    """What a cluster admin installs once: the CRD, the roles, the operator."""
+    """Install what a cluster admin installs once: the CRD, the roles, the operator."""
     place = new_namespace(bed)
     install(bed, RSTAR, "rstar", place, "operator", "--set=metrics.serviceMonitor.enabled=false")
     yield
@@ -70,21 +70,21 @@ def test_an_upgrade_with_the_same_values_changes_nothing(bed: Testbed, namespace
     bed.helm("uninstall", release, "-n", namespace)
 
 
-def test_an_uninstall_leaves_the_crd_and_with_it_every_round(bed: Testbed, namespace: str) -> None:
+def test_an_uninstall_leaves_the_crd_and_every_round(bed: Testbed, namespace: str) -> None:
     install(bed, RSTAR, "leaving", namespace, "dev")
-    bed.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=60s")
+    bed.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=180s")
     bed.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(ROUND))
     bed.helm("uninstall", "leaving", "-n", namespace, "--wait")
     assert of_release(bed, "leaving") == {f"customresourcedefinition.apiextensions.k8s.io/{CRD}"}
     assert bed.kubectl("get", "er", "-n", namespace, "-o", "name").split() == ["evolutionround.rstar.dev/r1"]
-    # The next installation takes the CRD over, whatever its release is called.
+    # The next installation takes the CRD over, whatever the name of its release.
     install(bed, RSTAR, "leaving", namespace, "dev")
     bed.helm("uninstall", "leaving", "-n", namespace)
 
 
 @pytest.mark.parametrize("values", COMBINATIONS, ids=lambda path: f"{chart_of(path).name}-{path.stem}")
-def test_the_api_server_takes_what_is_rendered(bed: Testbed, values: Path) -> None:
-    documents = [d for d in rendered(values, "default") if kind_of(d) not in OTHERS]
+def test_the_api_server_accepts_the_manifests(bed: Testbed, values: Path) -> None:
+    documents = [d for d in rendered(values, "default") if kind_of(d) not in FOREIGN_KINDS]
     places = {d["metadata"].get("namespace", "default") for d in documents}
     for missing in places - set(bed.kubectl("get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}").split()):
         new_namespace(bed, name=missing)
@@ -94,7 +94,7 @@ def test_the_api_server_takes_what_is_rendered(bed: Testbed, values: Path) -> No
 
 @pytest.fixture(scope="module")
 def restricted(bed: Testbed) -> str:
-    """A namespace that takes restricted pods only, with what the charts' pods refer to."""
+    """A namespace that admits restricted pods only, with the objects that the charts' pods refer to."""
     name = new_namespace(bed, "pod-security.kubernetes.io/enforce=restricted")
     bed.kubectl("create", "serviceaccount", "rstar-operator", "-n", name)
     for runtime in ("nvidia", "kata"):
@@ -108,7 +108,7 @@ def restricted(bed: Testbed) -> str:
     return name
 
 
-def test_every_pod_is_admitted_where_pods_must_be_restricted(bed: Testbed, restricted: str) -> None:
+def test_every_pod_is_admitted_where_only_restricted_pods_are(bed: Testbed, restricted: str) -> None:
     pods: dict[str, Data] = {}
     for values in COMBINATIONS:
         for document in rendered(values):
@@ -117,7 +117,7 @@ def test_every_pod_is_admitted_where_pods_must_be_restricted(bed: Testbed, restr
                 labels = body["metadata"]["labels"]
                 name = f"{len(pods)}-{labels['app.kubernetes.io/name']}"
                 pods[name] = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}}
-                # A pod on its own must say what a Deployment says for it.
+                # In a Deployment this is the default.
                 pods[name]["spec"] = {"restartPolicy": "Always", **body["spec"]}
     assert len(pods) > 20
     bed.kubectl("create", "-n", restricted, "--dry-run=server", "-f", "-", input=yaml.safe_dump_all(pods.values()))
@@ -128,7 +128,7 @@ def test_every_pod_is_admitted_where_pods_must_be_restricted(bed: Testbed, restr
 
 
 @pytest.mark.usefixtures("cluster_parts")
-def test_who_administers_a_namespace_installs_an_operator_there(bed: Testbed, namespace: str) -> None:
+def test_a_namespaces_admin_can_install_an_operator_there(bed: Testbed, namespace: str) -> None:
     admin = bind(bed, namespace, f"admin-of-{namespace}", "admin")
     install(bed, RSTAR, "mine", namespace, "namespaced", "--set=minio.enabled=true", kubeconfig=admin)
     install(bed, RSTAR, "mine", namespace, "namespaced", "--set=minio.enabled=true", kubeconfig=admin)
@@ -136,7 +136,7 @@ def test_who_administers_a_namespace_installs_an_operator_there(bed: Testbed, na
 
 
 @pytest.mark.usefixtures("cluster_parts")
-def test_who_may_only_edit_cannot_make_an_operator(bed: Testbed, namespace: str) -> None:
+def test_a_user_with_the_role_edit_cannot_install_an_operator(bed: Testbed, namespace: str) -> None:
     editor = bind(bed, namespace, f"editor-of-{namespace}", "edit")
     with pytest.raises(CommandError, match=r"cannot get resource \"roles\""):
         install(bed, RSTAR, "mine", namespace, "namespaced", kubeconfig=editor)
@@ -144,7 +144,7 @@ def test_who_may_only_edit_cannot_make_an_operator(bed: Testbed, namespace: str)
 
 @pytest.fixture
 def tenant(bed: Testbed, cluster_parts: None) -> Iterator[tuple[str, str, Path]]:
-    """A tenant that the admin has set up: its namespace, the admin's, and the kubeconfig of one of its people."""
+    """A tenant that the admin has set up: its namespace, the admin's, and the kubeconfig of one of its users."""
     name, admin = f"lab-{uuid.uuid4().hex[:6]}", new_namespace(bed)
     assert bed.minio is not None
     install(
@@ -152,30 +152,30 @@ def tenant(bed: Testbed, cluster_parts: None) -> Iterator[tuple[str, str, Path]]
         f"--set=namespace={name},access.groups={{{name}}},storage.endpoint={bed.minio.endpoint}",
         f"--set=storage.secretKey={uuid.uuid4().hex},minioUser.enabled=true,storage.bucket=bucket-{name}",
     )  # fmt: skip
-    bed.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
-    yield name, admin, bed.user_kubeconfig(f"somebody-of-{name}", (name,))
+    bed.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=180s")
+    yield name, admin, bed.user_kubeconfig(f"user-of-{name}", (name,))
     bed.helm("uninstall", "tenant", "-n", admin)
-    # With all its rounds it is still there; the next admin decides.
+    # The namespace stays, with its rounds, until an admin deletes it.
     assert bed.kubectl("get", "namespace", name, "-o", "name").strip() == f"namespace/{name}"
 
 
 def test_a_tenant_installs_executors_and_rounds_with_the_role_edit(bed: Testbed, tenant: tuple[str, str, Path]) -> None:
-    name, _, somebody = tenant
-    install(bed, RSTAR, "rstar", name, "tenant", kubeconfig=somebody)
-    bed.kubectl("apply", "-n", name, "-f", "-", input=json.dumps(ROUND), kubeconfig=somebody)
+    name, _, user = tenant
+    install(bed, RSTAR, "rstar", name, "tenant", kubeconfig=user)
+    bed.kubectl("apply", "-n", name, "-f", "-", input=json.dumps(ROUND), kubeconfig=user)
     with pytest.raises(CommandError, match="cannot be imported into the current release"):
         bed.helm("install", "again", str(RSTAR), "-n", name, "--set=executor.enabled=false")
-    bed.helm("uninstall", "rstar", "-n", name, kubeconfig=somebody)
+    bed.helm("uninstall", "rstar", "-n", name, kubeconfig=user)
 
 
-def test_a_tenant_touches_nothing_of_another_nor_of_the_admin(bed: Testbed, tenant: tuple[str, str, Path]) -> None:
-    name, admin, somebody = tenant
+def test_a_tenant_has_no_access_to_the_namespaces_of_others(bed: Testbed, tenant: tuple[str, str, Path]) -> None:
+    name, admin, user = tenant
     other = new_namespace(bed)
 
     def may(verb: str, kind: str, namespace: str) -> bool:
         kind, _, part = kind.partition("/")
         question = ("auth", "can-i", verb, kind, f"--subresource={part}", "-n", namespace)
-        return bed.kubectl(*question, kubeconfig=somebody, check=False).split()[0] == "yes"
+        return bed.kubectl(*question, kubeconfig=user, check=False).split()[0] == "yes"
 
     for kind in (CRD, f"{CRD}/status", "pods/log", "secrets", "configmaps", "pytorchjobs.kubeflow.org"):
         assert may("get", kind, name)
@@ -192,8 +192,8 @@ def test_a_tenant_touches_nothing_of_another_nor_of_the_admin(bed: Testbed, tena
         assert not may(verb, kind, name)
 
 
-def test_a_tenants_namespace_refuses_what_is_not_restricted(bed: Testbed, tenant: tuple[str, str, Path]) -> None:
-    name, _, somebody = tenant
+def test_a_tenants_namespace_refuses_pods_that_are_not_restricted(bed: Testbed, tenant: tuple[str, str, Path]) -> None:
+    name, _, user = tenant
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -201,11 +201,11 @@ def test_a_tenants_namespace_refuses_what_is_not_restricted(bed: Testbed, tenant
         "spec": {"containers": [{"name": "root", "image": "x", "securityContext": {"privileged": True}}]},
     }
     with pytest.raises(CommandError, match="violates PodSecurity"):
-        bed.kubectl("create", "-n", name, "-f", "-", input=json.dumps(pod), kubeconfig=somebody)
+        bed.kubectl("create", "-n", name, "-f", "-", input=json.dumps(pod), kubeconfig=user)
 
 
 def make_tenant(bed: Testbed, name: str, admin: str, folder: Path) -> str:
-    """Run the program of the chart's Job with what the Job gives it; what it printed."""
+    """Run the program of the chart's Job with the Job's arguments and environment, and return its output."""
     assert bed.minio is not None
     (job,) = json.loads(bed.kubectl("get", "jobs", "-n", admin, "-o", "json"))["items"]
     container = job["spec"]["template"]["spec"]["containers"][0]
@@ -227,7 +227,7 @@ def make_tenant(bed: Testbed, name: str, admin: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_a_tenants_keys_open_its_own_folder_and_no_other(
+def test_a_tenants_keys_give_access_to_its_own_folder_alone(
     bed: Testbed, tenant: tuple[str, str, Path], tmp_path: Path
 ) -> None:
     name, admin, _ = tenant

@@ -1,4 +1,4 @@
-"""The charts as Helm sees them, without a cluster: rendered, checked against Kubernetes' schemas, documented."""
+"""The charts without a cluster: rendered by Helm, checked against Kubernetes' schemas, documented."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rstar.rpc.serving import NOTICE_SECONDS
 from tests.support.cluster.rendering import (
     CHARTS,
     COMBINATIONS,
-    OTHERS,
+    FOREIGN_KINDS,
     chart_of,
     kind_of,
     namespaced,
@@ -73,7 +73,7 @@ def test_every_template_has_a_suite(chart: str) -> None:
 
 
 @pytest.mark.parametrize("chart", NAMES)
-def test_the_readme_is_what_helm_docs_makes_of_the_values(chart: str, tmp_path: Path) -> None:
+def test_the_readme_is_what_helm_docs_generates_from_the_values(chart: str, tmp_path: Path) -> None:
     shutil.copytree(CHARTS / chart, tmp_path / chart)
     run("helm-docs", "--chart-search-root", tmp_path, "--sort-values-order", "file", "--documentation-strict-mode")
     assert (tmp_path / chart / "README.md").read_text() == (CHARTS / chart / "README.md").read_text(), (
@@ -83,11 +83,11 @@ def test_the_readme_is_what_helm_docs_makes_of_the_values(chart: str, tmp_path: 
 
 @pytest.mark.parametrize("version", OPENAPI_VERSIONS)
 @every_combination
-def test_what_is_rendered_fits_the_schemas_of_kubernetes(values: Path, version: str) -> None:
+def test_the_manifests_match_the_schemas_of_kubernetes(values: Path, version: str) -> None:
     documents = rendered(values, version=version)
     assert documents
     for document in documents:
-        if kind_of(document) not in OTHERS:
+        if kind_of(document) not in FOREIGN_KINDS:
             errors = list(validator(version, kind_of(document)).iter_errors(document))
             where = f"{kind_of(document)} {document['metadata']['name']}"
             assert not errors, [f"{where}: {'.'.join(map(str, e.absolute_path))}: {e.message[:300]}" for e in errors]
@@ -115,11 +115,11 @@ def test_the_schemas_refuse_a_field_that_does_not_exist(version: str) -> None:
         ("rstar", "operator.scope=everything", "value must be one of 'cluster', 'namespaces', 'namespace'"),
         ("rstar", "executor.slots=many", "at '/executor/slots': got string, want integer"),
         ("rstar", "policy.model=gs://models/x", "at '/policy/model': 'gs://models/x' does not match pattern"),
-        ("rstar-tenant", "namespace=Lab", "at '/namespace': 'Lab' does not match pattern"),
+        ("rstar-tenant", "namespace=RoundNamespace", "at '/namespace': 'RoundNamespace' does not match pattern"),
         ("rstar-tenant", "quota.limits.cpu=4", "at '/quota': additional properties 'limits' not allowed"),
     ],
 )
-def test_a_slip_in_the_values_is_refused_and_named(chart: str, setting: str, complaint: str) -> None:
+def test_a_mistake_in_the_values_is_refused_and_named(chart: str, setting: str, complaint: str) -> None:
     done = run("helm", "template", "r", CHARTS / chart, "--set", setting, check=False)
     assert done.returncode != 0
     assert complaint in done.stderr
@@ -133,7 +133,7 @@ def test_an_installation_without_cluster_rights_stays_in_its_namespace(name: str
         assert document["metadata"]["namespace"] == "mine"
 
 
-def test_the_policies_are_where_the_pods_are() -> None:
+def test_every_pod_has_the_labels_that_network_policies_select() -> None:
     for values in COMBINATIONS:
         for document in rendered(values):
             if document["kind"] in {"Deployment", "Job"}:
@@ -142,7 +142,7 @@ def test_the_policies_are_where_the_pods_are() -> None:
                 assert labels[COMPONENT] in {"policy", "ppm", "executor", "search", "stage", "operator", "minio"}
 
 
-def test_services_are_named_and_reached_as_the_platform_expects() -> None:
+def test_services_have_the_names_and_ports_that_the_platform_uses() -> None:
     documents = rendered(values_named("gpu"))
     for kind, program in SERVICE_PROGRAMS.items():
         service = one(documents, "Service", f"rstar-{kind}")
@@ -163,7 +163,7 @@ def test_services_are_named_and_reached_as_the_platform_expects() -> None:
         assert f"--{kind}={service_target(f'rstar-{kind}', 'lab', kind)}" in arguments
 
 
-def test_what_the_helm_test_labels_itself_is_in_no_service() -> None:
+def test_no_service_selects_the_pod_of_helm_test() -> None:
     documents = rendered(values_named("gpu"))
     labels = one(documents, "Pod", "rstar-test-executor")["metadata"]["labels"]
     for service in (d for d in documents if d["kind"] == "Service"):
@@ -179,7 +179,7 @@ def test_what_the_helm_test_labels_itself_is_in_no_service() -> None:
         ("rstar-search", rstar_search.main.serve),
     ],
 )
-def test_every_program_takes_the_arguments_that_it_is_given(deployment: str, program: Any) -> None:
+def test_every_program_accepts_its_containers_arguments(deployment: str, program: Any) -> None:
     app = typer.Typer()
     app.command()(program)
     command = typer.main.get_command(app)
@@ -196,7 +196,7 @@ def mebibytes(quantity: str) -> int:
 
 
 @pytest.mark.parametrize("name", ["default", "dev", "fixed", "gpu", "keda"])
-def test_an_executor_fits_into_its_memory_and_ends_within_its_grace(name: str) -> None:
+def test_an_executor_fits_into_its_memory_limit_and_drains_within_its_grace_period(name: str) -> None:
     pod = one(rendered(values_named(name)), "Deployment", "rstar-executor")["spec"]["template"]["spec"]
     container, (tmp,) = pod["containers"][0], pod["volumes"]
     flags = {flag: value for flag, _, value in (argument.partition("=") for argument in container["args"])}
@@ -213,7 +213,7 @@ def test_an_executor_fits_into_its_memory_and_ends_within_its_grace(name: str) -
 @pytest.mark.parametrize(
     ("name", "namespaces"), [("default", []), ("namespaced", ["lab"]), ("namespaces", ["lab-a", "lab-b"])]
 )
-def test_the_operator_takes_its_arguments_and_its_configuration(
+def test_the_operator_accepts_its_arguments_and_its_configuration(
     name: str, namespaces: list[str], tmp_path: Path
 ) -> None:
     documents = rendered(values_named(name))

@@ -1,4 +1,4 @@
-"""The command line on a real API server and a real object store: what it does, and what it says when it may not."""
+"""The command line on a real API server and a real object store: its effects, and its messages on errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from rstar_testbed.kubelet import Behaviour, Pod, Real, Waiting
 from typer.testing import CliRunner
 
 from rstar.cli.main import app
-from rstar.cluster.api import Cluster as Client
-from rstar.cluster.api import Kind, NotFoundError
+from rstar.cluster.api import Cluster, Kind, NotFoundError
 from rstar.cluster.api_errors import explain_error
 from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
 from rstar.rounds.observed import Attempt, AttemptState, Observed, Stage
@@ -30,7 +29,7 @@ from rstar.store.open import open_store
 from tests.cluster.conftest import StartKubelet
 from tests.rstar.cli.test_commands import PLAIN_TERMINAL, RSTAR, Finished, assert_refused
 from tests.rstar.rounds.test_plan import done
-from tests.support.cluster.pods import Cluster, needs_root, pod
+from tests.support.cluster.pods import NamespaceClient, needs_root, pod
 from tests.support.paths import CRD, ROOT
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -41,18 +40,18 @@ Data = dict[str, Any]
 @pytest.fixture(scope="module", autouse=True)
 def crd(testbed: Testbed) -> None:
     testbed.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    testbed.kubectl("wait", "--for=condition=Established", "crd/evolutionrounds.rstar.dev", "--timeout=60s")
-    testbed.kubectl("get", "er", "-A")  # for a second after that the server asks to come again, and kubectl does
+    testbed.kubectl("wait", "--for=condition=Established", "crd/evolutionrounds.rstar.dev", "--timeout=180s")
+    testbed.kubectl("get", "er", "-A")  # Within the first second the server answers "try again", and kubectl does.
 
 
-class Desk:
-    """A user at a shell, with files of their own, in front of one namespace."""
+class UserShell:
+    """A user's shell: a folder with files, a kubeconfig and one namespace."""
 
-    def __init__(self, cluster: Cluster, folder: Path, bytecode: Path) -> None:
-        self.cluster = cluster
+    def __init__(self, client: NamespaceClient, folder: Path, bytecode: Path) -> None:
+        self.client = client
         self.bytecode = bytecode
-        self.namespace = cluster.namespace
-        self.kubeconfig = cluster.bed.kubeconfig
+        self.namespace = client.namespace
+        self.kubeconfig = client.bed.kubeconfig
         self.folder = folder
         (folder / "base").mkdir()
         (folder / "base" / "config.json").write_text("{}")
@@ -71,7 +70,7 @@ class Desk:
     def environment(self, settings: Mapping[str, str] = {}) -> dict[str, str]:
         plain = {key: value for key, value in PLAIN_TERMINAL.items() if not key.startswith(("RSTAR_", "AWS_"))}
         plain.pop("PYTHONDONTWRITEBYTECODE", None)
-        # The Kubernetes library is 800 modules: compiled once, not by every command.
+        # The 800 modules of the Kubernetes library are compiled once, not by every command.
         return {**plain, "PYTHONPYCACHEPREFIX": str(self.bytecode), "KUBECONFIG": str(self.kubeconfig), **settings}
 
     def rstar(self, *arguments: str, **settings: str) -> Finished:
@@ -80,7 +79,7 @@ class Desk:
             command,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             env=self.environment(settings),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -99,7 +98,7 @@ class Desk:
         )
 
     def spec(self, name: str = "r1") -> Data:
-        found = self.cluster.get("evolutionround", name)
+        found = self.client.get("evolutionround", name)
         assert found is not None
         spec: Data = found["spec"]
         return spec
@@ -109,7 +108,7 @@ class Desk:
         wanted = EvolutionRoundSpec.model_validate({**self.spec(name), **spec})
         status = plan(wanted, name, Observed(attempts=tuple(attempts)), NOW).status
         body = json.dumps({"status": status.model_dump(mode="json", by_alias=True, exclude_none=True)})
-        self.cluster.bed.kubectl(
+        self.client.bed.kubectl(
             "patch", "er", name, "-n", self.namespace, "--subresource=status", "--type=merge", "-p", body
         )
 
@@ -120,8 +119,8 @@ def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def desk(cluster: Cluster, tmp_path: Path, bytecode: Path) -> Desk:
-    return Desk(cluster, tmp_path, bytecode)
+def shell(client: NamespaceClient, tmp_path: Path, bytecode: Path) -> UserShell:
+    return UserShell(client, tmp_path, bytecode)
 
 
 @pytest.fixture
@@ -133,12 +132,12 @@ def bucket(testbed: Testbed) -> str:
 
 
 @pytest.fixture
-def submitted(desk: Desk) -> Desk:
+def submitted(shell: UserShell) -> UserShell:
     """Two rounds that need no upload, in the cluster."""
-    desk.write(*STORED)
-    done = desk.rstar("submit", "rounds.yaml")
+    shell.write(*STORED)
+    done = shell.rstar("submit", "rounds.yaml")
     assert done.code == 0, done.err
-    return desk
+    return shell
 
 
 IN_STORE: Data = {"baseModel": "store:models/base", "problems": {"uri": "store:data/train.jsonl"}}
@@ -155,51 +154,53 @@ def storage_environment(testbed: Testbed, store: str) -> dict[str, str]:
     return dict(testbed.minio.environment(store))
 
 
-def test_local_files_are_uploaded_once_and_the_rounds_name_them_in_the_store(
-    desk: Desk, testbed: Testbed, bucket: str, monkeypatch: pytest.MonkeyPatch
+def test_local_files_are_uploaded_once_and_the_rounds_refer_to_the_store(
+    shell: UserShell, testbed: Testbed, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = f"s3://{bucket}/{desk.namespace}"
+    store = f"s3://{bucket}/{shell.namespace}"
     settings = storage_environment(testbed, store)
-    desk.write({}, {"evaluate": {"problems": {"uri": "problems.jsonl"}}})
-    first = desk.rstar("submit", "rounds.yaml", "--upload-to", store, **settings)
+    shell.write({}, {"evaluate": {"problems": {"uri": "problems.jsonl"}}})
+    first = shell.rstar("submit", "rounds.yaml", "--upload-to", store, **settings)
     assert first.code == 0, first.err
     assert first.out == "r1: created\nr2: created\n"
     assert first.err.count("uploading") == 2
-    assert f"rstar status -n {desk.namespace} --watch" in first.err
-    spec = desk.spec("r2")
-    assert spec["evaluate"]["problems"]["uri"] == spec["problems"]["uri"] == desk.spec("r1")["problems"]["uri"]
+    assert f"rstar status -n {shell.namespace} --watch" in first.err
+    spec = shell.spec("r2")
+    assert spec["evaluate"]["problems"]["uri"] == spec["problems"]["uri"] == shell.spec("r1")["problems"]["uri"]
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     stored = open_store(store)
     assert stored.read(spec["problems"]["uri"].removeprefix("store:")).startswith(b'{"question"')
     assert stored.exists(f"{spec['baseModel'].removeprefix('store:')}/config.json")
-    again = desk.rstar("submit", "rounds.yaml", "--upload-to", store, **settings)
+    again = shell.rstar("submit", "rounds.yaml", "--upload-to", store, **settings)
     assert again.out == "r1: unchanged\nr2: unchanged\n"
     assert "uploading" not in again.err
 
 
-def test_the_secret_of_the_namespace_says_where_files_go_and_the_environment_by_which_way(
-    desk: Desk, testbed: Testbed, bucket: str
+def test_files_go_to_the_store_of_the_namespaces_secret_by_the_endpoint_of_the_environment(
+    shell: UserShell, testbed: Testbed, bucket: str
 ) -> None:
-    store = f"s3://{bucket}/{desk.namespace}"
+    store = f"s3://{bucket}/{shell.namespace}"
     settings = storage_environment(testbed, store)
-    desk.write({})
-    assert_refused(desk.rstar("submit", "rounds.yaml"), "base is on this machine", "rstar-storage", "--upload-to s3://")
-    # Inside of the cluster the store has a name that means nothing here.
+    shell.write({})
+    assert_refused(
+        shell.rstar("submit", "rounds.yaml"), "base is on this machine", "rstar-storage", "--upload-to s3://"
+    )
+    # The Secret's endpoint cannot be resolved outside the cluster.
     secret = settings | {"RSTAR_S3_ENDPOINT": "http://rstar-minio.rstar.svc:9000"}
     pairs = [f"--from-literal={key}={value}" for key, value in secret.items()]
-    testbed.kubectl("create", "secret", "generic", "rstar-storage", "-n", desk.namespace, *pairs)
-    done = desk.rstar("submit", "rounds.yaml", RSTAR_S3_ENDPOINT=settings["RSTAR_S3_ENDPOINT"])
+    testbed.kubectl("create", "secret", "generic", "rstar-storage", "-n", shell.namespace, *pairs)
+    done = shell.rstar("submit", "rounds.yaml", RSTAR_S3_ENDPOINT=settings["RSTAR_S3_ENDPOINT"])
     assert done.code == 0, done.err
-    assert desk.spec("r1")["baseModel"].startswith("store:inputs/")
+    assert shell.spec("r1")["baseModel"].startswith("store:inputs/")
 
 
-def test_the_same_again_changes_nothing_and_only_what_differs_is_changed(submitted: Desk) -> None:
-    before = submitted.cluster.get("er", "r1")
+def test_a_second_submission_changes_only_what_differs(submitted: UserShell) -> None:
+    before = submitted.client.get("er", "r1")
     assert json.loads(submitted.rstar("submit", "rounds.yaml", "--json").out) == {
         "rounds": {"r1": "unchanged", "r2": "unchanged"}
     }
-    assert submitted.cluster.get("er", "r1") == before
+    assert submitted.client.get("er", "r1") == before
     submitted.write(IN_STORE | {"lifecycle": {"maxAttempts": 7}, "services": {"policy": {"replicas": 2}}}, IN_STORE)
     assert submitted.rstar("submit", "rounds.yaml").out == "r1: configured\nr2: unchanged\n"
     assert submitted.spec()["lifecycle"]["maxAttempts"] == 7
@@ -209,16 +210,16 @@ def test_the_same_again_changes_nothing_and_only_what_differs_is_changed(submitt
     assert "replicas" not in submitted.spec()["services"]["policy"]
 
 
-def test_one_round_that_is_refused_leaves_all_others_as_they_were(submitted: Desk) -> None:
+def test_one_refused_round_leaves_all_others_unchanged(submitted: UserShell) -> None:
     submitted.write(IN_STORE | {"lifecycle": {"maxAttempts": 7}}, IN_STORE | {"seed": 1}, IN_STORE)
     assert_refused(
         submitted.rstar("submit", "rounds.yaml"), 'EvolutionRound.rstar.dev "r2" is invalid', "spec.seed cannot change"
     )
     assert submitted.spec()["lifecycle"]["maxAttempts"] == 3
-    assert submitted.cluster.get("er", "r3") is None
+    assert submitted.client.get("er", "r3") is None
 
 
-def test_what_is_wrong_in_itself_is_refused_before_the_cluster_is_asked_to_take_it(submitted: Desk) -> None:
+def test_an_invalid_file_is_refused_before_anything_is_sent_to_the_cluster(submitted: UserShell) -> None:
     submitted.write(IN_STORE | {"rolout": {}})
     assert_refused(submitted.rstar("submit", "rounds.yaml"), "spec.rolout: unknown key; did you mean rollout?")
     submitted.write(IN_STORE, IN_STORE, IN_STORE | {"previousRound": "r9"})
@@ -228,14 +229,14 @@ def test_what_is_wrong_in_itself_is_refused_before_the_cluster_is_asked_to_take_
     assert_refused(submitted.rstar("submit", "rounds.yaml"), "round r1: metadata.namespace is other")
 
 
-def test_a_later_round_may_follow_one_that_is_there_already(submitted: Desk) -> None:
+def test_a_round_may_follow_one_that_was_submitted_before(submitted: UserShell) -> None:
     submitted.write(*STORED, IN_STORE)
     third = (submitted.folder / "rounds.yaml").read_text().split("---\n")[2]
     (submitted.folder / "third.yaml").write_text(third)
     assert submitted.rstar("submit", "third.yaml").out == "r3: created\n"
 
 
-def test_the_status_is_told_as_it_is_told_of_a_folder(submitted: Desk) -> None:
+def test_the_status_is_shown_as_for_a_folder(submitted: UserShell) -> None:
     fresh = submitted.rstar("status")
     assert "Waiting" in fresh.out
     assert "no operator has seen r1, r2 yet" in fresh.out
@@ -251,29 +252,29 @@ def test_the_status_is_told_as_it_is_told_of_a_folder(submitted: Desk) -> None:
     assert found["statuses"]["r2"]["phase"] == "Waiting"
 
 
-def test_a_watch_tells_changes_and_ends_when_all_rounds_have_ended(submitted: Desk) -> None:
+def test_a_watch_shows_changes_and_ends_when_all_rounds_have_ended(submitted: UserShell) -> None:
     submitted.report("r1", done(Stage.ROLLOUT))
     watch = submitted.begin("status", "r1", "--watch", "--json")
     assert watch.stdout is not None
     assert json.loads(watch.stdout.readline())["statuses"]["r1"]["stage"] == "select"
     submitted.report("r1", done(*Stage))
-    out, err = watch.communicate(timeout=120)
+    out, err = watch.communicate(timeout=300)
     assert watch.returncode == 0, err
     assert json.loads(out.splitlines()[-1])["statuses"]["r1"]["phase"] == "Succeeded"
 
 
-def test_ctrl_c_ends_a_watch(submitted: Desk) -> None:
+def test_ctrl_c_ends_a_watch(submitted: UserShell) -> None:
     watch = submitted.begin("status", "--watch", "--json")
     assert watch.stdout is not None
     assert watch.stdout.readline()
     watch.send_signal(signal.SIGINT)
-    _, err = watch.communicate(timeout=60)
+    _, err = watch.communicate(timeout=300)
     assert (watch.returncode, err) == (130, "")
 
 
-def test_a_round_is_suspended_and_resumed_and_a_new_submission_leaves_it_so(submitted: Desk) -> None:
-    said = submitted.rstar("suspend", "r1")
-    assert f"'rstar resume r1 -n {submitted.namespace}' resumes it" in said.out
+def test_a_round_is_suspended_and_resumed_and_a_new_submission_changes_neither(submitted: UserShell) -> None:
+    suspended = submitted.rstar("suspend", "r1")
+    assert f"'rstar resume r1 -n {submitted.namespace}' resumes it" in suspended.out
     assert submitted.spec()["suspend"] is True
     assert json.loads(submitted.rstar("suspend", "r1", "--json").out)["changed"] is False
     assert submitted.rstar("submit", "rounds.yaml").out == "r1: unchanged\nr2: unchanged\n"
@@ -283,7 +284,7 @@ def test_a_round_is_suspended_and_resumed_and_a_new_submission_leaves_it_so(subm
     assert "is not suspended" in submitted.rstar("resume", "r1").out
 
 
-def test_a_round_is_cancelled_once_and_for_all(submitted: Desk) -> None:
+def test_a_round_is_cancelled_for_good(submitted: UserShell) -> None:
     assert_refused(submitted.rstar("cancel", "r1"), "--yes")
     assert json.loads(submitted.rstar("cancel", "r1", "--yes", "--json").out)["changed"] is True
     assert submitted.spec()["cancel"] is True
@@ -293,7 +294,7 @@ def test_a_round_is_cancelled_once_and_for_all(submitted: Desk) -> None:
     assert "cancelled permanently; submit it under another name" in over.err
 
 
-def test_a_round_that_failed_is_told_what_helps_and_one_that_is_complete_is_left_alone(submitted: Desk) -> None:
+def test_resume_of_a_failed_round_names_the_remedy_and_an_ended_round_is_left_alone(submitted: UserShell) -> None:
     killed = [attempt(Stage.ROLLOUT, number, AttemptState.FAILED, 137) for number in (1, 2, 3)]
     submitted.report("r1", killed)
     failed = submitted.rstar("resume", "r1")
@@ -305,33 +306,35 @@ def test_a_round_that_failed_is_told_what_helps_and_one_that_is_complete_is_left
     assert_refused(submitted.rstar("cancel", "r1", "--yes"), "round r1 is complete")
 
 
-def test_a_round_that_is_not_there_names_the_others(submitted: Desk) -> None:
+def test_an_unknown_round_is_refused_with_the_names_of_the_others(submitted: UserShell) -> None:
     for command in ("status", "logs", "suspend", "resume"):
         assert_refused(
             submitted.rstar(command, "r9"), f"there is no round 'r9' in namespace {submitted.namespace}", "r1, r2"
         )
 
 
-def test_a_namespace_that_is_not_there_is_said_to_be_so(desk: Desk) -> None:
-    desk.write(IN_STORE)
-    desk.namespace = "nowhere"
+def test_a_missing_namespace_is_named(shell: UserShell) -> None:
+    shell.write(IN_STORE)
+    shell.namespace = "nowhere"
     for command in (["status"], ["submit", "rounds.yaml"], ["suspend", "r1"]):
-        assert_refused(desk.rstar(*command), "there is no namespace nowhere")
+        assert_refused(shell.rstar(*command), "there is no namespace nowhere")
 
 
-def test_a_server_that_does_not_answer_is_named(desk: Desk) -> None:
-    text = desk.kubeconfig.read_text()
+def test_a_server_that_does_not_answer_is_named(shell: UserShell) -> None:
+    text = shell.kubeconfig.read_text()
     server = yaml.safe_load(text)["clusters"][0]["cluster"]["server"]
-    desk.kubeconfig = desk.folder / "kubeconfig"
-    desk.kubeconfig.write_text(text.replace(server, "https://127.0.0.1:1"))
-    ended = desk.rstar("status")
+    shell.kubeconfig = shell.folder / "kubeconfig"
+    shell.kubeconfig.write_text(text.replace(server, "https://127.0.0.1:1"))
+    ended = shell.rstar("status")
     assert ended.code == 1
     assert "the cluster does not answer" in ended.err
     assert "refused" in ended.err
     assert len(ended.err.splitlines()) == 1
 
 
-def test_who_may_not_is_told_the_servers_words_and_whom_to_ask(submitted: Desk, testbed: Testbed) -> None:
+def test_a_user_without_rights_is_shown_the_servers_message_and_the_role_to_ask_for(
+    submitted: UserShell, testbed: Testbed
+) -> None:
     submitted.kubeconfig = testbed.user_kubeconfig("cli-stranger")
     for command in (["status"], ["suspend", "r1"], ["submit", "rounds.yaml"], ["logs", "r1"]):
         assert_refused(submitted.rstar(*command), 'User "cli-stranger" cannot', "ask your admin for the role view")
@@ -345,15 +348,15 @@ def test_who_may_not_is_told_the_servers_words_and_whom_to_ask(submitted: Desk, 
     assert_refused(submitted.rstar("submit", "rounds.yaml"), "base is on this machine", 'cannot get resource "secrets"')
 
 
-def test_a_cluster_without_the_resource_is_told_what_to_install(testbed: Testbed) -> None:
+def test_a_cluster_without_the_crd_is_reported_with_what_to_install(testbed: Testbed) -> None:
     with pytest.raises(NotFoundError) as caught:
-        Client.connect(testbed.kubeconfig).list(Kind("/apis/rstar.dev/v9", "evolutionrounds"), "default")
+        Cluster.connect(testbed.kubeconfig).list(Kind("/apis/rstar.dev/v9", "evolutionrounds"), "default")
     assert explain_error(caught.value, "default", role="view") == (
         "the cluster does not know EvolutionRounds: install charts/rstar first"
     )
 
 
-def test_the_context_says_which_cluster_and_which_namespace(submitted: Desk, testbed: Testbed) -> None:
+def test_the_context_selects_cluster_and_namespace(submitted: UserShell, testbed: Testbed) -> None:
     config = yaml.safe_load(submitted.kubeconfig.read_text())
     here = config["contexts"][0]["context"]
     config["contexts"].append({"name": "lab", "context": {**here, "namespace": submitted.namespace}})
@@ -365,7 +368,7 @@ def test_the_context_says_which_cluster_and_which_namespace(submitted: Desk, tes
             [*RSTAR, "status", *options],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             env=submitted.environment({"RSTAR_STORE": "s3://another/store"}),
             check=False,
         )
@@ -376,7 +379,7 @@ def test_the_context_says_which_cluster_and_which_namespace(submitted: Desk, tes
     assert_refused(status("--kubeconfig", str(file)), "namespace default")
 
 
-def test_the_shell_completes_the_names_of_a_namespace(submitted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shell_completes_the_names_of_rounds(submitted: UserShell, monkeypatch: pytest.MonkeyPatch) -> None:
     line = f"rstar logs -n {submitted.namespace} --kubeconfig {submitted.kubeconfig} r"
     monkeypatch.setenv("_RSTAR_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", line)
@@ -396,13 +399,13 @@ def real_pods(pod: Pod) -> Behaviour:
 
 
 @needs_root
-def test_logs_of_all_pods_of_an_attempt_are_told_apart(submitted: Desk, kubelet: StartKubelet) -> None:
+def test_logs_of_an_attempts_pods_are_prefixed_with_their_names(submitted: UserShell, kubelet: StartKubelet) -> None:
     kubelet(real_pods)
-    cluster = submitted.cluster
-    cluster.apply(stage_pod("r1-rollout-1", "echo early; echo late", 1))
-    cluster.apply(*(stage_pod(f"r1-rollout-2-worker-{i}", f"echo hello {i}; echo bye {i}", 2) for i in range(2)))
+    client = submitted.client
+    client.apply(stage_pod("r1-rollout-1", "echo early; echo late", 1))
+    client.apply(*(stage_pod(f"r1-rollout-2-worker-{i}", f"echo hello {i}; echo bye {i}", 2) for i in range(2)))
     for name in ("r1-rollout-1", "r1-rollout-2-worker-0", "r1-rollout-2-worker-1"):
-        cluster.pod_in(name, "Succeeded")
+        client.pod_in(name, "Succeeded")
     lost = attempt(Stage.ROLLOUT, 1, AttemptState.FAILED, 1)
     submitted.report("r1", [lost, attempt(Stage.ROLLOUT, 2, AttemptState.RUNNING)])
     lines = [json.loads(line) for line in submitted.rstar("logs", "r1", "--json").out.splitlines()]
@@ -415,44 +418,46 @@ def test_logs_of_all_pods_of_an_attempt_are_told_apart(submitted: Desk, kubelet:
     assert "[r1-rollout-2-worker-1] hello 1\n" in submitted.rstar("logs", "r1").out
     assert submitted.rstar("logs", "r1", "--attempt", "1", "--tail", "1").out == "late\n"
     assert submitted.rstar("logs", "r1", "--all", "--tail", "1").out.splitlines()[0] == "late"
-    cluster.bed.kubectl("delete", "pod", "r1-rollout-1", "-n", submitted.namespace)
+    client.bed.kubectl("delete", "pod", "r1-rollout-1", "-n", submitted.namespace)
     gone = submitted.rstar("logs", "r1", "--attempt", "1")
     assert gone.code == 1
     assert "the log of rollout 1 no longer exists" in gone.err
 
 
 @needs_root
-def test_logs_are_followed_from_before_a_pod_runs_until_it_ends(submitted: Desk, kubelet: StartKubelet) -> None:
-    plays: dict[str, Callable[[Pod], Behaviour]] = {"r1-rollout-1-worker-0": real_pods}
-    kubelet(lambda pod: plays.get(pod["metadata"]["name"], lambda _: Waiting("ImagePullBackOff", "no such image"))(pod))
+def test_logs_are_followed_from_before_a_pod_runs_until_it_ends(submitted: UserShell, kubelet: StartKubelet) -> None:
+    behaviours: dict[str, Callable[[Pod], Behaviour]] = {"r1-rollout-1-worker-0": real_pods}
+    kubelet(
+        lambda pod: behaviours.get(pod["metadata"]["name"], lambda _: Waiting("ImagePullBackOff", "no such image"))(pod)
+    )
     submitted.report("r1", [attempt(Stage.ROLLOUT, 1, AttemptState.PENDING)])
     reader = submitted.begin("logs", "r1", "-f")
     assert reader.stdout is not None
     assert reader.stderr is not None
-    submitted.cluster.apply(stage_pod("r1-rollout-1-worker-1", "true"))
-    said = reader.stderr.readline()
-    assert "r1-rollout-1-worker-1 has not started" in said
-    submitted.cluster.apply(stage_pod("r1-rollout-1-worker-0", "echo first; sleep 1; echo last"))
+    submitted.client.apply(stage_pod("r1-rollout-1-worker-1", "true"))
+    first_line = reader.stderr.readline()
+    assert "r1-rollout-1-worker-1 has not started" in first_line
+    submitted.client.apply(stage_pod("r1-rollout-1-worker-0", "echo first; sleep 1; echo last"))
     assert reader.stdout.readline() == "first\n"
     assert reader.stdout.readline() == "last\n"
-    submitted.cluster.bed.kubectl("delete", "pod", "r1-rollout-1-worker-1", "-n", submitted.namespace)
-    out, err = reader.communicate(timeout=120)
+    submitted.client.bed.kubectl("delete", "pod", "r1-rollout-1-worker-1", "-n", submitted.namespace)
+    out, err = reader.communicate(timeout=300)
     assert (out, reader.returncode) == ("", 0), err
-    assert "ImagePullBackOff: no such image" in said + err
+    assert "ImagePullBackOff: no such image" in first_line + err
 
 
 @needs_root
-def test_a_service_of_the_round_has_logs_and_the_executors_are_everybodys(
-    submitted: Desk, kubelet: StartKubelet
+def test_logs_of_the_rounds_services_and_of_the_shared_executors_are_shown(
+    submitted: UserShell, kubelet: StartKubelet
 ) -> None:
     kubelet(real_pods)
     policy = pod("r1-policy-0", "echo policy here", container={"name": "policy"})
     policy["metadata"]["labels"] |= {ROUND: "r1", COMPONENT: "policy"}
     executor = pod("rstar-executor-0", "echo executor here", container={"name": "executor"})
     executor["metadata"]["labels"] |= {COMPONENT: "executor"}
-    submitted.cluster.apply(policy, executor)
+    submitted.client.apply(policy, executor)
     for name in ("r1-policy-0", "rstar-executor-0"):
-        submitted.cluster.pod_in(name, "Succeeded")
+        submitted.client.pod_in(name, "Succeeded")
     assert submitted.rstar("logs", "r1", "--service", "policy").out == "policy here\n"
     assert submitted.rstar("logs", "r2", "--service", "executor").out == "executor here\n"
     missing = submitted.rstar("logs", "r2", "--service", "policy")
@@ -460,20 +465,20 @@ def test_a_service_of_the_round_has_logs_and_the_executors_are_everybodys(
     assert "there are no pods" in missing.err
 
 
-def test_a_pod_that_has_not_begun_is_said_to_be_so(submitted: Desk, kubelet: StartKubelet) -> None:
+def test_a_pod_that_has_not_started_is_named(submitted: UserShell, kubelet: StartKubelet) -> None:
     kubelet(lambda pod: Waiting("ImagePullBackOff", "no such image"))
-    submitted.cluster.apply(stage_pod("r1-rollout-1", "true"))
+    submitted.client.apply(stage_pod("r1-rollout-1", "true"))
     submitted.report("r1", [attempt(Stage.ROLLOUT, 1, AttemptState.PENDING)])
-    submitted.cluster.pod_in("r1-rollout-1", "Pending")
-    said = submitted.rstar("logs", "r1")
-    assert (said.code, said.out) == (0, "")
-    assert "r1-rollout-1 has not started" in said.err
+    submitted.client.pod_in("r1-rollout-1", "Pending")
+    logs = submitted.rstar("logs", "r1")
+    assert (logs.code, logs.out) == (0, "")
+    assert "r1-rollout-1 has not started" in logs.err
 
 
 @needs_root
-def test_inside_of_the_cluster_the_pods_own_account_is_used(submitted: Desk, kubelet: StartKubelet) -> None:
+def test_inside_the_cluster_the_pods_service_account_is_used(submitted: UserShell, kubelet: StartKubelet) -> None:
     kubelet(real_pods)
-    testbed, namespace = submitted.cluster.bed, submitted.namespace
+    testbed, namespace = submitted.client.bed, submitted.namespace
     testbed.kubectl(
         "create", "role", "looks", "-n", namespace, "--verb=get,list", "--resource=evolutionrounds.rstar.dev"
     )
@@ -481,7 +486,7 @@ def test_inside_of_the_cluster_the_pods_own_account_is_used(submitted: Desk, kub
         "create", "rolebinding", "looks", "-n", namespace, "--role=looks", f"--serviceaccount={namespace}:default"
     )
     command = " ".join([*RSTAR, "status", "-n", namespace, "--json"])
-    submitted.cluster.apply(pod("inside", f"cd {ROOT} && {command}"))
-    submitted.cluster.pod_in("inside", "Succeeded", "Failed")
+    submitted.client.apply(pod("inside", f"cd {ROOT} && {command}"))
+    submitted.client.pod_in("inside", "Succeeded", "Failed")
     found = json.loads(testbed.kubectl("logs", "inside", "-n", namespace))
     assert list(found["statuses"]) == ["r1", "r2"]

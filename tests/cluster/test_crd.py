@@ -1,4 +1,4 @@
-"""The API server takes what the laptop takes, refuses what it refuses, and says why in the same words."""
+"""The API server accepts and refuses the same rounds as ``rstar run``, with the same messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ METHODS = [{"name": "greedy", "method": "greedy"}, {"name": "mcts"}]
 def bed(testbed: Testbed) -> Testbed:
     """The testbed with the CRD in it."""
     testbed.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    testbed.kubectl("wait", "--for=condition=Established", f"crd/{NAME}", "--timeout=60s")
+    testbed.kubectl("wait", "--for=condition=Established", f"crd/{NAME}", "--timeout=180s")
     return testbed
 
 
@@ -53,7 +53,7 @@ Create = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def attempt(bed: Testbed, namespace: str) -> Create:
-    """Return a function that asks the API server whether it would take an object, and returns its words."""
+    """Return a function that creates an object as a dry run, and returns the API server's answer."""
 
     def create(spec: Data, name: str = "new") -> str:
         text = json.dumps(resource(spec, name))
@@ -62,7 +62,7 @@ def attempt(bed: Testbed, namespace: str) -> Create:
     return create
 
 
-def test_the_server_finds_nothing_wrong_with_the_crd(bed: Testbed) -> None:
+def test_the_server_accepts_the_crd_without_complaint(bed: Testbed) -> None:
     found = json.loads(bed.kubectl("get", "crd", NAME, "-o", "json"))["status"]["conditions"]
     conditions = {condition["type"]: condition["status"] for condition in found}
     assert conditions["Established"] == conditions["NamesAccepted"] == "True"
@@ -118,7 +118,7 @@ GOOD: dict[str, tuple[str, Data]] = {
 
 
 @pytest.mark.parametrize("case", GOOD)
-def test_a_good_round_is_taken(attempt: Create, case: str) -> None:
+def test_a_good_round_is_accepted(attempt: Create, case: str) -> None:
     name, spec = GOOD[case]
     assert attempt(spec, name) == f"evolutionround.rstar.dev/{name} created (server dry run)\n"
 
@@ -221,7 +221,7 @@ def test_a_bad_round_is_refused_with_the_reason(attempt: Create, case: str) -> N
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_the_server_refuses_the_laptop_refuses_too(tmp_path: Path, case: str) -> None:
+def test_rstar_run_refuses_what_the_server_refuses(tmp_path: Path, case: str) -> None:
     name, changes, _ = BAD[case]
     file = tmp_path / "rounds.yaml"
     file.write_text(yaml.safe_dump(resource(MINIMAL | changes, name)))
@@ -237,7 +237,7 @@ def test_what_the_server_refuses_the_laptop_refuses_too(tmp_path: Path, case: st
         ({"evaluate": {"problems": {"uri": "./held-out.jsonl"}}}, "spec.evaluate.problems.uri"),
     ],
 )
-def test_a_local_path_is_refused_for_pods_do_not_see_it(attempt: Create, changes: Data, path: str) -> None:
+def test_a_local_path_is_refused_because_pods_cannot_read_it(attempt: Create, changes: Data, path: str) -> None:
     answer = attempt(MINIMAL | changes)
     assert f"{path}: Invalid value" in answer
     assert "which pods cannot read: use store:PATH or hf:ORG/NAME; `rstar submit` uploads local files" in answer
@@ -257,14 +257,14 @@ def test_a_typo_is_refused(attempt: Create, changes: Data, typo: str) -> None:
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
-def test_the_examples_are_taken_as_they_are(bed: Testbed, namespace: str, file: Path) -> None:
+def test_the_examples_are_accepted_unchanged(bed: Testbed, namespace: str, file: Path) -> None:
     answer = bed.kubectl("apply", "--dry-run=server", "-n", namespace, "-f", str(file))
     assert answer.count("created (server dry run)") == len(list(yaml.safe_load_all(file.read_text())))
 
 
 @pytest.fixture(scope="module")
 def stored(bed: Testbed, namespace: str) -> dict[str, Data]:
-    """Rounds on the server: their specs as they were sent."""
+    """Create rounds on the server; their specs as they were sent."""
     rounds = {
         "first": MINIMAL | {"evaluate": {"problems": HELD_OUT, "methods": METHODS}},
         "second": MINIMAL | {"round": 2, "previousRound": "first", "rollout": {"search": {"rollouts": 4}}},
@@ -294,7 +294,7 @@ Patch = Callable[[str, Data], str]
 
 @pytest.fixture
 def patch(bed: Testbed, namespace: str, stored: dict[str, Data]) -> Patch:
-    """Return a function that asks the API server whether it would take a change, and returns its words."""
+    """Return a function that patches an object as a dry run, and returns the API server's answer."""
 
     def change(name: str, spec: Data) -> str:
         text = json.dumps({"spec": spec})
@@ -334,7 +334,7 @@ FIXED: list[tuple[str, str, Data]] = [
 
 
 @pytest.mark.parametrize(("field", "name", "change"), FIXED, ids=lambda value: json.dumps(value)[:60])
-def test_what_finished_work_came_from_cannot_change(patch: Patch, field: str, name: str, change: Data) -> None:
+def test_fields_that_determine_results_cannot_change(patch: Patch, field: str, name: str, change: Data) -> None:
     answer = patch(name, change)
     assert f"spec.{field}: Forbidden: spec.{field} cannot change after creation: create a new round" in answer
 
@@ -356,7 +356,7 @@ def test_every_field_of_the_spec_is_tried() -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=",".join)
-def test_how_the_round_is_run_may_change(patch: Patch, change: Data) -> None:
+def test_fields_that_control_the_execution_may_change(patch: Patch, change: Data) -> None:
     assert patch("first", change) == "evolutionround.rstar.dev/first patched\n"
 
 
@@ -398,14 +398,14 @@ FULL = RoundStatus(
 
 @pytest.fixture(scope="module")
 def reported(bed: Testbed, namespace: str, stored: dict[str, Data]) -> Data:
-    """The first round, after the operator's status came."""
+    """The first round, after a status was written."""
     status = json.dumps({"status": FULL.model_dump(mode="json", by_alias=True)})
     bed.kubectl("patch", "er", "first", "-n", namespace, "--subresource=status", "--type=merge", "-p", status)
     found: Data = json.loads(bed.kubectl("get", "er", "first", "-n", namespace, "-o", "json"))
     return found
 
 
-def test_the_whole_status_comes_back_as_it_was_written(reported: Data) -> None:
+def test_the_whole_status_is_read_back_as_written(reported: Data) -> None:
     assert RoundStatus.model_validate(reported["status"]) == FULL
     assert reported["metadata"]["generation"] == 1
 
@@ -417,7 +417,7 @@ def test_two_conditions_of_one_type_are_refused(bed: Testbed, namespace: str, re
 
 
 @pytest.mark.usefixtures("reported")
-def test_the_columns_say_which_round_what_stage_how_far_and_why(bed: Testbed, namespace: str) -> None:
+def test_the_columns_show_round_stage_progress_and_reason(bed: Testbed, namespace: str) -> None:
     header, row = bed.kubectl("get", "er", "first", "-n", namespace).splitlines()
     assert header.split() == ["NAME", "ROUND", "STAGE", "PROGRESS", "SOLVED", "%", "READY", "REASON", "AGE"]
     assert row.split()[:-1] == ["first", "1", "rollout", "42/100", "63.4", "True", "StageRunning"]
@@ -428,7 +428,7 @@ def test_the_columns_say_which_round_what_stage_how_far_and_why(bed: Testbed, na
 
 @pytest.mark.usefixtures("stored")
 @pytest.mark.parametrize("word", ["er", "evolutionround", "evolutionrounds", "rstar", "all"])
-def test_rounds_are_found_by_every_name(bed: Testbed, namespace: str, word: str) -> None:
+def test_kubectl_finds_rounds_by_every_name_of_the_kind(bed: Testbed, namespace: str, word: str) -> None:
     assert "evolutionround.rstar.dev/first" in bed.kubectl("get", word, "-n", namespace, "-o", "name").split()
 
 
@@ -450,5 +450,5 @@ def test_rounds_are_found_by_every_name(bed: Testbed, namespace: str, word: str)
     ],
 )
 def test_explain_reads_like_documentation(bed: Testbed, path: str, words: str) -> None:
-    said = " ".join(bed.kubectl("explain", path).split())
-    assert " ".join(words.split()) in said
+    text = " ".join(bed.kubectl("explain", path).split())
+    assert " ".join(words.split()) in text

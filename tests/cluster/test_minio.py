@@ -1,4 +1,4 @@
-"""The store on a real MinIO: the contract of every store, many parts, killed clients, a server that dies, tenants."""
+"""The store on a real MinIO: the contract of every store, multipart uploads, killed clients, a killed server, tenants."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +24,14 @@ from rstar_testbed.object_store import Minio
 
 from rstar.store.s3_store import S3Store
 from rstar.store.store import Store, StoreError
-from tests.rstar.store.test_stores import (  # noqa: F401 - collected here with the store below
+from tests.rstar.store.test_stores import (  # noqa: F401 - collected here, with the fixture store below
+    test_a_missing_object_does_not_exist_and_is_a_key_error,
     test_a_second_write_replaces_the_first,
-    test_delete_removes_and_is_content_when_there_is_nothing,
+    test_delete_removes_an_object_and_the_folders_that_are_empty_without_it,
     test_keys_that_leave_the_store_or_differ_between_stores_are_refused,
     test_list_gives_the_keys_of_a_prefix_in_order,
-    test_what_is_missing_is_a_key_error_and_does_not_exist,
-    test_what_was_written_is_read_back,
+    test_the_digest_is_the_sha256_of_the_object,
+    test_written_and_uploaded_objects_are_read_back,
 )
 from tests.support.jobs.stage_workspace import StageWorkspace
 from tests.support.paths import CHARTS
@@ -39,7 +41,7 @@ MIB = 1 << 20
 
 
 def tenant_policy(bucket: str, namespace: str) -> dict[str, Any]:
-    """What the chart ``rstar-tenant`` lets the user of a namespace do."""
+    """Return the policy of the chart ``rstar-tenant`` for the user of a namespace."""
     text = (CHARTS / "rstar-tenant/files/tenant-policy.json").read_text()
     text = text.replace("{{ .Values.storage.bucket }}", bucket)
     policy: dict[str, Any] = json.loads(text.replace('{{ include "rstar-tenant.namespace" . }}', namespace))
@@ -64,7 +66,7 @@ Tenant = Callable[[str], dict[str, str]]
 
 @pytest.fixture
 def tenant(minio: Minio, bucket: str) -> Iterator[Tenant]:
-    """Make a user of ``BUCKET/NAMESPACE/*``; its environment, as the storage Secret gives it to a pod."""
+    """Create a user of ``BUCKET/NAMESPACE/*``, and return its environment as in the storage Secret."""
     admin, made = minio.admin(), list[str]()
 
     def make(namespace: str) -> dict[str, str]:
@@ -92,22 +94,22 @@ def opened(environment: dict[str, str], uri: str = "") -> S3Store:
 
 @pytest.fixture
 def store(tenant: Tenant) -> Store:
-    """The store of a tenant who may see nothing else."""
+    """The store of a tenant without access to any other."""
     return opened(tenant("ns-a"))
 
 
-def noise(path: Path, size: int) -> str:
-    """Fill a file with bytes that no disk can shorten; their sha256."""
+def random_file(path: Path, size: int) -> str:
+    """Write incompressible bytes to a file, and return their sha256."""
     data = os.urandom(MIB) * (size // MIB)
     path.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
 
-def test_a_large_file_goes_in_parts_and_comes_back_whole(
+def test_a_large_file_is_uploaded_in_parts_and_downloaded_whole(
     minio: Minio, bucket: str, tenant: Tenant, tmp_path: Path
 ) -> None:
     store = opened(tenant("ns-a"))
-    digest = noise(tmp_path / "model", 96 * MIB)
+    digest = random_file(tmp_path / "model", 96 * MIB)
     store.upload("models/big", tmp_path / "model")
     etag = minio.client().stat_object(bucket, "ns-a/models/big").etag or ""
     assert int(etag.partition("-")[2]) > 1
@@ -119,9 +121,7 @@ def _upload(environment: dict[str, str], path: str) -> None:
     opened(environment).upload("models/big", Path(path))
 
 
-def test_an_upload_that_is_killed_leaves_the_old_object_or_none(
-    testbed: Testbed, tenant: Tenant, tmp_path: Path
-) -> None:
+def test_a_killed_upload_leaves_the_old_object_or_none(testbed: Testbed, tenant: Tenant, tmp_path: Path) -> None:
     environment = tenant("ns-a")
     store = opened(environment)
     parts = testbed.folder / "minio" / ".minio.sys" / "multipart"
@@ -136,19 +136,20 @@ def test_an_upload_that_is_killed_leaves_the_old_object_or_none(
         client.start()
         while set(parts.glob("*/*")) <= before:
             assert client.is_alive()
+            time.sleep(0.01)
         client.kill()
         client.join()
         assert store.exists("models/big") == (old is not None)
         assert old is None or store.read("models/big") == old
-    noise(big, 16 * MIB)
+    random_file(big, 16 * MIB)
     store.upload("models/big", big)
     store.download("models/big", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == big.read_bytes()
 
 
 @pytest.fixture
-def mortal(testbed: Testbed, tmp_path: Path) -> Iterator[Minio]:
-    """A MinIO of one's own, to be killed."""
+def own_minio(testbed: Testbed, tmp_path: Path) -> Iterator[Minio]:
+    """A MinIO of the test's own, to be killed."""
     (tmp_path / "logs").mkdir()
     server = Minio(tmp_path, testbed.binaries["minio"])
     server.wait()
@@ -156,27 +157,30 @@ def mortal(testbed: Testbed, tmp_path: Path) -> Iterator[Minio]:
     server.stop()
 
 
-def test_a_server_that_dies_is_one_sentence_and_leaves_nothing_half_done(mortal: Minio, tmp_path: Path) -> None:
-    environment = dict(mortal.environment("s3://bucket/lab"))
-    mortal.client().make_bucket("bucket")
+def test_a_killed_server_is_reported_in_one_sentence_and_leaves_no_partial_file(
+    own_minio: Minio, tmp_path: Path
+) -> None:
+    environment = dict(own_minio.environment("s3://bucket/lab"))
+    own_minio.client().make_bucket("bucket")
     store = opened(environment)
-    noise(tmp_path / "model", 512 * MIB)
+    random_file(tmp_path / "model", 512 * MIB)
     store.upload("model", tmp_path / "model")
-    said: list[Exception] = []
+    errors: list[Exception] = []
 
     def download() -> None:
         try:
             store.download("model", tmp_path / "cache" / "model")
         except StoreError as error:
-            said.append(error)
+            errors.append(error)
 
     thread = threading.Thread(target=download)
     thread.start()
     while not any(path.stat().st_size for path in (tmp_path / "cache").glob(".tmp-*")):
         assert thread.is_alive()
-    mortal.stop()
+        time.sleep(0.01)
+    own_minio.stop()
     thread.join()
-    assert "cannot read model in s3://bucket/lab: " in str(said[0])
+    assert "cannot read model in s3://bucket/lab: " in str(errors[0])
     assert list((tmp_path / "cache").iterdir()) == []
     with ThreadPoolExecutor() as pool:
         uses = [lambda: store.write("k", b"v"), lambda: list(store.list("")), lambda: opened(environment)]
@@ -186,7 +190,9 @@ def test_a_server_that_dies_is_one_sentence_and_leaves_nothing_half_done(mortal:
             assert "\n" not in str(error)
 
 
-def test_a_tenant_can_neither_see_nor_change_what_is_anothers(bucket: str, tenant: Tenant, tmp_path: Path) -> None:
+def test_a_tenant_can_neither_read_nor_change_another_tenants_objects(
+    bucket: str, tenant: Tenant, tmp_path: Path
+) -> None:
     a, b = tenant("ns-a"), tenant("ns-b")
     opened(b).write("models/base", b"theirs")
     with pytest.raises(StoreError, match=f"does not let this user into s3://{bucket}/ns-b"):
@@ -254,7 +260,7 @@ def write_all(store: Store, keys: list[str]) -> None:
         list(pool.map(lambda key: store.write(key, b"x"), keys))
 
 
-def test_a_round_of_more_objects_than_one_answer_lists_is_deleted_and_nothing_else(
+def test_a_round_with_more_objects_than_one_listing_is_deleted_and_nothing_else(
     minio: Minio, bucket: str, tenant: Tenant
 ) -> None:
     store = opened(tenant("ns-a"))
@@ -273,7 +279,7 @@ def _delete(environment: dict[str, str]) -> None:
     delete_artifacts(opened(environment), "r1")
 
 
-def test_a_deletion_that_was_killed_goes_on(tenant: Tenant) -> None:
+def test_a_killed_deletion_can_be_repeated(tenant: Tenant) -> None:
     environment = tenant("ns-a")
     store = opened(environment)
     keys = [f"rounds/r1/select/{number}/{name}" for number in range(300) for name in ("manifest.json", "a", "b")]

@@ -1,4 +1,4 @@
-"""What belongs to a round and what does not: names that are taken, children that vanish, sizes that change."""
+"""Children of a round: names that other objects have, children that are deleted, sizes that change."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from rstar_testbed.kubelet import Run
 
 from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, PODS, PYTORCH_JOBS, SERVICES, Json, Kind
 from rstar.rounds.observed import Stage
-from tests.support.cluster.lab import Lab
-from tests.support.cluster.operating import result_of
+from tests.support.cluster.round_namespace import RoundNamespace
+from tests.support.cluster.rounds import result_of
 
 FOREVER = Run()
 KINDS = {"PyTorchJob": PYTORCH_JOBS, "ConfigMap": CONFIG_MAPS, "Deployment": DEPLOYMENTS, "Service": SERVICES}
 
 
-def strangers(rollout: str, service: str) -> list[Json]:
-    """Return objects of somebody else; the label of a round makes nothing a round's."""
+def foreign_objects(rollout: str, service: str) -> list[Json]:
+    """Return objects that belong to no round, although they have a round's label."""
     labels = {"app": "other", "rstar.dev/round": "job", "app.kubernetes.io/part-of": "rstar"}
     container = {"name": "pytorch", "image": "other:1", "command": ["true"]}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
@@ -37,52 +37,52 @@ def strangers(rollout: str, service: str) -> list[Json]:
     return bodies
 
 
-def test_what_is_somebody_elses_is_told_and_never_touched(lab: Lab) -> None:
-    lab.script.on(FOREVER, round="mine", stage=Stage.ROLLOUT)
-    lab.script.on(FOREVER, round="configmap", stage=Stage.ROLLOUT)
-    lab.submit("mine")
-    lab.runs("mine", "rollout")
+def test_foreign_objects_are_reported_and_never_changed(rounds: RoundNamespace) -> None:
+    rounds.script.set(FOREVER, round="mine", stage=Stage.ROLLOUT)
+    rounds.script.set(FOREVER, round="configmap", stage=Stage.ROLLOUT)
+    rounds.submit("mine")
+    rounds.wait_for_running("mine", "rollout")
     # The same settings have the same digest in every round's names.
-    service = next(name for name in lab.names(DEPLOYMENTS, "mine") if "policy" in name).removeprefix("mine-")
-    theirs = strangers("rollout-1", service)
-    lab.kubectl("create", "-f", "-", input=yaml.safe_dump_all(theirs))
-    before = [specified(lab, body) for body in theirs]
+    service = next(name for name in rounds.names(DEPLOYMENTS, "mine") if "policy" in name).removeprefix("mine-")
+    theirs = foreign_objects("rollout-1", service)
+    rounds.kubectl("create", "-f", "-", input=yaml.safe_dump_all(theirs))
+    before = [specification_of(rounds, body) for body in theirs]
     for kind in KINDS:
-        lab.submit(kind.lower())
+        rounds.submit(kind.lower())
     for body in theirs:
         name, kind = body["metadata"]["name"], body["kind"]
-        status = lab.ready_is(kind.lower(), "NameConflict", f"{kind} {name} is in the way")
+        status = rounds.wait_for_reason(kind.lower(), "NameConflict", f"{kind} {name} is in the way")
         conflict = status.condition("NameConflict")
         assert conflict is not None
         assert conflict.status == "True"
-        columns = lab.columns(kind.lower())
+        columns = rounds.columns(kind.lower())
         assert (columns["READY"], columns["REASON"]) == ("False", "NameConflict")
-    assert [specified(lab, body) for body in theirs] == before
-    lab.kubectl("delete", "-f", "-", input=yaml.safe_dump_all(theirs))
+    assert [specification_of(rounds, body) for body in theirs] == before
+    rounds.kubectl("delete", "-f", "-", input=yaml.safe_dump_all(theirs))
     for name in ("mine", "configmap"):
-        pod = lab.pod(name, "rollout")
-        lab.there(CONFIG_MAPS, f"{name}-rollout-1")
-        lab.kubelet.end(lab.namespace, pod["metadata"]["name"], message=result_of(pod))
+        pod = rounds.wait_for_pod(name, "rollout")
+        rounds.wait_for_object(CONFIG_MAPS, f"{name}-rollout-1")
+        rounds.kubelet.end(rounds.namespace, pod["metadata"]["name"], message=result_of(pod))
     for kind in KINDS:
-        conflict = lab.succeeds(kind.lower()).condition("NameConflict")
+        conflict = rounds.wait_for_success(kind.lower()).condition("NameConflict")
         assert conflict is not None
         assert conflict.status == "False"
 
 
-def specified(lab: Lab, body: Json) -> Json:
-    """Return what an object is, without what controllers note in it."""
-    found = lab.get(KINDS[body["kind"]], body["metadata"]["name"])
+def specification_of(rounds: RoundNamespace, body: Json) -> Json:
+    """Return an object without the fields that controllers write."""
+    found = rounds.get(KINDS[body["kind"]], body["metadata"]["name"])
     assert found is not None
     head = found["metadata"]
     kept = {key: head.get(key) for key in ("uid", "generation", "labels", "ownerReferences", "deletionTimestamp")}
     return {"metadata": kept, "spec": found.get("spec"), "data": found.get("data")}
 
 
-def test_children_that_are_deleted_by_hand_come_back_and_the_round_goes_on(lab: Lab) -> None:
-    lab.script.on(FOREVER, stage=Stage.ROLLOUT)
-    lab.submit("r1", services={"policy": {"autoscaling": {"maxReplicas": 3}}}, lifecycle={"maxAttempts": 1})
-    lab.runs("r1", "rollout")
-    service = next(name for name in lab.names(DEPLOYMENTS, "r1") if "policy" in name)
+def test_deleted_children_are_created_again_and_the_round_succeeds(rounds: RoundNamespace) -> None:
+    rounds.script.set(FOREVER, stage=Stage.ROLLOUT)
+    rounds.submit("r1", services={"policy": {"autoscaling": {"maxReplicas": 3}}}, lifecycle={"maxAttempts": 1})
+    rounds.wait_for_running("r1", "rollout")
+    service = next(name for name in rounds.names(DEPLOYMENTS, "r1") if "policy" in name)
     children: list[tuple[Kind, str]] = [
         (CONFIG_MAPS, "r1-rollout-1"),
         (AUTOSCALERS, service),
@@ -90,60 +90,60 @@ def test_children_that_are_deleted_by_hand_come_back_and_the_round_goes_on(lab: 
         (DEPLOYMENTS, service),
         (PYTORCH_JOBS, "r1-rollout-1"),
     ]
-    old = {child: lab.there(*child)["metadata"]["uid"] for child in children}
+    old = {child: rounds.wait_for_object(*child)["metadata"]["uid"] for child in children}
     for kind, name in children:
-        lab.kubectl("delete", kind.plural, name, "--wait=false")
+        rounds.kubectl("delete", kind.plural, name, "--wait=false")
     for child in children:
-        lab.there(*child, other_than=old[child])
-    lab.runs("r1", "rollout")
-    job = lab.there(PYTORCH_JOBS, "r1-rollout-1")
+        rounds.wait_for_object(*child, other_than=old[child])
+    rounds.wait_for_running("r1", "rollout")
+    job = rounds.wait_for_object(PYTORCH_JOBS, "r1-rollout-1")
 
     def pods() -> list[Json]:
-        found = lab.of(PODS, "r1", stage="rollout")
+        found = rounds.list_objects(PODS, "r1", stage="rollout")
         return [p for p in found if p["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]]
 
-    (pod,) = lab.becomes(pods, "a pod of the new job")
-    lab.becomes(lambda: pods()[0]["status"]["phase"] == "Running", "a running pod")
-    lab.kubelet.end(lab.namespace, pod["metadata"]["name"], message=result_of(pod))
-    status = lab.succeeds("r1")
+    (pod,) = rounds.wait_until(pods, "a pod of the new job")
+    rounds.wait_until(lambda: pods()[0]["status"]["phase"] == "Running", "a running pod")
+    rounds.kubelet.end(rounds.namespace, pod["metadata"]["name"], message=result_of(pod))
+    status = rounds.wait_for_success("r1")
     assert [(r.number, r.state) for r in status.attempts] == [(1, "succeeded")] * 5
 
 
-def test_services_change_their_size_while_a_stage_runs_on(lab: Lab) -> None:
-    lab.script.on(FOREVER, stage=Stage.ROLLOUT)
-    lab.submit("r1", services={"policy": {"autoscaling": {"minReplicas": 1, "maxReplicas": 3}}})
-    lab.runs("r1", "rollout")
-    names = lab.names(DEPLOYMENTS, "r1")
+def test_services_change_their_size_while_a_stage_runs(rounds: RoundNamespace) -> None:
+    rounds.script.set(FOREVER, stage=Stage.ROLLOUT)
+    rounds.submit("r1", services={"policy": {"autoscaling": {"minReplicas": 1, "maxReplicas": 3}}})
+    rounds.wait_for_running("r1", "rollout")
+    names = rounds.names(DEPLOYMENTS, "r1")
     service = next(name for name in names if "policy" in name)
-    job = lab.there(PYTORCH_JOBS, "r1-rollout-1")["metadata"]["uid"]
-    scaler = lab.there(AUTOSCALERS, service)["spec"]
+    job = rounds.wait_for_object(PYTORCH_JOBS, "r1-rollout-1")["metadata"]["uid"]
+    scaler = rounds.wait_for_object(AUTOSCALERS, service)["spec"]
     assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": service}
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (1, 3)
-    # As the scaler does under load: its number is not the operator's business.
-    lab.kubectl("scale", "deployment", service, "--replicas=2")
-    lab.edit("r1", services={"policy": {"autoscaling": {"maxReplicas": 4, "targetCpuPercent": 50}}})
-    lab.becomes(lambda: sizes(lab, service)[:2] == (4, 50), "a scaler that follows")
-    assert sizes(lab, service) == (4, 50, 2)
-    lab.edit("r1", services={"policy": {"autoscaling": None, "replicas": 3}})
-    lab.becomes(lambda: sizes(lab, service) == (None, None, 3), "three policy servers")
-    lab.gone(AUTOSCALERS, service)
-    lab.becomes(lambda: len(lab.of(PODS, "r1", component="policy")) == 3, "their pods")
-    lab.edit("r1", services={"policy": {"replicas": 1}, "search": {"replicas": 2}})
-    lab.becomes(lambda: len(lab.of(PODS, "r1", component="policy")) == 1, "one policy server")
-    lab.becomes(lambda: len(lab.of(PODS, "r1", component="search")) == 2, "two coordinators")
-    lab.edit("r1", services={"policy": {"replicas": None, "autoscaling": {"maxReplicas": 2}}})
-    lab.becomes(lambda: sizes(lab, service)[:2] == (2, 80), "a scaler again")
-    assert lab.names(DEPLOYMENTS, "r1") == lab.names(SERVICES, "r1") == names
-    assert lab.there(PYTORCH_JOBS, "r1-rollout-1")["metadata"]["uid"] == job
-    pod = lab.pod("r1", "rollout")
-    lab.kubelet.end(lab.namespace, pod["metadata"]["name"], message=result_of(pod))
-    status = lab.succeeds("r1")
+    # As the autoscaler does under load; the operator leaves its number of replicas alone.
+    rounds.kubectl("scale", "deployment", service, "--replicas=2")
+    rounds.edit("r1", services={"policy": {"autoscaling": {"maxReplicas": 4, "targetCpuPercent": 50}}})
+    rounds.wait_until(lambda: sizes(rounds, service)[:2] == (4, 50), "a changed autoscaler")
+    assert sizes(rounds, service) == (4, 50, 2)
+    rounds.edit("r1", services={"policy": {"autoscaling": None, "replicas": 3}})
+    rounds.wait_until(lambda: sizes(rounds, service) == (None, None, 3), "three policy servers")
+    rounds.wait_until_gone(AUTOSCALERS, service)
+    rounds.wait_until(lambda: len(rounds.list_objects(PODS, "r1", component="policy")) == 3, "their pods")
+    rounds.edit("r1", services={"policy": {"replicas": 1}, "search": {"replicas": 2}})
+    rounds.wait_until(lambda: len(rounds.list_objects(PODS, "r1", component="policy")) == 1, "one policy server")
+    rounds.wait_until(lambda: len(rounds.list_objects(PODS, "r1", component="search")) == 2, "two coordinators")
+    rounds.edit("r1", services={"policy": {"replicas": None, "autoscaling": {"maxReplicas": 2}}})
+    rounds.wait_until(lambda: sizes(rounds, service)[:2] == (2, 80), "a new autoscaler")
+    assert rounds.names(DEPLOYMENTS, "r1") == rounds.names(SERVICES, "r1") == names
+    assert rounds.wait_for_object(PYTORCH_JOBS, "r1-rollout-1")["metadata"]["uid"] == job
+    pod = rounds.wait_for_pod("r1", "rollout")
+    rounds.kubelet.end(rounds.namespace, pod["metadata"]["name"], message=result_of(pod))
+    status = rounds.wait_for_success("r1")
     assert {record.number for record in status.attempts} == {1}
 
 
-def sizes(lab: Lab, service: str) -> tuple[int | None, int | None, int]:
-    """Return the most replicas and the CPU use of the scaler, if there is one, and the replicas of the Deployment."""
-    scaler, deployment = lab.get(AUTOSCALERS, service), lab.there(DEPLOYMENTS, service)
+def sizes(rounds: RoundNamespace, service: str) -> tuple[int | None, int | None, int]:
+    """Return maximum and target CPU of the autoscaler, if there is one, and the replicas of the Deployment."""
+    scaler, deployment = rounds.get(AUTOSCALERS, service), rounds.wait_for_object(DEPLOYMENTS, service)
     replicas: int = deployment["spec"]["replicas"]
     if scaler is None:
         return None, None, replicas
@@ -151,17 +151,17 @@ def sizes(lab: Lab, service: str) -> tuple[int | None, int | None, int]:
     return scaler["spec"]["maxReplicas"], target["averageUtilization"], replicas
 
 
-def test_progress_of_the_running_stage_is_told(lab: Lab) -> None:
-    lab.script.on(FOREVER, stage=Stage.ROLLOUT)
-    lab.submit("r1")
-    lab.runs("r1", "rollout")
-    lab.there(CONFIG_MAPS, "r1-rollout-1")
+def test_the_progress_of_the_running_stage_is_in_the_status(rounds: RoundNamespace) -> None:
+    rounds.script.set(FOREVER, stage=Stage.ROLLOUT)
+    rounds.submit("r1")
+    rounds.wait_for_running("r1", "rollout")
+    rounds.wait_for_object(CONFIG_MAPS, "r1-rollout-1")
     # As the stage's program writes it.
-    told = json.dumps({"done": 42, "total": 100, "solved": 21})
-    patch = json.dumps({"data": {"progress.json": told}})
-    lab.kubectl("patch", "configmap", "r1-rollout-1", "--type=merge", f"--patch={patch}")
-    status = lab.once("r1", lambda status: status.progress_text != "")
+    progress = json.dumps({"done": 42, "total": 100, "solved": 21})
+    patch = json.dumps({"data": {"progress.json": progress}})
+    rounds.kubectl("patch", "configmap", "r1-rollout-1", "--type=merge", f"--patch={patch}")
+    status = rounds.wait_for("r1", lambda status: status.progress_text != "")
     assert status.progress == {"done": 42, "total": 100, "solved": 21}
-    columns = lab.columns("r1")
+    columns = rounds.columns("r1")
     assert (columns["STAGE"], columns["PROGRESS"], columns["SOLVED %"]) == ("rollout", "42/100", "50.0")
     assert (columns["READY"], columns["REASON"]) == ("True", "StageRunning")

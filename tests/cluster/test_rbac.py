@@ -1,9 +1,8 @@
-"""The operator works with exactly the rights that the chart gives it: none is missing, and none is superfluous."""
+"""The chart gives the operator exactly the rights that it uses: none is missing, none is superfluous."""
 
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,16 +14,19 @@ from rstar_testbed.kubelet import Kubelet, Run
 
 from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, JOBS, PODS, PYTORCH_JOBS, ROUNDS, SERVICES, Json
 from rstar.rounds.observed import Stage
-from tests.support.cluster.lab import CHART, Lab, Script, audited, chart_operator, forbidden
-from tests.support.cluster.operating import install_crd, operator_in_process
-from tests.support.cluster.pods import until
+from tests.support.cluster.chart_operator import CHART, audit_entries, chart_operator, forbidden_requests
+from tests.support.cluster.operators import operator_in_process
+from tests.support.cluster.pods import wait_until
+from tests.support.cluster.releases import new_name
+from tests.support.cluster.round_namespace import PodScript, RoundNamespace
+from tests.support.cluster.rounds import install_crd
 
 FOREVER = Run()
 Right = tuple[str, str, str]
 """API group, resource with its subresource, verb."""
 
-UNSEEN: set[Right] = {("rstar.dev", "evolutionrounds/finalizers", "update")}
-"""Asked for by the admission of children whose owner waits for them, which is no request of its own."""
+UNAUDITED: set[Right] = {("rstar.dev", "evolutionrounds/finalizers", "update")}
+"""Checked by the admission of children with blockOwnerDeletion, which sends no request of its own."""
 
 
 def rights(role: Json) -> set[Right]:
@@ -39,26 +41,26 @@ def rights(role: Json) -> set[Right]:
 
 def used(bed: Testbed, user: str) -> set[Right]:
     found = set()
-    for note in audited(bed, user):
-        if thing := note.get("objectRef"):
-            resource = "/".join(filter(None, [thing["resource"], thing.get("subresource")]))
-            found.add((thing.get("apiGroup", ""), resource, note["verb"]))
+    for entry in audit_entries(bed, user):
+        if target := entry.get("objectRef"):
+            resource = "/".join(filter(None, [target["resource"], target.get("subresource")]))
+            found.add((target.get("apiGroup", ""), resource, entry["verb"]))
     return found
 
 
 @dataclass
 class Installation:
-    """The chart in one namespace, without anything outside of it."""
+    """The chart installed in one namespace, with nothing outside it."""
 
-    lab: Lab
+    rounds: RoundNamespace
     user: str
 
 
 @pytest.fixture
 def installation(testbed: Testbed) -> Iterator[Installation]:
-    """Install the chart for a namespace, and run its operator with the rights, the settings and the arguments it gives."""
+    """Install the chart for a namespace, and run its operator with the chart's rights, settings and arguments."""
     install_crd(testbed)
-    namespace, script = f"lab-{uuid.uuid4().hex[:8]}", Script()
+    namespace, script = new_name("lab"), PodScript()
     testbed.kubectl("create", "namespace", namespace)
     values = CHART / "ci" / "namespaced-values.yaml"
     testbed.helm("install", "rstar", str(CHART), "-n", namespace, "-f", str(values))
@@ -71,56 +73,61 @@ def installation(testbed: Testbed) -> Iterator[Installation]:
     kubeconfig = testbed.service_account_kubeconfig(namespace, "rstar-operator")
     running = operator_in_process(kubeconfig, namespace, settings=yaml.safe_load(settings))
     with Kubelet(testbed.kubeconfig, script, namespace=namespace) as kubelet, running:
-        lab = Lab(testbed, namespace, script, kubelet)
-        yield Installation(lab, f"system:serviceaccount:{namespace}:rstar-operator")
+        rounds = RoundNamespace(testbed, namespace, script, kubelet)
+        yield Installation(rounds, f"system:serviceaccount:{namespace}:rstar-operator")
     testbed.kubectl("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
 
 
-def live_through_everything(lab: Lab) -> None:
-    """Have a round do all that makes an operator write, and its rivals hold all the names that it asks for."""
-    lab.script.on(FOREVER, stage=Stage.ROLLOUT, attempt="1")
+def use_every_right(rounds: RoundNamespace) -> None:
+    """Let a round cause every kind of write of an operator, and other objects take every name that it needs."""
+    rounds.script.set(FOREVER, stage=Stage.ROLLOUT, attempt="1")
     scaled = {"policy": {"autoscaling": {"maxReplicas": 2}}}
     cluster = {"deletionPolicy": "DeleteArtifacts"}
-    lab.submit("r1", services=scaled, trainPolicy={"nodes": 2}, cluster=cluster)
-    hold(lab, "r1")
-    lab.runs("r1", "rollout")
-    service = next(name for name in lab.names(DEPLOYMENTS, "r1") if "policy" in name).removeprefix("r1-")
-    rivals(lab, service)
-    lab.edit("r1", services={"policy": {"autoscaling": {"maxReplicas": 3}}})
-    lab.becomes(lambda: lab.there(AUTOSCALERS, f"r1-{service}")["spec"]["maxReplicas"] == 3, "a scaler that follows")
-    lab.edit("r1", services={"policy": {"autoscaling": None, "replicas": 2}})
-    lab.becomes(lambda: lab.there(DEPLOYMENTS, f"r1-{service}")["spec"]["replicas"] == 2, "two policy servers")
-    lab.gone(AUTOSCALERS, f"r1-{service}")
-    lab.edit("r1", suspend=True)
-    lab.ready_is("r1", "Suspended")
-    lab.released("r1")
-    lab.edit("r1", suspend=False)
-    lab.succeeds("r1")
-    assert len(lab.events("r1")) > 10
-    lab.kubectl("delete", "er", "r1", "--wait=false")
-    lab.there(JOBS, "r1-cleanup")
-    (pod,) = lab.becomes(lambda: cleaning(lab, "r1"), "a pod that cleans up")
-    lab.kubelet.end(lab.namespace, pod["metadata"]["name"])
-    lab.gone(ROUNDS, "r1")
-    # Without its account a stage has no pods, and only Events say why.
-    lab.kubectl("delete", "serviceaccount", "rstar-stage")
-    lab.submit("podless")
-    lab.ready_is("podless", "StagePending", 'serviceaccount "rstar-stage" not found')
+    rounds.submit("r1", services=scaled, trainPolicy={"nodes": 2}, cluster=cluster)
+    add_finalizer(rounds, "r1")
+    rounds.wait_for_running("r1", "rollout")
+    service = next(name for name in rounds.names(DEPLOYMENTS, "r1") if "policy" in name).removeprefix("r1-")
+    take_names(rounds, service)
+    rounds.edit("r1", services={"policy": {"autoscaling": {"maxReplicas": 3}}})
+    rounds.wait_until(
+        lambda: rounds.wait_for_object(AUTOSCALERS, f"r1-{service}")["spec"]["maxReplicas"] == 3,
+        "a scaler that follows",
+    )
+    rounds.edit("r1", services={"policy": {"autoscaling": None, "replicas": 2}})
+    rounds.wait_until(
+        lambda: rounds.wait_for_object(DEPLOYMENTS, f"r1-{service}")["spec"]["replicas"] == 2, "two policy servers"
+    )
+    rounds.wait_until_gone(AUTOSCALERS, f"r1-{service}")
+    rounds.edit("r1", suspend=True)
+    rounds.wait_for_reason("r1", "Suspended")
+    rounds.wait_until_released("r1")
+    rounds.edit("r1", suspend=False)
+    rounds.wait_for_success("r1")
+    assert len(rounds.events("r1")) > 10
+    rounds.kubectl("delete", "er", "r1", "--wait=false")
+    rounds.wait_for_object(JOBS, "r1-cleanup")
+    (pod,) = rounds.wait_until(lambda: running_cleanup_pods(rounds, "r1"), "a pod that cleans up")
+    rounds.kubelet.end(rounds.namespace, pod["metadata"]["name"])
+    rounds.wait_until_gone(ROUNDS, "r1")
+    # Without its ServiceAccount a stage has no pods, and only Events have the reason.
+    rounds.kubectl("delete", "serviceaccount", "rstar-stage")
+    rounds.submit("podless")
+    rounds.wait_for_reason("podless", "StagePending", 'serviceaccount "rstar-stage" not found')
 
 
-def hold(lab: Lab, name: str) -> None:
-    """Have the round wait for the deletion of its artefacts, which an operator of a namespace leaves to the user."""
-    held = {"metadata": {"finalizers": [FINALIZER]}}
-    lab.kubectl("patch", "er", name, "--type=merge", f"--patch={json.dumps(held)}")
+def add_finalizer(rounds: RoundNamespace, name: str) -> None:
+    """Let the round's deletion wait for its artefacts, which an operator of one namespace does not do by itself."""
+    finalizers = {"metadata": {"finalizers": [FINALIZER]}}
+    rounds.kubectl("patch", "er", name, "--type=merge", f"--patch={json.dumps(finalizers)}")
 
 
-def cleaning(lab: Lab, name: str) -> list[Json]:
-    found = lab.api.list(PODS, lab.namespace, f"batch.kubernetes.io/job-name={name}-cleanup")
+def running_cleanup_pods(rounds: RoundNamespace, name: str) -> list[Json]:
+    found = rounds.api.list(PODS, rounds.namespace, f"batch.kubernetes.io/job-name={name}-cleanup")
     return [pod for pod in found if pod["status"]["phase"] == "Running"]
 
 
-def rivals(lab: Lab, service: str) -> None:
-    """Make a round for each kind of child whose name somebody else holds."""
+def take_names(rounds: RoundNamespace, service: str) -> None:
+    """For each kind of child, create a round and first another object with that child's name."""
     rollout = "rollout-1"
     taken = {
         "job": (PYTORCH_JOBS, "kubeflow.org/v1", "PyTorchJob", rollout),
@@ -145,31 +152,33 @@ def rivals(lab: Lab, service: str) -> None:
     }
     for name, (kind, version, word, suffix) in taken.items():
         body = {"apiVersion": version, "kind": word, "metadata": {"name": f"{name}-{suffix}"}}
-        lab.api.create(kind, lab.namespace, body | ({"spec": specs[name]} if name in specs else {}))
+        rounds.api.create(kind, rounds.namespace, body | ({"spec": specs[name]} if name in specs else {}))
         services = {"policy": {"autoscaling": {"maxReplicas": 2}}} if name == "scaler" else {}
         policy = "DeleteArtifacts" if name == "cleanup" else "Keep"
-        lab.submit(name, services=services, cluster={"deletionPolicy": policy})
-    hold(lab, "cleanup")
-    lab.runs("cleanup", "rollout")
-    lab.kubectl("delete", "er", "cleanup", "--wait=false")
+        rounds.submit(name, services=services, cluster={"deletionPolicy": policy})
+    add_finalizer(rounds, "cleanup")
+    rounds.wait_for_running("cleanup", "rollout")
+    rounds.kubectl("delete", "er", "cleanup", "--wait=false")
     for name, (_, _, word, suffix) in taken.items():
-        lab.ready_is(name, "NameConflict", f"{word} {name}-{suffix} is in the way")
+        rounds.wait_for_reason(name, "NameConflict", f"{word} {name}-{suffix} is in the way")
 
 
-def test_in_a_namespace_the_operator_uses_all_of_its_role_and_asks_for_no_more(installation: Installation) -> None:
-    lab = installation.lab
-    live_through_everything(lab)
-    role = json.loads(lab.kubectl("get", "role", "rstar-operator", "-o", "json"))
-    assert rights(role) - used(lab.bed, installation.user) == UNSEEN
-    assert forbidden(lab.bed, installation.user) == []
-    # Not by another binding either.
-    words = lab.bed.kubectl(
-        "auth", "can-i", "get", "secrets", "-n", lab.namespace, f"--as={installation.user}", check=False
+def test_in_a_namespace_the_operator_uses_every_right_of_its_role_and_needs_no_other(
+    installation: Installation,
+) -> None:
+    rounds = installation.rounds
+    use_every_right(rounds)
+    role = json.loads(rounds.kubectl("get", "role", "rstar-operator", "-o", "json"))
+    assert rights(role) - used(rounds.bed, installation.user) == UNAUDITED
+    assert forbidden_requests(rounds.bed, installation.user) == []
+    # No other binding gives it more.
+    words = rounds.bed.kubectl(
+        "auth", "can-i", "get", "secrets", "-n", rounds.namespace, f"--as={installation.user}", check=False
     )
     assert words.startswith("no")
 
 
-def test_in_a_cluster_it_has_the_same_rights_and_sees_kinds_come(testbed: Testbed) -> None:
+def test_for_a_whole_cluster_it_has_the_same_rights_and_watches_crds(testbed: Testbed) -> None:
     with chart_operator(testbed) as user:
         role = json.loads(testbed.kubectl("get", "clusterrole", "rstar-operator", "-o", "json"))
         options = (
@@ -181,49 +190,51 @@ def test_in_a_cluster_it_has_the_same_rights_and_sees_kinds_come(testbed: Testbe
         of_a_namespace = next(d for d in yaml.safe_load_all(rendered) if d["kind"] == "Role")
         beyond = rights(role) - rights(of_a_namespace)
         assert {resource for _, resource, _ in beyond} == {"customresourcedefinitions"}
-        until(lambda: beyond <= used(testbed, user), "a look at the kinds")
+        wait_until(lambda: beyond <= used(testbed, user), "a request for CRDs")
         assert rights(of_a_namespace) <= rights(role)
 
 
-def test_a_namespace_goes_with_its_rounds_though_the_operators_rights_go_first(installation: Installation) -> None:
-    lab = installation.lab
-    lab.script.on(FOREVER, stage=Stage.ROLLOUT)
-    lab.submit("running", cluster={"deletionPolicy": "DeleteArtifacts"})
-    lab.submit("resting", cluster={"deletionPolicy": "DeleteArtifacts"}, suspend=True)
-    lab.runs("running", "rollout")
-    lab.ready_is("resting", "Suspended")
-    for name in ("running", "resting"):
-        told = lab.once(name, lambda status: status.condition(ARTIFACTS_KEPT) is not None).condition(ARTIFACTS_KEPT)
-        assert told is not None
-        assert (told.status, told.reason) == ("True", "OperatorMayGoFirst")
-        assert "finalizers" not in lab.there(ROUNDS, name)["metadata"]
-    # In which order a namespace's objects go is nobody's to choose.
-    lab.kubectl("delete", "rolebinding", "rstar-operator")
-    lab.bed.kubectl("delete", "namespace", lab.namespace, "--timeout=120s")
-    assert lab.bed.kubectl("get", "namespace", lab.namespace, "--ignore-not-found") == ""
+def test_a_namespace_is_deleted_with_its_rounds_after_the_operators_rights(installation: Installation) -> None:
+    rounds = installation.rounds
+    rounds.script.set(FOREVER, stage=Stage.ROLLOUT)
+    rounds.submit("running", cluster={"deletionPolicy": "DeleteArtifacts"})
+    rounds.submit("suspended", cluster={"deletionPolicy": "DeleteArtifacts"}, suspend=True)
+    rounds.wait_for_running("running", "rollout")
+    rounds.wait_for_reason("suspended", "Suspended")
+    for name in ("running", "suspended"):
+        kept = rounds.wait_for(name, lambda status: status.condition(ARTIFACTS_KEPT) is not None).condition(
+            ARTIFACTS_KEPT
+        )
+        assert kept is not None
+        assert (kept.status, kept.reason) == ("True", "OperatorMayGoFirst")
+        assert "finalizers" not in rounds.wait_for_object(ROUNDS, name)["metadata"]
+    # Kubernetes deletes a namespace's objects in any order.
+    rounds.kubectl("delete", "rolebinding", "rstar-operator")
+    rounds.bed.kubectl("delete", "namespace", rounds.namespace, "--timeout=120s")
+    assert rounds.bed.kubectl("get", "namespace", rounds.namespace, "--ignore-not-found") == ""
 
 
-def test_where_owners_must_be_asked_the_operator_needs_the_rounds_finalizers(
+def test_blockownerdeletion_needs_the_right_to_set_the_rounds_finalizers(
     testbed: Testbed, installation: Installation
 ) -> None:
-    lab = installation.lab
-    lab.submit("r1", suspend=True)
+    rounds = installation.rounds
+    rounds.submit("r1", suspend=True)
     owner = {
         "apiVersion": "rstar.dev/v1alpha1",
         "kind": "EvolutionRound",
         "name": "r1",
-        "uid": lab.there(ROUNDS, "r1")["metadata"]["uid"],
+        "uid": rounds.wait_for_object(ROUNDS, "r1")["metadata"]["uid"],
         "controller": True,
         "blockOwnerDeletion": True,
     }
     head = {"name": "child", "ownerReferences": [owner]}
     body = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": head})
-    role = json.loads(lab.kubectl("get", "role", "rstar-operator", "-o", "json"))
+    role = json.loads(rounds.kubectl("get", "role", "rstar-operator", "-o", "json"))
     for name, rules in (("all", role["rules"]), ("fewer", [r for r in role["rules"] if "finalizers" not in str(r)])):
         made = {"apiVersion": role["apiVersion"], "kind": "Role", "metadata": {"name": name}, "rules": rules}
-        lab.kubectl("create", "-f", "-", input=yaml.safe_dump(made))
-        lab.kubectl("create", "rolebinding", name, f"--role={name}", f"--user={name}")
-    create = ("-n", lab.namespace, "create", "--dry-run=server", "-f", "-")
+        rounds.kubectl("create", "-f", "-", input=yaml.safe_dump(made))
+        rounds.kubectl("create", "rolebinding", name, f"--role={name}", f"--user={name}")
+    create = ("-n", rounds.namespace, "create", "--dry-run=server", "-f", "-")
     assert "child" in testbed.kubectl(*create, "--as=all", input=body)
     refused = testbed.kubectl(*create, "--as=fewer", input=body, check=False)
     assert "cannot set blockOwnerDeletion" in refused

@@ -1,6 +1,6 @@
-"""A training stage on two nodes for real: the operator's PyTorchJob, the stock training operator, MinIO, torchrun.
+"""A training stage on two nodes with real processes: the operator's PyTorchJob, the training operator, MinIO, torchrun.
 
-Its pods lose their job in the middle, as when a round is suspended; the next attempt goes on from what they saved.
+The job is deleted in the middle, as when a round is suspended; the next attempt resumes from the saved checkpoint.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from rstar.rounds.observed import ManifestRef, Stage, StartStage
 from rstar.store.digests import files_of
 from rstar.store.s3_store import S3Store
 from tests.cluster.conftest import StartKubelet
-from tests.support.cluster.pods import Cluster, needs_root, until
+from tests.support.cluster.pods import NamespaceClient, needs_root, wait_until
 from tests.support.jobs.stage_workspace import StageWorkspace, examples, make_base
 
 STEPS = 1_000
 SECONDS = 900.0
-"""More than enough where much else runs: importing torch is most of it."""
+"""Far more than an idle machine needs: most of the time is importing torch, which a busy machine slows."""
 
 ROLE = {"rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch"]}]}
 SUBJECT = {"kind": "ServiceAccount", "name": "rstar-stage"}
@@ -39,14 +39,14 @@ BINDING = {
 
 
 @pytest.fixture
-def store(cluster: Cluster) -> S3Store:
-    """The namespace's store; its keys are in the namespace's Secret, and the stage's account may patch ConfigMaps."""
-    minio = cluster.bed.minio
+def store(client: NamespaceClient) -> S3Store:
+    """The namespace's store. Its keys are in the namespace's Secret; the stage's ServiceAccount may patch ConfigMaps."""
+    minio = client.bed.minio
     assert minio is not None
-    minio.client().make_bucket(cluster.namespace)
-    environment = dict(minio.environment(f"s3://{cluster.namespace}/{cluster.namespace}"))
+    minio.client().make_bucket(client.namespace)
+    environment = dict(minio.environment(f"s3://{client.namespace}/{client.namespace}"))
     rbac = "rbac.authorization.k8s.io/v1"
-    cluster.apply(
+    client.apply(
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "rstar-storage"}, "stringData": environment},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "rstar-stage"}},
         {"apiVersion": rbac, "kind": "Role", "metadata": {"name": "rstar-stage"}, **ROLE},
@@ -56,53 +56,53 @@ def store(cluster: Cluster) -> S3Store:
 
 
 class Attempt:
-    """One attempt of the training stage, as the operator starts it."""
+    """One attempt of the training stage, as the operator creates it."""
 
-    def __init__(self, cluster: Cluster, made: StageWorkspace, select: ManifestRef, number: int) -> None:
-        self.cluster = cluster
+    def __init__(self, client: NamespaceClient, made: StageWorkspace, select: ManifestRef, number: int) -> None:
+        self.client = client
         self.name = attempt_name("r1", Stage.TRAIN_POLICY, number)
-        owner = Owner(made.round, cluster.namespace, "0")
+        owner = Owner(made.round, client.namespace, "0")
         images = dict.fromkeys(("policy", "ppm", "search", "jobs"), "none")
         configuration = Configuration.model_validate({"images": images})
         start = StartStage(Stage.TRAIN_POLICY, number, (("select", select),))
         job = PyTorchJobBackend().manifest(owner, attempt_pods(owner, configuration, start))
         del job["metadata"]["ownerReferences"]
         progress = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": self.name}, "data": {}}
-        cluster.apply(progress, job)
+        client.apply(progress, job)
 
     def progress(self) -> dict[str, Any]:
-        """What its ConfigMap says."""
-        content = (self.cluster.get("configmap", self.name) or {}).get("data", {})
+        """Return the progress in its ConfigMap."""
+        content = (self.client.get("configmap", self.name) or {}).get("data", {})
         progress: dict[str, Any] = json.loads(content.get(PROGRESS_KEY, "{}"))
         return progress
 
     def pods(self) -> list[dict[str, Any]]:
-        """Its pods."""
-        selector = ("-l", f"{JOB_NAME}={self.name}", "-n", self.cluster.namespace)
-        found: list[dict[str, Any]] = json.loads(self.cluster.bed.kubectl("get", "pods", "-o", "json", *selector))[
+        """Return its pods."""
+        selector = ("-l", f"{JOB_NAME}={self.name}", "-n", self.client.namespace)
+        found: list[dict[str, Any]] = json.loads(self.client.bed.kubectl("get", "pods", "-o", "json", *selector))[
             "items"
         ]
         return found
 
     def messages(self) -> list[str]:
-        """The termination messages of those that have ended."""
+        """Return the termination messages of the pods that have ended."""
         statuses = [status for pod in self.pods() for status in pod["status"].get("containerStatuses", [])]
         return [status["state"]["terminated"].get("message", "") for status in statuses]
 
-    def has(self, phase: str) -> bool:
-        """Whether all of its pods are so."""
+    def pods_are(self, phase: str) -> bool:
+        """Return whether both of its pods are in this phase."""
         return [pod["status"].get("phase") for pod in self.pods()] == [phase] * 2
 
     def delete(self) -> None:
-        """Take the job away, and its pods with it."""
+        """Delete the job and its pods."""
         words = ("delete", "pytorchjob", self.name, "--cascade=foreground", f"--timeout={SECONDS:.0f}s")
-        self.cluster.bed.kubectl(*words, "-n", self.cluster.namespace)
+        self.client.bed.kubectl(*words, "-n", self.client.namespace)
 
 
 @needs_root
 @pytest.mark.timeout(3 * SECONDS)
-def test_two_nodes_that_lose_their_job_save_and_the_next_attempt_goes_on_and_tells_one_manifest(
-    cluster: Cluster, store: S3Store, kubelet: StartKubelet, tmp_path: Path
+def test_two_nodes_save_when_their_job_is_deleted_and_the_next_attempt_resumes_and_reports_one_manifest(
+    client: NamespaceClient, store: S3Store, kubelet: StartKubelet, tmp_path: Path
 ) -> None:
     started = kubelet(always_real)
     make_base(tmp_path / "base")
@@ -115,20 +115,20 @@ def test_two_nodes_that_lose_their_job_save_and_the_next_attempt_goes_on_and_tel
     made.store = store
     select = made.selected(examples(20), [])
 
-    first = Attempt(cluster, made, select, 1)
-    until(lambda: first.progress().get("done"), "progress", SECONDS)
+    first = Attempt(client, made, select, 1)
+    wait_until(lambda: first.progress().get("done"), "progress", SECONDS)
     first.delete()
     (latest,) = [key for key in store.list("rounds/r1/train-policy/") if key.endswith("/resume/latest.json")]
     saved = json.loads(store.read(latest))["step"]
     assert 0 < saved < STEPS
 
-    second = Attempt(cluster, made, select, 2)
+    second = Attempt(client, made, select, 2)
 
     def logs() -> list[str]:
-        return [started.log(cluster.namespace, pod["metadata"]["name"]) for pod in second.pods()]
+        return [started.log(client.namespace, pod["metadata"]["name"]) for pod in second.pods()]
 
-    until(lambda: second.has("Succeeded") or second.has("Failed"), "both nodes' end", SECONDS)
-    assert second.has("Succeeded"), logs()
+    wait_until(lambda: second.pods_are("Succeeded") or second.pods_are("Failed"), "both nodes' end", SECONDS)
+    assert second.pods_are("Succeeded"), logs()
     assert all(f'"checkpoint-{saved}"' in log for log in logs())
     (message,) = filter(None, second.messages())
     result = json.loads(message)
@@ -139,6 +139,6 @@ def test_two_nodes_that_lose_their_job_save_and_the_next_attempt_goes_on_and_tel
     assert (progress["done"], progress["total"]) == (STEPS, STEPS)
     assert math.isfinite(progress["loss"])
     assert progress["tokens_per_second"] > 0
-    cluster.bed.kubectl(
-        "wait", "--for=condition=Succeeded", f"pytorchjob/{second.name}", "-n", cluster.namespace, "--timeout=60s"
+    client.bed.kubectl(
+        "wait", "--for=condition=Succeeded", f"pytorchjob/{second.name}", "-n", client.namespace, "--timeout=60s"
     )

@@ -1,4 +1,4 @@
-"""Two labs on one cluster, set up by charts/rstar-tenant: each runs its rounds, and neither reaches what is the other's."""
+"""Two tenants on one cluster, set up by charts/rstar-tenant: each runs rounds, and neither can access the other's objects."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from rstar_testbed.kubelet import Kubelet, Real, Run
 
 from rstar.cluster.api import PODS
 from rstar.rounds.observed import Stage
-from tests.support.cluster.lab import CHART, Lab, Script
-from tests.support.cluster.operating import result_of, round_body
+from tests.support.cluster.chart_operator import CHART
 from tests.support.cluster.pods import needs_root
 from tests.support.cluster.releases import bind, secret
+from tests.support.cluster.round_namespace import PodScript, RoundNamespace
+from tests.support.cluster.rounds import result_of, round_body
 
 pytestmark = needs_root
 
@@ -34,23 +35,23 @@ OF_A_TENANT = CHART / "ci" / "tenant-values.yaml"
 
 @dataclass
 class Tenant:
-    """A lab with its namespace, one of its people, and its keys to the object store."""
+    """A tenant: its namespace, the kubeconfig of one of its users, and its keys to the object store."""
 
-    lab: Lab
-    person: Path
+    rounds: RoundNamespace
+    user: Path
     keys: dict[str, str]
 
     def kubectl(self, *words: str, input: str | None = None) -> str:
-        """Run kubectl as the person; return what it printed, refusals too."""
-        return self.lab.bed.kubectl(*words, input=input, check=False, kubeconfig=self.person)
+        """Run kubectl as the tenant's user, and return its output and errors."""
+        return self.rounds.bed.kubectl(*words, input=input, check=False, kubeconfig=self.user)
 
     @property
     def namespace(self) -> str:
-        return self.lab.namespace
+        return self.rounds.namespace
 
     @property
     def store(self) -> Minio:
-        """Return the object store as the keys open it."""
+        """Return a client of the object store with the tenant's keys."""
         host = self.keys["RSTAR_S3_ENDPOINT"].removeprefix("http://")
         names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         access, hidden = (self.keys[name] for name in names)
@@ -59,7 +60,7 @@ class Tenant:
 
 @pytest.fixture(scope="module")
 def tenants(testbed: Testbed, operator: str) -> Iterator[tuple[Tenant, Tenant]]:
-    """Set two tenants up as the admin of a cluster does; the Jobs that make their users in MinIO run for real."""
+    """Set two tenants up as a cluster admin does; the Jobs that create their MinIO users run as real processes."""
     assert testbed.minio is not None
     admin, ending = f"admin-{uuid.uuid4().hex[:6]}", uuid.uuid4().hex[:6]
     names = (f"lab-a-{ending}", f"lab-b-{ending}")
@@ -72,19 +73,19 @@ def tenants(testbed: Testbed, operator: str) -> Iterator[tuple[Tenant, Tenant]]:
             options = f"namespace={name},access.groups={{{name}}},storage.endpoint={testbed.minio.endpoint}"
             more = f"storage.bucket=labs-{ending},minioUser.enabled=true"
             testbed.helm("install", name, str(TENANT), "-n", admin, f"--set={options}", f"--set={more}")
-        testbed.kubectl("wait", "--for=condition=Complete", "job", "--all", "-n", admin, "--timeout=100s")
-        yield tuple(stack.enter_context(settled(testbed, name)) for name in names)  # type: ignore[misc]
+        testbed.kubectl("wait", "--for=condition=Complete", "job", "--all", "-n", admin, "--timeout=300s")
+        yield tuple(stack.enter_context(install_executors(testbed, name)) for name in names)  # type: ignore[misc]
     testbed.kubectl("delete", "namespace", admin, *names, "--wait=false")
 
 
 @contextlib.contextmanager
-def settled(bed: Testbed, name: str) -> Iterator[Tenant]:
-    """Have one of the tenant's people install executors, on a node that plays the tenant's pods."""
-    person = bed.user_kubeconfig(f"somebody-of-{name}", (name,))
-    script = Script()
+def install_executors(bed: Testbed, name: str) -> Iterator[Tenant]:
+    """Install executors as one of the tenant's users, with a kubelet for the tenant's pods."""
+    user = bed.user_kubeconfig(f"user-of-{name}", (name,))
+    script = PodScript()
     with Kubelet(bed.kubeconfig, script, namespace=name) as kubelet:
-        bed.helm("install", "rstar", str(CHART), "-n", name, "-f", str(OF_A_TENANT), kubeconfig=person)
-        yield Tenant(Lab(bed, name, script, kubelet), person, secret(bed, "rstar-storage", name))
+        bed.helm("install", "rstar", str(CHART), "-n", name, "-f", str(OF_A_TENANT), kubeconfig=user)
+        yield Tenant(RoundNamespace(bed, name, script, kubelet), user, secret(bed, "rstar-storage", name))
 
 
 def submit(tenant: Tenant, name: str) -> None:
@@ -98,8 +99,8 @@ def test_each_tenant_runs_rounds_with_its_own_keys_where_pods_must_be_restricted
     for tenant in tenants:
         submit(tenant, "r1")
     for tenant in tenants:
-        tenant.lab.succeeds("r1")
-        for pod in tenant.lab.of(PODS, "r1", component="stage"):
+        tenant.rounds.wait_for_success("r1")
+        for pod in tenant.rounds.list_objects(PODS, "r1", component="stage"):
             assert pod["spec"]["containers"][0]["envFrom"] == [{"secretRef": {"name": "rstar-storage"}}]
         assert "r1" in tenant.kubectl("get", "er", "-n", tenant.namespace)
         assert tenant.keys["RSTAR_STORE"].endswith(f"/{tenant.namespace}")
@@ -108,11 +109,11 @@ def test_each_tenant_runs_rounds_with_its_own_keys_where_pods_must_be_restricted
 
 
 def test_a_tenant_neither_sees_nor_changes_what_is_in_anothers_namespace(tenants: tuple[Tenant, Tenant]) -> None:
-    thief, other = tenants
-    other.lab.script.on(FOREVER, round="theirs", stage=Stage.ROLLOUT)
+    attacker, other = tenants
+    other.rounds.script.set(FOREVER, round="theirs", stage=Stage.ROLLOUT)
     submit(other, "theirs")
-    other.lab.runs("theirs", "rollout")
-    pod = other.lab.pod("theirs", "rollout")["metadata"]["name"]
+    other.rounds.wait_for_running("theirs", "rollout")
+    pod = other.rounds.wait_for_pod("theirs", "rollout")["metadata"]["name"]
     there = ("-n", other.namespace)
     theirs = yaml.safe_dump(round_body("smuggled"))
     patch = '--patch={"spec":{"cancel":true}}'
@@ -126,35 +127,35 @@ def test_a_tenant_neither_sees_nor_changes_what_is_in_anothers_namespace(tenants
         ("delete", "er", "theirs"),
         ("delete", "pod", pod),
         ("delete", "pytorchjob", "theirs-rollout-1"),
-        ("create", "rolebinding", "mine", "--clusterrole=admin", f"--group={thief.namespace}"),
+        ("create", "rolebinding", "mine", "--clusterrole=admin", f"--group={attacker.namespace}"),
     ]
     for words in tries:
-        assert "orbidden" in thief.kubectl(*words, *there), words
-    assert "(Forbidden)" in thief.kubectl("create", *there, "-f", "-", input=theirs)
+        assert "orbidden" in attacker.kubectl(*words, *there), words
+    assert "(Forbidden)" in attacker.kubectl("create", *there, "-f", "-", input=theirs)
     for kind in ("er", "secrets", "pods", "namespaces"):
-        assert "(Forbidden)" in thief.kubectl("get", kind, "--all-namespaces")
+        assert "(Forbidden)" in attacker.kubectl("get", kind, "--all-namespaces")
     # What is its own it may.
-    assert "rstar-storage" in thief.kubectl("get", "secrets", "-n", thief.namespace)
-    other.lab.kubelet.end(other.namespace, pod, message=result_of(other.lab.pod("theirs", "rollout")))
-    assert {record.number for record in other.lab.succeeds("theirs").attempts} == {1}
+    assert "rstar-storage" in attacker.kubectl("get", "secrets", "-n", attacker.namespace)
+    other.rounds.kubelet.end(other.namespace, pod, message=result_of(other.rounds.wait_for_pod("theirs", "rollout")))
+    assert {record.number for record in other.rounds.wait_for_success("theirs").attempts} == {1}
 
 
 def test_a_tenants_keys_open_its_folder_of_the_bucket_alone(tenants: tuple[Tenant, Tenant]) -> None:
-    thief, other = tenants
-    bucket = thief.keys["RSTAR_STORE"].split("/")[2]
+    attacker, other = tenants
+    bucket = attacker.keys["RSTAR_STORE"].split("/")[2]
     assert bucket == other.keys["RSTAR_STORE"].split("/")[2]
     for tenant in tenants:
         put(tenant.store, bucket, f"{tenant.namespace}/rounds/r1/x")
         found = tenant.store.list_objects(bucket, prefix=f"{tenant.namespace}/", recursive=True)
         assert [each.object_name for each in found] == [f"{tenant.namespace}/rounds/r1/x"]
     theirs = f"{other.namespace}/rounds/r1/x"
-    store = thief.store
+    store = attacker.store
     tries: list[Any] = [
         lambda: store.get_object(bucket, theirs),
         lambda: store.stat_object(bucket, theirs),
         lambda: put(store, bucket, theirs),
         lambda: put(store, bucket, f"{other.namespace}/new"),
-        lambda: put(store, bucket, f"{thief.namespace}-b/new"),
+        lambda: put(store, bucket, f"{attacker.namespace}-b/new"),
         lambda: store.remove_object(bucket, theirs),
         lambda: list(store.list_objects(bucket, prefix=f"{other.namespace}/")),
         lambda: list(store.list_objects(bucket)),
@@ -175,7 +176,7 @@ def put(store: Minio, bucket: str, key: str) -> None:
 
 def test_the_clusters_own_roles_cover_rounds(tenants: tuple[Tenant, Tenant]) -> None:
     tenant, _ = tenants
-    bed, namespace = tenant.lab.bed, tenant.namespace
+    bed, namespace = tenant.rounds.bed, tenant.namespace
     body = round_body("of-a-role", suspend=True)
     patch = '--patch={"spec":{"cancel":true}}'
     status = '--patch={"status":{"phase":"Succeeded"}}'
@@ -190,13 +191,13 @@ def test_the_clusters_own_roles_cover_rounds(tenants: tuple[Tenant, Tenant]) -> 
     ]
     roles = ("view", "edit", "admin")
     for role in roles:
-        person = bind(bed, namespace, f"{role}er-of-{namespace}", role)
+        user = bind(bed, namespace, f"{role}er-of-{namespace}", role)
         for words, least in tries:
             given = yaml.safe_dump(body) if "-f" in words else None
             may = bool(least) and roles.index(least) <= roles.index(role)
             # Whoever may not make it finds it made.
             if not may and "-f" in words:
-                tenant.lab.submit("of-a-role", suspend=True)
-            said = bed.kubectl("-n", namespace, *words, input=given, check=False, kubeconfig=person)
-            assert ("orbidden" not in said) == may, (role, words, said)
-        tenant.lab.kubectl("delete", "er", "of-a-role", "--ignore-not-found")
+                tenant.rounds.submit("of-a-role", suspend=True)
+            answer = bed.kubectl("-n", namespace, *words, input=given, check=False, kubeconfig=user)
+            assert ("orbidden" not in answer) == may, (role, words, answer)
+        tenant.rounds.kubectl("delete", "er", "of-a-role", "--ignore-not-found")

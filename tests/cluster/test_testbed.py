@@ -1,9 +1,8 @@
-"""The testbed itself: what the other cluster tests take for granted."""
+"""The testbed itself: what the other cluster tests rely on."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,21 +15,21 @@ from rstar_testbed.errors import CommandError, TestbedError
 from rstar_testbed.kubelet import Kubelet, always_real
 from rstar_testbed.kubelet.addresses import routes
 
-from tests.support.cluster.pods import Cluster, needs_root, pod, until
+from tests.support.cluster.pods import NamespaceClient, needs_root, pod, wait_until
 
 
-def test_the_control_plane_answers_and_its_controllers_work(cluster: Cluster) -> None:
-    assert "v1.35" in cluster.bed.kubectl("version")
+def test_the_control_plane_answers_and_its_controllers_work(client: NamespaceClient) -> None:
+    assert "v1.35" in client.bed.kubectl("version")
     labels = {"app": "web"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "none"}]}}
     spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
-    cluster.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec})
-    count = lambda: cluster.bed.kubectl("get", "pods", "-n", cluster.namespace, "-o", "name").count("pod/web") == 2  # noqa: E731
-    until(count, "two pods of the Deployment")
+    client.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec})
+    count = lambda: client.bed.kubectl("get", "pods", "-n", client.namespace, "-o", "name").count("pod/web") == 2  # noqa: E731
+    wait_until(count, "two pods of the Deployment")
 
 
-def test_users_and_service_accounts_may_do_what_rbac_says_and_no_more(cluster: Cluster) -> None:
-    bed, namespace = cluster.bed, cluster.namespace
+def test_users_and_service_accounts_may_do_what_rbac_says_and_no_more(client: NamespaceClient) -> None:
+    bed, namespace = client.bed, client.namespace
     alice = bed.user_kubeconfig("alice", ("lab",))
     account = bed.service_account_kubeconfig(namespace, "default")
     read = ("get", "configmaps", "-n", namespace)
@@ -69,7 +68,7 @@ def _processes(folder: Path) -> list[str]:
 
 
 @needs_root
-def test_nothing_is_left_after_a_testbed_with_real_pods(tmp_path: Path) -> None:
+def test_a_stopped_testbed_leaves_no_process_mount_or_route(tmp_path: Path) -> None:
     mounts, networks = _mounts(), [network for network, owner in routes() if owner == os.getpid()]
     folder = tmp_path / "bed"
     mounted = {"volumeMounts": [{"name": "made", "mountPath": "/made/for/this/test"}], "command": ["sleep", "1000"]}
@@ -77,9 +76,9 @@ def test_nothing_is_left_after_a_testbed_with_real_pods(tmp_path: Path) -> None:
         Testbed.start(folder, training_operator=False, minio=False) as bed,
         Kubelet(bed.kubeconfig, always_real, folder=tmp_path / "kubelet"),
     ):
-        cluster = Cluster(bed, "default")
-        cluster.apply(pod("endless", volumes=[{"name": "made", "emptyDir": {}}], container=mounted))
-        cluster.pod_in("endless", "Running")
+        client = NamespaceClient(bed, "default")
+        client.apply(pod("endless", volumes=[{"name": "made", "emptyDir": {}}], container=mounted))
+        client.pod_in("endless", "Running")
         assert _processes(tmp_path)
     assert _processes(tmp_path) == []
     assert _mounts() == mounts
@@ -95,21 +94,23 @@ from rstar_testbed.kubelet import Kubelet, always_real
 folder = Path(sys.argv[1])
 with Testbed.start(folder / "bed", training_operator=False, minio=False) as bed, Kubelet(bed.kubeconfig, always_real, folder=folder / "kubelet"):
     bed.kubectl("apply", "-f", "-", input=sys.argv[2])
-    bed.kubectl("wait", "--for=condition=Ready", "pod/endless", "--timeout=60s")
+    bed.kubectl("wait", "--for=condition=Ready", "pod/endless", "--timeout=180s")
     print("ready", flush=True)
     time.sleep(1000)
 """
 
 
 @needs_root
-def test_nothing_runs_on_when_the_test_process_is_killed(tmp_path: Path) -> None:
+def test_every_process_ends_when_the_testbeds_own_process_is_killed(tmp_path: Path) -> None:
     endless = yaml.safe_dump(pod("endless", container={"command": ["sleep", "1000"]}))
     command = [sys.executable, "-c", KILLED, str(tmp_path), endless]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGKILL)
-    until(lambda: not _processes(tmp_path), "no process of the testbed")
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+        finally:
+            process.kill()
+    wait_until(lambda: not _processes(tmp_path), "no process of the testbed")
 
 
 def test_a_folder_that_is_in_use_is_refused(tmp_path: Path) -> None:

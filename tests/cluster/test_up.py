@@ -1,4 +1,4 @@
-"""``python -m rstar_testbed up``: what a developer gets who asks for a cluster."""
+"""``python -m rstar_testbed up``: a cluster for a developer."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import yaml
 from minio import Minio
 from rstar_testbed.__main__ import ENVIRONMENT
 
-from tests.support.cluster.pods import needs_root, pod, until
+from tests.support.cluster.pods import needs_root, pod, wait_until
 
 
 @needs_root
-def test_pods_run_the_bucket_is_there_and_a_signal_ends_it_all(tmp_path: Path) -> None:
+def test_pods_run_the_bucket_exists_and_sigterm_ends_everything(tmp_path: Path) -> None:
     folder, log = tmp_path / "bed", tmp_path / "log"
     command = [sys.executable, "-m", "rstar_testbed", "up", "--folder", str(folder), "--pods", "--no-training-operator"]
     with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as up:
         try:
-            until(lambda: (folder / ENVIRONMENT).exists() or up.poll() is not None, "a testbed that is up")
+            wait_until(lambda: (folder / ENVIRONMENT).exists() or up.poll() is not None, "a testbed that is up")
             assert up.poll() is None, log.read_text()
             found: dict[str, str] = json.loads((folder / ENVIRONMENT).read_text())
             environment = {**os.environ, **found, "PATH": f"{found['PATH']}:{os.environ['PATH']}"}
@@ -33,9 +33,9 @@ def test_pods_run_the_bucket_is_there_and_a_signal_ends_it_all(tmp_path: Path) -
                 )
                 return done.stdout
 
-            kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s")
+            kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=180s")
             kubectl("apply", "-f", "-", text=yaml.safe_dump(pod("real", "minio --version")))
-            kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/real", "--timeout=60s")
+            kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/real", "--timeout=180s")
             keys = (found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"])
             store = Minio(urlsplit(found["RSTAR_S3_ENDPOINT"]).netloc, *keys, secure=False)
             assert store.bucket_exists(urlsplit(found["RSTAR_STORE"]).netloc)

@@ -1,4 +1,4 @@
-"""Programs are built once, whole or not at all, and anew when what they are made of changes."""
+"""Programs are built once, appear in the cache complete, and are built again after a change of their sources."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _says(folder: Path, name: str = "tiny") -> str:
+def _output_of(folder: Path, name: str = "tiny") -> str:
     return subprocess.run([folder / name], capture_output=True, text=True, check=True).stderr
 
 
 @needs_go
-def test_two_builders_at_once_build_once(tiny: Path) -> None:
-    said: list[str] = []
+def test_two_concurrent_builders_build_once(tiny: Path) -> None:
+    messages: list[str] = []
     with ThreadPoolExecutor() as pool:
-        first, second = pool.map(lambda _: build(TINY, said.append), range(2))
+        first, second = pool.map(lambda _: build(TINY, messages.append), range(2))
     assert first == second
-    assert (_says(first), _says(first, "other")) == ("one", "one")
-    assert len([line for line in said if line.startswith("building")]) == 1
+    assert (_output_of(first), _output_of(first, "other")) == ("one", "one")
+    assert len([line for line in messages if line.startswith("building")]) == 1
 
 
 @needs_go
-def test_a_change_of_the_sources_builds_anew_and_leaves_the_old(tiny: Path) -> None:
+def test_a_change_of_the_sources_builds_again_and_leaves_the_old_program(tiny: Path) -> None:
     first = build(TINY)
     (tiny / "main.go").write_text('package main\n\nfunc main() { print("two") }\n')
-    assert (_says(build(TINY)), _says(first)) == ("two", "one")
+    assert (_output_of(build(TINY)), _output_of(first)) == ("two", "one")
 
 
 @needs_go
@@ -72,7 +72,7 @@ def test_without_go_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPat
         go("version", folder=SOURCES)
 
 
-def test_a_program_that_is_not_ours_is_unknown() -> None:
+def test_an_unknown_program_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         Binaries()["nonsense"]
 

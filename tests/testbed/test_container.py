@@ -1,4 +1,4 @@
-"""Commands and environments are made as Kubernetes makes them."""
+"""Commands and environments of containers are those that Kubernetes makes."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def test_references_are_expanded_and_unknown_ones_stay(text: str, expected: str)
     assert expand(text, {"A": "1", "B": "2"}) == expected
 
 
-def test_a_variable_sees_those_before_it_and_not_those_after() -> None:
+def test_a_variable_may_refer_to_earlier_ones_only() -> None:
     env = [{"name": "A", "value": "$(KEY) $(B)"}, {"name": "B", "value": "$(A)!"}]
     container = {"name": "c", "envFrom": [{"prefix": "P_", "secretRef": {"name": "s"}}], "env": env}
     found = environment_of(POD, container, SECRET, "198.18.0.1")
     assert found == {"P_KEY": "value", "A": "$(KEY) $(B)", "B": "$(KEY) $(B)!"}
 
 
-def test_a_missing_secret_keeps_the_container_from_starting_unless_it_is_optional() -> None:
+def test_a_missing_secret_is_an_error_unless_it_is_optional() -> None:
     missing = {"name": "c", "envFrom": [{"secretRef": {"name": "none"}}]}
     with pytest.raises(CannotStartError, match='secret "none" not found'):
         environment_of(POD, missing, {}, "")
@@ -67,7 +67,7 @@ def test_a_missing_secret_keeps_the_container_from_starting_unless_it_is_optiona
         ("spec.serviceAccountName", "stage"),
     ],
 )
-def test_the_downward_api_tells_a_pod_of_itself(path: str, value: str) -> None:
+def test_the_downward_api_gives_a_pod_its_own_fields(path: str, value: str) -> None:
     assert field(POD, path, "198.18.0.1") == value
 
 
@@ -76,7 +76,7 @@ def test_a_container_without_a_command_is_refused_because_there_are_no_images() 
         command_of({"name": "c", "args": ["x"]}, {})
 
 
-def test_all_that_a_pod_names_is_fetched() -> None:
+def test_every_object_that_a_pod_refers_to_is_fetched() -> None:
     reference = {"valueFrom": {"configMapKeyRef": {"name": "b", "key": "k"}}}
     container = {"name": "c", "envFrom": [{"secretRef": {"name": "a"}}], "env": [{"name": "X", **reference}]}
     projected = {"sources": [{"configMap": {"name": "c"}}, {"serviceAccountToken": {"path": "token"}}]}

@@ -1,4 +1,4 @@
-"""The status of a pod follows from what its containers do."""
+"""The status of a pod follows from the states of its containers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pod(policy: str = "Never") -> dict[str, Any]:
         ([BAD.back_off()], "Running"),
     ],
 )
-def test_the_phase_is_the_containers(containers: list[Container], expected: str) -> None:
+def test_the_phase_follows_from_the_containers(containers: list[Container], expected: str) -> None:
     assert phase({str(index): each for index, each in enumerate(containers)}) == expected
 
 
@@ -39,13 +39,13 @@ def test_the_phase_is_the_containers(containers: list[Container], expected: str)
     ("policy", "container", "expected"),
     [("Never", BAD, False), ("OnFailure", GOOD, False), ("OnFailure", BAD, True), ("Always", GOOD, True)],
 )
-def test_ended_containers_are_started_again_as_the_policy_says(
+def test_the_restart_policy_decides_whether_an_ended_container_restarts(
     policy: str, container: Container, expected: bool
 ) -> None:
     assert restarts(pod(policy), container) is expected
 
 
-def test_an_ended_container_tells_code_reason_and_message() -> None:
+def test_an_ended_containers_status_has_code_reason_and_message() -> None:
     status = pod_status(pod(), {"c": GOOD}, address="198.18.0.1", node_address="127.0.0.1", bound="t0", now="t3")
     state = status["containerStatuses"][0]["state"]["terminated"]
     assert (state["exitCode"], state["reason"], state["message"]) == (0, "Completed", "message")
@@ -54,7 +54,7 @@ def test_an_ended_container_tells_code_reason_and_message() -> None:
     assert (killed.reason, BAD.reason) == ("OOMKilled", "Error")
 
 
-def test_a_condition_that_holds_on_keeps_the_time_of_its_last_change() -> None:
+def test_an_unchanged_condition_keeps_the_time_of_its_last_change() -> None:
     seen = pod()
     arguments = {"address": "a", "node_address": "n", "bound": "t0"}
     seen["status"] = pod_status(seen, {"c": RUNNING}, now="t1", **arguments)
@@ -64,7 +64,7 @@ def test_a_condition_that_holds_on_keeps_the_time_of_its_last_change() -> None:
     assert times["PodReadyToStartContainers"] == "t2"
 
 
-def test_a_service_is_known_by_the_addresses_of_its_ready_pods_only() -> None:
+def test_a_service_resolves_to_the_addresses_of_its_ready_pods_only() -> None:
     def endpoint(address: str, ready: bool) -> dict[str, Any]:
         return {"addresses": [address], "conditions": {"ready": ready}}
 

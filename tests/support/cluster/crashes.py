@@ -1,10 +1,9 @@
 """The crash-injection table: ``python -m tests.support.cluster.crashes [--json]``. Exit code 1 when an outcome differs.
 
-An operator is killed after a write: the API server has answered, and nobody has heard it. Another one starts. The
-round must end as it ends undisturbed: the same children, the same status, one pod per attempt. In one history the
-operator is a process that is killed with SIGKILL after every single write, one after the other. In the others every
-write of a round is killed once, while all else goes well. The module needs the testbed (``make test-cluster`` builds
-it).
+An operator is killed after a write, when the API server has answered and before the operator has the answer; another one
+starts. The round must end as an undisturbed one: the same children, the same status, one pod per attempt. In one history the
+operator is a process that is killed with SIGKILL after each of its writes. In the others each write of a round is followed by
+a kill once. Needs the testbed (``make testbed``).
 """
 
 from __future__ import annotations
@@ -29,79 +28,84 @@ from rstar_testbed.kubelet import Behaviour, Kubelet, Pod, Run
 
 from rstar.cluster.api import ROUNDS, Cluster
 from rstar.rpc.logs import configure_logs
-from tests.support.cluster.endings import NAME, Ending, PodBook, ending, settled
-from tests.support.cluster.injection import Injection, Target, targets
-from tests.support.cluster.operating import (
+from tests.support.cluster.crash_injection import CrashInjector, Write, numbered_writes
+from tests.support.cluster.operators import OperatorProcess, operator_in_process
+from tests.support.cluster.outcomes import (
+    NAME_PLACEHOLDER,
+    PodCounter,
+    RoundOutcome,
+    differences_once_settled,
+    outcome_of,
+)
+from tests.support.cluster.proxy import AnsweredWrite, Proxy
+from tests.support.cluster.rounds import (
     METRICS,
-    OperatorProcess,
-    furnish,
+    admin_client,
     install_crd,
-    look,
-    operator_in_process,
+    install_prerequisites,
     round_body,
     stage_of,
     wait_for_round,
 )
-from tests.support.cluster.proxy import Answered, Proxy
 
 ATTEMPTS: Final = 5
 _WIDTH: Final = 120
 
-_PATIENCE: Final = 900.0
-_REST: Final = 2.0
-"""An operator that has not written for so long waits for something, or for nothing any more."""
+_SECONDS: Final = 900.0
+_QUIET_SECONDS: Final = 2.0
+"""After this time without a write the round's outcome is compared: the operator waits, or has finished."""
 
 
 @dataclass(frozen=True)
 class History:
-    """A round, the writes after which its operators were killed, and what then was not as undisturbed."""
+    """A round, the writes after which its operators were killed, and the differences from an undisturbed round."""
 
     operator: str
     round: str
-    kills: tuple[Target, ...]
+    kills: tuple[Write, ...]
     differences: tuple[str, ...]
 
 
-class Scene:
-    """A furnished namespace whose pods do well, the rounds in it, and how a round ends there undisturbed."""
+class CrashNamespace:
+    """A namespace with the objects that rounds need, whose pods succeed; their pods are counted."""
 
     def __init__(self, bed: Testbed, namespace: str) -> None:
         self.bed = bed
         self.namespace = namespace
-        self.cluster: Cluster = look(bed)
-        self.book = PodBook(_play)
+        self.cluster: Cluster = admin_client(bed)
+        self.pods = PodCounter(_behaviour)
 
     def kubelet(self) -> Kubelet:
-        """Return what plays the pods."""
-        return Kubelet(self.bed.kubeconfig, self.book, namespace=self.namespace)
+        """Return the kubelet of the pods."""
+        return Kubelet(self.bed.kubeconfig, self.pods, namespace=self.namespace)
 
-    def begin(self, *names: str) -> None:
+    def create_rounds(self, *names: str) -> None:
         """Create rounds of number 1."""
         for name in names:
             self.cluster.create(ROUNDS, self.namespace, round_body(name))
 
-    def differences(self, name: str, like: Ending) -> tuple[str, ...]:
-        """Return what is not as in ``like`` once the round has ended."""
-        wait_for_round(self.cluster, self.namespace, name, seconds=_PATIENCE)
-        return tuple(settled(self.cluster, self.namespace, name, self.book, like))
+    def differences(self, name: str, expected: RoundOutcome) -> tuple[str, ...]:
+        """Wait for the end of a round, and return its differences from ``expected``."""
+        wait_for_round(self.cluster, self.namespace, name, seconds=_SECONDS)
+        return tuple(differences_once_settled(self.cluster, self.namespace, name, self.pods, expected))
 
 
-def undisturbed(scene: Scene, name: str = "calm") -> tuple[Ending, list[Target]]:
-    """Return how a round ends whose operator lives, and what was written on the way."""
-    injection = Injection()
-    with scene.kubelet(), operator_in_process(scene.bed.kubeconfig, scene.namespace, reconciling=injection):
-        scene.begin(name)
-        wait_for_round(scene.cluster, scene.namespace, name, seconds=_PATIENCE)
-        until = time.monotonic() + _PATIENCE
-        while "deployments" in (found := ending(scene.cluster, scene.namespace, name, scene.book)).children:
-            assert time.monotonic() < until, f"the services of {name} stay"
+def undisturbed(space: CrashNamespace, name: str = "undisturbed") -> tuple[RoundOutcome, list[Write]]:
+    """Return the outcome of a round whose operator is never killed, and its operator's writes."""
+    injector = CrashInjector()
+    with space.kubelet(), operator_in_process(space.bed.kubeconfig, space.namespace, make_reconciler=injector):
+        space.create_rounds(name)
+        wait_for_round(space.cluster, space.namespace, name, seconds=_SECONDS)
+        deadline = time.monotonic() + _SECONDS
+        while "deployments" in (found := outcome_of(space.cluster, space.namespace, name, space.pods)).children:
+            assert time.monotonic() < deadline, f"the services of {name} still exist"
             time.sleep(0.2)
     assert list(found.pods.values()) == [1] * ATTEMPTS, found.pods
-    return found, targets(injection.writes(name), name)
+    return found, numbered_writes(injector.writes(name), name)
 
 
 def kill_every_write_once(
-    scene: Scene, like: Ending, writes: Sequence[Target], kills_per_round: int = 1
+    space: CrashNamespace, expected: RoundOutcome, writes: Sequence[Write], kills_per_round: int = 1
 ) -> list[History]:
     """Kill the operators of rounds side by side, so that each of the ``writes`` of a round is followed by a kill.
 
@@ -109,56 +113,57 @@ def kill_every_write_once(
     """
     rounds = -(-len(writes) // kills_per_round)
     kill_after = {f"killed-{n:03}": writes[n::rounds] for n in range(rounds)}
-    injection = Injection(kill_after)
+    injector = CrashInjector(kill_after)
     histories = []
-    with scene.kubelet(), operator_in_process(scene.bed.kubeconfig, scene.namespace, reconciling=injection):
-        scene.begin(*kill_after)
+    with space.kubelet(), operator_in_process(space.bed.kubeconfig, space.namespace, make_reconciler=injector):
+        space.create_rounds(*kill_after)
         for name in kill_after:
-            differences = (*scene.differences(name, like), *_twice(injection.writes(name)))
-            histories.append(History("in process", name, tuple(injection.killed(name)), differences))
+            differences = (*space.differences(name, expected), *_created_twice(injector.writes(name)))
+            histories.append(History("in process", name, tuple(injector.killed(name)), differences))
     return histories
 
 
-def kill_after_every_write(scene: Scene, like: Ending, folder: Path) -> History:
-    """Kill a real operator process after each of its writes until the round has ended as in ``like``, or never does."""
-    name = "hunted"
-    writes: list[Answered] = []
+def kill_after_every_write(space: CrashNamespace, expected: RoundOutcome, folder: Path) -> History:
+    """Kill an operator process after each of its writes, until the round has the outcome ``expected`` or time is up."""
+    name = "killed-process"
+    writes: list[AnsweredWrite] = []
 
-    def after_write(write: Answered) -> bool:
+    def after_write(write: AnsweredWrite) -> bool:
         writes.append(write)
         operator.kill()
         return False
 
-    with scene.kubelet(), Proxy(scene.bed.kubeconfig, folder, after_write) as proxy:
-        scene.begin(name)
-        with OperatorProcess(proxy.kubeconfig, scene.namespace, folder=folder) as operator:
-            differences = ["it never ended"]
+    with space.kubelet(), Proxy(space.bed.kubeconfig, folder, after_write) as proxy:
+        space.create_rounds(name)
+        with OperatorProcess(proxy.kubeconfig, space.namespace, folder=folder) as operator:
+            differences = ["it has not ended"]
             began = quiet = time.monotonic()
-            while differences and time.monotonic() < began + _PATIENCE:
+            while differences and time.monotonic() < began + _SECONDS:
                 time.sleep(0.05)
                 if not operator.running:
                     operator.restart()
                     quiet = time.monotonic()
-                elif time.monotonic() > quiet + _REST:
-                    differences = ending(scene.cluster, scene.namespace, name, scene.book).differences(like)
+                elif time.monotonic() > quiet + _QUIET_SECONDS:
+                    differences = outcome_of(space.cluster, space.namespace, name, space.pods).differences(expected)
                     quiet = time.monotonic()
-    return History("process", name, tuple(targets(writes, name)), (*differences, *_twice(writes)))
+    return History("process", name, tuple(numbered_writes(writes, name)), (*differences, *_created_twice(writes)))
 
 
-def _twice(writes: Sequence[Answered]) -> list[str]:
-    """Return what was made more than once."""
-    made = [(w.kind, w.name) for w in writes if w.method == "POST" and w.code < 300]
+def _created_twice(writes: Sequence[AnsweredWrite]) -> list[str]:
+    """Return one line for each object that was created more than once."""
+    created = [(w.kind, w.name) for w in writes if w.method == "POST" and w.code < 300]
     return [
-        f"{kind} {name} was created again" for kind, name in sorted({each for each in made if made.count(each) > 1})
+        f"{kind} {name} was created again"
+        for kind, name in sorted({each for each in created if created.count(each) > 1})
     ]
 
 
-def _play(pod: Pod) -> Behaviour:
-    """Do well, and leave what does not depend on the round's name: services are named by what they serve."""
+def _behaviour(pod: Pod) -> Behaviour:
+    """Let stages succeed with results that do not depend on the round's name: the names of services contain their digests."""
     if (stage := stage_of(pod)) is None:
         return Run()
     digest = hashlib.sha256(stage.encode()).hexdigest()
-    manifest = f"rounds/{NAME}/{stage}/0/manifest.json"
+    manifest = f"rounds/{NAME_PLACEHOLDER}/{stage}/0/manifest.json"
     return Run(seconds=0.2, message=json.dumps({"manifest": manifest, "digest": digest, "metrics": METRICS}))
 
 
@@ -174,24 +179,24 @@ def table(histories: Sequence[History]) -> Table:
 
 
 def _plain(history: History) -> list[dict[str, Any]]:
-    told = {"operator": history.operator, "round": history.round, "differences": list(history.differences)}
-    return [{**told, "killed_after": asdict(kill)} for kill in history.kills]
+    common = {"operator": history.operator, "round": history.round, "differences": list(history.differences)}
+    return [{**common, "killed_after": asdict(kill)} for kill in history.kills]
 
 
 def main(
     kills_per_round: Annotated[int, typer.Option(min=1, help="More kills in a round need fewer rounds.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
-    """Kill the operator after every write of a round, and print what became of the round."""
+    """Kill the operator after every write of a round, and print how each round ended."""
     configure_logs("operator", logging.WARNING)
     with tempfile.TemporaryDirectory() as scratch, Testbed.start(Path(scratch) / "bed", minio=False) as bed:
         install_crd(bed)
         bed.kubectl("create", "namespace", "crashes")
-        furnish(bed, "crashes")
-        scene = Scene(bed, "crashes")
-        like, writes = undisturbed(scene)
-        histories = kill_every_write_once(scene, like, writes, kills_per_round)
-        histories.append(kill_after_every_write(scene, like, Path(scratch)))
+        install_prerequisites(bed, "crashes")
+        space = CrashNamespace(bed, "crashes")
+        expected, writes = undisturbed(space)
+        histories = kill_every_write_once(space, expected, writes, kills_per_round)
+        histories.append(kill_after_every_write(space, expected, Path(scratch)))
     different = [history for history in histories if history.differences]
     if as_json:
         print(json.dumps(list(itertools.chain.from_iterable(map(_plain, histories)))))

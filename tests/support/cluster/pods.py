@@ -1,4 +1,4 @@
-"""Pods for tests of the testbed, and a view on the test's own namespace."""
+"""Pods for tests of the testbed, and access to the test's own namespace."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ from rstar_testbed.kubelet import Pod
 
 T = TypeVar("T")
 
+SECONDS = 180.0
+"""The longest wait for one change: many times what an idle machine takes, because a busy one takes ten times as long."""
+
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="real pods need mounts and addresses of their own: run as root"
 )
 
 
-def until(look: Callable[[], T], what: str, seconds: float = 90) -> T:
-    until = time.monotonic() + seconds
+def wait_until(look: Callable[[], T | None], what: str, seconds: float = SECONDS) -> T:
+    """Return what ``look`` returns, once it is true."""
+    deadline = time.monotonic() + seconds
     while not (found := look()):
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             pytest.fail(f"{what}: not within {seconds:.0f} s")
         time.sleep(0.1)
     return found
 
 
-class Cluster:
-    """The test's own namespace."""
+class NamespaceClient:
+    """Access to the test's own namespace."""
 
     def __init__(self, bed: Testbed, namespace: str) -> None:
         self.bed = bed
@@ -48,7 +52,7 @@ class Cluster:
             pod = self.get("pod", name)
             return pod if pod and pod["status"].get("phase") in phases else None
 
-        return until(look, f"pod {name} {' or '.join(phases)}")  # type: ignore[return-value]
+        return wait_until(look, f"pod {name} {' or '.join(phases)}")
 
 
 def pod(name: str, script: str = "true", **spec: Any) -> dict[str, Any]:
@@ -57,6 +61,6 @@ def pod(name: str, script: str = "true", **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": body}
 
 
-def ended(found: Pod) -> dict[str, Any]:
+def terminated_state(found: Pod) -> dict[str, Any]:
     state: dict[str, Any] = found["status"]["containerStatuses"][0]["state"]["terminated"]
     return state

@@ -1,7 +1,7 @@
-"""A proxy before the API server that sees every write answered before the client does, and can keep the answer.
+"""A proxy before the API server that calls a function for every answered write, and can withhold the answer.
 
-So a client can be killed at the one moment that matters: the server has done it, and nobody was told. The client is
-let in without TLS; the proxy is the user of its kubeconfig. It refuses to change requests or answers.
+So a client can be killed after the server has made a change and before the client has the answer. Clients connect without
+TLS; the proxy sends its own kubeconfig's credentials. Requests and answers pass unchanged.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _HOP_BY_HOP: Final = {"connection", "content-length", "host", "keep-alive", "tra
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A write that the server has answered with ``code``: ``kind`` is a plural, with the subresource if there is one."""
+class AnsweredWrite:
+    """A write that the server has answered with ``code``. ``kind`` is a plural, with the subresource if there is one."""
 
     method: str
     kind: str
@@ -37,17 +37,17 @@ class Answered:
     code: int
 
     @classmethod
-    def read(cls, method: str, path: str, body: Mapping[str, Any] | None, code: int) -> Answered:
-        """Return the answer to a request on a namespaced object; a new object's name is in its body."""
+    def read(cls, method: str, path: str, body: Mapping[str, Any] | None, code: int) -> AnsweredWrite:
+        """Parse a request for a namespaced object; a new object's name is in its body."""
         kind, name, subresource, *_ = [*path.partition("/namespaces/")[2].split("/")[1:], "", "", ""]
         named = name or str((body or {}).get("metadata", {}).get("name", ""))
         return cls(method, f"{kind}/{subresource}" if subresource else kind, named, code)
 
 
 class Proxy(contextlib.AbstractContextManager["Proxy"]):
-    """``after_write`` is called for every write once the server has answered it; False: the answer is thrown away."""
+    """Calls ``after_write`` for every write once the server has answered it; False: the answer is discarded."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, after_write: Callable[[Answered], bool]) -> None:
+    def __init__(self, kubeconfig: Path, folder: Path, after_write: Callable[[AnsweredWrite], bool]) -> None:
         self._upstream = Configuration()
         load_kube_config(str(kubeconfig), client_configuration=self._upstream)
         self._after_write = after_write
@@ -59,7 +59,7 @@ class Proxy(contextlib.AbstractContextManager["Proxy"]):
 
     @property
     def kubeconfig(self) -> Path:
-        """Return the kubeconfig of whoever is to come through here."""
+        """The kubeconfig of clients of the proxy."""
         return self._folder / "proxy.kubeconfig"
 
     def __enter__(self) -> Proxy:
@@ -69,7 +69,7 @@ class Proxy(contextlib.AbstractContextManager["Proxy"]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Break off what is under way."""
+        """Stop, and abort the requests under way."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
@@ -81,7 +81,7 @@ class Proxy(contextlib.AbstractContextManager["Proxy"]):
         ) as self._session:
             app = web.Application(client_max_size=2**24)
             app.router.add_route("*", "/{path:.*}", self._forward)
-            # A client that is gone takes its watches with it.
+            # The watches of a client that has gone are cancelled.
             runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -101,8 +101,8 @@ class Proxy(contextlib.AbstractContextManager["Proxy"]):
             if request.method not in _WRITES:
                 return await _stream(request, answer, kept)
             data = await answer.read()
-        told = Answered.read(request.method, request.path, json.loads(body) if body else None, answer.status)
-        if not self._after_write(told) and request.transport:
+        write = AnsweredWrite.read(request.method, request.path, json.loads(body) if body else None, answer.status)
+        if not self._after_write(write) and request.transport:
             request.transport.abort()
         return web.Response(body=data, status=answer.status, headers=kept)
 

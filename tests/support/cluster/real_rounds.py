@@ -1,8 +1,8 @@
-"""Rounds whose every program runs: what a lab's admin and one of its people do, from nothing to the last round.
+"""Rounds whose programs all run: the steps of a cluster admin and of a tenant's user, from the installation to the last round.
 
-The admin installs the operator and sets a tenant up with the charts; the tenant's person installs executors, puts a
-base model and games into the tenant's folder of MinIO, applies the rounds and watches. All pods are real processes.
-``rstar run`` does the same rounds on a folder meanwhile. The module looks and writes down; the tests judge.
+The admin installs the operator and sets a tenant up with the charts. The user installs executors, uploads a base model and
+games to the tenant's folder of MinIO, applies the rounds and watches them. All pods are real processes. ``rstar run`` runs
+the same rounds on a folder at the same time. This module records observations; the tests check them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rstar.cluster.inputs import Input, namespace_store, upload
 from rstar.cluster.names import COMPONENT, ROUND
 from rstar.rounds.status import RoundStatus
 from rstar.store.s3_store import S3Store
-from tests.support.cluster.operating import status_of
+from tests.support.cluster.rounds import status_of
 from tests.support.paths import ROOT
 
 GAME24 = ROOT / "examples/game24"
@@ -39,13 +39,13 @@ ROUNDS_APPLIED = 4
 PROBLEMS, SHARD = 12, 4
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 SECONDS = 2_700
-"""More than enough where much else runs: a stage spends most of its time importing torch."""
+"""Far more than an idle machine needs: a stage spends most of its time importing torch, which a busy machine slows."""
 
 
 def tiny_rounds(count: int) -> str:
-    """Return ``count`` rounds of the quick example, as small as they can be with every stage at work.
+    """Return ``count`` rounds of the quick example, as small as possible with work for every stage.
 
-    One search at a time, so that nothing depends on which calls share a batch: the same seed gives the same bytes. A
+    One search at a time, so that results do not depend on which calls share a batch: the same seed gives the same bytes. A
     PPM guides the third round; the last one is evaluated.
     """
     limits = {"seconds": 60, "memoryMib": 256, "outputBytes": 4096, "fileMib": 1}
@@ -58,11 +58,11 @@ def tiny_rounds(count: int) -> str:
         if number > 1:
             spec["previousRound"] = f"r{number - 1}"
         spec["rollout"] |= {"concurrency": 1, "shardSize": SHARD}
-        # On games this small a tree soon holds a win; what it holds besides, to make pairs of, takes more tokens.
+        # On games this small a tree soon has a correct trajectory; the wrong ones, which pairs need too, take more tokens.
         spec["rollout"]["search"] |= {"tokenBudget": 500, "candidates": 8, "rollouts": 50, "execution": limits}
         spec["preferenceModel"] = {"use": "always" if number == 3 else "never"}
         spec["select"] |= {"minVisits": 1, "heldOutFraction": 0.2}
-        # A policy that learns more loses no play, and without losses there are no pairs.
+        # A policy that learns more solves every game, and without wrong trajectories there are no pairs.
         spec["trainPolicy"] |= {"maxTrainTokens": 1_000, "batchSize": 16, "learningRate": 1e-4}
         spec["trainPpm"] |= {"maxTrainTokens": 1_000, "batchSize": 16}
         greedy, _, guided = spec["evaluate"]["methods"]
@@ -76,7 +76,7 @@ def tiny_rounds(count: int) -> str:
 
 
 def make_games(store: Path) -> None:
-    """Put games into a folder store, and beside it those that the base model must not see: all but the training games."""
+    """Write games to a folder store, and to ``others.jsonl`` those that the base model must not see: all but the training games."""
     sizes = [f"--train=3:{PROBLEMS}", "--validation=3:2", "--held-out=3:4"]
     command = [RSTAR, "data", "make", "game24", f"--out={store / 'data'}", *sizes]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -87,7 +87,7 @@ def make_games(store: Path) -> None:
 
 
 def start_base_model(store: Path) -> subprocess.Popen[bytes]:
-    """Begin to train a base model that has watched the training games alone: it soon wins some plays and loses others."""
+    """Start training a base model on the training games alone: it soon solves some games and fails others."""
     skilled = "import pretrain, typer; pretrain.SKILL = 0.5; typer.run(pretrain.main)"
     plays = [f"--exclude={store / 'others.jsonl'}", "--plays=4000", "--sizes=3"]
     command = [sys.executable, "-c", skilled, f"--out={store / 'models/base'}", *plays]
@@ -97,56 +97,56 @@ def start_base_model(store: Path) -> subprocess.Popen[bytes]:
 
 @dataclass(frozen=True)
 class Tenant:
-    """A tenant's namespace, the admin's with the operator, and one of the tenant's people, whose client ``api`` is."""
+    """A tenant's namespace, the admin's namespace with the operator, and the kubeconfig and client of one of the tenant's users."""
 
     bed: Testbed
     namespace: str
     admin: str
-    person: Path
+    user: Path
     api: Cluster
 
     def kubectl(self, *words: str, input: str | None = None) -> str:
-        """Run kubectl as the person."""
-        return self.bed.kubectl("-n", self.namespace, *words, input=input, kubeconfig=self.person)
+        """Run kubectl as the tenant's user."""
+        return self.bed.kubectl("-n", self.namespace, *words, input=input, kubeconfig=self.user)
 
 
 def install_operator(bed: Testbed, admin: str) -> None:
-    """Do what an admin does once per cluster, with the documented values: two operators, the CRD, the roles."""
+    """Install what an admin installs once per cluster, with the documented values: the operator, the CRD, the roles."""
     values = ROOT / "charts/rstar/ci/operator-values.yaml"
-    # The CRD may be there from an earlier test: it stays when a chart goes.
+    # An uninstalled chart leaves its CRD, so that an earlier test's may exist.
     options = [f"--values={values}", "--set=metrics.serviceMonitor.enabled=false", "--take-ownership"]
     bed.helm("install", "rstar", str(ROOT / "charts/rstar"), "-n", admin, *options)
 
 
 def set_up_tenant(bed: Testbed, admin: str, namespace: str) -> Tenant:
-    """Do what an admin does once per tenant: a namespace with quota and policies, and a user of its own in MinIO."""
+    """Install what an admin installs once per tenant: a namespace with quota and policies, and a MinIO user."""
     assert bed.minio is not None
     keys = [f"--from-literal=user={bed.minio.access_key}", f"--from-literal=password={bed.minio.secret_key}"]
     bed.kubectl("create", "secret", "generic", "minio-admin", "-n", admin, *keys)
     values = f"namespace={namespace},access.groups={{{namespace}}},minioUser.enabled=true"
     where = f"storage.endpoint={bed.minio.endpoint},storage.bucket={namespace}"
     bed.helm("install", "tenant", str(ROOT / "charts/rstar-tenant"), "-n", admin, f"--set={values},{where}")
-    person = bed.user_kubeconfig(f"somebody-of-{namespace}", (namespace,))
-    return Tenant(bed, namespace, admin, person, Cluster.connect(person, user_agent="rstar-tests"))
+    user = bed.user_kubeconfig(f"user-of-{namespace}", (namespace,))
+    return Tenant(bed, namespace, admin, user, Cluster.connect(user, user_agent="rstar-tests"))
 
 
 def install_executors(tenant: Tenant) -> None:
-    """Do what the tenant's person does once, with the documented values."""
+    """Install executors as the tenant's user, with the documented values."""
     chart, values = ROOT / "charts/rstar", ROOT / "charts/rstar/ci/tenant-values.yaml"
     words = ("install", "rstar", str(chart), "-n", tenant.namespace, f"--values={values}")
-    tenant.bed.helm(*words, kubeconfig=tenant.person)
+    tenant.bed.helm(*words, kubeconfig=tenant.user)
 
 
 def wait_for_installation(tenant: Tenant) -> None:
-    """Wait as the notes of the charts say."""
+    """Wait with the commands of the charts' notes."""
     bed, admin = tenant.bed, tenant.admin
-    bed.kubectl("wait", "--for=condition=Complete", "job", "--all", "-n", admin, "--timeout=300s")
-    bed.kubectl("rollout", "status", "deployment/rstar-operator", "-n", admin, "--timeout=300s")
-    tenant.kubectl("rollout", "status", "deployment/rstar-executor", "--timeout=300s")
+    bed.kubectl("wait", "--for=condition=Complete", "job", "--all", "-n", admin, "--timeout=900s")
+    bed.kubectl("rollout", "status", "deployment/rstar-operator", "-n", admin, "--timeout=900s")
+    tenant.kubectl("rollout", "status", "deployment/rstar-executor", "--timeout=900s")
 
 
 def fill_store(tenant: Tenant, folder: Path) -> S3Store:
-    """Put the base model and the games of a folder store into the tenant's, with the tenant's keys; return it."""
+    """Upload base model and games from a folder store to the tenant's store, with the tenant's keys; return the latter."""
     store = namespace_store(tenant.api, tenant.namespace, "rstar-storage", {})
     keys = ("models/base", "data/train.jsonl", "data/held-out.jsonl")
     upload([Input(folder / key, key) for key in keys], store, lambda _: None)
@@ -154,25 +154,25 @@ def fill_store(tenant: Tenant, folder: Path) -> S3Store:
 
 
 @contextlib.contextmanager
-def laptop(store: Path, rounds: Path, output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the rounds on this machine meanwhile."""
+def local_run(store: Path, rounds: Path, output: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the rounds with ``rstar run`` in the background."""
     command = [RSTAR, "run", str(rounds), f"--store={store}"]
     with output.open("w") as out:
         process = subprocess.Popen(command, env=ONE_THREAD, stdout=out, stderr=out)
         try:
             yield process
         finally:
-            # SIGTERM: the driver ends what it has started.
+            # SIGTERM: the driver ends its child processes.
             process.terminate()
             process.wait()
 
 
 @contextlib.contextmanager
-def watching(tenant: Tenant, output: Path) -> Iterator[None]:
-    """``kubectl get evolutionrounds --watch``, as the person leaves it open in a terminal."""
+def kubectl_watch(tenant: Tenant, output: Path) -> Iterator[None]:
+    """Run ``kubectl get evolutionrounds --watch`` in the background, as a user does in a terminal."""
     command = [str(tenant.bed.binaries["kubectl"]), "get", "evolutionrounds", "--watch", "-n", tenant.namespace]
     with output.open("w") as out:
-        process = subprocess.Popen(command, env=os.environ | {"KUBECONFIG": str(tenant.person)}, stdout=out)
+        process = subprocess.Popen(command, env=os.environ | {"KUBECONFIG": str(tenant.user)}, stdout=out)
         try:
             yield
         finally:
@@ -181,16 +181,16 @@ def watching(tenant: Tenant, output: Path) -> Iterator[None]:
 
 
 @dataclass
-class Diary:
-    """What was seen while the rounds ran. ``served``: kinds of models that were there while a stage's attempt ran."""
+class Observations:
+    """Observations while the rounds ran. ``served``: by stage, the kinds of model services that existed while it ran."""
 
     statuses: dict[str, RoundStatus] = field(default_factory=dict)
     progress: dict[tuple[str, str, int], list[str]] = field(default_factory=dict)
     served: dict[str, set[str]] = field(default_factory=dict)
     stored_before_loss: dict[str, datetime | None] = field(default_factory=dict)
 
-    def look(self, tenant: Tenant) -> None:
-        """Note what is there now."""
+    def update(self, tenant: Tenant) -> None:
+        """Record the present state."""
         api = tenant.api
         bodies = {body["metadata"]["name"]: body for body in api.list(ROUNDS, tenant.namespace)}
         found = {name: status for name, body in bodies.items() if (status := status_of(body))}
@@ -198,9 +198,9 @@ class Diary:
             attempt = next((a for a in status.attempts if a.state == "running"), None)
             if attempt is None:
                 continue
-            told = self.progress.setdefault((name, attempt.stage, attempt.number), [])
-            if status.progress_text and status.progress_text not in told[-1:]:
-                told.append(status.progress_text)
+            texts = self.progress.setdefault((name, attempt.stage, attempt.number), [])
+            if status.progress_text and status.progress_text not in texts[-1:]:
+                texts.append(status.progress_text)
             served = self.served.setdefault(attempt.stage, set())
             served |= {
                 labels_of(body)[COMPONENT] for body in api.list(DEPLOYMENTS, tenant.namespace, f"{ROUND}={name}")
@@ -214,22 +214,22 @@ def labels_of(body: Json) -> dict[str, str]:
     return labels
 
 
-def follow(tenant: Tenant, diary: Diary, names: list[str]) -> None:
-    """Watch until every round has succeeded; lose a node as soon as one shard of the first round is stored."""
-    until = time.monotonic() + SECONDS
+def wait_for_rounds(tenant: Tenant, seen: Observations, names: list[str]) -> None:
+    """Observe until every round has succeeded; lose a node as soon as one shard of the first round is stored."""
+    deadline = time.monotonic() + SECONDS
     lost = False
     while True:
-        diary.look(tenant)
+        seen.update(tenant)
         if not lost and (stored := shards(tenant, "r1")):
-            diary.stored_before_loss = stored
+            seen.stored_before_loss = stored
             lose_node(tenant.namespace, "r1-rollout-1")
             lost = True
-        phases = {name: diary.statuses[name].phase for name in names if name in diary.statuses}
+        phases = {name: seen.statuses[name].phase for name in names if name in seen.statuses}
         if list(phases.values()) == ["Succeeded"] * len(names):
             return
-        if "Failed" in phases.values() or time.monotonic() > until:
-            told = [f"{name}: {s.phase}: {s.message}" for name, s in diary.statuses.items()]
-            pytest.fail(f"the rounds do not come to their end: {told}\n{tenant.kubectl('get', 'pods,events')}")
+        if "Failed" in phases.values() or time.monotonic() > deadline:
+            statuses = [f"{name}: {s.phase}: {s.message}" for name, s in seen.statuses.items()]
+            pytest.fail(f"the rounds do not end: {statuses}\n{tenant.kubectl('get', 'pods,events')}")
         time.sleep(1 if lost else 0.2)
 
 
@@ -242,20 +242,20 @@ def shards(tenant: Tenant, name: str) -> dict[str, datetime | None]:
 
 
 def lose_node(namespace: str, attempt: str) -> None:
-    """Kill an attempt and the policy that serves it as a lost node does: at once, without a warning.
+    """Kill an attempt and its policy with SIGKILL, as a lost node does.
 
-    Both, because a policy that goes on knows the prefixes of the problem that was cut off, and rounds otherwise.
+    Both, because a policy that keeps running has cached prefixes of the interrupted problem, which changes its rounding.
     """
-    policy = processes("rstar_policy", f"/{namespace}")
-    stage = processes("rstar_jobs.rollout", f"configmap:{attempt}", f".{namespace}.svc")
+    policy = pids_of("rstar_policy", f"/{namespace}")
+    stage = pids_of("rstar_jobs.rollout", f"configmap:{attempt}", f".{namespace}.svc")
     assert len(policy) == 1
     assert len(stage) == 1
     for process in (*policy, *stage):
         os.kill(process, signal.SIGKILL)
 
 
-def processes(module: str, *words: str) -> list[int]:
-    """Return the processes that run a module with these words in their arguments."""
+def pids_of(module: str, *words: str) -> list[int]:
+    """Return the processes that run a module and have these texts in their arguments."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Releases on a real API server: installed, looked at, and by whom."""
+"""Helm releases on a real API server: install them as some user, and read what they installed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from rstar_testbed.cluster import Testbed
 Data = dict[str, Any]
 
 
+def new_name(prefix: str) -> str:
+    """Return a name that no other object has."""
+    return f"{prefix}-{uuid.uuid4().hex[:8]}"
+
+
 def new_namespace(bed: Testbed, *labels: str, name: str = "") -> str:
-    name = name or f"test-{uuid.uuid4().hex[:8]}"
+    name = name or new_name("test")
     bed.kubectl("create", "namespace", name)
-    bed.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
+    bed.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=180s")
     if labels:
         bed.kubectl("label", "namespace", name, *labels)
     return name
@@ -25,13 +30,13 @@ def new_namespace(bed: Testbed, *labels: str, name: str = "") -> str:
 
 def install(bed: Testbed, chart: Path, name: str, namespace: str, values: str, *more: str, **options: Any) -> str:
     file = chart / "ci" / f"{values}-values.yaml"
-    # The CRD may be there from an earlier release: it stayed.
+    # An uninstalled release leaves its CRD.
     own = ("--take-ownership",) if values in {"dev", "operator"} else ()
     return bed.helm("upgrade", "--install", name, str(chart), "-n", namespace, "-f", str(file), *own, *more, **options)
 
 
 def installed(bed: Testbed, release: str, namespace: str) -> dict[tuple[str, str], Data]:
-    """Return what is there of a release, without what the cluster writes into it."""
+    """Return the objects of a release, without the fields that the cluster writes."""
     documents = yaml.safe_load_all(bed.helm("get", "manifest", release, "-n", namespace))
     found = json.loads(
         bed.kubectl("get", "-n", namespace, "-o", "json", "-f", "-", input=yaml.safe_dump_all(documents))

@@ -1,7 +1,6 @@
-"""What the charts make of values, and what Kubernetes says of the result: its own schemas, made strict.
+"""The charts' manifests, and Kubernetes' own schemas to check them, made strict.
 
-A schema of Kubernetes lets unknown fields pass; here every object with known fields has no others, as the API server
-has it with strict field validation.
+The schemas of Kubernetes accept unknown fields. Here they are refused, as by an API server with strict field validation.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from tests.support.paths import CHARTS
 Data = dict[str, Any]
 
 COMBINATIONS: Final = sorted(CHARTS.glob("*/ci/*-values.yaml"))
-OTHERS: Final = {"monitoring.coreos.com/v1/ServiceMonitor", "keda.sh/v1alpha1/ScaledObject"}
-"""Kinds of operators that the charts do not bring."""
+FOREIGN_KINDS: Final = {"monitoring.coreos.com/v1/ServiceMonitor", "keda.sh/v1alpha1/ScaledObject"}
+"""Kinds of other operators, whose CRDs are not installed."""
 
 _BINARIES: Final = Binaries()
 
 
 def chart_of(values: Path) -> Path:
-    """Return the chart that a file of documented values is for."""
+    """Return the chart of a file of documented values."""
     return values.parents[1]
 
 
@@ -57,14 +56,14 @@ def kind_of(document: Data) -> str:
 
 @cache
 def validator(version: str, kind: str) -> Draft4Validator:
-    """Return what checks objects of a kind. Raises ``KeyError`` for a kind that this version does not know."""
+    """Return the validator of a kind. Raises ``KeyError`` for a kind that this version does not have."""
     definitions = _definitions(version)
     return Draft4Validator({"$ref": f"#/definitions/{_kinds(version)[kind]}", "definitions": definitions})
 
 
 @cache
 def namespaced(version: str) -> frozenset[str]:
-    """Return the kinds that live in namespaces."""
+    """Return the namespaced kinds."""
     found = set[str]()
     for path, operations in json.loads(openapi(version).read_text())["paths"].items():
         for operation in operations.values():
