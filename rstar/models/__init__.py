@@ -1,1 +1,1 @@
-"""Shared by all programs that load a model: token ids of trajectories, model folders, devices."""
+"""Shared by all programs that load a model: token ids of trajectories, model folders, devices, loading and answers from a worker thread."""

@@ -69,7 +69,7 @@ def choose_available(
 
     The least loaded executor is chosen, or the one that keeps the snapshots of ``problem_id`` while its load allows.
     Addresses in ``avoid`` are used only where nothing else is available. ``suspect``: the call carries a suspect. Two
-    suspects never share an executor: if it is lost, nobody could tell which of them did it. Infinity: no backoff is
+    suspects never share an executor: if it is lost, it is unknown which of them killed it. Infinity: no backoff is
     running, so waiting helps only if something else changes.
     """
     available = [executor for executor in executors if executor.backoff.until <= now]

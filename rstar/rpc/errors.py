@@ -32,7 +32,7 @@ TRANSPORT_FAILURES: Final = frozenset(
 )
 
 
-class CallFailed(Exception):  # noqa: N818 - says what happened
+class CallFailed(Exception):  # noqa: N818 - named after the event
     """The service failed; its log has the details."""
 
     def __init__(self, service: str, address: str, reason: str) -> None:
@@ -50,7 +50,7 @@ class ServiceUnavailable(CallFailed):
     """No server could be reached, or none could take the call, within the allowed attempts."""
 
 
-class CallTimedOut(CallFailed, TimeoutError):  # noqa: N818 - says what happened
+class CallTimedOut(CallFailed, TimeoutError):  # noqa: N818 - named after the event
     """The deadline of the call passed before the service answered."""
 
 

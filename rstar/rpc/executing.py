@@ -62,7 +62,7 @@ class CallCounts:
     given_up: int = 0
 
 
-class _ExecutorLost(Exception):  # noqa: N818 - says what happened
+class _ExecutorLost(Exception):  # noqa: N818 - named after the event
     """The executor was lost while it may have run the programs."""
 
 
@@ -201,7 +201,7 @@ class _Batch:
             self._start_copy((i,), suspect=True, avoid=copy.used_addresses(), hedge=True)
 
     async def _deliver(self, copy: _Copy) -> list[Execution]:
-        """Return the answer to one copy, sent again only if nobody ran it. Raises ``_ExecutorLost``, ``CallFailed``."""
+        """Return the answer to one copy, sent again only if no executor ran it. Raises ``_ExecutorLost``, ``CallFailed``."""
         message = self._request(copy.group)
         unreached = busy = 0
         last: CallFailed | None = None

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-from rstar.models.model_folder import torch_device
+from rstar.models.pretrained import load_pretrained
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +29,9 @@ def load_model(path: str | Path, *, device: str, dtype: str, threads: int | None
     folder = Path(path)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no model: there is no config.json; give a Hugging Face model folder")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    target = torch_device(device)
-    # Most CPUs are slower in half precision than in float32.
-    wanted = "float32" if dtype == "auto" and target.type == "cpu" else dtype
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted)
-        model = model.to(target).eval()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder} is no causal language model that transformers can load: {error}") from error
+    model, tokenizer = load_pretrained(
+        AutoModelForCausalLM, "causal language model", folder, device=device, dtype=dtype, threads=threads
+    )
     return LoadedModel(model, tokenizer, _eos_ids(model, tokenizer), _context(model))
 
 

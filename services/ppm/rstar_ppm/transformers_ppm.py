@@ -1,7 +1,7 @@
 """A PPM from a Hugging Face folder, shared by many concurrent callers.
 
 Calls are queued; one worker thread takes all waiting calls, packs each call's candidates after their prefix, and scores
-rows of similar length group. An error fails the calls of its batch only. The score is tanh(logit) at the candidate's
+rows of similar length together. An error fails the calls of its batch only. The score is tanh(logit) at the candidate's
 last token (paper, section 3.3) of ``render(question, steps) + candidate``. Prefix and candidate are encoded separately,
 as in training (``rstar.models.encoding``).
 """
@@ -18,13 +18,12 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from rstar.interfaces import Scores, State
 from rstar.models.encoding import encode_continuation, encode_prompt
 from rstar.models.futures import settle_from_thread
-from rstar.models.model_folder import torch_device
+from rstar.models.pretrained import load_pretrained
 from rstar.prompt import PromptStyle, render
 from rstar.store.digests import checkpoint_digest
 from rstar_ppm import metrics
@@ -49,7 +48,7 @@ class _Call:
 
 @dataclass(eq=False, slots=True)
 class _CallGroup:
-    """The calls that are scored group. The score in slot i belongs to a candidate of ``owner[i]``."""
+    """The calls that are scored together. The score in slot i belongs to a candidate of ``owner[i]``."""
 
     rows: list[Row] = field(default_factory=list)
     owner: list[_Call] = field(default_factory=list)
@@ -93,19 +92,17 @@ class TransformersPreferenceModel:
         ``threads`` are torch's CPU threads (None: torch's default). Raises ``ValueError`` for a folder that holds no model
         with one scalar head.
         """
-        if threads is not None:
-            torch.set_num_threads(threads)
-        target = torch_device(device)
-        # Most CPUs are slower in half precision than in float32.
-        wanted = "float32" if dtype == "auto" and target.type == "cpu" else dtype
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            model: Any = AutoModelForSequenceClassification.from_pretrained(path, dtype=wanted)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no sequence classifier that transformers can load: {error}") from error
+        model, tokenizer = load_pretrained(
+            AutoModelForSequenceClassification,
+            "sequence classifier",
+            path,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+        )
         if model.config.num_labels != 1:
             raise ValueError(f"{path} gives {model.config.num_labels} labels: a PPM has one score (num_labels=1)")
-        return cls(model.to(target).eval(), tokenizer, prompt, digest or checkpoint_digest(Path(path)), max_rows)
+        return cls(model, tokenizer, prompt, digest or checkpoint_digest(Path(path)), max_rows)
 
     @property
     def digest(self) -> str:
