@@ -1,13 +1,12 @@
-"""Failed writes, deletion, sizes, queues, chains of rounds: decided on bodies, carried out in memory."""
+"""Children, sizes, queues, chains of rounds: decided on bodies, carried out in memory."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 import pytest
-from rstar_operator.deciding.deletion import ARTIFACTS_KEPT, FINALIZER
 
-from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, JOBS, PYTORCH_JOBS, ROUNDS, SERVICES, Kind
+from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, PYTORCH_JOBS, ROUNDS, SERVICES, Kind
 from tests.operator.test_observing import running_rollout
 from tests.support.operator.driving import run_to_end, simulation
 from tests.support.operator.simulated import Controllers, SimulatedCluster, round_body
@@ -19,74 +18,6 @@ def names(cluster: SimulatedCluster, kind: Kind) -> list[str]:
 
 def policy_deployment(cluster: SimulatedCluster) -> dict[str, object]:
     return next(b["spec"] for (k, n), b in cluster.objects.items() if k == DEPLOYMENTS and "r1-policy" in n)
-
-
-@pytest.mark.parametrize(("kind", "name"), [(PYTORCH_JOBS, "r1-rollout-1"), (CONFIG_MAPS, "r1-rollout-1")])
-def test_a_foreign_object_with_the_name_of_a_child_is_reported_and_not_touched(kind: Kind, name: str) -> None:
-    cluster, controllers, operator = simulation(round_body())
-    foreign = cluster.put(kind, {"kind": "Theirs", "metadata": {"name": name}, "data": {"theirs": "1"}})
-    version = foreign["metadata"]["resourceVersion"]
-    for _ in range(4):
-        operator.settle()
-        controllers.ready()
-    operator.settle()
-    status = operator.status()
-    conflict = status.condition("NameConflict")
-    ready = status.condition("Ready")
-    assert conflict is not None
-    assert ready is not None
-    assert (conflict.status, ready.status, ready.reason) == ("True", "False", "NameConflict")
-    assert name in status.message
-    assert cluster.objects[kind, name]["metadata"]["resourceVersion"] == version
-    before = cluster.objects[ROUNDS, "r1"]["metadata"]["resourceVersion"]
-    operator.one_pass()
-    assert cluster.objects[ROUNDS, "r1"]["metadata"]["resourceVersion"] == before, "the status does not flap"
-    cluster.vanish(kind, name)
-    run_to_end(operator, controllers)
-    assert operator.status().phase == "Succeeded"
-    cleared = operator.status().condition("NameConflict")
-    assert cleared is not None
-    assert cleared.status == "False"
-
-
-def test_a_foreign_object_met_while_a_stage_runs_does_not_change_the_status_in_every_pass() -> None:
-    cluster, _, operator = running_rollout()
-    cluster.vanish(CONFIG_MAPS, "r1-rollout-1")
-    cluster.put(CONFIG_MAPS, {"kind": "ConfigMap", "metadata": {"name": "r1-rollout-1"}})
-    operator.settle()
-    assert operator.status().condition("Ready").reason == "NameConflict"  # type: ignore[union-attr]
-    status = operator.status()
-    for _ in range(3):
-        cluster.now += timedelta(seconds=1)
-        assert operator.one_pass() == 0
-    assert operator.status() == status
-
-
-def test_a_second_kind_of_write_failure_takes_the_place_of_the_first() -> None:
-    cluster, controllers, operator = simulation(round_body())
-    cluster.refuse = {DEPLOYMENTS}
-    operator.settle()
-    assert operator.status().condition("CreationRefused").status == "True"  # type: ignore[union-attr]
-    cluster.refuse = set()
-    service = names(cluster, SERVICES)[0]
-    cluster.put(DEPLOYMENTS, {"kind": "Deployment", "metadata": {"name": service}})
-    operator.settle()
-    assert operator.status().condition("NameConflict").status == "True"  # type: ignore[union-attr]
-    assert operator.status().condition("CreationRefused").status == "False"  # type: ignore[union-attr]
-    cluster.vanish(DEPLOYMENTS, service)
-    run_to_end(operator, controllers)
-    assert operator.status().phase == "Succeeded"
-
-
-def test_a_refusal_by_a_quota_is_reported_and_tried_again() -> None:
-    cluster, controllers, operator = simulation(round_body())
-    cluster.refuse = {DEPLOYMENTS}
-    operator.settle()
-    assert "exceeded quota" in operator.status().message
-    assert operator.status().condition("Ready").reason == "CreationRefused"  # type: ignore[union-attr]
-    cluster.refuse = set()
-    run_to_end(operator, controllers)
-    assert operator.status().phase == "Succeeded"
 
 
 @pytest.mark.parametrize("kind", [PYTORCH_JOBS, CONFIG_MAPS, DEPLOYMENTS, SERVICES])
@@ -110,100 +41,6 @@ def test_deleting_a_round_deletes_all_its_children() -> None:
     cluster.settle()
     assert set(cluster.children()) == {"deployments"}
     assert names(cluster, DEPLOYMENTS) == []
-
-
-def test_artefacts_are_deleted_only_if_asked_and_before_the_round() -> None:
-    cluster, controllers, operator = running_rollout()
-    assert "finalizers" not in operator.body()["metadata"]
-    cluster.edit("r1", cluster={"deletionPolicy": "DeleteArtifacts"})
-    operator.settle()
-    assert operator.body()["metadata"]["finalizers"] == [FINALIZER]
-    cluster.remove(ROUNDS, "r1")
-    for _ in range(3):
-        operator.settle()
-        cluster.settle()
-    assert (JOBS, "r1-cleanup") in cluster.objects
-    assert not names(cluster, PYTORCH_JOBS), "nothing writes while the artefacts are deleted"
-    controllers.complete_cleanup()
-    operator.settle()
-    cluster.settle()
-    assert (ROUNDS, "r1") not in cluster.objects
-
-
-def test_a_failed_cleanup_is_reported_and_deletion_policy_keep_ends_the_deletion() -> None:
-    cluster, _, operator = simulation(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
-    operator.settle()
-    cluster.remove(ROUNDS, "r1")
-    for _ in range(3):
-        operator.settle()
-        cluster.settle()
-    cluster.objects[JOBS, "r1-cleanup"]["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
-    cluster.touch(JOBS, "r1-cleanup")
-    operator.settle()
-    assert "could not delete the artefacts" in operator.status().message
-    cluster.edit("r1", cluster={"deletionPolicy": "Keep"})
-    operator.settle()
-    assert (ROUNDS, "r1") not in cluster.objects
-
-
-def test_the_finalizer_does_not_block_the_deletion_of_a_namespace() -> None:
-    cluster, _, operator = simulation(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
-    operator.settle()
-    cluster.terminating = True
-    cluster.remove(ROUNDS, "r1")
-    for _ in range(3):
-        operator.settle()
-        cluster.settle()
-    assert (ROUNDS, "r1") not in cluster.objects
-
-
-def test_an_operator_whose_rights_are_in_the_namespace_adds_no_finalizer_and_reports_it() -> None:
-    cluster, _, operator = simulation(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
-    operator.rights_in_namespace = True
-    operator.settle()
-    assert "finalizers" not in operator.body()["metadata"]
-    kept = operator.status().condition(ARTIFACTS_KEPT)
-    assert kept is not None
-    assert (kept.status, kept.observed_generation) == ("True", 1)
-    assert FINALIZER in kept.message
-    cluster.edit("r1", cluster={"deletionPolicy": "Keep"})
-    operator.settle()
-    kept = operator.status().condition(ARTIFACTS_KEPT)
-    assert kept is not None
-    assert (kept.status, kept.reason) == ("False", "Cleared")
-
-
-def test_a_finalizer_added_by_the_user_makes_any_operator_delete_the_artefacts() -> None:
-    body = round_body(cluster={"deletionPolicy": "DeleteArtifacts"})
-    body["metadata"]["finalizers"] = [FINALIZER]
-    cluster, controllers, operator = simulation(body)
-    operator.rights_in_namespace = True
-    operator.settle()
-    assert operator.status().condition(ARTIFACTS_KEPT) is None
-    cluster.remove(ROUNDS, "r1")
-    for _ in range(3):
-        operator.settle()
-        cluster.settle()
-    controllers.complete_cleanup()
-    operator.settle()
-    cluster.settle()
-    assert (ROUNDS, "r1") not in cluster.objects
-
-
-def test_a_round_stays_until_a_quota_admits_its_cleanup() -> None:
-    cluster, controllers, operator = simulation(round_body(cluster={"deletionPolicy": "DeleteArtifacts"}))
-    operator.settle()
-    cluster.refuse = {JOBS}
-    cluster.remove(ROUNDS, "r1")
-    for _ in range(3):
-        operator.settle()
-        cluster.settle()
-    assert "exceeded quota" in operator.status().message
-    cluster.refuse = set()
-    operator.settle()
-    controllers.complete_cleanup()
-    operator.settle()
-    assert (ROUNDS, "r1") not in cluster.objects
 
 
 def test_services_are_resized_in_place_while_the_stage_runs() -> None:
