@@ -31,9 +31,10 @@ NAME_LABEL: Final = "app.kubernetes.io/instance"
 GRACE_SECONDS: Final = 60
 """Longer than the 30 s in which a service drains."""
 
-MIN_READY_SECONDS: Final = 2
+MIN_READY_SECONDS: Final = 3
 """A pod must stay ready this long to count as available. Otherwise a pod that crashes soon after every start counts in
-between, and a stage starts on it. Longer than the second in which a kubelet notices that a container has ended."""
+between, and a stage starts on it. A kubelet needs a second to notice the end of a container, and the API's times are cut
+to seconds, so that two of the three may be left."""
 
 _STARTUP_PERIOD: Final = 5
 _STARTUP_FAILURES: Final = 720
