@@ -6,17 +6,18 @@ starts a testbed must run until the testbed is stopped.
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import os
 import random
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from rstar_testbed.errors import TestbedError
 
@@ -25,13 +26,28 @@ _PORTS: Final = range(20_000, 32_000)
 _LAST_LINES: Final = 8
 
 
+_reserved: list[IO[str]] = []
+
+
 def free_port() -> int:
-    """Return a TCP port of loopback on which nobody listens."""
+    """Return a TCP port of loopback on which nobody listens, reserved for this process until it ends.
+
+    Another testbed's process that asks before the port is in use gets another one: a file per port is locked.
+    """
+    folder = Path(tempfile.gettempdir()) / f"rstar-testbed-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
     while True:
         port = random.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+        lock = (folder / str(port)).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            lock.close()
+            continue
+        _reserved.append(lock)
+        return port
 
 
 def last_lines(path: Path) -> str:

@@ -75,7 +75,7 @@ def outcome_of(cluster: Cluster, namespace: str, name: str, counter: PodCounter)
 
 
 def differences_once_settled(
-    cluster: Cluster, namespace: str, name: str, counter: PodCounter, expected: RoundOutcome, seconds: float = 60
+    cluster: Cluster, namespace: str, name: str, counter: PodCounter, expected: RoundOutcome, seconds: float = 300
 ) -> list[str]:
     """Return the differences from ``expected``, waiting up to ``seconds`` for there to be none: deletions take time."""
     deadline = time.monotonic() + seconds
