@@ -87,7 +87,7 @@ def choose_available(
 
 
 def may_hedge(hedges: int, copies: int) -> bool:
-    """Say whether one more copy may be a hedge: one in ten, so that hedges do not make slow executors slower."""
+    """Return whether one more copy may be a hedge: one in ten, so that hedges do not make slow executors slower."""
     return hedges < 1 + copies // 10
 
 

@@ -43,7 +43,7 @@ class Suspects:
         return [result for result in self._results if result is not None]
 
     def needs(self, group: Iterable[int]) -> bool:
-        """Say whether an answer to a copy of ``group`` would still give a result."""
+        """Return whether an answer to a copy of ``group`` would still give a result."""
         return any(self._results[i] is None for i in group)
 
     def answered(self, group: Sequence[int], executions: Sequence[Execution]) -> list[int]:
