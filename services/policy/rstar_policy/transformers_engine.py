@@ -62,7 +62,7 @@ _Message = _Call | _Cancel | None
 
 
 def admitted_now(waiting: int, running: int, steps_waited: int) -> bool:
-    """Say whether ``waiting`` candidates join the ``running`` ones now, after so many decoding steps.
+    """Return whether ``waiting`` candidates join the ``running`` ones now, after so many decoding steps.
 
     New prompts cost one forward pass whatever their number, so a few of them wait a few steps for others.
     """
