@@ -1,7 +1,9 @@
-"""The order of the tests: files that take longest begin first, so that two workers end at about the same time."""
+"""The order of the tests, and the signals that their children start with."""
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
@@ -12,7 +14,15 @@ LONGEST: Final = (
     "tests/test_evolution.py",
     "tests/services/executor/test_corpus.py",
 )
-"""Longest first. ``make test`` gives whole files to its workers, in the order of collection."""
+"""Longest first, so that two workers end at about the same time: ``make test`` gives them whole files in this order."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _children_receive_sigint() -> Iterator[None]:
+    """Do not ignore SIGINT: a script's background jobs start so, and the programs that tests start would inherit it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

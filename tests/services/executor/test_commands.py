@@ -130,11 +130,14 @@ def test_results_are_printed_at_once_and_a_signal_leaves_nothing_behind(number: 
         stdout=subprocess.PIPE,
         env={**PLAIN, "TMPDIR": str(scratch)},
     )
-    assert process.stdout is not None
-    assert json.loads(process.stdout.readline())["stdout"] == "1\n"
-    process.send_signal(number)
-    assert process.stdout.read() == b""
-    assert process.wait() == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["stdout"] == "1\n"
+        process.send_signal(number)
+        assert process.stdout.read() == b""
+        assert process.wait() == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    finally:
+        process.kill()
     assert entries(scratch) == []
 
 
