@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, TextIO
 
 from rstar.cli.progress_text import figures
-from rstar.local.results import Snapshot
+from rstar.local.results import RunStatus
 
 PROGRESS_SECONDS: Final = 10.0
 
@@ -20,10 +20,10 @@ class LineReport:
         self._written: dict[tuple[str, str], str] = {}
         self._progress_at = time.monotonic()
 
-    def __call__(self, snapshot: Snapshot) -> None:
-        """Write the changes since the previous snapshot."""
-        name = snapshot.current
-        status = snapshot.statuses[name]
+    def __call__(self, run: RunStatus) -> None:
+        """Write the changes since the previous call."""
+        name = run.current
+        status = run.statuses[name]
         for condition in status.conditions:
             if condition.type == "PPMGuides":
                 self._write(name, condition.type, condition.message)
@@ -31,7 +31,7 @@ class LineReport:
             detail = f" ({stage.output.manifest})" if stage.output else ""
             if stage.state not in {"waiting", "failed"}:
                 self._write(name, stage.name, f"{stage.name} {stage.state}{detail}")
-        for service in snapshot.services:
+        for service in run.services:
             text = f"service {service.ref.kind} {service.state}"
             self._write(name, f"service {service.ref.kind}", f"{text}: {service.reason}" if service.reason else text)
         if status.phase != "Running" or any(c.reason in {"BackOff", "DeadlineExceeded"} for c in status.conditions):

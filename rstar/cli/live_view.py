@@ -1,6 +1,6 @@
 """The live view of a run on a terminal: rounds, stages, services, and the progress of the running stage.
 
-Redrawn from the latest snapshot. Not covered: a history of events (``line_report``).
+Redrawn from the latest status of the run. Not covered: a history of events (``line_report``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rstar.cli.progress_text import duration, figures, share
-from rstar.local.results import Snapshot
+from rstar.local.results import RunStatus
 from rstar.rounds.status import RoundStatus, StageState
 
 SYMBOLS: Final[dict[StageState, tuple[str, str]]] = {
@@ -43,17 +43,17 @@ class LiveView:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def __call__(self, snapshot: Snapshot) -> None:
-        """Draw the snapshot."""
-        status = snapshot.statuses[snapshot.current]
-        if (snapshot.current, status.stage) != self._stage:
-            self._stage, self._since = (snapshot.current, status.stage), time.monotonic()
-        self._live.update(Group(*self._rows(snapshot, status)))
+    def __call__(self, run: RunStatus) -> None:
+        """Draw the status of the run."""
+        status = run.statuses[run.current]
+        if (run.current, status.stage) != self._stage:
+            self._stage, self._since = (run.current, status.stage), time.monotonic()
+        self._live.update(Group(*self._rows(run, status)))
 
-    def _rows(self, snapshot: Snapshot, status: RoundStatus) -> list[Any]:
+    def _rows(self, run: RunStatus, status: RoundStatus) -> list[Any]:
         table = Table.grid(padding=(0, 2))
         for name in self._names:
-            table.add_row(Text(name, style="bold"), *stage_cells(snapshot.statuses.get(name)))
+            table.add_row(Text(name, style="bold"), *stage_cells(run.statuses.get(name)))
         rows: list[Any] = [table, Text(status.message, style="dim")]
         elapsed = time.monotonic() - self._since
         done = share(status.progress)
@@ -63,8 +63,8 @@ class LiveView:
                 ProgressBar(total=1.0, completed=done, width=30), figures(_with_eta(status.progress, done, elapsed))
             )
             rows.append(line)
-        if snapshot.services:
-            states = ", ".join(f"{s.ref.kind} {s.state}" for s in snapshot.services)
+        if run.services:
+            states = ", ".join(f"{s.ref.kind} {s.state}" for s in run.services)
             rows.append(Text(f"services: {states}", style="dim"))
         rows.append(
             Text(f"{duration(elapsed)} in this stage; Ctrl-C saves and stops, the same command continues", style="dim")

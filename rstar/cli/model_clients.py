@@ -17,7 +17,7 @@ from rstar.cli.options import absolute_store
 
 if TYPE_CHECKING:
     from rstar.interfaces import Executor, Policy, PreferenceModel
-    from rstar.local.session import Addresses, Wanted
+    from rstar.local.session import Addresses, ServiceOptions
 
 T = TypeVar("T")
 
@@ -38,9 +38,9 @@ def requested_services(
     ppm: list[str] | None,
     executor: list[str] | None,
     prompt: str,
-) -> Wanted:
+) -> ServiceOptions:
     """Return the services that the options name. Raises ``CommandError`` when they cannot work together."""
-    from rstar.local.session import Wanted
+    from rstar.local.session import ServiceOptions
 
     if (policy_model is None) == (not policy):
         raise CommandError("give either --policy-model FOLDER or --policy HOST:PORT")
@@ -52,16 +52,16 @@ def requested_services(
         if uri and not uri.startswith(("hf:", "store:")) and not Path(uri, "config.json").is_file():
             raise CommandError(f"{option} {uri}: not a model folder: it has no config.json")
     style: Literal["trained", "bootstrap"] = "bootstrap" if prompt == "bootstrap" else "trained"
-    return Wanted(policy_model, ppm_model, policy or (), ppm or (), executor or (), style)
+    return ServiceOptions(policy_model, ppm_model, policy or (), ppm or (), executor or (), style)
 
 
-def run_with_models(requested: Wanted, store: str, work: Callable[[ModelClients], Awaitable[T]]) -> T:
+def run_with_models(requested: ServiceOptions, store: str, work: Callable[[ModelClients], Awaitable[T]]) -> T:
     """Start and connect the ``requested`` services, run ``work`` and end the services. Raises ``CommandError``."""
-    from rstar.local.session import ServiceFailedError, served
+    from rstar.local.session import ServiceFailedError, running_services
     from rstar.rpc.errors import CallFailed
 
     try:
-        with served(requested, absolute_store(store)) as addresses:
+        with running_services(requested, absolute_store(store)) as addresses:
             return asyncio.run(_run_connected(addresses, work))
     except (ServiceFailedError, CallFailed) as error:
         raise CommandError(str(error), FAILED) from None

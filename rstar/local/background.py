@@ -1,8 +1,4 @@
-"""A driver that goes on when the command that started it has ended, and the terminal too.
-
-It is the same ``rstar run``; all that is special is that it is detached and writes to a log. The module refuses to
-start one beside another driver, and to keep one alive that ends.
-"""
+"""Starts ``rstar run`` detached from the terminal, with its output in a log: what ``rstar submit`` does on this machine."""
 
 from __future__ import annotations
 
@@ -17,16 +13,16 @@ from rstar.local.log_tail import last_lines
 
 
 class BackgroundError(RuntimeError):
-    """The driver ended at once; the message has its last words."""
+    """The driver failed before it held the lock; the message has the last lines of its log."""
 
 
 def run_log(work: Path) -> Path:
-    """Return the log of the drivers that ran in the background."""
+    """Return the log of the drivers that run in the background."""
     return work / "run.log"
 
 
 def start_in_background(command: Sequence[str], work: Path) -> int:
-    """Start ``command``, a driver for ``work``, and return its pid once it is at work there, or has ended well.
+    """Start ``command``, a driver for ``work``; return its pid once it holds the lock or has ended with code 0.
 
     Raises ``BackgroundError``.
     """

@@ -1,7 +1,7 @@
-"""One child process: started in a group of its own, logged to a file, ended for certain.
+"""One child process: started in its own process group, logged to a file, ended without leftovers.
 
-SIGTERM goes to the child, which ends its own children in order; SIGKILL to the whole group. Whatever the
-child leaves behind in its group is killed when it has ended. The module refuses to know what runs.
+SIGTERM goes to the child alone, which ends its own children in order; SIGKILL goes to the whole group. When the child
+has ended, all processes that are left in its group are killed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ POLL_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """A process for certain: its pid and the kernel's start time of it, in clock ticks since boot."""
+class ProcessIdentity:
+    """A process beyond the reuse of pids: its pid and its start time, in clock ticks since boot."""
 
     pid: int
     started: str
 
     @classmethod
-    def of(cls, pid: int) -> Identity | None:
-        """Return the identity of a running process; None when there is none, or the kernel does not say."""
+    def of(cls, pid: int) -> ProcessIdentity | None:
+        """Return the identity of a running process; None when it does not run, or where there is no ``/proc``."""
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -37,12 +37,12 @@ class Identity:
         return None if fields[0] in {"Z", "X"} else cls(pid, fields[19])
 
     def alive(self) -> bool:
-        """Say whether this very process still runs."""
-        return Identity.of(self.pid) == self
+        """Return whether this very process still runs."""
+        return ProcessIdentity.of(self.pid) == self
 
 
 class Child:
-    """A running command. ``grace`` is how many seconds it has after SIGTERM."""
+    """A running command. ``grace``: seconds between SIGTERM and SIGKILL."""
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class Child:
         grace: float,
         parent_death_signal: signal.Signals,
     ) -> None:
-        """Start ``command`` with ``environment`` added to ours; stdout and stderr go to ``log``."""
+        """Start ``command`` with ``environment`` added to this process's; stdout and stderr go to ``log``."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        tether = [sys.executable, "-m", "rstar.local.die_with_parent", str(os.getpid()), str(parent_death_signal.value)]
+        launcher = ["-m", "rstar.local.die_with_parent", str(os.getpid()), str(parent_death_signal.value)]
         with log.open("wb") as sink:
             self._process = subprocess.Popen(
-                [*tether, *command],
+                [sys.executable, *launcher, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -66,12 +66,12 @@ class Child:
                 start_new_session=True,
             )
         self.log = log
-        self.identity = Identity.of(self._process.pid)
+        self.identity = ProcessIdentity.of(self._process.pid)
         self._grace = grace
         self._kill_at: float | None = None
 
     def poll(self) -> int | None:
-        """Return the exit code as a shell would (128 + signal), or None while it runs. Kills what outstays its grace."""
+        """Return the exit code as a shell would (128 + signal), or None while it runs. Kills it when its grace is over."""
         if self._process.returncode is None and not self._ended():
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self.kill()
@@ -80,19 +80,19 @@ class Child:
         return code if code >= 0 else 128 - code
 
     def terminate(self) -> None:
-        """Ask it to end; ``poll`` kills it when its grace is over. Asking twice changes nothing."""
+        """Send SIGTERM; ``poll`` kills it when its grace is over. A second call changes nothing."""
         if self._kill_at is None and self.poll() is None:
             self._kill_at = time.monotonic() + self._grace
             self._process.terminate()
 
     def kill(self) -> None:
-        """Kill its whole group now."""
+        """Kill the whole process group now."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _ended(self) -> bool:
-        # The group is killed while the leader is still a zombie: until it is reaped its id cannot be another's.
+        # The group is killed while its leader is still a zombie: until then no other group can get its id.
         if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return False
         self.kill()
@@ -100,8 +100,8 @@ class Child:
         return True
 
 
-def end_orphan(identity: Identity, grace: float) -> None:
-    """End a group that a dead driver left behind: SIGTERM, then SIGKILL after ``grace`` seconds."""
+def end_orphan(identity: ProcessIdentity, grace: float) -> None:
+    """End the process group of a child whose driver is gone: SIGTERM, then SIGKILL after ``grace`` seconds."""
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
         if not identity.alive():
             return

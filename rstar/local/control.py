@@ -1,8 +1,7 @@
-"""What a user asks of a round on this machine: ``control.json`` beside its journal, read by the driver in every look.
+"""What a user requests of a round on this machine: ``control.json`` beside its journal, read by the driver on every pass.
 
-A file and not a signal, because it outlives the driver: what was asked for while nobody was at work holds for the
-next run. Written atomically, so that a reader sees the old wish or the new one. The module refuses to carry out
-anything: the driver gives the wish to the planner.
+A file and not a signal, because it outlives the driver: a request that is made while no driver runs holds for the next
+run. It is replaced atomically. The planner decides what follows from a request.
 """
 
 from __future__ import annotations
@@ -10,15 +9,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from rstar.rounds.programs import json_object
 from rstar.store.atomic import atomic_write
 
 FILE_NAME: Final = "control.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RequestedChanges:
     """``suspend``: release all compute and wait. ``cancel``: end the round for good."""
 
     suspend: bool = False
@@ -26,42 +26,39 @@ class Wish:
 
 
 class Control:
-    """The wish for one round, in ``folder``."""
+    """The requested changes of one round, in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
-        self._seen: tuple[int, int, int] | None = None
-        self._wish = Wish()
+        self._version: tuple[int, int, int] | None = None
+        self._requested = RequestedChanges()
 
-    def read(self) -> Wish:
-        """Return the wish as it is now; a file that was broken by hand is none. Costs a ``stat`` while nothing has changed."""
+    def read(self) -> RequestedChanges:
+        """Return the current request; a broken file is none. Costs one ``stat`` while the file is unchanged."""
         try:
             stat = self.path.stat()
         except FileNotFoundError:
-            self._seen, self._wish = None, Wish()
-            return self._wish
-        # Every write is another file, so the inode tells two writes within one tick of the clock apart.
-        seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        if seen != self._seen:
-            self._wish = _wish(self.path)
-            self._seen = seen
-        return self._wish
+            self._version, self._requested = None, RequestedChanges()
+            return self._requested
+        # Every write is another file, so the inode distinguishes two writes within one tick of the clock.
+        version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if version != self._version:
+            self._requested = _read_changes(self.path)
+            self._version = version
+        return self._requested
 
-    def write(self, wish: Wish) -> None:
-        """Replace the wish atomically and durably; with nothing to wish for, the file goes."""
-        if wish == Wish():
+    def write(self, requested: RequestedChanges) -> None:
+        """Replace the request atomically and durably; an empty request deletes the file."""
+        if requested == RequestedChanges():
             self.path.unlink(missing_ok=True)
             return
-        content = json.dumps({name: True for name, value in asdict(wish).items() if value})
         with atomic_write(self.path) as file:
-            file.write(content.encode())
+            file.write(json.dumps({name: True for name, value in asdict(requested).items() if value}).encode())
 
 
-def _wish(path: Path) -> Wish:
+def _read_changes(path: Path) -> RequestedChanges:
     try:
-        content: Any = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return Wish()
-    if not isinstance(content, dict):
-        return Wish()
-    return Wish(suspend=content.get("suspend") is True, cancel=content.get("cancel") is True)
+        content = json_object(path.read_bytes())
+    except OSError:
+        return RequestedChanges()
+    return RequestedChanges(suspend=content.get("suspend") is True, cancel=content.get("cancel") is True)

@@ -1,17 +1,16 @@
-"""Runs rounds on this machine: look, plan, act, until all rounds are done.
+"""Runs rounds on this machine: observe, plan, act, until all rounds are done.
 
-The planner decides (``rstar.rounds.plan``), the same one that the operator asks. This loop only looks at
-processes and carries out actions. It may be killed at any time: the next run goes on from the journal and
-the store. SIGINT or SIGTERM suspends the round: stages save what they have and end. What ``rstar suspend`` and
-``rstar cancel`` ask for (``rstar.local.control``) is looked at every time: a round that is suspended so holds its
-driver until it is resumed. It refuses to run beside another driver in the same store.
+The planner decides (``rstar.rounds.plan``), as for the operator; this loop polls processes and carries out actions. It
+may be killed at any time: the next run continues from the journal and the store. SIGINT or SIGTERM suspends the round:
+stages save their work and end. Every pass reads the requests of ``rstar suspend`` and ``rstar cancel``
+(``rstar.local.control``); the driver of a round that is suspended in this way waits until it is resumed.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +18,10 @@ from types import FrameType
 from typing import Final
 
 from rstar.local.commands import Commands
-from rstar.local.control import Control, Wish
+from rstar.local.control import Control, RequestedChanges
 from rstar.local.journal import Journal
 from rstar.local.lock import sole_driver
-from rstar.local.results import Report, RunResult, Snapshot
+from rstar.local.results import Report, RunResult, RunStatus
 from rstar.local.services import Services
 from rstar.local.stages import Stages, read_progress
 from rstar.rounds.observed import (
@@ -46,48 +45,52 @@ POLL_SECONDS: Final = 0.1
 def run_rounds(
     rounds: Sequence[EvolutionRound], store: Store, work: Path, commands: Commands, report: Report = lambda _: None
 ) -> RunResult:
-    """Run ``rounds``, in order of their numbers, until they are done, one fails or is suspended, or a signal comes.
+    """Run ``rounds``, in order of their numbers, until they are done, one fails or is suspended, or a signal arrives.
 
-    A round that is suspended by ``rstar suspend`` is waited for; one whose spec says ``suspend`` ends the run.
-    ``work`` holds journals, logs and the lock. Raises ``DriverRunningError`` when another driver has it. Must run
-    in the main thread: children are tied to it, and signals arrive there.
+    A round that is suspended by ``rstar suspend`` is waited for; a round whose spec has ``suspend: true`` ends the run.
+    ``work`` holds journals, logs and the lock. Raises ``DriverRunningError`` when another driver has the lock. Must run
+    in the main thread: signals arrive there, and children get their death signal when that thread ends.
     """
     with sole_driver(work), _Signals() as signals:
-        return _Run(rounds, store, work, commands, report, signals).all()
+        return _Run(rounds, store, work, commands, report, signals).run()
 
 
 def round_number(work: Path, name: str) -> int | None:
-    """Return the number of a round that an earlier run began, or None."""
+    """Return the number of a round that an earlier run recorded, or None."""
     return Journal(work / name).number
 
 
 class _Signals:
-    """Notes SIGINT and SIGTERM; the second one is impatient."""
+    """Records SIGINT and SIGTERM. After a ``repeated`` signal everything is killed.
+
+    An ignored SIGINT stays ignored: a shell starts its background jobs so, to protect them from Ctrl-C.
+    """
 
     def __init__(self) -> None:
         self.first: int | None = None
-        self.impatient = False
-        self._came = threading.Event()
+        self.repeated = False
+        self._arrived = threading.Event()
         self._before: list[tuple[int, object]] = []
 
     def __enter__(self) -> _Signals:
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before.append((number, signal.signal(number, self._note)))
+            if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+                self._before.append((number, signal.signal(number, self._record)))
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.impatient = self.first is not None
+    def _record(self, number: int, _: FrameType | None) -> None:
+        self.repeated = self.first is not None
         self.first = self.first or number
-        self._came.set()
+        self._arrived.set()
 
     def wait(self) -> None:
-        """Sleep until the next look, or until a signal comes."""
-        self._came.wait(POLL_SECONDS)
-        self._came.clear()
+        """Sleep until the next pass, or until a signal arrives."""
+        self._arrived.wait(POLL_SECONDS)
+        self._arrived.clear()
 
 
 class _Run:
@@ -99,7 +102,7 @@ class _Run:
         store: Store,
         work: Path,
         commands: Commands,
-        report: Callable[[Snapshot], None],
+        report: Report,
         signals: _Signals,
     ) -> None:
         self._rounds = rounds
@@ -111,51 +114,52 @@ class _Run:
         self._services = Services(commands, work / "services")
         self._statuses: dict[str, RoundStatus] = {}
 
-    def all(self) -> RunResult:
-        self._announce()
+    def run(self) -> RunResult:
+        self._record_waiting_rounds()
         stages: Stages | None = None
         for item in self._rounds:
             stages = self._stages(item)
-            with self._killing(stages):
-                self._one(item, stages, last=item is self._rounds[-1])
+            with self._killing_all_on_error(stages):
+                self._run_round(item, stages, last=item is self._rounds[-1])
             if self._statuses[item.name].phase != "Succeeded" or self._signals.first is not None:
                 break
         return self._result(stages)
 
-    def _announce(self) -> None:
-        """Let others see the rounds to come, and suspend or cancel them, before they begin."""
+    def _record_waiting_rounds(self) -> None:
+        """Write the journals of rounds that have not begun, so that they can be listed, suspended and cancelled."""
         for item in self._rounds:
             journal = Journal(self._work / item.name)
             if journal.status is None:
-                journal.note(item.spec.round, RoundStatus(phase="Waiting", message="has not begun"))
+                journal.put_status(item.spec.round, RoundStatus(phase="Waiting", message="has not begun"))
 
     def _stages(self, item: EvolutionRound) -> Stages:
         stages = Stages(item, self._store, Journal(self._work / item.name), self._commands)
         stages.take_over(self._previous(item))
         return stages
 
-    def _one(self, item: EvolutionRound, stages: Stages, *, last: bool) -> None:
-        """Drive one round to its end. Services of a finished round stay for the next one, whose plan may want them."""
+    def _run_round(self, item: EvolutionRound, stages: Stages, *, last: bool) -> None:
+        """Run one round to its end. Its services stay for the next round, whose plan may need them."""
         previous = self._previous(item)
         control = Control(self._work / item.name)
         while True:
-            wish = control.read()
-            planned = self._look(item, stages, previous, wish)
-            held = planned.status.phase == "Suspended" and wish.suspend and self._signals.first is None
-            over = planned.status.phase != "Running" and not held
-            going_on = planned.status.phase == "Succeeded" and not last and self._signals.first is None
-            if not going_on:
+            requested = control.read()
+            planned = self._plan(item, stages, previous, requested)
+            waits = planned.status.phase == "Suspended" and requested.suspend and self._signals.first is None
+            over = planned.status.phase != "Running" and not waits
+            continues = planned.status.phase == "Succeeded" and not last and self._signals.first is None
+            if not continues:
                 for action in planned.actions:
                     self._act(action, stages)
             idle = not planned.actions and not self._services.observe() and not any(a.live for a in stages.observe())
-            if over and (going_on or idle):
+            if over and (continues or idle):
                 return
-            if self._signals.impatient:
+            if self._signals.repeated:
                 stages.kill()
                 self._services.kill()
             self._signals.wait()
 
-    def _look(self, item: EvolutionRound, stages: Stages, previous: PreviousRound, wish: Wish) -> Plan:
+    def _plan(self, item: EvolutionRound, stages: Stages, previous: PreviousRound, requested: RequestedChanges) -> Plan:
+        """Observe the round, plan, and record and report the status."""
         before = self._statuses.get(item.name)
         observed = Observed(
             attempts=stages.observe(),
@@ -163,13 +167,13 @@ class _Run:
             previous=previous,
             conditions=before.conditions if before else (),
             progress=read_progress(stages.journal),
-            suspended=self._signals.first is not None or wish.suspend,
+            suspended=self._signals.first is not None or requested.suspend,
         )
-        spec = item.spec.model_copy(update={"cancel": True}) if wish.cancel else item.spec
+        spec = item.spec.model_copy(update={"cancel": True}) if requested.cancel else item.spec
         planned = plan(spec, item.name, observed, datetime.now(UTC))
         self._statuses[item.name] = planned.status
-        stages.journal.note(item.spec.round, planned.status)
-        self._report(Snapshot(dict(self._statuses), item.name, observed.services))
+        stages.journal.put_status(item.spec.round, planned.status)
+        self._report(RunStatus(dict(self._statuses), item.name, observed.services))
         return planned
 
     def _act(self, action: Action, stages: Stages) -> None:
@@ -201,8 +205,8 @@ class _Run:
         return all(status.phase == "Succeeded" for status in self._statuses.values())
 
     @contextmanager
-    def _killing(self, stages: Stages) -> Iterator[None]:
-        """Leave no process behind when the driver itself fails."""
+    def _killing_all_on_error(self, stages: Stages) -> Iterator[None]:
+        """Kill all children when the driver itself fails."""
         try:
             yield
         except BaseException:

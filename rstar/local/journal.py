@@ -1,8 +1,7 @@
-"""What the driver remembers of a round across its own death: the attempts, and the last status.
+"""The driver's record of a round: its attempts and its last status, in one JSON file that outlives the driver.
 
-One JSON file per round, replaced atomically before and after anything that matters. The store, not the
-journal, says what is done: an attempt whose manifest is gone, or that was started for another spec or other
-inputs, is forgotten. The module refuses to decide what happens next (see ``rstar.rounds.plan``).
+The file is replaced atomically before an attempt starts and after it ends. Whether a stage is done is decided by the
+store: an attempt whose manifest is gone, or that was started for another spec or other inputs, is dropped.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from rstar.local.children import Identity
+from rstar.local.children import ProcessIdentity
 from rstar.rounds.observed import Attempt, AttemptState, EndReason, ManifestRef, Stage, StageOutput
 from rstar.rounds.spec import MUTABLE, EvolutionRoundSpec
 from rstar.rounds.status import RoundStatus
@@ -28,28 +27,28 @@ _NO_PROGRESS: Final[dict[str, Any]] = {"progress": {}, "progress_text": "", "sol
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An attempt, what it was started for, and its process."""
+    """An attempt, the fingerprint of its spec and inputs, and its process."""
 
     attempt: Attempt
     fingerprint: str
-    process: Identity | None = None
+    process: ProcessIdentity | None = None
 
 
 def fingerprint(spec: EvolutionRoundSpec, inputs: Inputs) -> str:
-    """Digest of all that a stage's result may depend on; what a user may change on the way is left out.
+    """Return a digest of the inputs and of all of the spec that may not change while the round runs.
 
-    It is coarser than the stage's own input digest: a stage started again for nothing finds its manifest and ends at once.
+    It is coarser than the stage's own digest: a stage that is started again needlessly finds its manifest and ends at once.
     """
-    wish = spec.model_dump(mode="json", by_alias=True, exclude=set(MUTABLE))
+    fixed = spec.model_dump(mode="json", by_alias=True, exclude=set(MUTABLE))
     given = {name: [ref.key, ref.digest] for name, ref in inputs}
-    return hashlib.sha256(json.dumps([wish, given], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([fixed, given], sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Journal:
     """The journal of one round, in ``folder/journal.json``."""
 
     def __init__(self, folder: Path) -> None:
-        """Read what is there; a folder without a journal is a round that never ran."""
+        """Read the file; without one the round never ran."""
         self.folder = folder
         self._path = folder / "journal.json"
         content: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
@@ -73,8 +72,8 @@ class Journal:
         entry = next(e for e in self.entries if e.attempt == attempt)
         self.put(replace(entry, attempt=replace(attempt, **changes)))
 
-    def note(self, number: int, status: RoundStatus) -> None:
-        """Keep the status for ``rstar status``; written only when more than the progress changed."""
+    def put_status(self, number: int, status: RoundStatus) -> None:
+        """Replace the status; the file is written only when more than the progress changed."""
         before = self.status
         self.number, self.status = number, status
         if before is None or before.model_copy(update=_NO_PROGRESS) != status.model_copy(update=_NO_PROGRESS):
@@ -125,4 +124,4 @@ def _entry(item: dict[str, Any]) -> Entry:
         ending=EndReason(item["ending"]) if item["ending"] else None,
         output=StageOutput(ManifestRef(output["manifest"], output["digest"]), output["metrics"]) if output else None,
     )
-    return Entry(attempt, item["fingerprint"], Identity(*item["process"]) if item["process"] else None)
+    return Entry(attempt, item["fingerprint"], ProcessIdentity(*item["process"]) if item["process"] else None)

@@ -1,7 +1,6 @@
-"""One driver per store: two would start every stage twice.
+"""The lock that allows one driver per store: two would start every stage twice.
 
-The lock is the kernel's (``flock``), so it goes with its process, however that ends. The module refuses
-to break another driver's lock.
+It is the kernel's (``flock``), so it is released however its process ends.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ _TRIES: Final = 10
 
 
 class DriverRunningError(RuntimeError):
-    """Another driver works in the same store."""
+    """Another driver runs in the same store."""
 
 
 @contextmanager
 def sole_driver(work: Path) -> Iterator[None]:
-    """Hold the lock of the work folder. Raises ``DriverRunningError`` naming the pid that has it."""
+    """Hold the lock of the work folder. Raises ``DriverRunningError`` with the pid of its holder."""
     work.mkdir(parents=True, exist_ok=True)
     path = work / "lock"
     with path.open("a+") as handle:
@@ -42,7 +41,7 @@ def sole_driver(work: Path) -> Iterator[None]:
 
 
 def driver_pid(work: Path) -> str | None:
-    """Return the pid of the driver that works there now, or None."""
+    """Return the pid of the driver that holds the lock, or None."""
     try:
         with (work / "lock").open() as handle:
             try:
@@ -55,7 +54,7 @@ def driver_pid(work: Path) -> str | None:
 
 
 def _locked(handle: IO[str]) -> bool:
-    """Take the lock. More than one try: ``driver_pid`` holds it for an instant each time it looks."""
+    """Take the lock, with several tries: ``driver_pid`` holds a shared lock for a moment."""
     for _ in range(_TRIES):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

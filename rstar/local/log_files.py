@@ -1,7 +1,4 @@
-"""The logs of stages and services on this machine, read while they are being written.
-
-Their names are made and found here. The module refuses to know when a log is complete: whoever follows one says so.
-"""
+"""The logs of stages and services on this machine: their names, and their lines while they are still written."""
 
 from __future__ import annotations
 
@@ -25,26 +22,26 @@ def attempt_log(round_folder: Path, stage: str, number: int) -> Path:
 
 
 def service_log(services_folder: Path, kind: str, number: int, replica: int) -> Path:
-    """Return the log file of one process of a service; ``number`` counts the starts in one run."""
+    """Return the log file of one replica of a service; ``number`` counts the starts of services in one run."""
     return services_folder / f"{kind}-{number}-{replica}.log"
 
 
 def service_logs(services_folder: Path, kind: str, *, every: bool = False) -> list[Path]:
-    """Return the log files of the service that was started last, or of ``every`` one, oldest first.
+    """Return the log files of the last start of a service, or of ``every`` start, oldest first.
 
-    A new run counts from 1 again and writes over old files, so that time tells which start was the last.
+    A new run counts from 1 again and overwrites old files, so starts are ordered by modification time.
     """
     form = re.compile(rf"{re.escape(kind)}-(\d+)-(\d+)\.log")
     found = [(path, match) for path in services_folder.glob(f"{kind}-*.log") if (match := form.fullmatch(path.name))]
-    begun: dict[str, int] = {}
+    modified: dict[str, int] = {}
     for path, match in found:
-        begun[match[1]] = max(begun.get(match[1], 0), path.stat().st_mtime_ns)
-    ordered = sorted(found, key=lambda item: (begun[item[1][1]], int(item[1][2])))
+        modified[match[1]] = max(modified.get(match[1], 0), path.stat().st_mtime_ns)
+    ordered = sorted(found, key=lambda item: (modified[item[1][1]], int(item[1][2])))
     return [path for path, match in ordered if every or match[1] == ordered[-1][1][1]]
 
 
 def read_lines(paths: Sequence[Path], last: int | None = None) -> Iterator[Line]:
-    """Yield the lines of each file, or its ``last`` ones. Raises ``FileNotFoundError``."""
+    """Yield the lines of each file, or only its ``last`` ones. Raises ``FileNotFoundError``."""
     for path in paths:
         with path.open("rb") as handle:
             handle.seek(_start(path, last))
@@ -55,13 +52,13 @@ def read_lines(paths: Sequence[Path], last: int | None = None) -> Iterator[Line]
 def follow_lines(
     paths: Callable[[], Sequence[Path]], over: Callable[[], bool], last: int | None = None
 ) -> Iterator[Line]:
-    """Yield lines as they are written, until ``over``. ``paths`` may grow; a file that is not there yet is waited for.
+    """Yield lines as they are written, until ``over``. ``paths`` may grow; a missing file is read once it exists.
 
-    ``last``: of what is there at first, only so many lines of each file.
+    ``last``: how many of the lines that a file has when it is opened.
     """
     open_logs: dict[Path, _Tail] = {}
     while True:
-        # Asked before reading: what was written until then is read.
+        # Asked before reading, so that all lines that were written until then are read.
         ended = over()
         for path in paths():
             if path not in open_logs and path.exists():
@@ -74,29 +71,29 @@ def follow_lines(
 
 
 class _Tail:
-    """What comes at the end of a growing file, line by line."""
+    """The new lines of a growing file."""
 
     def __init__(self, path: Path, position: int) -> None:
         self._path = path
         self._position = position
-        self._rest = b""
+        self._unfinished = b""
 
     def lines(self, *, complete: bool) -> Iterator[str]:
-        """Yield what is new. ``complete``: the last line may lack its end."""
+        """Yield the new lines. ``complete``: also a last line without a line break."""
         with self._path.open("rb") as handle:
             if handle.seek(0, os.SEEK_END) < self._position:
-                self._position, self._rest = 0, b""  # a new run writes over it
+                self._position, self._unfinished = 0, b""  # a new run has overwritten it
             handle.seek(self._position)
             while block := handle.read(_BLOCK_BYTES):
-                *lines, self._rest = (self._rest + block).split(b"\n")
+                *lines, self._unfinished = (self._unfinished + block).split(b"\n")
                 yield from map(_text, lines)
             self._position = handle.tell()
-        if complete and self._rest:
-            yield _text(self._rest)
+        if complete and self._unfinished:
+            yield _text(self._unfinished)
 
 
 def _start(path: Path, last: int | None) -> int:
-    """Return where the ``last`` lines begin; 0 for all."""
+    """Return the position at which the ``last`` lines begin; 0 for all."""
     if last is None:
         return 0
     with path.open("rb") as handle:
@@ -106,7 +103,7 @@ def _start(path: Path, last: int | None) -> int:
             position -= size
             handle.seek(position)
             block = handle.read(size)
-            # The very last byte is skipped: a line break there ends the last line and begins none.
+            # The very last byte is skipped: a line break there ends the last line, and no line follows.
             upto = size - (position + size == end)
             while (upto := block.rfind(b"\n", 0, upto)) >= 0:
                 last -= 1

@@ -1,6 +1,6 @@
-"""The last useful lines of a log: what a person reads first when something failed.
+"""The last useful lines of a log, and the one that names the error, for the message of a failure.
 
-It refuses to interpret: it only leaves out blank lines and the frames that launchers print around an error.
+Blank lines and the lines that torchrun prints around an error are left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 _TAIL_BYTES: Final = 32_768
 _LONGEST_REASON: Final = 400
-# What torchrun prints after the worker's own traceback, and the traceback's frames themselves.
+# The lines that torchrun prints after the worker's own traceback.
 _NOISE: Final = re.compile(
     r"^\s*$|^[=\-]{5,}|^[WEI]\d{4} |torch/distributed|ChildFailedError|^\s*(Failures:|Root Cause|<NO_OTHER|\[\d+\]:|time  |host  |rank  |exitcode  |error_file|traceback :)"
 )
@@ -20,7 +20,7 @@ _ERROR: Final = re.compile(r"^[\w.]*(Error|Exception|Interrupt)\b|\berror\b", re
 
 
 def last_lines(log: Path, count: int = 12) -> list[str]:
-    """Return the last ``count`` lines worth reading; none when there is no log."""
+    """Return the last ``count`` useful lines; none when there is no log."""
     try:
         with log.open("rb") as handle:
             handle.seek(max(0, log.stat().st_size - _TAIL_BYTES))
@@ -30,15 +30,15 @@ def last_lines(log: Path, count: int = 12) -> list[str]:
     return [_readable(line) for line in text.splitlines() if not _NOISE.search(line)][-count:]
 
 
-def last_word(log: Path) -> str:
-    """Return the one line that says why: the last that names an error, else the last; '' for an empty log."""
+def error_line(log: Path) -> str:
+    """Return the last line that names an error, else the last line; '' for an empty log."""
     lines = last_lines(log)
     errors = [line for line in lines if _ERROR.search(line)]
     return (errors or lines or [""])[-1].strip()[:_LONGEST_REASON]
 
 
 def _readable(line: str) -> str:
-    """Render a structured log line as its event and its error."""
+    """Return a structured log line as its event and its error."""
     if not line.startswith("{"):
         return line.rstrip()
     try:

@@ -1,7 +1,4 @@
-"""What the driver tells while it works, and in the end: plain data for a live view, a log, or a notebook.
-
-It refuses to format anything (see ``rstar.cli``).
-"""
+"""What ``run_rounds`` reports on every pass and returns in the end: plain data for a live view, a log or a notebook."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from rstar.rounds.status import RoundStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """One look at the run: the statuses of all rounds by name, the round at work, the services."""
+class RunStatus:
+    """The run on one pass of the driver: the statuses of all rounds by name, the running round, the services."""
 
     statuses: Mapping[str, RoundStatus]
     current: str
@@ -24,16 +21,16 @@ class Snapshot:
 
 
 class Report(Protocol):
-    """Whoever wants to know. Called after every look, several times a second: it must be quick."""
+    """Called on every pass of the driver, several times a second: it must be quick."""
 
-    def __call__(self, snapshot: Snapshot) -> None:
-        """Take note of the snapshot."""
+    def __call__(self, run: RunStatus) -> None:
+        """Show the status of the run."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How the run ended. ``signal`` is the one that interrupted it; ``log`` of the attempt that failed, if one did."""
+    """How the run ended. ``signal``: the one that interrupted it; ``log``: that of the failed attempt, if there is one."""
 
     statuses: Mapping[str, RoundStatus]
     signal: int | None = None

@@ -1,7 +1,6 @@
-"""The services that run on this machine: started, watched, replaced on the same port, drained.
+"""The services that run on this machine: started, watched, restarted on the same ports, drained.
 
-A service stays as long as plans want exactly it, across stages and rounds; its ``ServiceRef`` is its
-identity. The module refuses to decide which services there should be.
+A service is identified by its ``ServiceRef``. It keeps running across stages and rounds while the plan needs that ref.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from typing import Final
 from rstar.local.children import Child
 from rstar.local.commands import Commands
 from rstar.local.log_files import service_log
-from rstar.local.log_tail import last_word
+from rstar.local.log_tail import error_line
 from rstar.rounds.observed import Service, ServiceKind, ServiceRef, ServiceState
 
 GRACE_SECONDS: Final = 10.0
-"""A service is stopped when its callers are gone or going: what it still does nobody waits for."""
+"""A service is stopped when its callers have ended or are ending: nobody waits for its open calls."""
 
 
 @dataclass(slots=True)
@@ -47,7 +46,7 @@ class Services:
         self._started = 0
 
     def start(self, ref: ServiceRef) -> None:
-        """Start every replica of ``ref``; after a failure on the ports it had, for its clients know them."""
+        """Start every replica of ``ref``; after a failure on the same ports, because its clients know them."""
         before = self._running.get(ref)
         self._started += 1
         running = _Running(
@@ -66,7 +65,7 @@ class Services:
             ready_file.parent.mkdir(parents=True, exist_ok=True)
             ready_file.unlink(missing_ok=True)
             launch = self._commands.service(ref, port, ready_file, upstream)
-            # A service has no state to save, and the next driver wants its memory at once: it dies with this one.
+            # A service has no state to save, and the next driver needs its memory at once: SIGKILL.
             child = Child(
                 launch.command,
                 service_log(self._folder, ref.kind, running.number, replica),
@@ -79,7 +78,7 @@ class Services:
         self._running[ref] = running
 
     def stop(self, ref: ServiceRef) -> None:
-        """Drain ``ref``; it is gone from ``observe`` when all its processes are."""
+        """Drain ``ref``; ``observe`` returns it until all its processes have ended."""
         running = self._running[ref]
         running.state = "stopping"
         for child in running.children:
@@ -96,21 +95,17 @@ class Services:
         """Return ``host:port`` of every replica of a ready service."""
         return list(self._running[ref].addresses)
 
-    def logs(self, ref: ServiceRef) -> list[Path]:
-        """Return the log files of the service's processes."""
-        return [child.log for child in self._running[ref].children]
-
     def observe(self) -> tuple[Service, ...]:
-        """Look at every process and return what the planner may know."""
+        """Poll every process and return the services as the planner sees them."""
         for ref, running in list(self._running.items()):
-            self._look(running)
+            self._update(running)
             if running.state == "stopping" and all(child.poll() is not None for child in running.children):
                 del self._running[ref]
         return tuple(
             Service(r.ref, r.state, r.since, r.failures, r.exit_code, r.reason) for r in self._running.values()
         )
 
-    def _look(self, running: _Running) -> None:
+    def _update(self, running: _Running) -> None:
         if running.state in {"stopping", "failed"}:
             return
         ended = [(child, code) for child in running.children if (code := child.poll()) is not None]
@@ -119,7 +114,7 @@ class Services:
             running.state, running.since = "failed", datetime.now(UTC)
             running.failures += 1
             running.exit_code = code
-            running.reason = f"exit code {code}: {last_word(child.log)} (log: {child.log})"
+            running.reason = f"exit code {code}: {error_line(child.log)} (log: {child.log})"
             for other in running.children:
                 other.kill()
                 other.poll()

@@ -1,6 +1,6 @@
-"""Services for one command (``rstar solve``, ``rstar evaluate``): started here for models given as checkpoints.
+"""Services for one command (``rstar solve``, ``rstar evaluate``): started for models that are given as checkpoints.
 
-They end with the command. The module refuses to search.
+They end with the command.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from rstar.rounds.observed import ModelRef, ServiceKind, ServiceRef
 
 
 class ServiceFailedError(RuntimeError):
-    """A service ended before it was ready; the message has its last words."""
+    """A service ended before it was ready; the message has the error from its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the services are. No ``ppm``: there is none."""
+    """The addresses of the services; ``ppm`` is empty without a PPM."""
 
     policy: Sequence[str]
     executor: Sequence[str]
@@ -33,8 +33,11 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to serve: a checkpoint's URI, or the addresses of servers that run already. Both empty: an executor is started."""
+class ServiceOptions:
+    """The services of a command: checkpoints to serve (URIs), or addresses of servers that run already.
+
+    An executor is started when none is given.
+    """
 
     policy_model: str | None = None
     ppm_model: str | None = None
@@ -45,14 +48,14 @@ class Wanted:
 
 
 @contextmanager
-def served(wanted: Wanted, store: str) -> Iterator[Addresses]:
-    """Start what does not run yet and yield all addresses. Raises ``ServiceFailedError``."""
+def running_services(options: ServiceOptions, store: str) -> Iterator[Addresses]:
+    """Start the services that do not run yet and yield all addresses. Raises ``ServiceFailedError``."""
     refs = {}
-    if wanted.policy_model is not None:
-        refs[ServiceKind.POLICY] = ServiceRef(ServiceKind.POLICY, ModelRef(wanted.policy_model), wanted.prompt)
-    if wanted.ppm_model is not None:
-        refs[ServiceKind.PPM] = ServiceRef(ServiceKind.PPM, ModelRef(wanted.ppm_model))
-    if not wanted.executor:
+    if options.policy_model is not None:
+        refs[ServiceKind.POLICY] = ServiceRef(ServiceKind.POLICY, ModelRef(options.policy_model), options.prompt)
+    if options.ppm_model is not None:
+        refs[ServiceKind.PPM] = ServiceRef(ServiceKind.PPM, ModelRef(options.ppm_model))
+    if not options.executor:
         refs[ServiceKind.EXECUTOR] = ServiceRef(ServiceKind.EXECUTOR)
     with tempfile.TemporaryDirectory(prefix="rstar-") as folder:
         services = Services(PlatformCommands(store), Path(folder))
@@ -62,21 +65,21 @@ def served(wanted: Wanted, store: str) -> Iterator[Addresses]:
             _wait(services)
             own = {kind: services.addresses(ref) for kind, ref in refs.items()}
             yield Addresses(
-                policy=own.get(ServiceKind.POLICY, list(wanted.policy)),
-                executor=own.get(ServiceKind.EXECUTOR, list(wanted.executor)),
-                ppm=own.get(ServiceKind.PPM, list(wanted.ppm)),
+                policy=own.get(ServiceKind.POLICY, list(options.policy)),
+                executor=own.get(ServiceKind.EXECUTOR, list(options.executor)),
+                ppm=own.get(ServiceKind.PPM, list(options.ppm)),
             )
         finally:
-            # Nothing is under way any more, so there is nothing to drain.
+            # No call is open any more, so there is nothing to drain.
             services.kill()
 
 
 def _wait(services: Services) -> None:
     while True:
-        seen = services.observe()
-        failed = next((service for service in seen if service.state == "failed"), None)
+        observed = services.observe()
+        failed = next((service for service in observed if service.state == "failed"), None)
         if failed is not None:
             raise ServiceFailedError(f"the {failed.ref.kind} service did not start: {failed.reason}")
-        if all(service.state == "ready" for service in seen):
+        if all(service.state == "ready" for service in observed):
             return
         time.sleep(POLL_SECONDS)

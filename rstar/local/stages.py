@@ -1,7 +1,6 @@
-"""The attempts of one round's stages: started, watched, written into the journal.
+"""The attempts of one round's stages: started, watched, recorded in the journal.
 
-An attempt is done when the store holds the manifest that its result names, byte for byte. The module
-refuses to decide when to start, end or repeat one.
+An attempt is done when the store holds the manifest that its result names, byte for byte.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from rstar.local.children import Child, end_orphan
 from rstar.local.commands import Commands, StageFiles
 from rstar.local.journal import Entry, Journal, fingerprint
 from rstar.local.log_files import attempt_log
-from rstar.local.log_tail import last_word
+from rstar.local.log_tail import error_line
 from rstar.rounds.observed import (
     STAGES,
     Attempt,
@@ -43,11 +42,11 @@ from rstar.store.store import Store
 GRACE_SECONDS: Final = 60.0
 """After SIGTERM a stage may finish its shard or its training checkpoint."""
 
-_END_OF_RUN: Final = "the run ended before the stage did"
+_DRIVER_ENDED: Final = "the run ended before the stage did"
 
 
 class Stages:
-    """Runs the stages of one round. Everything about them is in ``journal.folder``."""
+    """Runs the stages of one round. Their files are in ``journal.folder``."""
 
     def __init__(self, item: EvolutionRound, store: Store, journal: Journal, commands: Commands) -> None:
         self.item = item
@@ -57,20 +56,20 @@ class Stages:
         self._children: dict[tuple[Stage, int], Child] = {}
 
     def take_over(self, previous: PreviousRound) -> None:
-        """Go on from an earlier run: end what it left running, keep what is done, forgive what failed.
+        """Continue an earlier run: end the processes that it left behind, and keep the attempts that still count.
 
-        What is done for another spec or other inputs, or is no longer in the store, is forgotten: the stage
-        runs again.
+        Failed attempts no longer count against ``maxAttempts``. An attempt for another spec or other inputs, or whose
+        manifest is no longer in the store, is dropped, and its stage runs again.
         """
         kept: list[Entry] = []
         for stage in STAGES:
             for entry in (e for e in self.journal.entries if e.attempt.stage is stage):
                 if entry.process is not None and entry.attempt.live:
                     end_orphan(entry.process, GRACE_SECONDS)
-                seen = Observed(attempts=tuple(e.attempt for e in kept), previous=previous)
-                inputs = tuple(sorted(stage_inputs(self.item.spec, seen, stage).items()))
-                if entry.fingerprint == fingerprint(self.item.spec, inputs) and self._usable(entry.attempt):
-                    kept.append(replace(entry, attempt=_settled(entry.attempt), process=None))
+                observed = Observed(attempts=tuple(e.attempt for e in kept), previous=previous)
+                inputs = tuple(sorted(stage_inputs(self.item.spec, observed, stage).items()))
+                if entry.fingerprint == fingerprint(self.item.spec, inputs) and self._is_in_store(entry.attempt):
+                    kept.append(replace(entry, attempt=_ended(entry.attempt), process=None))
         self.journal.entries = kept
         self.journal.number = self.item.spec.round
         self.journal.write()
@@ -78,7 +77,7 @@ class Stages:
         (self.journal.folder / "round.yaml").write_text(text)
 
     def start(self, action: StartStage, search: Sequence[str]) -> None:
-        """Start an attempt. The journal knows of it before the process exists."""
+        """Start an attempt. It is in the journal before its process exists."""
         attempt = Attempt(action.stage, action.attempt, AttemptState.PENDING, datetime.now(UTC))
         entry = Entry(attempt, fingerprint(self.item.spec, action.inputs))
         self.journal.put(entry)
@@ -98,7 +97,7 @@ class Stages:
         self.journal.put(replace(entry, attempt=replace(attempt, state=AttemptState.RUNNING), process=child.identity))
 
     def end(self, action: EndStage) -> None:
-        """Ask an attempt to end."""
+        """Send SIGTERM to an attempt, after recording why."""
         attempt = next(a for a in self.journal.attempts if (a.stage, a.number) == (action.stage, action.attempt))
         self.journal.change(attempt, ending=action.reason)
         self._children[action.stage, action.attempt].terminate()
@@ -110,7 +109,7 @@ class Stages:
         self.observe()
 
     def observe(self) -> tuple[Attempt, ...]:
-        """Look at the processes, write down what ended, and return all attempts."""
+        """Poll the processes, record those that ended, and return all attempts."""
         for attempt in self.journal.attempts:
             child = self._children.get((attempt.stage, attempt.number))
             if attempt.live and child is not None and (code := child.poll()) is not None:
@@ -130,7 +129,7 @@ class Stages:
         elif code == 0:
             reason = "it ended well but its result names no manifest in the store"
         else:
-            reason = result.error or last_word(self.log(attempt)) or f"exit code {code}"
+            reason = result.error or error_line(self.log(attempt)) or f"exit code {code}"
         self.journal.change(
             attempt,
             state=state,
@@ -141,12 +140,12 @@ class Stages:
         )
         del self._children[attempt.stage, attempt.number]
 
-    def _usable(self, attempt: Attempt) -> bool:
+    def _is_in_store(self, attempt: Attempt) -> bool:
         return attempt.output is None or _manifest(self._store, attempt.output.manifest) is not None
 
 
 def read_progress(journal: Journal) -> dict[str, Any]:
-    """Return what the live attempt of a round last reported; {} when there is none."""
+    """Return the last progress of a round's live attempt; {} when there is none."""
     live = next((a for a in journal.attempts if a.live), None)
     return json_object(_read(_files(journal, live).progress)) if live else {}
 
@@ -156,8 +155,8 @@ def _files(journal: Journal, attempt: Attempt) -> StageFiles:
     return StageFiles(journal.folder / "round.yaml", folder / "result.json", folder / "progress.json")
 
 
-def _settled(attempt: Attempt) -> Attempt:
-    """Return an attempt of an earlier run as this one sees it: done, or over without counting or making this one wait."""
+def _ended(attempt: Attempt) -> Attempt:
+    """Return an attempt of an earlier run: done, or ended in a way that neither counts nor delays the next attempt."""
     if attempt.done:
         return attempt
     finished = attempt.finished_at or datetime.now(UTC)
@@ -165,13 +164,13 @@ def _settled(attempt: Attempt) -> Attempt:
         attempt,
         state=AttemptState.FAILED,
         finished_at=finished,
-        reason=attempt.reason or _END_OF_RUN,
+        reason=attempt.reason or _DRIVER_ENDED,
         ending=EndReason.SUSPENDED,
     )
 
 
 def _manifest(store: Store, ref: ManifestRef) -> bytes | None:
-    """Return the manifest's bytes, or None when the store has none or another one."""
+    """Return the manifest's bytes, or None when the store lacks it or has other bytes."""
     try:
         data = store.read(ref.key)
     except KeyError:

@@ -1,7 +1,6 @@
-"""Where a driver keeps its journals and logs, and how others look at them without disturbing it.
+"""Where a driver keeps its journals and logs, and how other commands read them while it runs.
 
-In a folder store that is ``STORE/.rstar``; beside a bucket, ``.rstar/NAME`` in the current folder. The module
-refuses to change anything.
+For a store in a folder that is ``STORE/.rstar``; for a bucket, ``.rstar/NAME`` in the current folder.
 """
 
 from __future__ import annotations

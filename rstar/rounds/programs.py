@@ -166,7 +166,7 @@ def _output(content: Mapping[str, Any]) -> StageOutput | None:
 
 
 def json_object(text: str | bytes) -> dict[str, Any]:
-    """Return the JSON object in a file that a stage writes; {} when it is none."""
+    """Return the JSON object in ``text``; {} when it is none."""
     try:
         content = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Both stores: a folder, and a bucket on a real S3 server (a ``minio`` on the path, else moto's)."""
+"""Both stores, a folder and a bucket on a real S3 server (a ``minio`` on the path, else moto's); and rounds to drive."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from urllib3 import PoolManager
 
 from rstar.store.open import open_store
 from rstar.store.store import Store
+from tests.support.local.bench import Bench
 
 
 def _free_port() -> int:
@@ -104,3 +105,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
         return open_store(str(tmp_path / "store"))
     return open_store(f"s3://{request.getfixturevalue('bucket')}/some/prefix")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """Rounds on this machine; the processes that a test starts on them end with it."""
+    with Bench(tmp_path) as bench:
+        yield bench

@@ -6,21 +6,15 @@ import json
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from rstar.cli.main import app
-from rstar.local.control import Control, Wish
+from rstar.local.control import Control, RequestedChanges
 from rstar.local.lock import driver_pid
 from tests.rstar.cli.test_commands import PLAIN_TERMINAL, RSTAR, Finished, assert_refused, rstar
-from tests.rstar.local.test_driver import Bench, eventually
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+from tests.support.local.bench import Bench, eventually
 
 
 def rstar_on(bench: Bench, *arguments: str) -> Finished:
@@ -28,13 +22,7 @@ def rstar_on(bench: Bench, *arguments: str) -> Finished:
 
 
 def start_rstar(bench: Bench, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*RSTAR, *arguments, "--store", str(bench.store)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=PLAIN_TERMINAL,
-    )
+    return bench.start([*RSTAR, *arguments, "--store", str(bench.store)], PLAIN_TERMINAL)
 
 
 def driver_in_stage(bench: Bench, stage: str, count: int = 1) -> subprocess.Popen[str]:
@@ -55,7 +43,7 @@ def test_the_help_of_every_command_has_examples_for_a_store_and_a_cluster(comman
 
 def test_a_round_is_suspended_resumed_and_cancelled_under_a_running_driver(bench: Bench) -> None:
     bench.rounds(1)
-    bench.order("rollout", "hang", "hang")
+    bench.script("rollout", "hang", "hang")
     driver = driver_in_stage(bench, "rollout")
     result = rstar_on(bench, "suspend", "r1")
     assert result.code == 0
@@ -79,7 +67,7 @@ def test_a_round_is_suspended_resumed_and_cancelled_under_a_running_driver(bench
 
 def test_a_request_without_a_running_driver_applies_to_the_next_run(bench: Bench) -> None:
     bench.rounds(2)
-    bench.order("rollout", "refuse")
+    bench.script("rollout", "refuse")
     bench.run()
     result = rstar_on(bench, "suspend", "r2")
     assert "no driver is running" in result.out
@@ -114,7 +102,7 @@ def test_options_of_a_store_and_of_a_cluster_exclude_each_other(bench: Bench) ->
 
 def test_logs_are_of_the_latest_attempt_or_of_the_attempt_that_the_options_name(bench: Bench) -> None:
     bench.rounds(1, maxAttempts=3)
-    bench.order("select", "fail", "fail", "refuse")
+    bench.script("select", "fail", "fail", "refuse")
     bench.run()
     assert rstar_on(bench, "logs", "r1").out == "problems.jsonl:3: no question\n"
     assert rstar_on(bench, "logs", "r1", "--attempt", "1").out.endswith("RuntimeError: the disk is on fire\n")
@@ -138,26 +126,26 @@ def test_logs_are_of_the_latest_attempt_or_of_the_attempt_that_the_options_name(
 
 def test_logs_are_followed_until_the_attempt_ends(bench: Bench) -> None:
     bench.rounds(1)
-    bench.order("select", "speak")
+    bench.script("select", "print")
     driver = driver_in_stage(bench, "select")
     reader = start_rstar(bench, "logs", "r1", "-f", "--tail", "1")
     assert reader.stdout is not None
-    assert reader.stdout.readline() == "second word\n"
-    (bench.control / "enough").touch()
+    assert reader.stdout.readline() == "second line\n"
+    (bench.control / "continue").touch()
     out, err = reader.communicate(timeout=60)
-    assert (out, reader.returncode) == ("last word\n", 0), err
+    assert (out, reader.returncode) == ("last line\n", 0), err
     driver.communicate(timeout=60)
 
 
 def test_following_waits_for_a_stage_that_has_not_started(bench: Bench) -> None:
     bench.rounds(1)
-    bench.order("rollout", "speak")
-    bench.order("select", "refuse")
+    bench.script("rollout", "print")
+    bench.script("select", "refuse")
     driver = driver_in_stage(bench, "rollout")
     reader = start_rstar(bench, "logs", "r1", "--stage", "select", "-f")
     assert reader.stderr is not None
     assert "has not started stage select" in reader.stderr.readline()
-    (bench.control / "enough").touch()
+    (bench.control / "continue").touch()
     out, err = reader.communicate(timeout=60)
     assert out == "problems.jsonl:3: no question\n", err
     driver.communicate(timeout=60)
@@ -179,7 +167,7 @@ def test_logs_of_a_service_end_with_its_driver(bench: Bench) -> None:
 @pytest.mark.parametrize("command", [["logs", "r1", "-f"], ["status", "--watch"]])
 def test_ctrl_c_ends_a_waiting_command_without_a_traceback(bench: Bench, command: list[str]) -> None:
     bench.rounds(1)
-    bench.order("rollout", "speak")
+    bench.script("rollout", "print")
     driver = driver_in_stage(bench, "rollout")
     waiting = start_rstar(bench, *command)
     assert waiting.stdout is not None
@@ -193,14 +181,14 @@ def test_ctrl_c_ends_a_waiting_command_without_a_traceback(bench: Bench, command
 
 def test_a_watch_prints_each_change_as_json_and_ends_with_the_rounds(bench: Bench) -> None:
     bench.rounds(1)
-    bench.order("select", "speak")
+    bench.script("select", "print")
     driver = driver_in_stage(bench, "select")
     watch = start_rstar(bench, "status", str(bench.file), "--watch", "--json")
     assert watch.stdout is not None
     first = json.loads(watch.stdout.readline())
     assert first["statuses"]["r1"]["stage"] == "select"
     assert first["statuses"]["r1"]["progressText"] == "1/2"
-    (bench.control / "enough").touch()
+    (bench.control / "continue").touch()
     out, err = watch.communicate(timeout=60)
     assert watch.returncode == 0, err
     assert json.loads(out.splitlines()[-1])["statuses"]["r1"]["phase"] == "Succeeded"
@@ -215,7 +203,7 @@ def test_a_submitted_file_runs_in_the_background(bench: Bench) -> None:
     second.write_text(documents[1])
     work = bench.store / ".rstar"
     # Suspended before it starts, so that the test needs no model.
-    Control(work / "r1").write(Wish(suspend=True))
+    Control(work / "r1").write(RequestedChanges(suspend=True))
     submitted = rstar_on(bench, "submit", str(second), str(first), "--json")
     assert submitted.code == 0, submitted.err
     assert json.loads(submitted.out) == {"rounds": {"r1": "started", "r2": "started"}}

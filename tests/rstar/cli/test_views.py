@@ -12,7 +12,7 @@ from rstar.cli.live_view import LiveView
 from rstar.cli.progress_text import duration, figures
 from rstar.cli.result_tables import result_rows, result_table
 from rstar.cli.status_tables import conditions_table, rounds_table
-from rstar.local.results import Snapshot
+from rstar.local.results import RunStatus
 from rstar.rounds.observed import STAGES, Observed, Stage, StageOutput
 from rstar.rounds.plan import plan
 from rstar.rounds.status import RoundStatus
@@ -44,10 +44,10 @@ def rendered(item: object) -> str:
 def test_the_line_report_writes_each_change_once() -> None:
     stream = io.StringIO()
     report = LineReport(stream)
-    running = Snapshot({"r1": status(Stage.ROLLOUT)}, "r1", ())
+    running = RunStatus({"r1": status(Stage.ROLLOUT)}, "r1", ())
     for _ in range(3):
         report(running)
-    report(Snapshot({"r1": evaluated()}, "r1", ()))
+    report(RunStatus({"r1": evaluated()}, "r1", ()))
     written = stream.getvalue().splitlines()
     assert sum("rollout done (rounds/x/rollout/0/manifest.json)" in line for line in written) == 1
     assert sum("select running" in line for line in written) == 1
@@ -66,7 +66,7 @@ def test_the_live_view_shows_every_round_and_the_progress_of_the_running_stage()
     }
     running = status(Stage.ROLLOUT).model_copy(update={"progress": progress})
     with LiveView(["r1", "r2"], stream) as view:
-        view(Snapshot({"r1": running}, "r1", ()))
+        view(RunStatus({"r1": running}, "r1", ()))
         drawn = rendered(view._live.get_renderable())
     assert "✓ rollout" in drawn
     assert "▶ select" in drawn

@@ -1,4 +1,4 @@
-"""The command lines that pods and this machine share."""
+"""The command lines of services and stages on this machine: options, cores and threads."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def spec() -> EvolutionRoundSpec:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_variables_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_stage_gets_its_inputs_by_key_and_digest(spec: EvolutionRoundSpec) -> None:
+def test_a_stage_is_given_its_inputs_by_key_and_digest(spec: EvolutionRoundSpec) -> None:
     start = StartStage(Stage.ROLLOUT, 1, (("policy", SELECT),))
     launch = PlatformCommands("/store", cores=4).stage(spec, start, FILES, ["127.0.0.1:7", "127.0.0.1:8"])
     assert " ".join(launch.command) == (
@@ -38,7 +38,7 @@ def test_a_stage_gets_its_inputs_by_key_and_digest(spec: EvolutionRoundSpec) -> 
     )
 
 
-def test_training_goes_through_torchrun_and_has_all_cores(spec: EvolutionRoundSpec) -> None:
+def test_training_runs_under_torchrun_on_all_cores(spec: EvolutionRoundSpec) -> None:
     start = StartStage(Stage.TRAIN_POLICY, 1, (("select", SELECT),))
     launch = PlatformCommands("/store", cores=4).stage(spec, start, FILES, ())
     assert " ".join(launch.command).startswith(
@@ -48,13 +48,13 @@ def test_training_goes_through_torchrun_and_has_all_cores(spec: EvolutionRoundSp
     assert launch.environment["OMP_WAIT_POLICY"] == "passive"
 
 
-def test_what_the_user_has_set_stays(spec: EvolutionRoundSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_the_user_has_set_stay(spec: EvolutionRoundSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     launch = PlatformCommands("/store", cores=4).stage(spec, StartStage(Stage.TRAIN_PPM, 1, ()), FILES, ())
     assert "OMP_NUM_THREADS" not in launch.environment
 
 
-def test_an_executor_runs_as_many_programs_as_there_are_cores_unless_told() -> None:
+def test_executors_share_the_cores_unless_slots_are_given() -> None:
     commands = PlatformCommands("/store", cores=6)
     ready = Path("ready")
     command = commands.service(ServiceRef(ServiceKind.EXECUTOR, replicas=2), 0, ready, {}).command
@@ -63,7 +63,7 @@ def test_an_executor_runs_as_many_programs_as_there_are_cores_unless_told() -> N
     assert command[command.index("--slots") + 1] == "5"
 
 
-def test_a_coordinator_is_told_every_address_of_what_it_calls() -> None:
+def test_a_coordinator_is_given_every_address_of_its_upstream_services() -> None:
     upstream = {ServiceKind.POLICY: ["127.0.0.1:1", "127.0.0.1:2"], ServiceKind.EXECUTOR: ["127.0.0.1:3"]}
     command = " ".join(
         PlatformCommands("/store").service(ServiceRef(ServiceKind.SEARCH), 0, Path("r"), upstream).command
@@ -72,7 +72,7 @@ def test_a_coordinator_is_told_every_address_of_what_it_calls() -> None:
     assert "--policy 127.0.0.1:1 --policy 127.0.0.1:2 --executor 127.0.0.1:3" in command
 
 
-def test_a_model_service_gets_its_model_store_and_prompt() -> None:
+def test_a_model_service_is_given_its_model_store_and_prompt() -> None:
     ref = ServiceRef(ServiceKind.POLICY, ModelRef("store:rounds/r1/train-policy/0/checkpoint", "ab"), "bootstrap")
     command = " ".join(PlatformCommands("/store").service(ref, 0, Path("r"), {}).command)
     assert "--model store:rounds/r1/train-policy/0/checkpoint --store /store --prompt bootstrap" in command

@@ -1,4 +1,4 @@
-"""Suspending, resuming and cancelling under a driver that runs, and before one does."""
+"""Requests to suspend, resume and cancel a round, with and without a running driver."""
 
 from __future__ import annotations
 
@@ -8,19 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from rstar.local.children import Identity
-from rstar.local.control import Control, Wish
+from rstar.local.control import Control, RequestedChanges
 from rstar.local.work import round_names, round_status
-from tests.rstar.local.test_driver import Bench, eventually
+from tests.support.local.bench import Bench, eventually
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
-def wish(bench: Bench, name: str = "r1", **wishes: bool) -> None:
-    Control(bench.store / ".rstar" / name).write(Wish(**wishes))
+def request(bench: Bench, name: str = "r1", *, suspend: bool = False, cancel: bool = False) -> None:
+    Control(bench.store / ".rstar" / name).write(RequestedChanges(suspend, cancel))
 
 
 def phase(bench: Bench, name: str = "r1") -> str:
@@ -28,34 +22,34 @@ def phase(bench: Bench, name: str = "r1") -> str:
     return status.phase if status is not None else ""
 
 
-def test_a_wish_is_read_back_and_no_wish_leaves_no_file(tmp_path: Path) -> None:
-    control, other = Control(tmp_path / "r1"), Control(tmp_path / "r1")
-    assert control.read() == Wish()
-    for wished in (Wish(suspend=True), Wish(suspend=True, cancel=True), Wish(cancel=True), Wish()):
-        other.write(wished)
-        assert control.read() == wished
+def test_a_request_is_read_back_and_an_empty_one_leaves_no_file(tmp_path: Path) -> None:
+    reader, writer = Control(tmp_path / "r1"), Control(tmp_path / "r1")
+    assert reader.read() == RequestedChanges()
+    for suspend, cancel in ((True, False), (True, True), (False, True), (False, False)):
+        writer.write(RequestedChanges(suspend, cancel))
+        assert reader.read() == RequestedChanges(suspend, cancel)
     assert list((tmp_path / "r1").iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"suspend"', '{"suspend": "yes"}', '{"unknown": true}'])
-def test_what_is_no_wish_is_none(tmp_path: Path, text: str) -> None:
+def test_a_broken_file_requests_nothing(tmp_path: Path, text: str) -> None:
     control = Control(tmp_path)
     control.path.write_text(text)
-    assert control.read() == Wish()
+    assert control.read() == RequestedChanges()
 
 
-def test_a_suspended_round_releases_everything_and_waits_until_it_is_resumed(bench: Bench) -> None:
+def test_a_suspended_round_has_no_processes_and_its_driver_waits_until_it_is_resumed(bench: Bench) -> None:
     bench.rounds(1)
-    bench.order("rollout", "hang")
+    bench.script("rollout", "hang")
     driver = bench.driver()
     eventually(lambda: ("r1", "rollout") in bench.started())
-    wish(bench, suspend=True)
-    eventually(lambda: phase(bench) == "Suspended" and not any(Identity.of(pid) for pid in bench.pids()))
+    request(bench, suspend=True)
+    eventually(lambda: phase(bench) == "Suspended" and not bench.processes_run())
     assert driver.poll() is None
-    wish(bench)
+    request(bench)
     out, err = driver.communicate(timeout=60)
     assert json.loads(out)["phases"]["r1"][0] == "Succeeded", err
-    # An attempt whose compute was taken away does not count as a failure.
+    # A suspended attempt does not count as a failure.
     status = round_status(bench.store / ".rstar", "r1")
     assert status is not None
     assert [stage.attempts for stage in status.stages] == [0, 0, 0, 0, 0]
@@ -67,7 +61,7 @@ def test_a_suspended_round_releases_everything_and_waits_until_it_is_resumed(ben
 
 def test_a_signal_ends_a_driver_whose_round_is_suspended(bench: Bench) -> None:
     bench.rounds(1)
-    wish(bench, suspend=True)
+    request(bench, suspend=True)
     driver = bench.driver()
     eventually(lambda: phase(bench) == "Suspended")
     driver.send_signal(signal.SIGINT)
@@ -76,51 +70,51 @@ def test_a_signal_ends_a_driver_whose_round_is_suspended(bench: Bench) -> None:
     assert bench.started() == []
 
 
-def test_a_cancelled_round_fails_for_good_and_takes_later_rounds_along(bench: Bench) -> None:
+def test_a_cancelled_round_fails_for_good_and_later_rounds_do_not_start(bench: Bench) -> None:
     bench.rounds(2)
-    bench.order("select", "hang")
+    bench.script("select", "hang")
     driver = bench.driver()
     eventually(lambda: ("r1", "select") in bench.started())
-    wish(bench, cancel=True)
+    request(bench, cancel=True)
     out, err = driver.communicate(timeout=60)
     result = json.loads(out)
     assert result["phases"]["r1"][0] == "Failed", err
     assert "cancelled" in result["phases"]["r1"][1]
     assert "r2" not in result["phases"]
-    assert not any(Identity.of(pid) for pid in bench.pids())
+    assert not bench.processes_run()
     assert bench.run()["phases"]["r1"][0] == "Failed"
     assert [stage for _, stage in bench.started()] == ["rollout", "select"]
 
 
 def test_a_suspended_round_can_be_cancelled(bench: Bench) -> None:
     bench.rounds(1)
-    wish(bench, suspend=True)
+    request(bench, suspend=True)
     driver = bench.driver()
     eventually(lambda: phase(bench) == "Suspended")
-    wish(bench, suspend=True, cancel=True)
+    request(bench, suspend=True, cancel=True)
     out, err = driver.communicate(timeout=60)
     assert json.loads(out)["phases"]["r1"][0] == "Failed", err
 
 
-def test_rounds_to_come_are_known_and_can_be_suspended_before_they_begin(bench: Bench) -> None:
+def test_rounds_that_have_not_begun_are_listed_and_can_be_suspended(bench: Bench) -> None:
     bench.rounds(2)
-    bench.order("rollout", "hang")
+    bench.script("rollout", "hang")
     driver = bench.driver()
     eventually(lambda: ("r1", "rollout") in bench.started())
     assert round_names(bench.store / ".rstar") == ["r1", "r2"]
     assert phase(bench, "r2") == "Waiting"
-    wish(bench, "r2", suspend=True)
-    wish(bench, suspend=True)
+    request(bench, "r2", suspend=True)
+    request(bench, suspend=True)
     eventually(lambda: phase(bench) == "Suspended")
-    wish(bench)
+    request(bench)
     eventually(lambda: phase(bench, "r2") == "Suspended")
     assert {name for name, _ in bench.started()} == {"r1"}
-    wish(bench, "r2")
+    request(bench, "r2")
     out, err = driver.communicate(timeout=60)
     assert json.loads(out)["phases"]["r2"][0] == "Succeeded", err
 
 
-def test_a_round_whose_spec_says_suspend_ends_the_run_all_the_same(bench: Bench) -> None:
+def test_a_round_that_is_suspended_by_its_spec_ends_the_run(bench: Bench) -> None:
     bench.rounds(1)
     bench.file.write_text(bench.file.read_text().replace("round: 1", "round: 1\n  suspend: true"))
     assert bench.run()["phases"]["r1"][0] == "Suspended"

@@ -1,4 +1,4 @@
-"""The line that says why."""
+"""The line of a log that names the error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rstar.local.log_tail import last_lines, last_word
+from rstar.local.log_tail import error_line, last_lines
 
 TORCHRUN = """\
 Traceback (most recent call last):
@@ -39,17 +39,19 @@ Root Cause (first observed failure):
         ("", ""),
     ],
 )
-def test_the_last_word_is_the_error_itself(tmp_path: Path, text: str, expected: str) -> None:
+def test_the_error_line_is_the_error_of_the_program_and_not_of_its_launcher(
+    tmp_path: Path, text: str, expected: str
+) -> None:
     log = tmp_path / "log"
     log.write_text(text)
-    assert last_word(log) == expected
+    assert error_line(log) == expected
 
 
-def test_a_log_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
+def test_a_missing_log_has_no_lines(tmp_path: Path) -> None:
     assert last_lines(tmp_path / "none") == []
 
 
-def test_only_the_tail_of_an_endless_log_is_read(tmp_path: Path) -> None:
+def test_the_last_lines_of_a_long_log_are_found(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"\xff\xfe noise\n" * 100_000 + b"the end\n")
     assert last_lines(log, 2)[-1] == "the end"

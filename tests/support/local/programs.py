@@ -1,8 +1,9 @@
 """Small real programs that follow the protocol of stages and services, and a driver that runs them.
 
 ``programs.py stage NAME --result FILE --control FOLDER ...``, ``programs.py service KIND ...`` and
-``programs.py drive FILE STORE``. What a stage does is read from lines of ``control/NAME``, one per attempt:
-ok (default), fail, refuse, hollow, hang, speak (print, and hang until ``control/enough`` is there). Every start is noted in ``control/started``.
+``programs.py drive FILE STORE``. The lines of ``control/NAME`` are the behaviours of a stage, one for each attempt:
+ok (default), fail, refuse, no-manifest, hang, print (lines, the last one when ``control/continue`` exists). Every start
+is recorded in ``control/started``.
 """
 
 from __future__ import annotations
@@ -19,28 +20,29 @@ from pathlib import Path
 
 def stage(arguments: argparse.Namespace) -> None:
     control: Path = arguments.control
-    orders = control / arguments.name
-    lines = orders.read_text().split() if orders.exists() else []
-    order, rest = (lines[0], lines[1:]) if lines else ("ok", [])
-    if lines:
-        orders.write_text("\n".join(rest))
+    script = control / arguments.name
+    behaviour, *later = (script.read_text().split() if script.exists() else []) or ["ok"]
+    if script.exists():
+        script.write_text("\n".join(later))
     with (control / "started").open("a") as started:
-        started.write(f"{arguments.round_name} {arguments.name} {os.getpid()} {order} {' '.join(arguments.input)}\n")
+        started.write(
+            f"{arguments.round_name} {arguments.name} {os.getpid()} {behaviour} {' '.join(arguments.input)}\n"
+        )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments.progress.write_text(json.dumps({"stage": arguments.name, "done": 1, "total": 2}))
-    while order == "hang":
+    while behaviour == "hang":
         time.sleep(0.02)
-    if order == "speak":
-        print("first word\nsecond word", flush=True)
-        while not (control / "enough").exists():
+    if behaviour == "print":
+        print("first line\nsecond line", flush=True)
+        while not (control / "continue").exists():
             time.sleep(0.02)
-        print("last word", end="", flush=True)
-    if order == "fail":
+        print("last line", end="", flush=True)
+    if behaviour == "fail":
         raise RuntimeError("the disk is on fire")
-    if order == "refuse":
+    if behaviour == "refuse":
         print("problems.jsonl:3: no question", file=sys.stderr)
         sys.exit(2)
-    if order == "hollow":
+    if behaviour == "no-manifest":
         sys.exit(0)
     given = hashlib.sha256(" ".join(sorted(arguments.input)).encode()).hexdigest()[:16]
     key = f"rounds/{arguments.round_name}/{arguments.name}/{given}/manifest.json"
