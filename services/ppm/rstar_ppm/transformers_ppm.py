@@ -104,11 +104,6 @@ class TransformersPreferenceModel:
             raise ValueError(f"{path} gives {model.config.num_labels} labels: a PPM has one score (num_labels=1)")
         return cls(model, tokenizer, prompt, digest or checkpoint_digest(Path(path)), max_rows)
 
-    @property
-    def digest(self) -> str:
-        """Digest of the checkpoint."""
-        return self._digest
-
     async def score(self, state: State, candidates: Sequence[str]) -> Scores:
         """Score each candidate as the next step of ``state``, in [-1, 1], to 6 decimals.
 
