@@ -54,7 +54,7 @@ def build(module: Module, report: Report = _print) -> Path:
     with _locked(folder.parent / f"{module.name}.lock"):
         if folder.is_dir():
             return folder
-        report(f"building {module.name} {module.version}; the first time this takes up to four minutes")
+        report(f"building {module.name} {module.version}; the first time this takes minutes")
         started = time.monotonic()
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{module.name}-partial-") as scratch:
             complete = Path(scratch) / "programs"

@@ -1,7 +1,7 @@
 // The control plane of the testbed as one program: "kube kube-apiserver --etcd-servers=...".
 //
-// One binary because the components share nine tenths of their code: they compile and link once. The first
-// argument, or the name the binary is called by, says which component to be.
+// One binary, because the components share nine tenths of their code, which is compiled and linked once. The first
+// argument, or the name by which the binary is called, selects the component.
 package main
 
 import (
@@ -57,6 +57,6 @@ func main() {
 		names = append(names, name)
 	}
 	sort.Strings(names)
-	fmt.Fprintf(os.Stderr, "kube: say which component to be: %s\n", strings.Join(names, ", "))
+	fmt.Fprintf(os.Stderr, "kube: name a component: %s\n", strings.Join(names, ", "))
 	os.Exit(2)
 }
