@@ -16,7 +16,7 @@ from rstar_executor.server.local_executor import LocalExecutor
 
 from rstar.interfaces import Execution, ExecutionLimits
 from rstar.interfaces import ExecutionStatus as S
-from tests.support.states import after
+from tests.support.states import HEAVY, after
 
 LIMITS = ExecutionLimits(seconds=1, memory_mib=128)
 Execute = Callable[[Sequence[str], Sequence[str]], list[Execution]]
@@ -75,7 +75,7 @@ def test_writes_into_shared_memory_and_notifications_affect_only_their_program(
     end: str,
     early: bool,
 ) -> None:
-    attack = ATTACK.format(patches=patches, numbers=numbers, forks=forks, end=end)
+    attack = HEAVY + ATTACK.format(patches=patches, numbers=numbers, forks=forks, end=end)
     plain = ["print(len(globals()) < 20)\n", "x = 1\nprint(x)\n"]
     attacked = execute([attack], ["print('a')\n", "print('b')\n"]) if early else execute([], [attack])
     assert S.INTERNAL not in {execution.status for execution in attacked}

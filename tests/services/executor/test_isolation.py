@@ -10,7 +10,7 @@ from rstar_executor.server.local_executor import LocalExecutor
 from rstar.interfaces import ExecutionLimits
 from rstar.interfaces import ExecutionStatus as S
 from tests.services.executor.conftest import LIMITS, Run
-from tests.support.executor.processes import inside
+from tests.support.executor.processes import only_idle_processes_left
 from tests.support.states import START, after
 
 DAEMON = """
@@ -29,19 +29,19 @@ print(os.read(r, 20).decode())
 
 async def test_a_daemon_is_gone_with_its_program(executor: LocalExecutor, run: Run) -> None:
     await run("print(1)")
-    before = len(inside(executor))
+    assert await only_idle_processes_left(executor)
     (execution,) = await run(DAEMON)
     assert execution.status == S.OK
     assert int(execution.stdout) > 1
-    assert len(inside(executor)) == before
+    assert await only_idle_processes_left(executor)
 
 
 async def test_a_daemon_is_gone_after_a_timeout(executor: LocalExecutor, run: Run) -> None:
     await run("print(1)")
-    before = len(inside(executor))
+    assert await only_idle_processes_left(executor)
     (execution,) = await run(f"{DAEMON}\nos.sys.stdout.flush()\nwhile True: pass", limits=ExecutionLimits(seconds=0.5))
     assert execution.status == S.TIMEOUT
-    assert len(inside(executor)) == before
+    assert await only_idle_processes_left(executor)
 
 
 async def test_many_descendants_that_keep_forking_are_gone(executor: LocalExecutor, run: Run) -> None:
@@ -57,10 +57,10 @@ for _ in range(10):
 print('started')
 """
     await run("print(1)")
-    before = len(inside(executor))
+    assert await only_idle_processes_left(executor)
     (crowd,) = await run(program)
     assert (crowd.status, crowd.stdout) == (S.OK, "started\n")
-    assert len(inside(executor)) == before
+    assert await only_idle_processes_left(executor)
 
 
 async def test_a_child_that_holds_standard_output_does_not_delay_the_result(run: Run) -> None:

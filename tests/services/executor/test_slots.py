@@ -19,7 +19,7 @@ from rstar.interfaces import ExecutionLimits
 from rstar.interfaces import ExecutionStatus as S
 from tests.services.executor.conftest import LIMITS, Run
 from tests.support.executor.processes import alive, children, descendants, end_of, entries, inside, running_program
-from tests.support.states import START, after
+from tests.support.states import HEAVY, START, after
 
 ENDLESS = "import time\nwhile True: time.sleep(1)"
 LONG = ExecutionLimits(seconds=50)
@@ -151,7 +151,7 @@ async def test_many_calls_at_once_each_get_their_own_results() -> None:
 
 async def test_the_next_program_runs_whichever_paused_interpreter_dies(executor: LocalExecutor, run: Run) -> None:
     for victim in range(6):
-        await executor.execute(after(["x = 1\n"]), [f"print(x + {victim})"], LIMITS)
+        await executor.execute(after([f"{HEAVY}x = 1\n"]), [f"print(x + {victim})"], LIMITS)
         (outside,) = executor.warden_pids()
         paused = [pid for warden in children(outside) for pid in children(warden)]
         os.kill(paused[victim % len(paused)], signal.SIGKILL)

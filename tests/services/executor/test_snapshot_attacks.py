@@ -8,7 +8,7 @@ from rstar_executor.server.local_executor import LocalExecutor
 from rstar.interfaces import ExecutionLimits
 from rstar.interfaces import ExecutionStatus as S
 from tests.services.executor.conftest import Run
-from tests.support.states import after
+from tests.support.states import HEAVY, after
 
 LIMITS = ExecutionLimits(seconds=1)
 PLAIN = ["import random\nprint(random.random())", "import numpy\nprint(numpy.pi)"]
@@ -35,7 +35,7 @@ async def test_an_interpreter_that_sends_a_false_pid_affects_no_other_program(
 ) -> None:
     before = await run(*PLAIN)
     wardens = executor.warden_pids()
-    impostor = IMPOSTOR.format(pid=pid)
+    impostor = HEAVY + IMPOSTOR.format(pid=pid)
     for steps in ([impostor], [impostor, "x = 1\n"], [impostor, "x = 1\n", "y = 2\n"]):
         attack = await executor.execute(after(steps), ["print('a')", "print('b')"], LIMITS)
         assert S.INTERNAL not in {execution.status for execution in attack}
@@ -45,7 +45,7 @@ async def test_an_interpreter_that_sends_a_false_pid_affects_no_other_program(
 
 
 async def test_a_program_cannot_reach_the_snapshot_of_another(executor: LocalExecutor, run: Run) -> None:
-    secret = ["secret = 'hunter2'\n"]
+    secret = [f"{HEAVY}secret = 'hunter2'\n"]
     assert (await executor.execute(after(secret), ["print(secret)"], LIMITS))[0].stdout == "hunter2\n"
     hunt = """
 import gc, os
@@ -56,6 +56,6 @@ for pid in range(1, 64):
             except OSError: pass
 print('secret' in globals(), any(isinstance(x, dict) and x.get('secret') == 'hunter2' for x in gc.get_objects()))
 """
-    (hunted,) = await run(hunt)
+    (hunted,) = await run(HEAVY + hunt)
     assert hunted.stdout == "False False\n"
     assert (await executor.execute(after(secret), ["print(secret)"], LIMITS))[0].stdout == "hunter2\n"

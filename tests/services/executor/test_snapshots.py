@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rstar_executor.sandbox.limits import Limits
+from rstar_executor.server import metrics
 from rstar_executor.server.affinity import Affinity
 from rstar_executor.server.local_executor import LocalExecutor
+from rstar_executor.server.programs import PRELOADED, Kind
 from rstar_executor.warden.snapshots import Snapshot, Snapshots, digests, resumable, units
 
 from rstar.interfaces import Execution
 from rstar.interfaces import ExecutionStatus as S
 from tests.services.executor.conftest import LIMITS
 from tests.support.executor.processes import inside
-from tests.support.states import START, after
+from tests.support.states import HEAVY, START, after
 
 QUICK = replace(LIMITS, seconds=2, output_bytes=2000, file_mib=1)
 
@@ -71,6 +73,12 @@ STEPS = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _load_heavy_zygotes_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give heavy zygotes the modules of light ones: numpy and sympy take seconds to load, and no step here needs them."""
+    monkeypatch.setitem(PRELOADED, Kind.HEAVY, PRELOADED[Kind.LIGHT])
+
+
 @pytest.fixture
 async def both() -> AsyncIterator[tuple[LocalExecutor, LocalExecutor]]:
     async with (
@@ -85,10 +93,12 @@ def result_of(execution: Execution) -> tuple[str, str, str]:
 
 
 async def walk(executor: LocalExecutor, path: Sequence[str], others: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Run a path as a search does: at each node the next step and its siblings."""
+    """Run a heavy path as a search does: at each node the next step and its siblings."""
+    steps = [HEAVY + path[0], *path[1:]]
     results = []
-    for depth, step in enumerate(path):
-        executions = await executor.execute(after(path[:depth]), [step, *others, step], QUICK)
+    for depth, step in enumerate(steps):
+        siblings = others if depth else [HEAVY + other for other in others]
+        executions = await executor.execute(after(steps[:depth]), [step, *siblings, step], QUICK)
         results += [result_of(execution) for execution in executions]
     return results
 
@@ -116,7 +126,10 @@ def test_every_path_has_the_same_results_with_and_without_snapshots() -> None:
 async def test_steps_with_a_snapshot_are_not_run_again(both: tuple[LocalExecutor, LocalExecutor]) -> None:
     """A program forked from a snapshot has the values of its steps without running them."""
     with_snapshots, without_snapshots = both
-    steps = ["import random\nmark = id(random)\nspent = sum(range(3_000_000))", "spent += sum(range(3_000_000))"]
+    steps = [
+        f"{HEAVY}import random\nmark = id(random)\nspent = sum(range(3_000_000))",
+        "spent += sum(range(3_000_000))",
+    ]
     await with_snapshots.execute(after(steps[:1]), steps[1:], LIMITS)
     (quick,) = await with_snapshots.execute(after(steps), ["print(spent)"], LIMITS)
     (slow,) = await without_snapshots.execute(after(steps), ["print(spent)"], LIMITS)
@@ -124,10 +137,19 @@ async def test_steps_with_a_snapshot_are_not_run_again(both: tuple[LocalExecutor
     assert quick.milliseconds < slow.milliseconds / 3
 
 
+async def test_only_heavy_programs_continue_from_snapshots(both: tuple[LocalExecutor, LocalExecutor]) -> None:
+    with_snapshots, _ = both
+    for first, resumed in (("x = 1", 0), (f"{HEAVY}x = 1", 2)):
+        before = metrics.RESUMED._value.get()
+        executions = await with_snapshots.execute(after([first]), ["print(x)", "print(-x)"], LIMITS)
+        assert [execution.stdout for execution in executions] == ["1\n", "-1\n"]
+        assert metrics.RESUMED._value.get() - before == resumed
+
+
 async def test_siblings_from_one_snapshot_do_not_see_each_other(both: tuple[LocalExecutor, LocalExecutor]) -> None:
     with_snapshots, _ = both
     executions = await with_snapshots.execute(
-        after(["xs = [0]"]), [f"xs.append({k})\nprint(xs)" for k in range(1, 6)], LIMITS
+        after([f"{HEAVY}xs = [0]"]), [f"xs.append({k})\nprint(xs)" for k in range(1, 6)], LIMITS
     )
     assert [execution.stdout for execution in executions] == [f"[0, {k}]\n" for k in range(1, 6)]
 
@@ -136,10 +158,10 @@ async def test_the_steps_of_a_path_share_its_seconds_and_its_output_bytes(
     both: tuple[LocalExecutor, LocalExecutor],
 ) -> None:
     limits = replace(LIMITS, seconds=1.2, output_bytes=100)
-    doze = "import select\nselect.select([], [], [], 0.8)"
+    doze, output = f"{HEAVY}import select\nselect.select([], [], [], 0.8)", f"{HEAVY}print('x' * 60)"
     for executor in both:
-        (first,) = await executor.execute(START, ["print('x' * 60)"], limits)
-        (second,) = await executor.execute(after(["print('x' * 60)"]), ["print('y' * 60)"], limits)
+        (first,) = await executor.execute(START, [output], limits)
+        (second,) = await executor.execute(after([output]), ["print('y' * 60)"], limits)
         assert (first.status, second.status) == (S.OK, S.OUTPUT_LIMIT)
         assert second.stdout == "x" * 60 + "\n" + "y" * 39
         (once,) = await executor.execute(START, [doze], limits)
@@ -150,22 +172,22 @@ async def test_the_steps_of_a_path_share_its_seconds_and_its_output_bytes(
 async def test_the_memory_of_snapshots_is_bounded_and_dropped_ones_are_run_again() -> None:
     async with LocalExecutor(slots=1, cache_mib=0, snapshot_mib=16) as executor:
         for k in range(40):
-            (execution,) = await executor.execute(after([f"k = {k}"]), ["print(k)"], LIMITS)
+            (execution,) = await executor.execute(after([f"{HEAVY}k = {k}"]), ["print(k)"], LIMITS)
             assert execution.stdout == f"{k}\n"
         # The waiting process, the warden and two zygotes; a preforked process; snapshots; dropped ones that are still ending.
         assert len(inside(executor)) < 4 + 1 + 12 + 8
-        (execution,) = await executor.execute(after(["k = 0"]), ["print(k)"], LIMITS)
+        (execution,) = await executor.execute(after([f"{HEAVY}k = 0"]), ["print(k)"], LIMITS)
         assert execution.stdout == "0\n"
 
 
 async def test_a_lost_snapshot_changes_no_result(both: tuple[LocalExecutor, LocalExecutor]) -> None:
     with_snapshots, _ = both
-    await with_snapshots.execute(after(["x = 1"]), ["x += 1\nprint(x)"], LIMITS)
+    await with_snapshots.execute(after([f"{HEAVY}x = 1"]), ["x += 1\nprint(x)"], LIMITS)
     # A fork can kill the snapshot it comes from; it cannot reach forks of the zygote.
     killer = "import os, signal\ntry:\n    os.kill(-1, signal.SIGKILL)\nexcept OSError: pass\nprint('done')"
-    (attack,) = await with_snapshots.execute(after(["x = 1"]), [killer], LIMITS)
+    (attack,) = await with_snapshots.execute(after([f"{HEAVY}x = 1"]), [killer], LIMITS)
     assert attack.stdout == "done\n"
-    (following,) = await with_snapshots.execute(after(["x = 1"]), ["print(x + 1)"], LIMITS)
+    (following,) = await with_snapshots.execute(after([f"{HEAVY}x = 1"]), ["print(x + 1)"], LIMITS)
     assert (following.status, following.stdout) == (S.OK, "2\n")
 
 
@@ -175,7 +197,7 @@ ANY = Limits(1, 1, 1, 1)
 @given(st.lists(st.text(max_size=3), max_size=6), st.integers(1, 400), st.integers(1, 5))
 def test_the_longest_known_prefix_is_found_and_the_bounds_hold(steps: list[str], capacity: int, most: int) -> None:
     snapshots = Snapshots(capacity, most)
-    keys = digests("light", ANY, steps)
+    keys = digests(ANY, steps)
     kept: dict[int, Snapshot] = {}
     for depth, key in enumerate(keys[1:], start=1):
         dropped = snapshots.put(key, Snapshot(pid=depth, notification=0, size=100))
@@ -191,7 +213,7 @@ def test_the_longest_known_prefix_is_found_and_the_bounds_hold(steps: list[str],
 
 @given(st.lists(st.text(max_size=4), max_size=4), st.lists(st.text(max_size=4), max_size=4))
 def test_digests_differ_for_different_divisions_of_one_text(one: list[str], other: list[str]) -> None:
-    assert (digests("light", ANY, one)[-1] == digests("light", ANY, other)[-1]) == (one == other)
+    assert (digests(ANY, one)[-1] == digests(ANY, other)[-1]) == (one == other)
 
 
 @pytest.mark.parametrize(
@@ -217,10 +239,10 @@ def test_steps_that_change_the_meaning_of_others_are_compiled_together() -> None
 
 def test_a_batch_goes_to_the_worker_that_ran_the_longest_prefix_of_its_steps() -> None:
     affinity: Affinity[str] = Affinity(most=3)
-    affinity.record("a", "light", ["1"], ["2"])
-    affinity.record("b", "light", [], ["1"])
-    assert affinity.choose(["a", "b"], "light", ["1", "2", "3"]) == "a"
-    assert affinity.choose(["a", "b"], "light", ["1", "9"]) == "b"
-    assert affinity.choose(["a", "b"], "heavy", ["1", "2"]) == "b"
+    affinity.record("a", ["1"], ["2"])
+    affinity.record("b", [], ["1"])
+    assert affinity.choose(["a", "b"], ["1", "2", "3"]) == "a"
+    assert affinity.choose(["b", "a"], ["1", "9"]) == "b"
+    assert affinity.choose(["a", "b"], ["2"]) == "b"
     affinity.forget("a")
-    assert affinity.choose(["a", "b"], "light", ["1", "2", "3"]) == "b"
+    assert affinity.choose(["a", "b"], ["1", "2", "3"]) == "b"

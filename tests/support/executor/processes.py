@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from rstar_executor.server.local_executor import LocalExecutor
+
+IDLE_PROCESSES = 5
+"""Of a slot that has run light programs: the waiting parent, the warden, two zygotes and a preforked process."""
+
+_END_SECONDS = 10.0
 
 
 def alive(pid: int) -> bool:
@@ -38,6 +44,16 @@ def descendants(pid: int) -> list[int]:
 def inside(executor: LocalExecutor) -> list[int]:
     """Return all processes of an executor: waiting parents, wardens, zygotes, snapshots, programs."""
     return [pid for outside in executor.warden_pids() for pid in (outside, *descendants(outside))]
+
+
+async def only_idle_processes_left(executor: LocalExecutor) -> bool:
+    """Wait for the end of a light program that was killed after its result; say whether no other process is left."""
+    until = time.monotonic() + _END_SECONDS
+    while True:
+        left = [pid for pid in inside(executor) if alive(pid)]
+        if len(left) == IDLE_PROCESSES or time.monotonic() > until:
+            return len(left) == IDLE_PROCESSES
+        await asyncio.sleep(0.01)
 
 
 def entries(folder: Path) -> list[Path]:

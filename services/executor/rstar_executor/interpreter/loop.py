@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from rstar_executor.interpreter import runner
-from rstar_executor.interpreter.shared_memory import AWAIT_KILL, AWAIT_RESUME, EXIT, OK, SYNTAX, SharedMemory
+from rstar_executor.interpreter.shared_memory import AWAIT_FORK, AWAIT_KILL, EXIT, OK, SYNTAX, SharedMemory
 from rstar_executor.sandbox.kernel import fork_sibling
 
 globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can patch
@@ -46,23 +46,22 @@ def serve_forks(
     try:
         while True:
             notify(value)
-            if is_zygote or not memory.in_place:
-                value = fork()
-                if value != 0:
-                    continue
-                new_session()
-                end_with_warden()
-                if is_zygote:
-                    is_zygote = False
-                    scope_signals()
-                    gc.enable()
-                me = own_pid()
-                notify(0)
+            value = fork()
+            if value != 0:
+                continue
+            new_session()
+            end_with_warden()
+            if is_zygote:
+                is_zygote = False
+                scope_signals()
+                gc.enable()
+            me = own_pid()
+            notify(0)
             command = read_command()
             begin()
             try:
                 end = run_steps(command.steps, command.line, names, command.tracebacks)
-                next_action = AWAIT_RESUME if end.state == OK else AWAIT_KILL
+                next_action = AWAIT_FORK if end.state == OK else AWAIT_KILL
             except SystemExit:
                 end, next_action = runner.ProgramEnd(), AWAIT_KILL
                 flush(end)

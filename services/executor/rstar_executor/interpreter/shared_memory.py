@@ -20,12 +20,12 @@ globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can p
 NOT_STARTED, RUNNING, OK, EXCEPTION, MEMORY, SYNTAX = range(6)
 """State of a program. SYNTAX: it does not compile, so none of it was run."""
 
-EXIT, AWAIT_KILL, AWAIT_RESUME = range(3)
-"""What an interpreter does after its program: exit, wait to be killed, or wait to be killed or resumed."""
+EXIT, AWAIT_KILL, AWAIT_FORK = range(3)
+"""What an interpreter does after its program: exit, wait to be killed, or wait to be killed or forked."""
 
 REASON_BYTES: Final = 4096
 TRACEBACK_BYTES: Final = 32_768
-_STATE, _NEXT_ACTION, _IN_PLACE = range(3)
+_STATE, _NEXT_ACTION = range(2)
 _REASON = 16
 _COMMAND = _REASON + REASON_BYTES
 COMMAND_BYTES: Final = 5 << 20
@@ -53,22 +53,13 @@ class SharedMemory:
         self._map = mmap.mmap(self._file, _BYTES)
         self._used = 0
 
-    def write_command(self, command: Command, in_place: bool) -> None:
-        """Write the command for a fork of the paused interpreter, or, with ``in_place``, for that interpreter itself.
-
-        Raises ``ValueError`` when it is too long.
-        """
+    def write_command(self, command: Command) -> None:
+        """Write the command for the process that is resumed next. Raises ``ValueError`` when it is too long."""
         data = marshal.dumps(tuple(command))
         if len(data) > COMMAND_BYTES:
             raise ValueError(f"a program of {len(data)} bytes")
         self._used = _COMMAND + len(data)
         self._map[_COMMAND : self._used] = data
-        self._map[_IN_PLACE] = in_place
-
-    @property
-    def in_place(self) -> bool:
-        """Whether the paused interpreter runs the command itself instead of forking."""
-        return self._map[_IN_PLACE] != 0
 
     def read_command(self) -> Command:
         """Read the command."""
@@ -79,7 +70,7 @@ class SharedMemory:
         self._map[_STATE] = RUNNING
 
     def finish(self, state: int, reason: str, traceback: str, next_action: int) -> None:
-        """Record how the program ended, and what its interpreter does next: EXIT, AWAIT_KILL or AWAIT_RESUME."""
+        """Record how the program ended, and what its interpreter does next: EXIT, AWAIT_KILL or AWAIT_FORK."""
         for text, start, size in ((reason, _REASON, REASON_BYTES), (traceback, _TRACEBACK, TRACEBACK_BYTES)):
             if text:
                 data = text.encode("utf-8", "replace")[: size - 1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import select
 import struct
 from typing import Final, NamedTuple
 
@@ -31,8 +32,16 @@ class Notification(NamedTuple):
     value: int
 
 
+def wait(listener: int, seconds: float) -> Notification | None:
+    """Wait for the next notification; None when none arrives in time or when every process of the listener is dead."""
+    poller = select.poll()
+    poller.register(listener, select.POLLIN)
+    events = poller.poll(seconds * 1000)
+    return receive(listener) if events and events[0][1] & select.POLLIN else None
+
+
 def receive(listener: int) -> Notification | None:
-    """Take the next notification; None when its process has died meanwhile."""
+    """Take the next notification; None when its process has died. Blocks unless ``poll`` has reported POLLIN."""
     buffer = bytearray(_NOTIFICATION_BYTES)
     try:
         fcntl.ioctl(listener, _RECEIVE, buffer, True)

@@ -25,9 +25,9 @@ class Affinity(Generic[Worker]):
         self._most = most
         self._last_worker: OrderedDict[bytes, Worker] = OrderedDict()
 
-    def record(self, worker: Worker, kind: str, steps: Sequence[str], candidates: Sequence[str]) -> None:
+    def record(self, worker: Worker, steps: Sequence[str], candidates: Sequence[str]) -> None:
         """Record that ``worker`` ran ``steps`` and each of ``candidates`` after them."""
-        prefix = digests(kind, _ANY, steps)[-1]
+        prefix = digests(_ANY, steps)[-1]
         keys = [follow(prefix, candidate) for candidate in candidates]
         if steps:
             keys.append(prefix)
@@ -37,9 +37,9 @@ class Affinity(Generic[Worker]):
         while len(self._last_worker) > self._most:
             self._last_worker.popitem(last=False)
 
-    def choose(self, idle: Sequence[Worker], kind: str, steps: Sequence[str]) -> Worker:
+    def choose(self, idle: Sequence[Worker], steps: Sequence[str]) -> Worker:
         """Return the worker of ``idle`` (not empty) that ran the longest prefix of ``steps``, else the last of ``idle``."""
-        for key in reversed(digests(kind, _ANY, steps)[1:]):
+        for key in reversed(digests(_ANY, steps)[1:]):
             worker = self._last_worker.get(key)
             if worker is not None and any(worker is other for other in idle):
                 return worker

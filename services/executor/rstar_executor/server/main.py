@@ -18,7 +18,8 @@ def serve(
     snapshot_mib: Annotated[
         int,
         typer.Option(
-            min=0, help="Memory per slot for snapshots, paused interpreters from which later steps continue; 0: none."
+            min=0,
+            help="Memory per slot for snapshots, paused interpreters from which later steps with numpy or sympy continue; 0: none.",
         ),
     ] = 128,
     canary_every: Annotated[

@@ -1,8 +1,8 @@
 """The slots: limits how many batches run at once, gives each a warden and replaces lost wardens.
 
 A batch holds its slot until none of its processes runs any more, even when its caller has gone: cancellation interrupts
-the batch, and the slot is free when the warden confirms. A batch goes to the idle warden that ran the longest prefix of
-its steps. A program whose warden is lost gets ``internal``, and the batch continues on a fresh warden. Programs are not
+the batch, and the slot is free when the warden confirms. A batch whose programs get snapshots goes to the idle warden that
+ran the longest prefix of its steps. A program whose warden is lost gets ``internal``, and the batch continues on a fresh warden. Programs are not
 retried here: the client decides that.
 """
 
@@ -18,6 +18,7 @@ from rstar_executor.server import metrics
 from rstar_executor.server.affinity import Affinity
 from rstar_executor.server.fair_queue import FairQueue, QueueFullError
 from rstar_executor.server.warden_client import Batch, WardenFailedError, WardenProcess
+from rstar_executor.warden.snapshots import SNAPSHOT_KIND
 
 Started = Callable[[], Awaitable[None]]
 
@@ -166,7 +167,8 @@ class Slots:
                 batch.results.append(Execution(ExecutionStatus.INTERNAL, reason=str(failure)))
             await self._end(warden)
         else:
-            self._affinity.record(warden, batch.kind, batch.steps, batch.candidates)
+            if batch.kind == SNAPSHOT_KIND:
+                self._affinity.record(warden, batch.steps, batch.candidates)
             if warden.stats.unusable and not warden.programs:
                 batch.results.append(Execution(ExecutionStatus.INTERNAL, reason="a fresh warden could run no program"))
             if warden.stats.unusable or warden.programs >= self._programs_per_warden:
@@ -178,7 +180,7 @@ class Slots:
 
     async def _take(self, batch: Batch) -> WardenProcess:
         while self._idle:
-            warden = self._affinity.choose(self._idle, batch.kind, batch.steps)
+            warden = self._affinity.choose(self._idle, batch.steps if batch.kind == SNAPSHOT_KIND else ())
             self._idle.remove(warden)
             if warden.alive:
                 return warden

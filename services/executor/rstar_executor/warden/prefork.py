@@ -7,7 +7,6 @@ must report a call from that pid. Standard library only: this runs inside the wa
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from rstar_executor.warden.processes import Processes
 from rstar_executor.warden.snapshots import Snapshot
 
 _FORK_SECONDS = 20.0
+_POLL_SECONDS = 0.1
 
 
 class InterpreterLostError(Exception):
@@ -111,11 +111,9 @@ class Preforker:
         return True
 
     def _receive(self, fork: _Fork) -> None:
-        poller = select.poll()
-        poller.register(fork.listener, select.POLLIN)
-        if poller.poll(100):
-            notification = notify.receive(fork.listener)
-            if notification is not None and not self.handle(notification, fork.listener):
+        notification = notify.wait(fork.listener, _POLL_SECONDS)
+        if notification is not None:
+            if not self.handle(notification, fork.listener):
                 notify.refuse(fork.listener, notification)
         elif time.monotonic() > fork.deadline or not self._is_alive(fork):
             self._end_parent(fork)

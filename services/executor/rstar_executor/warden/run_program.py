@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import select
 import time
-from enum import Enum
 from typing import NamedTuple
 
 from rstar_executor.interpreter import shared_memory
@@ -45,7 +44,7 @@ class InterruptedBatchError(Exception):
 
 
 class ProgramResult(NamedTuple):
-    """How one program ended; ``snapshot`` is set where its interpreter is paused and can be resumed."""
+    """How one program ended; ``snapshot`` is set where its interpreter is paused and can be forked."""
 
     status: int
     reason: bytes
@@ -54,12 +53,6 @@ class ProgramResult(NamedTuple):
     seconds: float
     state: int
     snapshot: Snapshot | None
-
-
-class ResumeMode(Enum):
-    """How a program continues from a snapshot: in a fork, in a fork with the next one preforked, or in the snapshot itself."""
-
-    FORK, FORK_AND_PREFORK, IN_PLACE = range(3)
 
 
 class ProgramRunner:
@@ -71,28 +64,26 @@ class ProgramRunner:
         self.running: int | None = None
 
     def run(
-        self, start: Snapshot, zygote: Zygote, limits: Limits, command: Command, keep: bool, mode: ResumeMode
+        self, start: Snapshot, zygote: Zygote, limits: Limits, command: Command, keep: bool, prefork: bool
     ) -> ProgramResult:
-        """Run ``command`` from ``start``, which descends from ``zygote``; with ``keep``, try to make a snapshot of its end.
+        """Run ``command`` in a fork of ``start``, which descends from ``zygote``.
+
+        ``keep``: make a snapshot of its end if that is possible; ``prefork``: fork ``start`` for the next program meanwhile.
 
         Raises ``InterpreterLostError`` when ``start`` is gone, ``InterruptedBatchError`` when the batch is to end.
         """
         began = time.monotonic()
         deadline = began + limits.seconds - start.seconds
-        self._memory.write_command(command, in_place=mode == ResumeMode.IN_PLACE)
+        self._memory.write_command(command)
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         try:
-            output = out_end, err_end
-            if mode == ResumeMode.IN_PLACE:
-                pid = self._resume_in_place(start, zygote, output)
-            else:
-                pid = self._start_fork(start, zygote, limits, output)
+            pid = self._start_fork(start, zygote, limits, (out_end, err_end))
             if pid < 0:
                 reason = f"cannot fork (error {-pid})".encode()
                 return ProgramResult(INTERNAL, reason, b"", b"", 0.0, shared_memory.NOT_STARTED, None)
             self.running = pid
-            if mode == ResumeMode.FORK_AND_PREFORK:
+            if prefork:
                 self._preforker.start(start, zygote.listener)
             program = _RunningProgram(pid, out, err, deadline, limits.output_bytes, start, self._preforker)
             return self._finish(program, start, zygote, limits, keep, began)
@@ -120,13 +111,6 @@ class ProgramRunner:
             else:
                 return process.pid
 
-    def _resume_in_place(self, start: Snapshot, zygote: Zygote, output: tuple[int, int]) -> int:
-        try:
-            _resume(zygote.listener, start.notification, output)
-        except OSError as error:
-            raise InterpreterLostError from error
-        return start.pid
-
     def _finish(
         self, program: _RunningProgram, start: Snapshot, zygote: Zygote, limits: Limits, keep: bool, began: float
     ) -> ProgramResult:
@@ -151,7 +135,7 @@ class ProgramRunner:
             if (
                 keep
                 and status == OK
-                and self._memory.next_action == shared_memory.AWAIT_RESUME
+                and self._memory.next_action == shared_memory.AWAIT_FORK
                 and usage.descriptors == _STANDARD_DESCRIPTORS
             ):
                 spent = start.seconds + seconds
@@ -219,9 +203,11 @@ class _RunningProgram:
                     self.exceeded = TIMEOUT
                     break
                 exited = False
-                for descriptor, _ in poller.poll(left * 1000 + 1):
+                for descriptor, events in poller.poll(left * 1000 + 1):
                     if descriptor == handle:
                         exited = True
+                    elif descriptor == listener and not events & select.POLLIN:
+                        poller.unregister(listener)  # hung up: its processes are dead, and ``receive`` would block
                     elif descriptor == listener:
                         notification = notify.receive(listener)
                         if notification is not None and self._has_paused(listener, notification, memory):

@@ -12,10 +12,15 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Final
 
 from rstar_executor.sandbox.limits import Limits
 
 _DIGEST_BYTES = 16
+
+SNAPSHOT_KIND: Final = "heavy"
+"""Only programs of the heavy zygote get snapshots. Light ones are quicker to run again: the calls of a Game of 24 rollout
+took 1.1 to 1.4 times as long with snapshots of light programs as without."""
 
 _CLOCKS = (
     r"time|datetime|timeit|calendar|zoneinfo|asyncio|sched|resource|profile|cProfile|uuid|secrets|tempfile|logging"
@@ -42,9 +47,9 @@ class Snapshot:
     size: int = 0
 
 
-def digests(kind: str, limits: Limits, steps: Sequence[str]) -> list[bytes]:
+def digests(limits: Limits, steps: Sequence[str]) -> list[bytes]:
     """Return a digest of each prefix of ``steps``, from the empty one to the whole, under these limits."""
-    empty = blake2b(repr((kind, tuple(limits))).encode(), digest_size=_DIGEST_BYTES).digest()
+    empty = blake2b(repr(tuple(limits)).encode(), digest_size=_DIGEST_BYTES).digest()
     return list(itertools.accumulate(steps, follow, initial=empty))
 
 

@@ -2,8 +2,8 @@
 
 It reads batches from an inherited socket and answers each with one frame per program and a last one. A batch is JSON
 ``{"kind", "limits", "steps", "candidates", "tracebacks"}``; an empty frame from the server interrupts the running batch, and
-when the socket closes, the warden ends. A candidate runs in a fork of the snapshot with the longest prefix of its steps,
-or of the zygote, with the same result. An interpreter is not trusted: the kernel says which process makes a call, which
+when the socket closes, the warden ends. A candidate runs in a fork of the zygote or, with the same result, of the snapshot
+with the longest prefix of its steps. An interpreter is not trusted: the kernel says which process makes a call, which
 is alive and how it ended. Standard library only.
 """
 
@@ -19,9 +19,18 @@ from rstar_executor.interpreter.shared_memory import Command, SharedMemory
 from rstar_executor.sandbox.limits import Limits
 from rstar_executor.warden.prefork import InterpreterLostError, Preforker
 from rstar_executor.warden.processes import Processes
-from rstar_executor.warden.run_program import InterruptedBatchError, ProgramResult, ProgramRunner, ResumeMode
+from rstar_executor.warden.run_program import InterruptedBatchError, ProgramResult, ProgramRunner
 from rstar_executor.warden.scratch import Scratch
-from rstar_executor.warden.snapshots import Snapshot, Snapshots, digests, follow, resumable, separable, units
+from rstar_executor.warden.snapshots import (
+    SNAPSHOT_KIND,
+    Snapshot,
+    Snapshots,
+    digests,
+    follow,
+    resumable,
+    separable,
+    units,
+)
 from rstar_executor.warden.status import INTERNAL, TIMEOUT, timeout_reason
 from rstar_executor.warden.wire import read_frame, write_frame
 from rstar_executor.warden.zygotes import Zygote, ZygoteLostError, Zygotes
@@ -31,7 +40,6 @@ RESULT: Final = struct.Struct("!BdII")
 RESULT_FRAME, LAST_FRAME = b"R", b"E"
 
 MOST_SNAPSHOTS: Final = 64
-_QUICK_SECONDS: Final = 0.005
 
 
 class WardenUnusableError(Exception):
@@ -87,8 +95,10 @@ class Warden:
         # No interpreter that ran an earlier program may still run beside the programs of this batch.
         self._preforker.wait_for_parents()
         zygote = self._zygotes.get(kind, self._processes)
-        use_snapshots = self._snapshots_enabled and not tracebacks and all(map(_may_be_snapshot, steps))
-        keys = digests(kind, limits, steps)
+        use_snapshots = (
+            self._snapshots_enabled and kind == SNAPSHOT_KIND and not tracebacks and all(map(_may_be_snapshot, steps))
+        )
+        keys = digests(limits, steps)
         if use_snapshots and steps:
             self._snapshot_steps(zygote, limits, steps, keys)
         for number, candidate in enumerate(candidates, 1):
@@ -137,14 +147,8 @@ class Warden:
             return ProgramResult(TIMEOUT, timeout_reason(limits), b"", start.stdout, 0.0, shared_memory.RUNNING, None)
         line = sum(step.count("\n") for step in program[:depth])
         command = Command(line, tracebacks=False, steps=program[depth:])
-        mode = _resume_mode(start.seconds, left)
-        if mode == ResumeMode.IN_PLACE:
-            # No other process may read this command, and the notification must be replied to only once.
-            self._preforker.wait_for_parents()
-            self._preforker.discard(start)
-            self._snapshots.drop(keys[depth])
         try:
-            result = self._runner.run(start, zygote, limits, command, keep=True, mode=mode)
+            result = self._runner.run(start, zygote, limits, command, keep=True, prefork=left > 0)
         except InterpreterLostError:
             for lost in self._snapshots.drop(keys[depth]):
                 self._end(lost)
@@ -160,9 +164,7 @@ class Warden:
         """Run a whole program; with a ``key``, try to make a snapshot of its end."""
         command = Command(line=0, tracebacks=tracebacks, steps=units(program))
         try:
-            result = self._runner.run(
-                zygote.snapshot, zygote, limits, command, keep=key is not None, mode=ResumeMode.FORK_AND_PREFORK
-            )
+            result = self._runner.run(zygote.snapshot, zygote, limits, command, keep=key is not None, prefork=True)
         except InterpreterLostError as error:
             raise ZygoteLostError(f"the {zygote.kind} zygote is gone") from error
         self._keep_snapshot(result, key)
@@ -212,17 +214,6 @@ class Warden:
 
 def _may_be_snapshot(step: str) -> bool:
     return separable(step) and resumable(step)
-
-
-def _resume_mode(seconds: float, left: int) -> ResumeMode:
-    """Return how to continue from a snapshot whose steps took ``seconds``, when ``left`` more programs will do so.
-
-    The last one consumes the snapshot where its steps are cheap to run again, and so saves a fork.
-    """
-    quick = seconds < _QUICK_SECONDS
-    if quick and left == 0:
-        return ResumeMode.IN_PLACE
-    return ResumeMode.FORK_AND_PREFORK if left > (1 if quick else 0) else ResumeMode.FORK
 
 
 def _encode(result: ProgramResult) -> bytes:

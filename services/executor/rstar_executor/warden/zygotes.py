@@ -62,7 +62,7 @@ class Zygotes:
                 channel.settimeout(_READY_SECONDS)
                 channel.send(b"go")
                 listener = _receive_listener(channel)
-                notification = notify.receive(listener)
+                notification = notify.wait(listener, _READY_SECONDS)
                 if notification is not None and notification.pid == pid:
                     snapshot = Snapshot(pid, notification.id)
                     self._ready[kind] = Zygote(kind, snapshot, listener, processes.address_space(pid))
