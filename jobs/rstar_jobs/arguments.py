@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.programs import STAGE_MODULES, read_input_argument
 from rstar.rounds.spec import EvolutionRound
-from rstar.rounds.validation_errors import sentences
+from rstar.rounds.validation_errors import validation_messages
 from rstar.store.open import open_store
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation
@@ -54,7 +54,7 @@ def _read_round(path: Path) -> EvolutionRound:
     try:
         return EvolutionRound.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        raise BadInputError(f"{path}: {'; '.join(sentences(error, EvolutionRound))}") from None
+        raise BadInputError(f"{path}: {'; '.join(validation_messages(error, EvolutionRound))}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise BadInputError(f"{path} cannot be read as one EvolutionRound: {reason}") from None

@@ -44,7 +44,7 @@ def search_config(method: str, settings: Iterable[tuple[str, Any]], *, guided: b
     from pydantic import ValidationError
 
     from rstar.config import SearchConfig
-    from rstar.rounds.validation_errors import sentences
+    from rstar.rounds.validation_errors import validation_messages
 
     values: dict[str, Any] = {"method": method.replace("-", "_"), "guidance": "ppm" if guided else "none"}
     for key, value in settings:
@@ -56,7 +56,9 @@ def search_config(method: str, settings: Iterable[tuple[str, Any]], *, guided: b
     try:
         return SearchConfig.model_validate(values)
     except ValidationError as error:
-        raise CommandError("\n".join(f"search settings: {s}" for s in sentences(error, SearchConfig))) from None
+        raise CommandError(
+            "\n".join(f"search settings: {s}" for s in validation_messages(error, SearchConfig))
+        ) from None
 
 
 def assignments(texts: Iterable[str]) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from rstar.cluster.api import ROUNDS, Cluster, ClusterError, Json, Kind, NotFoundError
 from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
 from rstar.rounds.status import RoundStatus
-from rstar.rounds.validation_errors import sentences
+from rstar.rounds.validation_errors import validation_messages
 
 Verb = Literal["created", "configured", "unchanged"]
 
@@ -91,7 +91,9 @@ def status_of(item: Json) -> RoundStatus:
     try:
         return RoundStatus.model_validate(found, extra="ignore")
     except ValidationError as error:
-        raise ValueError(f"the status of round {_name(item)} is not one: {sentences(error, RoundStatus)[0]}") from None
+        raise ValueError(
+            f"the status of round {_name(item)} is not one: {validation_messages(error, RoundStatus)[0]}"
+        ) from None
 
 
 def submission(wanted: EvolutionRound, existing: Json | None, namespace: str) -> Submission:
@@ -110,7 +112,7 @@ def submission(wanted: EvolutionRound, existing: Json | None, namespace: str) ->
     try:
         before = EvolutionRoundSpec.model_validate(existing["spec"], extra="ignore")
     except ValidationError as error:
-        fault = sentences(error, EvolutionRoundSpec)[0]
+        fault = validation_messages(error, EvolutionRoundSpec)[0]
         raise ValueError(f"round {wanted.name} exists, and its spec is not one of this version: {fault}") from None
     kept = {key: getattr(before, key) for key in ("suspend", "cancel") if key not in wanted.spec.model_fields_set}
     after = wanted.spec.model_copy(update=kept)

@@ -127,7 +127,7 @@ class Stages:
         if output is not None:
             state = AttemptState.SUCCEEDED
         elif code == 0:
-            reason = "it ended well but its result names no manifest in the store"
+            reason = "it exited with code 0, but its result names no manifest in the store"
         else:
             reason = result.error or error_line(self.log(attempt)) or f"exit code {code}"
         self.journal.change(

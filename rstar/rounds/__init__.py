@@ -1,1 +1,1 @@
-"""Rounds of self-evolution: the spec, the plan, what stages leave behind, and where it is kept."""
+"""Rounds of self-evolution: spec, planner, status, and the manifests and programs of the stages."""

@@ -1,7 +1,7 @@
-"""What a round asks of a cluster: storage, queue, placement, and what each pod may use.
+"""The part of a round's spec for clusters: storage, queue, placement, and the resources of each pod.
 
-The laptop ignores all of it, and no digest contains it: a round may move to another kind of machine half-way.
-The module refuses to check what only the cluster knows, such as whether a priority class is there.
+A laptop ignores it, and no digest contains it: a round may move to other machines between two attempts. Not covered:
+whether the named objects, such as a priority class, exist.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DNS_NAME = rf"{_DNS_LABEL}(\.{_DNS_LABEL})*"
 
 
 def _text(value: Any) -> Any:
-    """YAML reads ``cpu: 2`` as a number, and Kubernetes means the quantity."""
+    """Return the text of a quantity: YAML reads ``cpu: 2`` as a number."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -35,7 +35,7 @@ Bytes = Annotated[
     Field(max_length=20, pattern=r"^[1-9][0-9]*(\.[0-9]{1,3})?([KMGTP]i|[kMGTP])?$", json_schema_extra=_INT_OR_STRING),
     BeforeValidator(_text),
 ]
-"""Memory or disk: ``2Gi``, ``512Mi``. Kubernetes' ``m`` (thousandths of a byte) is always a slip and refused."""
+"""Memory or disk: ``2Gi``, ``512Mi``. Kubernetes' ``m`` (thousandths of a byte) is always a mistake and refused."""
 LabelKey = Annotated[str, Field(max_length=317, pattern=rf"^({_DNS_NAME}/)?{_LABEL}$")]
 LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^({_LABEL})?$")]
 QueueName = Annotated[str, Field(max_length=63, pattern=rf"^{_LABEL}$")]
@@ -69,7 +69,7 @@ class Toleration(Settings):
 
 
 class PodResources(Settings):
-    """What one pod asks for, and may use at most."""
+    """Requests and limits of one pod, which are equal."""
 
     cpu: Cpu = Field(default="1", description="Cores, such as 2 or 500m.")
     memory: Bytes = Field(default="2Gi", description="Memory, such as 16Gi.")
@@ -78,12 +78,12 @@ class PodResources(Settings):
         default="nvidia.com/gpu",
         max_length=317,
         pattern=rf"^{_DNS_NAME}/{_LABEL}$",
-        description="Name of the GPUs as the nodes offer them.",
+        description="Resource name of the GPUs on the nodes.",
     )
 
     @property
     def cores(self) -> int:
-        """``cpu`` in whole cores, rounded up: how many threads can be of use."""
+        """``cpu`` in whole cores, rounded up: the number of useful threads."""
         amount, milli, _ = self.cpu.partition("m")
         return math.ceil(float(amount) / (1_000 if milli else 1))
 
@@ -128,9 +128,9 @@ class ClusterSpec(Settings):
         default=(), max_length=32, description="Taints of nodes that the round's pods accept."
     )
     deletion_policy: Literal["Keep", "DeleteArtifacts"] = Field(
-        default="Keep", description="What becomes of the round's files in the object store when the round is deleted."
+        default="Keep", description="What happens to the round's files in the object store when the round is deleted."
     )
     cache_size: Bytes = Field(
         default="20Gi", description="Disk of each pod for models and data fetched from the object store."
     )
-    resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="What the pods ask for.")
+    resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="CPU, memory and GPUs of the pods.")

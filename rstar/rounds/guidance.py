@@ -1,8 +1,8 @@
 """Whether the previous round's PPM guides this round's search.
 
-A PPM that ranks pairs badly misleads the search, so it must have shown its held-out pair accuracy
-first (``preferenceModel.minPairAccuracy``); the paper lets it in from round 3 on (section 3.4).
-The decision carries its figures. The module refuses to look at anything but the metrics.
+A PPM that ranks pairs badly misleads the search, so its held-out pair accuracy must first reach
+``preferenceModel.minPairAccuracy``; in the paper it guides from round 3 on (section 3.4). The decision's message has
+the figures.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from rstar.rounds.observed import ManifestRef, PreviousRound, Stage
 from rstar.rounds.spec import EvolutionRoundSpec
 
 PAIR_ACCURACY: Final = "pair_accuracy"
-"""Key of the held-out pair accuracy in the metrics of train-ppm: of step pairs, the final-answer rule's left out."""
+"""Key of the held-out pair accuracy in the metrics of train-ppm: of step pairs, without those of the final-answer rule."""
 
 FIRST_GUIDED_ROUND: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """``ppm`` is the guiding PPM's manifest, or None; ``error`` says that the spec asks for the impossible."""
+    """``ppm``: the manifest of the guiding PPM, or None. ``error``: the spec requires a PPM that does not exist."""
 
     ppm: ManifestRef | None
     reason: str
@@ -30,7 +30,7 @@ class Guidance:
 
 
 def ppm_guidance(spec: EvolutionRoundSpec, previous: PreviousRound) -> Guidance:
-    """Decide under ``spec.preference_model`` (auto, always, never)."""
+    """Return the decision under ``spec.preference_model`` (auto, always, never)."""
     settings = spec.preference_model
     if settings.use == "never":
         return Guidance(None, "Never", "preferenceModel.use is never")

@@ -1,8 +1,8 @@
-"""Reads a YAML file of EvolutionRounds and refuses it, with every fault at once, before any work starts.
+"""Reads a YAML file of EvolutionRounds, and reports all its faults at once before any work starts.
 
-Each fault is one sentence: file, round, path in the document, what is wrong, how to mend it. Beyond the
-spec's own validation it checks what needs a look around: the chain of previous rounds, the verifier's
-name, the problem files line by line, the base model's folder. It refuses to mend or guess anything.
+Each fault is one sentence: file, round, path in the document, what is wrong, how to mend it. Beyond the spec's own
+validation it checks the chain of previous rounds, the verifier's name, every line of the problem files and the base
+model's folder.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pydantic import ValidationError
 
 from rstar.readers import read_problems
 from rstar.rounds.spec import EvolutionRound, ProblemsSpec
-from rstar.rounds.validation_errors import nearest, sentences
+from rstar.rounds.validation_errors import nearest, validation_messages
 from rstar.store.artifacts import fetch
 from rstar.store.store import Store
 from rstar.verify import verifier_names
 
 NumberOf = Callable[[str], int | None]
-"""The number of a round that is already in the store, or None when it is not there."""
+"""Returns the number of a round by its name, if an earlier run recorded it."""
 
 
 class SpecError(ValueError):
-    """A file that cannot be run. ``faults`` are sentences; ``str`` is all of them, one per line."""
+    """A file that cannot be run. ``faults`` are sentences; the message is all of them, one per line."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -52,7 +52,7 @@ def load_rounds(path: Path, store: Store | None = None, number_of: NumberOf = la
 
 
 def parse_rounds(path: Path) -> list[EvolutionRound]:
-    """Return the rounds of ``path`` as they are written, each valid by itself. Raises ``SpecError``."""
+    """Return the rounds of ``path`` in the order of the file; each is valid by itself. Raises ``SpecError``."""
     rounds, faults = _parse(path)
     if faults:
         raise SpecError(faults)
@@ -79,7 +79,7 @@ def _parse(path: Path) -> tuple[list[EvolutionRound], list[str]]:
             rounds.append(EvolutionRound.model_validate(document))
         except ValidationError as error:
             label = _label(document, number)
-            faults += [f"{path}: {label}: {sentence}" for sentence in sentences(error, EvolutionRound)]
+            faults += [f"{path}: {label}: {message}" for message in validation_messages(error, EvolutionRound)]
     return rounds, faults
 
 
@@ -99,7 +99,7 @@ def _spec_faults(item: EvolutionRound) -> Iterator[str]:
         yield "spec.evaluate.problems: missing; the methods need held-out problems"
     for number, method in enumerate(spec.evaluate.methods):
         if method.method in {"beam", "best_of_n"} and method.guidance != "ppm":
-            yield f"spec.evaluate.methods[{number}].guidance: must be ppm, for {method.method} chooses by the PPM"
+            yield f"spec.evaluate.methods[{number}].guidance: must be ppm, because {method.method} chooses by the PPM"
 
 
 def _chain_faults(rounds: list[EvolutionRound], number_of: NumberOf) -> Iterator[str]:
@@ -142,11 +142,11 @@ def _model_fault(uri: str, store: Store | None) -> str:
     if uri.startswith("store:"):
         key = f"{uri.removeprefix('store:').rstrip('/')}/config.json"
         return "" if store is None or store.exists(key) else f"the store holds no {key}; put the base model there first"
-    return "" if Path(uri, "config.json").is_file() else f"{uri} is no model folder: it has no config.json"
+    return "" if Path(uri, "config.json").is_file() else f"{uri} is not a model folder: it has no config.json"
 
 
 def _problems_faults(problems: ProblemsSpec, store: Store | None) -> list[str]:
-    """Read the rows that would be used; one fault per bad row."""
+    """Read the rows that the round would use, and return one fault per bad row."""
     if problems.uri.startswith("hf:") or (store is None and problems.uri.startswith("store:")):
         return []
     with TemporaryDirectory() as cache:

@@ -1,8 +1,7 @@
-"""What a driver sees of a round: the plain data that ``plan`` decides on.
+"""What a driver observes of a round, and the actions that the planner answers with: plain data.
 
-The laptop driver fills it from child processes and a journal, the operator from the cluster's API;
-both in the same words, so that one planner serves both. The module refuses to decide anything and
-to know how the world was looked at.
+The laptop driver fills it from child processes and a journal, the operator from the cluster's API, so that one planner
+serves both.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ STAGE_INPUTS: Final[Mapping[Stage, Mapping[str, Stage]]] = {
     Stage.TRAIN_PPM: {"select": Stage.SELECT, "policy": Stage.TRAIN_POLICY},
     Stage.EVALUATE: {"policy": Stage.TRAIN_POLICY, "ppm": Stage.TRAIN_PPM},
 }
-"""What each stage reads of its own round, by input name. Rollout reads the previous round's models instead."""
+"""The stages of the same round that each stage reads, by input name. Rollout reads the previous round's models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +53,14 @@ class ManifestRef:
 
 @dataclass(frozen=True, slots=True)
 class StageOutput:
-    """What a finished stage reported."""
+    """The output of a stage that is done."""
 
     manifest: ManifestRef
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 class AttemptState(StrEnum):
-    """Where one attempt of a stage is."""
+    """The state of one attempt."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -72,29 +71,29 @@ class AttemptState(StrEnum):
 class EndReason(StrEnum):
     """Why an attempt was ended from outside. DEADLINE and UNSCHEDULED count as failures, the others do not.
 
-    After LOST the next attempt waits as after a failure: what takes machines away may do so for long.
+    After LOST the next attempt waits as after a failure: machines may be taken away for a long time.
     """
 
     DEADLINE = "deadline"
     UNSCHEDULED = "unscheduled"
     """Its pods did not run within ``lifecycle.pendingSeconds``."""
     SUSPENDED = "suspended"
-    """Or, on a laptop, the run of the driver that started it is over."""
+    """Also on a laptop, when the driver that started it has ended."""
     CANCELLED = "cancelled"
     LOST = "lost"
     """Its node or its pods were taken away: set by observers, never by the planner."""
 
 
 BAD_INPUT: Final = 2
-"""Exit code of a stage or service that refuses its input: trying again cannot help."""
+"""Exit code of a stage or service that refuses its input: a retry cannot help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt of a stage. ``number`` counts from 1; ``ending`` is set once it was told to end.
+    """One attempt of a stage. ``number`` counts from 1; ``ending`` is set when the planner has ended it.
 
-    ``queued``: an admission queue holds it back, so that its clocks stand still. ``reason`` of a pending attempt
-    says what it waits for.
+    ``queued``: an admission queue holds it back, and ``pendingSeconds`` does not pass. ``reason``: why it failed, or
+    what a pending attempt waits for.
     """
 
     stage: Stage
@@ -115,12 +114,12 @@ class Attempt:
 
     @property
     def done(self) -> bool:
-        """Whether it left a manifest. Success without one is a failure: only manifests count."""
+        """Whether it left a manifest. Exit code 0 without one is a failure."""
         return self.state is AttemptState.SUCCEEDED and self.output is not None
 
     @property
     def counts(self) -> bool:
-        """Whether it counts against ``maxAttempts``: it failed, and nobody took its compute away."""
+        """Whether it counts against ``maxAttempts``: it failed, and its compute was not taken away."""
         return not self.live and not self.done and self.ending in {None, EndReason.DEADLINE, EndReason.UNSCHEDULED}
 
 
@@ -135,7 +134,7 @@ class ServiceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A model: where it is, and the digest of the manifest that vouches for it ('' for a base model)."""
+    """A model: its URI, and the digest of the manifest that lists it ('' for a base model)."""
 
     uri: str
     digest: str = ""
@@ -143,9 +142,9 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class ServiceRef:
-    """Everything that makes two services the same one; the planner compares nothing else.
+    """The identity of a service: the planner compares services by nothing else.
 
-    ``upstream`` are the services that a search coordinator calls: another policy is another coordinator.
+    ``upstream``: the services that a search coordinator calls. Another policy needs another coordinator.
     """
 
     kind: ServiceKind
@@ -161,9 +160,10 @@ ServiceState = Literal["starting", "ready", "stopping", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service as seen. ``failures`` in a row, the last one at ``since``; otherwise ``since`` is when it started.
+    """An observed service. ``failures`` in a row; ``since``: the time of the last failure, or of the start.
 
-    ``shared``: somebody else keeps it for many rounds, so that the planner waits for it but never starts or stops it.
+    ``shared``: it belongs to the installation and serves many rounds. The planner waits for it but never starts or
+    stops it.
     """
 
     ref: ServiceRef
@@ -177,7 +177,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class PreviousRound:
-    """The round before: ``outputs`` are complete when ``state`` is succeeded."""
+    """The previous round: ``outputs`` are complete when ``state`` is succeeded."""
 
     state: Literal["missing", "running", "failed", "succeeded"] = "missing"
     outputs: Mapping[Stage, StageOutput] = field(default_factory=dict)
@@ -185,7 +185,7 @@ class PreviousRound:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All that the planner may look at. ``conditions`` are those of the last status: they carry transition times."""
+    """All input of the planner but the spec. ``conditions``: those of the last status, for their transition times."""
 
     attempts: tuple[Attempt, ...] = ()
     services: tuple[Service, ...] = ()
@@ -200,13 +200,13 @@ class Observed:
         return tuple(sorted((a for a in self.attempts if a.stage is stage), key=lambda a: a.number))
 
     def output(self, stage: Stage) -> StageOutput | None:
-        """Return what ``stage`` left behind, or None while it is not done."""
+        """Return the output of ``stage``, or None while it is not done."""
         return next((a.output for a in self.of(stage) if a.done), None)
 
 
 @dataclass(frozen=True, slots=True)
 class StartService:
-    """Run this service (again, when it failed)."""
+    """Start this service, or restart it after a failure."""
 
     ref: ServiceRef
 
@@ -220,7 +220,7 @@ class StopService:
 
 @dataclass(frozen=True, slots=True)
 class StartStage:
-    """Start one attempt. ``inputs``: (input name, manifest), sorted; ``search``: the coordinator it talks to, if any."""
+    """Start one attempt. ``inputs``: (input name, manifest), sorted; ``search``: the coordinator that it calls, if any."""
 
     stage: Stage
     attempt: int
@@ -230,7 +230,7 @@ class StartStage:
 
 @dataclass(frozen=True, slots=True)
 class EndStage:
-    """Ask a live attempt to end (SIGTERM): it goes on from its files when it is started again."""
+    """End a live attempt with SIGTERM; the next attempt continues from its files."""
 
     stage: Stage
     attempt: int

@@ -1,9 +1,8 @@
-"""The planner: from a spec and what is seen, to what to do now. One pure function, two drivers.
+"""The planner: from a spec and the observed state of a round to the actions to take now.
 
-``plan(spec, name, observed, now)`` decides the order of the stages, attempts and their backoff, deadlines,
-which services run when, suspension and the end. It looks at nothing but its arguments: the laptop driver
-(``rstar.local``) and the cluster's operator carry out the same actions. Applying a plan and planning again
-gives no actions; every path ends. The module refuses to do anything itself.
+``plan(spec, name, observed, now)`` decides the order of the stages, attempts and their backoff, deadlines, which
+services run when, suspension and the end. It is a pure function with two drivers: the laptop's (``rstar.local``) and
+the operator carry out the same actions. Once a plan is carried out, the next plan has no actions; every round ends.
 """
 
 from __future__ import annotations
@@ -30,8 +29,9 @@ from rstar.rounds.observed import (
     StartStage,
     StopService,
 )
-from rstar.rounds.report import Outcome, report
-from rstar.rounds.services import backoff, reconcile, wanted_services
+from rstar.rounds.programs import NO_MANIFEST
+from rstar.rounds.report import PhaseDecision, report
+from rstar.rounds.services import backoff, needed_services, reconcile
 from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.rounds.status import Phase, RoundStatus
 
@@ -40,7 +40,7 @@ PREVIOUS_ROUND_POLL: Final = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do now, what to tell the user, and when to look again if nothing happens before."""
+    """The actions to take now, the status for users, and when to plan again if nothing happens before."""
 
     actions: tuple[Action, ...]
     status: RoundStatus
@@ -48,12 +48,12 @@ class Plan:
 
 
 def plan(spec: EvolutionRoundSpec, name: str, observed: Observed, now: datetime) -> Plan:
-    """Return what round ``name`` needs next. ``now`` is timezone-aware, as all times in ``observed`` are."""
-    known = spec.round == 1 or observed.previous.state == "succeeded"
-    guidance = ppm_guidance(spec, observed.previous) if known else None
-    outcome = _decide(spec, name, observed, guidance, now)
+    """Return the plan of round ``name``. ``now`` is timezone-aware, as all times in ``observed`` are."""
+    can_start = spec.round == 1 or observed.previous.state == "succeeded"
+    guidance = ppm_guidance(spec, observed.previous) if can_start else None
+    decision = _decide(spec, name, observed, guidance, now)
     inputs = stage_inputs(spec, observed, Stage.ROLLOUT)
-    return Plan(outcome.actions, report(observed, outcome, guidance, inputs, now), outcome.requeue_after)
+    return Plan(decision.actions, report(observed, decision, guidance, inputs, now), decision.requeue_after)
 
 
 def stage_inputs(spec: EvolutionRoundSpec, observed: Observed, stage: Stage) -> dict[str, ManifestRef]:
@@ -73,7 +73,7 @@ def _decide(
     observed: Observed,
     guidance: Guidance | None,
     now: datetime,
-) -> Outcome:
+) -> PhaseDecision:
     stage = next((stage for stage in STAGES if observed.output(stage) is None), None)
     if observed.deleted:
         return _release(observed, stage, EndReason.CANCELLED, "Deleted", "Deleted", "the round is being deleted")
@@ -104,17 +104,17 @@ def _release(
     reason: str,
     message: str,
     requeue_after: timedelta | None = None,
-) -> Outcome:
-    """End and stop whatever still runs: the fixpoint of every phase but Running."""
+) -> PhaseDecision:
+    """End all attempts and stop all services: what every phase but Running does."""
     ends = [EndStage(a.stage, a.number, end) for a in observed.attempts if a.live and a.ending is None]
     stops = [StopService(s.ref) for s in observed.services if s.state != "stopping" and not s.shared]
-    return Outcome((*ends, *stops), phase, reason, message, stage, requeue_after)
+    return PhaseDecision((*ends, *stops), phase, reason, message, stage, requeue_after)
 
 
 def _failure(
     spec: EvolutionRoundSpec, name: str, observed: Observed, guidance: Guidance | None, stage: Stage
 ) -> tuple[str, str] | None:
-    """Return (reason, message) when the round cannot go on. A service's failure is remembered by its condition."""
+    """Return (reason, message) when the round cannot continue. The failure of a service is kept as its condition."""
     before = next((c for c in observed.conditions if c.type == "Failed" and c.status == "True"), None)
     if before is not None and before.reason == "ServiceFailed":
         return before.reason, before.message
@@ -139,7 +139,7 @@ def _reason(attempt: Attempt) -> str:
     if attempt.reason:
         return attempt.reason
     if attempt.exit_code == 0:
-        return "it ended well but left no manifest"
+        return NO_MANIFEST
     if attempt.ending is EndReason.DEADLINE:
         return "it ran past its deadline"
     if attempt.ending is EndReason.UNSCHEDULED:
@@ -149,10 +149,10 @@ def _reason(attempt: Attempt) -> str:
 
 def _run(
     spec: EvolutionRoundSpec, observed: Observed, stage: Stage, inputs: Mapping[str, ManifestRef], now: datetime
-) -> Outcome:
-    """Bring up the services of ``stage`` and keep exactly one attempt of it going."""
-    wanted = wanted_services(spec, stage, inputs)
-    services = reconcile(wanted, observed.services, spec.lifecycle, now)
+) -> PhaseDecision:
+    """Start the services of ``stage`` and keep exactly one attempt of it running."""
+    needed = needed_services(spec, stage, inputs)
+    services = reconcile(needed, observed.services, spec.lifecycle, now)
     if services.failure:
         return _release(observed, stage, EndReason.CANCELLED, "Failed", "ServiceFailed", services.failure)
     live = [attempt for attempt in observed.attempts if attempt.live]
@@ -164,25 +164,25 @@ def _run(
         return _watch(spec, current, (*services.actions, *stale), services.wait, now)
     actions: tuple[Action, ...] = (*services.actions, *stale)
     if live:
-        return Outcome(actions, "Running", "EndingAttempt", "an earlier attempt is still ending", stage)
+        return PhaseDecision(actions, "Running", "EndingAttempt", "an earlier attempt is still ending", stage)
     retry_at, why = _next_try(spec, observed.of(stage))
     if retry_at is not None and retry_at > now:
         message = f"stage {stage} is tried again at {retry_at:%H:%M:%S}: {why}"
-        return Outcome(actions, "Running", "BackOff", message, stage, retry_at - now)
+        return PhaseDecision(actions, "Running", "BackOff", message, stage, retry_at - now)
     if not services.ready:
-        return Outcome(actions, "Running", "ServicesStarting", services.message, stage, services.wait)
+        return PhaseDecision(actions, "Running", "ServicesStarting", services.message, stage, services.wait)
     number = max((attempt.number for attempt in observed.of(stage)), default=0) + 1
-    search = next((ref for ref in wanted if ref.kind is ServiceKind.SEARCH), None)
+    search = next((ref for ref in needed if ref.kind is ServiceKind.SEARCH), None)
     start = StartStage(stage, number, tuple(sorted(inputs.items())), search)
     deadline = timedelta(seconds=spec.lifecycle.deadline_seconds)
-    return Outcome((*actions, start), "Running", "StageStarting", f"stage {stage} is starting", stage, deadline)
+    return PhaseDecision((*actions, start), "Running", "StageStarting", f"stage {stage} is starting", stage, deadline)
 
 
 def _next_try(spec: EvolutionRoundSpec, attempts: tuple[Attempt, ...]) -> tuple[datetime | None, str]:
-    """Return when a stage may be tried again, and after what; None: nothing stands in the way.
+    """Return when the next attempt may start, and why not before; None: at once.
 
-    Failed attempts keep it waiting from their end, lost ones from their start: where machines are taken away all the
-    time, one that has run for longer than the pause has done some work, and the next begins at once.
+    The pause after a failed attempt begins at its end, after a lost one at its start: where machines are often taken
+    away, an attempt that ran longer than the pause has done some work, and the next one starts at once.
     """
     pauses = []
     if faults := [attempt for attempt in attempts if attempt.counts]:
@@ -195,30 +195,30 @@ def _next_try(spec: EvolutionRoundSpec, attempts: tuple[Attempt, ...]) -> tuple[
 
 def _watch(
     spec: EvolutionRoundSpec, current: Attempt, actions: tuple[Action, ...], wait: timedelta | None, now: datetime
-) -> Outcome:
+) -> PhaseDecision:
     stage = current.stage
     if current.ending is not None:
-        return Outcome(actions, "Running", "EndingAttempt", f"stage {stage} is ending: {current.ending}", stage)
+        return PhaseDecision(actions, "Running", "EndingAttempt", f"stage {stage} is ending: {current.ending}", stage)
     if current.state is AttemptState.PENDING:
         return _await(spec, current, actions, now)
     left = current.started_at + timedelta(seconds=spec.lifecycle.deadline_seconds) - now
     if left <= timedelta():
         message = f"stage {stage} ran past its deadline of {spec.lifecycle.deadline_seconds} s"
         end = EndStage(stage, current.number, EndReason.DEADLINE)
-        return Outcome((*actions, end), "Running", "DeadlineExceeded", message, stage)
+        return PhaseDecision((*actions, end), "Running", "DeadlineExceeded", message, stage)
     requeue = min(left, wait) if wait is not None else left
-    return Outcome(actions, "Running", "StageRunning", f"stage {stage} is running", stage, requeue)
+    return PhaseDecision(actions, "Running", "StageRunning", f"stage {stage} is running", stage, requeue)
 
 
-def _await(spec: EvolutionRoundSpec, current: Attempt, actions: tuple[Action, ...], now: datetime) -> Outcome:
-    """Wait for the pods of an attempt; an admission queue may take as long as it likes."""
+def _await(spec: EvolutionRoundSpec, current: Attempt, actions: tuple[Action, ...], now: datetime) -> PhaseDecision:
+    """Wait for the pods of an attempt, for at most ``pendingSeconds``; time in an admission queue has no limit."""
     stage, why = current.stage, f": {current.reason}" if current.reason else ""
     if current.queued:
-        return Outcome(actions, "Running", "StageQueued", f"stage {stage} waits in its queue{why}", stage)
+        return PhaseDecision(actions, "Running", "StageQueued", f"stage {stage} waits in its queue{why}", stage)
     limit = spec.lifecycle.pending_seconds
     left = current.started_at + timedelta(seconds=limit) - now
     if left <= timedelta():
         message = f"stage {stage} did not start within pendingSeconds {limit}{why}"
         end = EndStage(stage, current.number, EndReason.UNSCHEDULED)
-        return Outcome((*actions, end), "Running", "PendingTooLong", message, stage)
-    return Outcome(actions, "Running", "StagePending", f"stage {stage} waits for its pods{why}", stage, left)
+        return PhaseDecision((*actions, end), "Running", "PendingTooLong", message, stage)
+    return PhaseDecision(actions, "Running", "StagePending", f"stage {stage} waits for its pods{why}", stage, left)

@@ -131,6 +131,10 @@ def read_input_argument(text: str) -> tuple[str, ManifestRef]:
     return name, ManifestRef(key, digest)
 
 
+NO_MANIFEST: Final = "it exited with code 0 but left no manifest"
+"""The reason of an attempt that failed although its program succeeded."""
+
+
 @dataclass(frozen=True, slots=True)
 class StageResult:
     """How a stage program ended.

@@ -1,10 +1,8 @@
-"""The reference of the EvolutionRound resource, written from the models that validate it.
+"""The reference of the EvolutionRound resource, generated from the models that validate it.
 
-``docs/spec.md`` is this text, and a test compares the two, so the reference cannot be out of date:
+``docs/spec.md`` is this text, and a test compares the two:
 
     python -m rstar.rounds.reference > docs/spec.md
-
-The module refuses to explain more than the fields' own descriptions say.
 """
 
 from __future__ import annotations
@@ -64,7 +62,7 @@ SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("cluster.resources", ResourcesSpec),
     ("resources of a pod", PodResources),
 )
-"""Every object a user may write, under the heading it has here. One that inherits lists only what it adds or changes."""
+"""Every object of a spec, by heading. A model whose base is listed too has only the keys that it adds or changes."""
 
 PAPER_ROUNDS: Final = (1, 2, 3, 4)
 _WORDS: Final = {int: "integer", float: "number", str: "text", bool: "true or false"}
@@ -72,11 +70,12 @@ _MUTABLE_KEYS: Final = ", ".join(f"`{name}`" for name in EvolutionRoundSpec.mode
 _HEADER: Final = f"""# Every key of an EvolutionRound
 
 Generated from the models in [`rstar/rounds/spec.py`](../rstar/rounds/spec.py),
-[`rstar/rounds/cluster_spec.py`](../rstar/rounds/cluster_spec.py) and [`rstar/config.py`](../rstar/config.py) by
+[`rstar/rounds/cluster_spec.py`](../rstar/rounds/cluster_spec.py), [`rstar/config.py`](../rstar/config.py),
+[`rstar/selection/sft.py`](../rstar/selection/sft.py) and [`rstar/selection/pairs.py`](../rstar/selection/pairs.py) by
 `python -m rstar.rounds.reference`; a test keeps it current.
 
 A file holds one or many documents with `apiVersion: {API_VERSION}`, `kind: {KIND}`, `metadata` and `spec`. Unknown keys are
-refused. What is left out has the default below. On a cluster only {_MUTABLE_KEYS} may change after creation.
+refused. A key that is left out has the default below. On a cluster only {_MUTABLE_KEYS} may change after creation.
 """
 
 
@@ -104,12 +103,12 @@ def _row(field: FieldInfo) -> tuple[str, str, str, str]:
 
 
 def _paper_table() -> Iterator[str]:
-    """Yield what ``rollout.search`` is by the round's number when it is left out."""
+    """Yield the default of ``rollout.search`` by the round's number."""
     searches = {number: paper_search(number) for number in PAPER_ROUNDS}
     names = [
         name for name in RolloutSearch.model_fields if len({getattr(search, name) for search in searches.values()}) > 1
     ]
-    yield "Left out, `rollout.search` is what the paper names for the round (4: also for later rounds); the rest is the default:\n"
+    yield "Left out, `rollout.search` has the paper's settings for the round (4: also for later rounds); all other keys have their defaults:\n"
     keys = [f"`{RolloutSearch.model_fields[name].alias}`" for name in names]
     rows = ((str(number), *(_shown(getattr(search, name)) for name in names)) for number, search in searches.items())
     yield from _table(("round", *keys), rows)
@@ -124,7 +123,7 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str
 
 
 def _value(annotation: Any, metadata: Iterable[Any]) -> str:
-    """Return what may be written: a type and its bounds, the allowed words, or a link to another section."""
+    """Return the allowed values: a type and its bounds, the allowed words, or a link to another section."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner, *more = arguments

@@ -1,8 +1,4 @@
-"""From a planner's outcome to the status that users see.
-
-One place that words conditions, so that laptop and cluster say the same. Pure; it refuses to decide:
-the outcome comes from ``plan``.
-"""
+"""From the planner's decision to the status that users see: the one place that words conditions, for both drivers."""
 
 from __future__ import annotations
 
@@ -27,8 +23,8 @@ from rstar.rounds.status import (
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the planner decided: what to do, and in what words. ``reason`` is CamelCase, ``message`` a sentence."""
+class PhaseDecision:
+    """The planner's decision: the phase, why, and the actions. ``reason`` is CamelCase, ``message`` a sentence."""
 
     actions: tuple[Action, ...]
     phase: Phase
@@ -39,33 +35,37 @@ class Outcome:
 
 
 def report(
-    observed: Observed, outcome: Outcome, guidance: Guidance | None, inputs: Mapping[str, ManifestRef], now: datetime
+    observed: Observed,
+    decision: PhaseDecision,
+    guidance: Guidance | None,
+    inputs: Mapping[str, ManifestRef],
+    now: datetime,
 ) -> RoundStatus:
-    """Return the status; ``inputs`` are what the rollout reads of the previous round."""
-    stages = tuple(_stage(observed, outcome, stage) for stage in STAGES)
-    conditions = [_phase_condition(outcome, kind, now) for kind in ("Succeeded", "Failed", "Suspended")]
-    ready: ConditionStatus = "True" if outcome.phase == "Succeeded" or outcome.reason == "StageRunning" else "False"
-    conditions.insert(0, _condition("Ready", ready, outcome.reason, outcome.message, now))
+    """Return the status; ``inputs``: the manifests of the previous round that the rollout reads."""
+    stages = tuple(_stage(observed, decision, stage) for stage in STAGES)
+    conditions = [_phase_condition(decision, kind, now) for kind in ("Succeeded", "Failed", "Suspended")]
+    ready: ConditionStatus = "True" if decision.phase == "Succeeded" or decision.reason == "StageRunning" else "False"
+    conditions.insert(0, _condition("Ready", ready, decision.reason, decision.message, now))
     if guidance is not None:
         guides: ConditionStatus = "True" if guidance.ppm else "False"
         conditions.append(_condition("PPMGuides", guides, guidance.reason, guidance.message, now))
     for stage, status in zip(STAGES, stages, strict=True):
-        conditions.append(_stage_condition(observed, outcome, stage, status, now))
-    ended = outcome.phase in {"Succeeded", "Deleted"}
+        conditions.append(_stage_condition(observed, decision, stage, status, now))
+    ended = decision.phase in {"Succeeded", "Deleted"}
     whole = RoundStatus(
-        phase=outcome.phase,
-        stage=None if ended or outcome.stage is None else outcome.stage.value,
-        message=outcome.message,
+        phase=decision.phase,
+        stage=None if ended or decision.stage is None else decision.stage.value,
+        message=decision.message,
         conditions=merge_conditions(observed.conditions, conditions),
         stages=stages,
         inputs={name: OutputStatus(manifest=ref.key, digest=ref.digest) for name, ref in sorted(inputs.items())},
         attempts=tuple(_attempt(attempt) for stage in STAGES for attempt in observed.of(stage)),
     )
-    return with_progress(whole, observed.progress if outcome.reason == "StageRunning" else {})
+    return with_progress(whole, observed.progress if decision.reason == "StageRunning" else {})
 
 
 def with_progress(status: RoundStatus, progress: Mapping[str, Any]) -> RoundStatus:
-    """Return the status with what the running stage reports now; the rest of it is as it was."""
+    """Return the status with the running stage's current progress; the rest is unchanged."""
     rollout = next((stage for stage in status.stages if stage.name == Stage.ROLLOUT.value and stage.output), None)
     update = {
         "progress": dict(progress),
@@ -99,26 +99,26 @@ def _condition(kind: str, status: ConditionStatus, reason: str, message: str, no
     return Condition(type=kind, status=status, reason=reason, message=message, last_transition_time=now)
 
 
-def _phase_condition(outcome: Outcome, kind: str, now: datetime) -> Condition:
-    if outcome.phase == kind:
-        return _condition(kind, "True", outcome.reason, outcome.message, now)
-    return _condition(kind, "False", outcome.phase, "", now)
+def _phase_condition(decision: PhaseDecision, kind: str, now: datetime) -> Condition:
+    if decision.phase == kind:
+        return _condition(kind, "True", decision.reason, decision.message, now)
+    return _condition(kind, "False", decision.phase, "", now)
 
 
-def _stage(observed: Observed, outcome: Outcome, stage: Stage) -> StageStatus:
+def _stage(observed: Observed, decision: PhaseDecision, stage: Stage) -> StageStatus:
     output = observed.output(stage)
     failures = sum(attempt.counts for attempt in observed.of(stage))
-    current = outcome.stage is stage
-    starting = any(isinstance(action, StartStage) and action.stage is stage for action in outcome.actions)
+    current = decision.stage is stage
+    starting = any(isinstance(action, StartStage) and action.stage is stage for action in decision.actions)
     live = starting or any(attempt.live for attempt in observed.of(stage))
     state: StageState = "waiting"
     if output is not None:
         state = "done"
-    elif current and outcome.phase == "Failed":
+    elif current and decision.phase == "Failed":
         state = "failed"
     elif live:
         state = "running"
-    elif current and (failures or outcome.reason == "BackOff"):
+    elif current and (failures or decision.reason == "BackOff"):
         state = "retrying"
     return StageStatus(
         name=stage.value,
@@ -130,14 +130,14 @@ def _stage(observed: Observed, outcome: Outcome, stage: Stage) -> StageStatus:
 
 
 def _stage_condition(
-    observed: Observed, outcome: Outcome, stage: Stage, status: StageStatus, now: datetime
+    observed: Observed, decision: PhaseDecision, stage: Stage, status: StageStatus, now: datetime
 ) -> Condition:
     kind = "Stage" + "".join(part.capitalize() for part in stage.value.split("-"))
     if status.state == "done" and status.output is not None:
         return _condition(kind, "True", "Done", f"manifest {status.output.manifest}", now)
     reason = status.state.capitalize()
     faults = [attempt for attempt in observed.of(stage) if attempt.counts]
-    message = outcome.message if outcome.stage is stage else ""
+    message = decision.message if decision.stage is stage else ""
     if faults and status.state in {"running", "retrying"}:
         message = f"attempt {faults[-1].number} failed: {faults[-1].reason}"
     return _condition(kind, "False", reason, message, now)

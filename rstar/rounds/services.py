@@ -1,7 +1,7 @@
-"""Which services a stage needs, and what must be done to have exactly those.
+"""Which services a stage needs, and the actions that lead to exactly those. Pure, like ``plan``.
 
-Only rollout and evaluate search; training gets the whole machine. Nothing new starts until what is
-no longer wanted is gone, so that two models never share the memory of one. Pure, like ``plan``.
+Only rollout and evaluate search; training gets the whole machine. No service starts before all services of another
+stage are gone, so that two models never need memory at the same time.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from rstar.rounds.spec import EvolutionRoundSpec, LifecycleSpec
 LONGEST_BACKOFF = timedelta(hours=6)
 
 
-def needs_services(spec: EvolutionRoundSpec, stage: Stage) -> bool:
-    """Say whether ``stage`` searches."""
+def stage_searches(spec: EvolutionRoundSpec, stage: Stage) -> bool:
+    """Return whether ``stage`` searches, and so needs services."""
     evaluates = spec.evaluate.problems is not None and bool(spec.evaluate.methods)
     return stage is Stage.ROLLOUT or (stage is Stage.EVALUATE and evaluates)
 
 
-def wanted_services(
+def needed_services(
     spec: EvolutionRoundSpec, stage: Stage, inputs: Mapping[str, ManifestRef]
 ) -> tuple[ServiceRef, ...]:
-    """Return the services of ``stage``, each after those it calls. ``inputs`` are the stage's own (policy, ppm)."""
-    if not needs_services(spec, stage):
+    """Return the services of ``stage``, each after those that it calls. ``inputs``: the stage's own (policy, ppm)."""
+    if not stage_searches(spec, stage):
         return ()
     sizes = spec.services
     policy = ModelRef(spec.base_model) if "policy" not in inputs else checkpoint(inputs["policy"])
@@ -65,19 +65,22 @@ def executor_service(spec: EvolutionRoundSpec) -> ServiceRef:
 
 
 def checkpoint(manifest: ManifestRef) -> ModelRef:
-    """Return the model that a training stage left behind."""
+    """Return the model in the output of a training stage."""
     return ModelRef(f"store:{manifest.prefix}/checkpoint", manifest.digest)
 
 
 def backoff(lifecycle: LifecycleSpec, failures: int) -> timedelta:
-    """Return the wait after the ``failures``-th failure: doubling, at most six hours."""
+    """Return the wait after the ``failures``-th failure: it doubles each time, up to six hours."""
     doubled = lifecycle.backoff_seconds * 2.0 ** min(max(failures - 1, 0), 40)
     return min(timedelta(seconds=min(doubled, LONGEST_BACKOFF.total_seconds())), LONGEST_BACKOFF)
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """How far the services are from what is wanted. ``ready``: exactly the wanted ones run and serve."""
+    """The next actions on services. ``ready``: exactly the needed services are ready. ``failure``: why to give up.
+
+    ``wait``: until the next restart or deadline.
+    """
 
     actions: tuple[StartService | StopService, ...]
     ready: bool
@@ -87,20 +90,20 @@ class Reconciliation:
 
 
 def reconcile(
-    wanted: tuple[ServiceRef, ...], seen: tuple[Service, ...], lifecycle: LifecycleSpec, now: datetime
+    needed: tuple[ServiceRef, ...], observed: tuple[Service, ...], lifecycle: LifecycleSpec, now: datetime
 ) -> Reconciliation:
-    """Return what to stop and start now, and whether to give up on one that will not run (``failure``)."""
-    unwanted = [service for service in seen if service.ref not in wanted and not service.shared]
-    if unwanted:
-        stops = tuple(StopService(service.ref) for service in unwanted if service.state != "stopping")
+    """Return the services to stop and to start now, or why the round fails."""
+    others = [service for service in observed if service.ref not in needed and not service.shared]
+    if others:
+        stops = tuple(StopService(service.ref) for service in others if service.state != "stopping")
         return Reconciliation(stops, ready=False, message="services of another stage are being released")
-    by_ref = {service.ref: service for service in seen}
+    by_ref = {service.ref: service for service in observed}
     ready = {ref for ref, service in by_ref.items() if service.state == "ready"}
     starts: list[StartService] = []
     waits: list[timedelta] = []
-    for ref in wanted:
+    for ref in needed:
         service = by_ref.get(ref)
-        if service is not None and (failure := _hopeless(service, lifecycle, now)):
+        if service is not None and (failure := _failure(service, lifecycle, now)):
             return Reconciliation((), ready=False, failure=failure)
         if not set(ref.upstream) <= ready or (service is not None and service.shared):
             continue
@@ -114,7 +117,7 @@ def reconcile(
                 starts.append(StartService(ref))
         elif service.state == "starting":
             waits.append(service.since + timedelta(seconds=lifecycle.deadline_seconds) - now)
-    missing = [_missing(ref, by_ref.get(ref)) for ref in wanted if ref not in ready]
+    missing = [_missing(ref, by_ref.get(ref)) for ref in needed if ref not in ready]
     message = f"waiting for services: {', '.join(missing)}" if missing else ""
     return Reconciliation(tuple(starts), not missing, message, wait=min(waits, default=None))
 
@@ -123,7 +126,8 @@ def _missing(ref: ServiceRef, service: Service | None) -> str:
     return f"{ref.kind} ({service.reason})" if service is not None and service.reason else ref.kind.value
 
 
-def _hopeless(service: Service, lifecycle: LifecycleSpec, now: datetime) -> str:
+def _failure(service: Service, lifecycle: LifecycleSpec, now: datetime) -> str:
+    """Return why a service will never be ready; '' while it may be."""
     if service.shared:
         return ""
     kind = service.ref.kind.value

@@ -1,8 +1,8 @@
 """The spec of an EvolutionRound: what a user writes, on a laptop and on a cluster alike.
 
-Every field has a description and a default from the paper where it names one (method: the table of
-rounds 1 to 4). Validation here is the only validation: it refuses unknown keys and impossible numbers
-with one sentence each, before any work starts. The CRD is generated from these models.
+Every field has a description, and the paper's value as its default where the paper names one (docs/concepts.md: the
+four rounds). Unknown keys and impossible numbers are errors, one sentence each, before any work starts. The CRD is
+generated from these models.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RolloutSearch(SearchConfig):
     extra_rollouts: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = Field(
         default=(),
         max_length=16,
-        description="More rollouts, in turn, for problems all of whose trajectories failed.",
+        description="Further rollouts, one number per further pass, for problems without a correct trajectory.",
     )
 
 
@@ -56,7 +56,7 @@ class RolloutSpec(Settings):
         default=None, description="Search settings; unset: the paper's settings for this round's number."
     )
     shard_size: int = Field(
-        default=64, ge=1, le=100_000, description="Problems per shard; a restart goes on with the missing shards."
+        default=64, ge=1, le=100_000, description="Problems per shard; a restart searches only the missing shards."
     )
     concurrency: int = Field(default=32, ge=1, le=10_000, description="Problems searched at once.")
     prompt: Literal["trained", "bootstrap"] | None = Field(
@@ -112,7 +112,7 @@ class TrainingSpec(Settings):
         default=4_096, ge=8, le=1_048_576, description="Longest example in tokens; longer ones are dropped and counted."
     )
     save_steps: int = Field(
-        default=200, ge=1, description="Optimiser steps between checkpoints a restart can go on from."
+        default=200, ge=1, description="Optimiser steps between checkpoints from which a restart continues."
     )
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="Number format of training.")
     fsdp: bool = Field(default=False, description="Shard parameters, gradients and optimiser state over the processes.")
@@ -165,7 +165,7 @@ class Autoscaling(Settings):
     min_replicas: int = Field(default=1, ge=1, le=1_000, description="Fewest pods; the laptop runs this many.")
     max_replicas: int = Field(ge=1, le=1_000, description="Most pods.")
     target_cpu_percent: int = Field(
-        default=80, ge=1, le=1_000, description="CPU use, in percent of what the pods ask for, that is aimed at."
+        default=80, ge=1, le=1_000, description="Target CPU use, in percent of the pods' request."
     )
 
     @model_validator(mode="after")
@@ -188,7 +188,7 @@ class ServiceSpec(Settings):
         default=None,
         ge=1,
         le=1_024,
-        description="Executor: programs run at once per replica; model services: rows per forward pass; unset: the service decides.",
+        description="Work at once per replica: batches (executor), rows (policy, PPM) or searches (search); unset: the service decides.",
     )
 
     @model_validator(mode="after")
@@ -212,7 +212,7 @@ class ServicesSpec(Settings):
     ppm: ServiceSpec = Field(default_factory=ServiceSpec, description="The PPM servers.")
     executor: ServiceSpec = Field(
         default_factory=ServiceSpec,
-        description="The code executors; a cluster's are shared and sized at installation, so that this is unused there.",
+        description="The code executors; unused on a cluster, where they are shared and sized at installation.",
     )
     search: ServiceSpec = Field(default_factory=ServiceSpec, description="The search coordinators.")
 
@@ -270,7 +270,7 @@ class EvolutionRoundSpec(Settings):
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec, description="Stage 5: evaluation.")
     services: ServicesSpec = Field(default_factory=ServicesSpec, description="Sizes of the services.")
     lifecycle: LifecycleSpec = Field(default_factory=LifecycleSpec, description="Attempts and deadlines.")
-    suspend: bool = Field(default=False, description="Release all compute and wait; false again: go on.")
+    suspend: bool = Field(default=False, description="Release all compute and wait until it is false again.")
     cancel: bool = Field(
         default=False, description="End the round for good; finished work is kept. This cannot be undone."
     )
@@ -294,7 +294,7 @@ class EvolutionRoundSpec(Settings):
 
 
 class Metadata(Settings):
-    """What the resource is called."""
+    """Metadata of the resource."""
 
     model_config = Settings.model_config | {"extra": "allow"}
 
@@ -304,7 +304,7 @@ class Metadata(Settings):
 
 
 class EvolutionRound(Settings):
-    """The resource: what ``kubectl apply`` and ``rstar run`` read."""
+    """The resource that ``kubectl apply`` and ``rstar run`` read."""
 
     api_version: Literal["rstar.dev/v1alpha1"]
     kind: Literal["EvolutionRound"]
@@ -318,7 +318,7 @@ class EvolutionRound(Settings):
 
 
 def paper_search(round_number: int) -> RolloutSearch:
-    """Return the paper's search settings of a round (section 3.4; method: the table of section 2)."""
+    """Return the paper's search settings of a round (section 3.4)."""
     if round_number == 1:
         return RolloutSearch(rollouts=8, candidates=5, temperature=0.7, max_consecutive_errors=2)
     if round_number == 2:

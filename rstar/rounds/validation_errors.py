@@ -1,7 +1,4 @@
-"""Pydantic's findings as sentences: where in the document, what is wrong, how to mend it.
-
-Used for every YAML a user writes. The module refuses to validate anything itself.
-"""
+"""Pydantic's validation errors as messages for users: path in the document, what is wrong, how to mend it."""
 
 from __future__ import annotations
 
@@ -24,9 +21,9 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
 
 
-def sentences(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """Return one sentence per finding, each led by its path in the document (``spec.rollout.shardSize``)."""
-    return [f"{dotted(detail['loc'])}: {_say(detail, model)}" for detail in error.errors(include_url=False)]
+def validation_messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Return one sentence per error, after its path in the document (``spec.rollout.shardSize``)."""
+    return [f"{dotted(detail['loc'])}: {_message(detail, model)}" for detail in error.errors(include_url=False)]
 
 
 def dotted(location: Iterable[int | str]) -> str:
@@ -37,7 +34,7 @@ def dotted(location: Iterable[int | str]) -> str:
     return text or "document"
 
 
-def _say(detail: ErrorDetails, model: type[BaseModel]) -> str:
+def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
     kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
     location = detail["loc"]
     if kind == "extra_forbidden":

@@ -28,9 +28,9 @@ from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.store.open import open_store
 from tests.cluster.conftest import StartKubelet
 from tests.rstar.cli.test_commands import PLAIN_TERMINAL, RSTAR, Finished, assert_refused
-from tests.rstar.rounds.test_plan import done
 from tests.support.cluster.pods import NamespaceClient, needs_root, pod
 from tests.support.paths import CRD, ROOT
+from tests.support.rounds.simulated_round import done
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 

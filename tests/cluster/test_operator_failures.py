@@ -49,7 +49,7 @@ def test_a_stage_that_runs_out_of_memory_is_retried_with_backoff_and_then_fails(
     rounds.edit("r1", lifecycle={"maxAttempts": 3})
     # A success without a manifest is a failure.
     status = rounds.wait_for_failure(
-        "r1", "AttemptsExhausted", "stage rollout failed 3 times: it ended well but left no manifest"
+        "r1", "AttemptsExhausted", "stage rollout failed 3 times: it exited with code 0 but left no manifest"
     )
     assert attempts_of(status)[2].exit_code == 0
     rounds.script.rules.clear()

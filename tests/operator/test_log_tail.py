@@ -54,7 +54,7 @@ def test_a_success_whose_pods_all_ended_without_a_manifest_is_a_failure() -> Non
     controllers.finish(controllers.live_jobs()[0], 0)
     end_second(cluster, "")
     operator.settle()
-    assert operator.status().attempts[0].reason == "it ended well but left no manifest"
+    assert operator.status().attempts[0].reason == "it exited with code 0 but left no manifest"
 
 
 def test_a_stage_is_pending_while_one_of_its_pods_finds_no_node() -> None:

@@ -33,9 +33,9 @@ def running_rollout() -> tuple[SimulatedCluster, Controllers, Operator]:
         (1, '{"error":"the store is away","exit_code":1}', "", "the store is away"),
         (1, "Traceback\n  File x\nValueError: no such marker", "", "exit code 1: ValueError: no such marker"),
         (143, "", "", "exit code 143"),
-        (0, "", "", "it ended well but left no manifest"),
-        (0, "not json", "", "it ended well but left no manifest"),
-        (0, '{"manifest":"k","digest":"short"}', "", "it ended well but left no manifest"),
+        (0, "", "", "it exited with code 0 but left no manifest"),
+        (0, "not json", "", "it exited with code 0 but left no manifest"),
+        (0, '{"manifest":"k","digest":"short"}', "", "it exited with code 0 but left no manifest"),
     ],
 )
 def test_a_failed_attempt_records_why_and_is_repeated_after_its_backoff(

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from rstar.cluster.names import EXECUTOR_SERVICE, service_target
 from rstar.config import Settings
 from rstar.rounds.observed import ServiceKind
-from rstar.rounds.validation_errors import sentences
+from rstar.rounds.validation_errors import validation_messages
 
 
 class ConfigurationError(ValueError):
@@ -62,4 +62,4 @@ def load_configuration(path: Path) -> Configuration:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        raise ConfigurationError("\n".join(f"{path}: {s}" for s in sentences(error, Configuration))) from None
+        raise ConfigurationError("\n".join(f"{path}: {s}" for s in validation_messages(error, Configuration))) from None

@@ -20,7 +20,7 @@ from rstar.config import SearchConfig
 from rstar.interfaces import Executor, Policy, PreferenceModel, Verifier
 from rstar.problem import Problem
 from rstar.record import SearchRecord, Usage
-from rstar.rounds.validation_errors import sentences
+from rstar.rounds.validation_errors import validation_messages
 from rstar.rpc.errors import CallRefused, ServiceUnavailable
 from rstar.rpc.search_codec import Progress, progress_response, read_problem, result_response
 from rstar.rpc.serving import refuse
@@ -103,7 +103,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         try:
             config = SearchConfig.model_validate_json(request.config_json or "{}")
         except ValidationError as error:
-            raise ValueError(f"config: {sentences(error, SearchConfig)[0]}") from None
+            raise ValueError(f"config: {validation_messages(error, SearchConfig)[0]}") from None
         if config.guidance == "ppm" and self._ppm is None:
             raise ValueError(
                 "config: guidance is ppm, but this coordinator has no PPM; start it with --ppm or set guidance: none"

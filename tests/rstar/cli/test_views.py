@@ -16,8 +16,7 @@ from rstar.local.results import RunStatus
 from rstar.rounds.observed import STAGES, Observed, Stage, StageOutput
 from rstar.rounds.plan import plan
 from rstar.rounds.status import RoundStatus
-from tests.rstar.rounds.test_plan import done
-from tests.rstar.rounds.test_plan_world import START, output, spec
+from tests.support.rounds.simulated_round import START, done, output, spec
 
 METHOD = {"name": "mcts", "problems": 200, "accuracy": 0.48, "low": 0.41, "high": 0.55, "any": 0.61, "tokens": 1417.3}
 

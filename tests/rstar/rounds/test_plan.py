@@ -24,7 +24,7 @@ from rstar.rounds.observed import (
 )
 from rstar.rounds.plan import plan
 from rstar.rounds.services import LONGEST_BACKOFF, backoff
-from tests.rstar.rounds.test_plan_world import START, World, output, previous, spec
+from tests.support.rounds.simulated_round import START, SimulatedRound, done, previous, spec
 
 
 def failed(stage: Stage, number: int, **changes: object) -> Attempt:
@@ -32,14 +32,8 @@ def failed(stage: Stage, number: int, **changes: object) -> Attempt:
     return replace(attempt, **changes)  # type: ignore[arg-type]
 
 
-def done(*stages: Stage) -> tuple[Attempt, ...]:
-    return tuple(
-        Attempt(stage, 1, AttemptState.SUCCEEDED, START, START, exit_code=0, output=output(stage)) for stage in stages
-    )
-
-
-def phases_of_services(world: World) -> dict[str, str]:
-    return {service.ref.kind.value: service.state for service in world.observed.services}
+def states_of_services(simulated: SimulatedRound) -> dict[str, str]:
+    return {service.ref.kind.value: service.state for service in simulated.observed.services}
 
 
 def test_round_1_searches_with_the_base_model_and_the_bootstrap_prompt() -> None:
@@ -70,7 +64,7 @@ def test_a_later_round_searches_with_the_previous_policy() -> None:
         (2, "always", 0.5, "True", "Always"),
     ],
 )
-def test_whether_the_ppm_guides_is_decided_by_its_pair_accuracy_and_said(
+def test_the_ppm_guides_by_its_pair_accuracy_and_the_status_says_why(
     number: int, use: str, accuracy: float, guides: str, reason: str
 ) -> None:
     planned = plan(spec(number, use=use), "r", Observed(previous=previous(accuracy)), START)
@@ -98,7 +92,7 @@ def test_always_without_a_previous_ppm_is_an_error() -> None:
         ("failed", "Failed", "PreviousRoundFailed"),
     ],
 )
-def test_a_round_waits_for_the_one_before_and_fails_with_it(state: str, phase: str, reason: str) -> None:
+def test_a_round_waits_for_the_previous_one_and_fails_with_it(state: str, phase: str, reason: str) -> None:
     planned = plan(spec(2), "r2", Observed(previous=PreviousRound(state)), START)  # type: ignore[arg-type]
     assert planned.actions == ()
     assert planned.status.phase == phase
@@ -107,12 +101,12 @@ def test_a_round_waits_for_the_one_before_and_fails_with_it(state: str, phase: s
     assert (planned.requeue_after is not None) == (phase == "Waiting")
 
 
-def test_a_finished_round_no_longer_looks_at_the_one_before() -> None:
+def test_a_finished_round_does_not_depend_on_the_previous_one() -> None:
     observed = Observed(attempts=done(*STAGES), previous=PreviousRound("missing"))
     assert plan(spec(2), "r2", observed, START).status.phase == "Succeeded"
 
 
-def test_retries_back_off_exponentially_from_the_last_failure() -> None:
+def test_the_backoff_doubles_and_begins_at_the_last_failure() -> None:
     observed = Observed(attempts=(*done(Stage.ROLLOUT), failed(Stage.SELECT, 1), failed(Stage.SELECT, 2)))
     early = plan(spec(1), "r", observed, START + timedelta(seconds=13))
     assert early.actions == ()
@@ -126,7 +120,7 @@ def test_no_backoff_is_longer_than_six_hours() -> None:
     assert backoff(spec().lifecycle, 100) == LONGEST_BACKOFF
 
 
-def test_exit_code_2_ends_the_round_at_once() -> None:
+def test_bad_input_fails_the_round_at_once() -> None:
     observed = Observed(attempts=(failed(Stage.ROLLOUT, 1, exit_code=2, reason="line 3 has no question"),))
     status = plan(spec(1), "r", observed, START + timedelta(days=1)).status
     assert status.phase == "Failed"
@@ -142,7 +136,7 @@ def after_rollout(*attempts: Attempt) -> Observed:
     return Observed(attempts=(*done(Stage.ROLLOUT), *attempts))
 
 
-def test_attempts_whose_machines_go_away_never_count_but_wait_ever_longer() -> None:
+def test_lost_attempts_never_count_but_the_backoff_grows() -> None:
     for losses, pause in ((1, 7), (2, 14), (6, 224), (60, LONGEST_BACKOFF.total_seconds())):
         observed = after_rollout(*(lost(number) for number in range(1, losses + 1)))
         early = plan(spec(1, max_attempts=1), "r", observed, START + timedelta(seconds=pause - 1))
@@ -157,22 +151,22 @@ def test_attempts_whose_machines_go_away_never_count_but_wait_ever_longer() -> N
         assert [a.attempt for a in late.actions if isinstance(a, StartStage)] == [losses + 1]
 
 
-def test_an_attempt_that_was_lost_after_long_work_is_repeated_at_once() -> None:
+def test_an_attempt_that_was_lost_after_a_long_time_is_repeated_at_once() -> None:
     now = START + timedelta(seconds=15)
     observed = after_rollout(lost(1), lost(2, finished_at=now))
     assert [a.attempt for a in plan(spec(1), "r", observed, now).actions if isinstance(a, StartStage)] == [3]
 
 
-def test_losses_and_failures_do_not_lengthen_each_other() -> None:
+def test_losses_and_failures_have_separate_backoffs() -> None:
     observed = after_rollout(lost(1), lost(2), failed(Stage.SELECT, 3))
     waits = plan(spec(1), "r", observed, START)
     assert waits.requeue_after == timedelta(seconds=14)
-    begun = START + timedelta(seconds=14)
-    observed = after_rollout(failed(Stage.SELECT, 1), lost(2, started_at=begun, finished_at=begun))
-    assert plan(spec(1), "r", observed, begun).requeue_after == timedelta(seconds=7)
+    second = START + timedelta(seconds=14)
+    observed = after_rollout(failed(Stage.SELECT, 1), lost(2, started_at=second, finished_at=second))
+    assert plan(spec(1), "r", observed, second).requeue_after == timedelta(seconds=7)
 
 
-def test_a_deadline_ends_the_attempt_once_and_counts() -> None:
+def test_an_attempt_past_its_deadline_is_ended_once_and_counts() -> None:
     running = Attempt(Stage.SELECT, 1, AttemptState.RUNNING, START)
     late = START + timedelta(seconds=1000)
     planned = plan(spec(1), "r", Observed(attempts=(*done(Stage.ROLLOUT), running)), late)
@@ -183,14 +177,14 @@ def test_a_deadline_ends_the_attempt_once_and_counts() -> None:
 
 
 def test_training_waits_until_every_service_is_gone() -> None:
-    world = World(spec(1), PreviousRound())
-    world.observed = replace(world.observed, attempts=done(Stage.ROLLOUT, Stage.SELECT))
+    simulated = SimulatedRound(spec(1), PreviousRound())
+    simulated.observed = replace(simulated.observed, attempts=done(Stage.ROLLOUT, Stage.SELECT))
     ref = next(a.ref for a in plan(spec(1), "r", Observed(), START).actions if isinstance(a, StartService))
-    world.replace_service(ref, Service(ref, "ready", START))
-    assert world.turn().actions == (StopService(ref),)
-    assert phases_of_services(world) == {"policy": "stopping"}
-    world.happen("service-gone", 0)
-    assert isinstance(world.turn().actions[0], StartStage)
+    simulated.replace_service(ref, Service(ref, "ready", START))
+    assert simulated.plan_and_apply().actions == (StopService(ref),)
+    assert states_of_services(simulated) == {"policy": "stopping"}
+    simulated.happen("service-gone", 0)
+    assert isinstance(simulated.plan_and_apply().actions[0], StartStage)
 
 
 def test_evaluation_without_problems_starts_no_service() -> None:
@@ -199,7 +193,7 @@ def test_evaluation_without_problems_starts_no_service() -> None:
     assert [type(a) for a in actions] == [StartStage]
 
 
-def test_the_status_tells_lineage_by_digest_and_when_conditions_changed() -> None:
+def test_the_status_has_the_lineage_by_digest_and_the_transition_times() -> None:
     observed = Observed(attempts=done(Stage.ROLLOUT), previous=previous())
     first = plan(spec(2), "r2", observed, START).status
     assert first.inputs["policy"].digest == "digest-train-policy"

@@ -1,4 +1,4 @@
-"""What the planner makes of pods that do not start, of queues, of services that others keep, and of cancelling."""
+"""The planner with pods that do not start, admission queues, shared services, and cancelled rounds."""
 
 from __future__ import annotations
 
@@ -21,49 +21,50 @@ from rstar.rounds.observed import (
 )
 from rstar.rounds.plan import plan
 from rstar.rounds.services import executor_service
-from tests.rstar.rounds.test_plan_world import START, World, output, previous, spec
+from rstar.rounds.spec import EvolutionRoundSpec
+from tests.support.rounds.simulated_round import START, SimulatedRound, output, previous, spec
 
 
 def pending(seconds: float, **changes: object) -> Observed:
-    """Return a rollout that has waited for its pods for so long, with every service ready."""
-    world = World(spec(), previous())
+    """Return a rollout that has waited ``seconds`` for its pods, with every service ready."""
+    simulated = SimulatedRound(spec(), previous())
     for _ in range(4):
-        world.turn()
-        for service in world.observed.services:
-            world.replace_service(service.ref, replace(service, state="ready"))
-    since = world.now - timedelta(seconds=seconds)
+        simulated.plan_and_apply()
+        for service in simulated.observed.services:
+            simulated.replace_service(service.ref, replace(service, state="ready"))
+    since = simulated.now - timedelta(seconds=seconds)
     attempt = replace(Attempt(Stage.ROLLOUT, 1, AttemptState.PENDING, since), **changes)  # type: ignore[arg-type]
-    return replace(world.observed, attempts=(attempt,))
+    return replace(simulated.observed, attempts=(attempt,))
 
 
-def patient(limit: int = 100) -> object:
+def spec_with_pending_seconds(limit: int = 100) -> EvolutionRoundSpec:
     plain = spec()
     return plain.model_copy(update={"lifecycle": plain.lifecycle.model_copy(update={"pending_seconds": limit})})
 
 
-def test_a_pending_attempt_says_what_it_waits_for_and_is_not_ready() -> None:
-    status = plan(patient(), "r", pending(10, reason="0/3 nodes have a free GPU"), START).status  # type: ignore[arg-type]
+def test_the_status_of_a_pending_attempt_says_what_it_waits_for() -> None:
+    status = plan(spec_with_pending_seconds(), "r", pending(10, reason="0/3 nodes have a free GPU"), START).status
     ready = status.condition("Ready")
     assert ready is not None
     assert (ready.status, ready.reason) == ("False", "StagePending")
     assert "0/3 nodes have a free GPU" in status.message
 
 
-def test_an_attempt_whose_pods_never_start_is_ended_and_counts() -> None:
-    planned = plan(patient(), "r", pending(100), START)  # type: ignore[arg-type]
+def test_an_attempt_whose_pods_do_not_start_in_time_is_ended_and_counts() -> None:
+    planned = plan(spec_with_pending_seconds(), "r", pending(100), START)
     assert planned.actions == (EndStage(Stage.ROLLOUT, 1, EndReason.UNSCHEDULED),)
     ended = Attempt(Stage.ROLLOUT, 1, AttemptState.FAILED, START, START, ending=EndReason.UNSCHEDULED)
     assert ended.counts
 
 
-def test_before_its_time_is_up_a_pending_attempt_is_looked_at_again_when_it_is() -> None:
-    planned = plan(patient(), "r", pending(40), START)  # type: ignore[arg-type]
+def test_the_planner_looks_again_when_the_pending_time_is_over() -> None:
+    planned = plan(spec_with_pending_seconds(), "r", pending(40), START)
     assert planned.actions == ()
     assert planned.requeue_after == timedelta(seconds=60)
 
 
-def test_time_in_a_queue_does_not_count() -> None:
-    planned = plan(patient(), "r", pending(10_000, queued=True), START)  # type: ignore[arg-type]
+def test_time_in_an_admission_queue_does_not_count() -> None:
+    planned = plan(spec_with_pending_seconds(), "r", pending(10_000, queued=True), START)
     assert planned.actions == ()
     ready = planned.status.condition("Ready")
     assert ready is not None
@@ -83,14 +84,14 @@ def test_a_shared_service_is_never_started_or_stopped(state: str) -> None:
         assert ServiceKind.EXECUTOR not in kinds
 
 
-def test_the_status_says_why_a_shared_service_is_missing_and_never_gives_up_on_it() -> None:
+def test_a_round_waits_for_a_shared_service_without_limit_and_says_why() -> None:
     much_later = START + timedelta(days=400)
     status = plan(spec(), "r", shared("starting", "none is installed in this namespace"), much_later).status
     assert "executor (none is installed in this namespace)" in status.message
     assert status.phase == "Running"
 
 
-def test_cancelling_ends_the_round_for_good_and_keeps_what_is_done() -> None:
+def test_a_cancelled_round_fails_and_keeps_its_finished_stages() -> None:
     done = Attempt(Stage.ROLLOUT, 1, AttemptState.SUCCEEDED, START, START, exit_code=0, output=output(Stage.ROLLOUT))
     running = Attempt(Stage.SELECT, 1, AttemptState.RUNNING, START)
     planned = plan(spec().model_copy(update={"cancel": True}), "r", Observed(attempts=(done, running)), START)

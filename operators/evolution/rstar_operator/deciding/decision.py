@@ -13,7 +13,7 @@ from typing import Final
 
 from rstar.rounds.observed import Action, EndStage, Observed, Stage
 from rstar.rounds.plan import plan
-from rstar.rounds.services import needs_services
+from rstar.rounds.services import stage_searches
 from rstar.rounds.spec import EvolutionRoundSpec, ServicesSpec
 from rstar.rounds.status import AttemptStatus, Condition, ConditionStatus, RoundStatus
 from rstar_operator.children.identity import Owner
@@ -98,7 +98,7 @@ def _observe(
         deleted=deleting(snapshot.round),
     )
     stage = next((stage for stage in Stage if seen.output(stage) is None), None)
-    if stage is None or not needs_services(spec, stage):
+    if stage is None or not stage_searches(spec, stage):
         return seen
     executor = shared_executor(spec, snapshot, configuration.executor, now)
     return replace(seen, services=(*seen.services, executor))

@@ -24,7 +24,7 @@ from rstar.rounds.observed import (
     Stage,
     StageOutput,
 )
-from rstar.rounds.programs import json_object
+from rstar.rounds.programs import NO_MANIFEST, json_object
 from rstar.rounds.status import AttemptStatus, RoundStatus
 from rstar_operator.observing.pods import container_end, disrupted, waiting_reason
 from rstar_operator.snapshot import JobSeen, RoundSnapshot, deleting, name_of
@@ -34,7 +34,6 @@ AttemptKey = tuple[Stage, int]
 MOST_PROGRESS = 2_000
 """Characters of a progress report; a longer one is ignored, because the status keeps it."""
 
-NO_MANIFEST = "it ended well but left no manifest"
 TAKEN_AWAY = "its pods or their node were taken away"
 
 

@@ -10,7 +10,7 @@ from rstar.cluster.api import Json
 from rstar.rounds.observed import ManifestRef, PreviousRound, Stage, StageOutput
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
-from rstar.rounds.validation_errors import sentences
+from rstar.rounds.validation_errors import validation_messages
 
 
 class InvalidRoundError(ValueError):
@@ -23,7 +23,7 @@ def read_round(body: Json) -> EvolutionRound:
     try:
         return EvolutionRound.model_validate({**plain, "metadata": {"name": body["metadata"]["name"]}})
     except ValidationError as error:
-        raise InvalidRoundError("; ".join(sentences(error, EvolutionRound))) from None
+        raise InvalidRoundError("; ".join(validation_messages(error, EvolutionRound))) from None
 
 
 def read_status(body: Json) -> RoundStatus | None:

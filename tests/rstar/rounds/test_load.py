@@ -1,4 +1,4 @@
-"""A file that cannot be run is refused with every fault in one clear sentence."""
+"""A file of rounds that cannot be run is refused, with one sentence for each fault."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ def faults(folder: Path, *documents: Any, **options: Any) -> list[str]:
     return [fault.removeprefix(f"{file}: ") for fault in caught.value.faults]
 
 
-def test_rounds_come_in_the_order_of_their_numbers(folder: Path) -> None:
+def test_rounds_are_returned_in_the_order_of_their_numbers(folder: Path) -> None:
     file = folder / "rounds.yaml"
     file.write_text(yaml.safe_dump_all([document(folder, 2), document(folder, 1)]))
     assert [item.name for item in load_rounds(file)] == ["r1", "r2"]
 
 
-def test_an_unknown_key_names_the_nearest(folder: Path) -> None:
+def test_an_unknown_key_is_reported_with_the_nearest_known_key(folder: Path) -> None:
     assert faults(folder, document(folder, rolout={})) == ["round r1: spec.rolout: unknown key; did you mean rollout?"]
 
 
-def test_an_unknown_key_deep_inside_a_list_names_the_nearest(folder: Path) -> None:
+def test_an_unknown_key_in_a_list_is_reported_with_its_index(folder: Path) -> None:
     evaluate = {"problems": {"uri": "x"}, "methods": [{"name": "greedy", "rollout": 3}]}
     found = faults(folder, document(folder, evaluate=evaluate))
     assert found == ["round r1: spec.evaluate.methods[0].rollout: unknown key; did you mean rollouts?"]
 
 
-def test_all_faults_of_all_rounds_come_at_once(folder: Path) -> None:
+def test_all_faults_of_all_rounds_are_reported_at_once(folder: Path) -> None:
     first = document(folder, rollout={"shardSize": 0, "concurrency": "many"}, verifier="math_verify")
     second = document(folder, 2, trainPpm={"precision": "int8"})
     found = faults(folder, first, second)
@@ -70,14 +70,14 @@ def test_all_faults_of_all_rounds_come_at_once(folder: Path) -> None:
     assert any("round r2: spec.trainPpm.precision: must be float32 or bfloat16, not 'int8'" in fault for fault in found)
 
 
-def test_a_missing_key_says_what_it_is_for(folder: Path) -> None:
+def test_a_missing_key_is_reported_with_its_description(folder: Path) -> None:
     broken = document(folder)
     del broken["spec"]["baseModel"]
     (found,) = faults(folder, broken)
     assert found.startswith("round r1: spec.baseModel: missing; The model every round's SFT restarts from")
 
 
-def test_an_unknown_verifier_names_the_nearest(folder: Path) -> None:
+def test_an_unknown_verifier_is_reported_with_the_nearest_known_one(folder: Path) -> None:
     (found,) = faults(folder, document(folder, verifier="math_verify"))
     assert found == "round r1: spec.verifier: unknown verifier 'math_verify'; did you mean math-verify?"
 
@@ -89,7 +89,7 @@ def test_a_previous_round_must_be_in_the_file_or_the_store(folder: Path) -> None
     assert load_rounds(file, number_of=lambda name: 1 if name == "r1" else None)
 
 
-def test_a_previous_round_must_be_the_one_before(folder: Path) -> None:
+def test_a_previous_round_must_have_the_number_before(folder: Path) -> None:
     (found,) = faults(folder, document(folder, 1), document(folder, 3, previousRound="r1"))
     assert found == "round r3: spec.previousRound: r1 is round 1, but round 3 follows round 2"
 
@@ -102,7 +102,7 @@ def test_a_later_round_needs_a_previous_one_and_the_first_has_none(folder: Path)
     assert "round r2: spec: round 2 needs previousRound: the name of round 1" in found
 
 
-def test_a_name_is_used_once(folder: Path) -> None:
+def test_two_rounds_of_one_name_are_refused(folder: Path) -> None:
     (found,) = faults(folder, document(folder), document(folder))
     assert found == "round r1: metadata.name: 2 rounds have this name"
 
@@ -112,7 +112,7 @@ def test_always_needs_a_ppm_that_round_1_cannot_have(folder: Path) -> None:
     assert "round 1 has none; use auto or never" in found
 
 
-def test_bad_problem_lines_are_named_by_number(folder: Path) -> None:
+def test_bad_lines_of_a_problem_file_are_reported_by_number(folder: Path) -> None:
     (folder / "train.jsonl").write_text('{"question": "1+1?", "answer": "2"}\nnonsense\n{"answer": "3"}\n')
     found = faults(folder, document(folder))
     assert len(found) == 2
@@ -120,7 +120,7 @@ def test_bad_problem_lines_are_named_by_number(folder: Path) -> None:
     assert "train.jsonl:3: no 'question'" in found[1]
 
 
-def test_missing_problems_and_models_are_named(folder: Path) -> None:
+def test_missing_problems_and_models_are_reported(folder: Path) -> None:
     broken = document(folder, baseModel=str(folder / "nowhere"), problems={"uri": str(folder / "none.jsonl")})
     model, problems = faults(folder, broken)
     assert "spec.baseModel" in model
@@ -128,7 +128,7 @@ def test_missing_problems_and_models_are_named(folder: Path) -> None:
     assert "none.jsonl: no such file" in problems
 
 
-def test_what_is_in_the_store_is_looked_up_there(folder: Path) -> None:
+def test_problems_and_models_of_the_store_are_looked_up_there(folder: Path) -> None:
     store = FolderStore(folder / "store")
     item = document(folder, baseModel="store:base", problems={"uri": "store:data/train.jsonl"})
     model, problems = faults(folder, item, store=store)
@@ -143,13 +143,13 @@ def test_what_is_in_the_store_is_looked_up_there(folder: Path) -> None:
     ("text", "expected"),
     [("a: [", "is not YAML"), ("", "holds no EvolutionRound"), ("- 1", "document 1"), ("kind: Pod", "document 1")],
 )
-def test_what_is_no_round_is_refused_with_a_sentence(folder: Path, text: str, expected: str) -> None:
+def test_a_file_without_a_round_is_refused(folder: Path, text: str, expected: str) -> None:
     file = folder / "rounds.yaml"
     file.write_text(text)
     with pytest.raises(SpecError, match=expected):
         load_rounds(file)
 
 
-def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
+def test_a_missing_file_is_reported_by_name(folder: Path) -> None:
     with pytest.raises(SpecError, match=r"none\.yaml: cannot be read: No such file"):
         load_rounds(folder / "none.yaml")

@@ -21,7 +21,7 @@ def test_wilsons_interval_agrees_with_published_values(successes: int, trials: i
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_interval_holds_the_share_and_stays_between_0_and_1(counts: tuple[int, int]) -> None:
+def test_the_interval_contains_the_share_and_stays_between_0_and_1(counts: tuple[int, int]) -> None:
     successes, trials = counts
     low, high = wilson(successes, trials)
     assert 0 <= low <= successes / trials + 1e-12
@@ -56,6 +56,6 @@ def test_a_summary_has_means_per_problem_and_counts_failed_searches_as_wrong() -
     assert row["low"] < 0.5 < row["high"]
 
 
-def test_a_summary_of_nothing_claims_nothing() -> None:
+def test_a_summary_of_no_problems_has_the_widest_interval() -> None:
     row = summarise("mcts", [])
     assert (row.accuracy, row.low, row.high, row.tokens) == (0.0, 0.0, 1.0, 0.0)

@@ -11,7 +11,7 @@ from rstar.local.journal import fingerprint
 from rstar.rounds.observed import Stage
 from rstar.rounds.spec import MUTABLE, EvolutionRound, EvolutionRoundSpec
 from rstar.rounds.stage import stage_settings
-from rstar.rounds.validation_errors import sentences
+from rstar.rounds.validation_errors import validation_messages
 
 MINIMAL: dict[str, Any] = {"round": 1, "baseModel": "store:models/base", "problems": {"uri": "store:data/train.jsonl"}}
 MANAGED: dict[str, Any] = {
@@ -36,22 +36,22 @@ def fault(**changes: Any) -> str:
     }
     with pytest.raises(ValidationError) as caught:
         EvolutionRound.model_validate(document)
-    [sentence] = sentences(caught.value, EvolutionRound)
-    return sentence
+    [message] = validation_messages(caught.value, EvolutionRound)
+    return message
 
 
 @pytest.mark.parametrize("stage", Stage)
-def test_how_a_round_is_run_changes_no_stage(stage: Stage) -> None:
+def test_mutable_fields_change_the_settings_of_no_stage(stage: Stage) -> None:
     assert set(MANAGED) == MUTABLE
     assert stage_settings(spec(**MANAGED), stage) == stage_settings(spec(), stage)
 
 
-def test_how_a_round_is_run_ends_no_attempt() -> None:
+def test_mutable_fields_change_no_fingerprint_of_an_attempt() -> None:
     assert fingerprint(spec(**MANAGED), ()) == fingerprint(spec(), ())
     assert fingerprint(spec(seed=1), ()) != fingerprint(spec(), ())
 
 
-def test_a_service_has_one_replica_unless_told_otherwise() -> None:
+def test_a_service_has_one_replica_by_default() -> None:
     assert spec().services.policy.size == 1
     assert spec(services={"policy": {"replicas": 3}}).services.policy.size == 3
     assert spec(services={"policy": {"autoscaling": {"maxReplicas": 5}}}).services.policy.size == 1
@@ -63,23 +63,23 @@ def test_replicas_beside_autoscaling_are_refused() -> None:
     assert found == "spec.services.ppm: replicas and autoscaling exclude each other: remove one of them"
 
 
-def test_more_replicas_at_least_than_at_most_are_refused() -> None:
+def test_min_replicas_above_max_replicas_are_refused() -> None:
     found = fault(services={"ppm": {"autoscaling": {"minReplicas": 6, "maxReplicas": 5}}})
     assert found == "spec.services.ppm.autoscaling: minReplicas (6) must be at most maxReplicas (5)"
 
 
 @pytest.mark.parametrize("cpu", ["1", "16", "500m", "0.5", "1.25", 2])
-def test_cores_are_numbers_or_thousandths(cpu: Any) -> None:
+def test_cores_are_numbers_or_millicores(cpu: Any) -> None:
     assert spec(cluster={"resources": {"policy": {"cpu": cpu}}}).cluster.resources.policy.cpu == str(cpu)
 
 
 @pytest.mark.parametrize(("cpu", "cores"), [("1", 1), ("500m", 1), ("1500m", 2), ("0.1", 1), ("2.25", 3), (16, 16)])
-def test_threads_are_of_use_for_each_core_begun(cpu: Any, cores: int) -> None:
+def test_cores_are_rounded_up(cpu: Any, cores: int) -> None:
     assert spec(cluster={"resources": {"policy": {"cpu": cpu}}}).cluster.resources.policy.cores == cores
 
 
 @pytest.mark.parametrize("cpu", ["0", "-1", "1Gi", "0.5m", "1.", "", "two", -1, 0, True])
-def test_what_is_no_number_of_cores_is_refused(cpu: Any) -> None:
+def test_other_quantities_of_cores_are_refused(cpu: Any) -> None:
     assert fault(cluster={"resources": {"policy": {"cpu": cpu}}}).startswith("spec.cluster.resources.policy.cpu: ")
 
 
@@ -89,7 +89,7 @@ def test_memory_is_a_quantity_of_bytes(memory: Any) -> None:
 
 
 @pytest.mark.parametrize("memory", ["512m", "2GB", "2 Gi", "0Gi", "-1Gi", "Gi", ""])
-def test_what_is_no_quantity_of_bytes_is_refused(memory: str) -> None:
+def test_other_quantities_of_bytes_are_refused(memory: str) -> None:
     assert fault(cluster={"cacheSize": memory}).startswith(f"spec.cluster.cacheSize: {memory!r} does not have the form")
 
 
@@ -108,7 +108,7 @@ def test_what_is_no_quantity_of_bytes_is_refused(memory: str) -> None:
         ({"resources": {"train": {}}}, "resources.train: unknown key; did you mean trainP"),
     ],
 )
-def test_what_kubernetes_would_refuse_later_is_refused_at_once(cluster: dict[str, Any], path: str) -> None:
+def test_values_that_kubernetes_would_refuse_are_refused_at_once(cluster: dict[str, Any], path: str) -> None:
     assert fault(cluster=cluster).startswith(f"spec.cluster.{path}")
 
 
@@ -123,7 +123,7 @@ def test_what_kubernetes_would_refuse_later_is_refused_at_once(cluster: dict[str
         ({"key": "a", "tolerationSeconds": 5}, "tolerationSeconds needs effect: NoExecute"),
     ],
 )
-def test_a_toleration_means_what_it_means_to_kubernetes(toleration: dict[str, Any], why: str) -> None:
+def test_a_toleration_follows_the_rules_of_kubernetes(toleration: dict[str, Any], why: str) -> None:
     assert fault(cluster={"tolerations": [toleration]}) == f"spec.cluster.tolerations[0]: {why}"
 
 
