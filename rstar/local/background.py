@@ -1,4 +1,4 @@
-"""Starts ``rstar run`` detached from the terminal, with its output in a log: what ``rstar submit`` does on this machine."""
+"""Starts ``rstar run`` detached from the terminal, with its output in a log, for ``rstar submit`` on this machine."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def start_in_background(command: Sequence[str], work: Path) -> int:
             return process.pid
         time.sleep(POLL_SECONDS)
     if code != 0:
-        raise BackgroundError("\n".join([f"the run ended at once (log: {log})", *last_lines(log)]))
+        raise BackgroundError("\n".join([f"the driver ended at once (log: {log})", *last_lines(log)]))
     return process.pid

@@ -1,7 +1,7 @@
-"""What a user requests of a round on this machine: ``control.json`` beside its journal, read by the driver on every pass.
+"""The changes that a user requests of a round on this machine: ``control.json`` beside its journal.
 
-A file and not a signal, because it outlives the driver: a request that is made while no driver runs holds for the next
-run. It is replaced atomically. The planner decides what follows from a request.
+The driver reads it on every pass and passes it to the planner. It is a file and not a signal, because it outlives the
+driver: a request that is made while no driver runs holds for the next run.
 """
 
 from __future__ import annotations

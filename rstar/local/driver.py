@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -63,7 +64,7 @@ def round_number(work: Path, name: str) -> int | None:
 class _Signals:
     """Records SIGINT and SIGTERM. After a ``repeated`` signal everything is killed.
 
-    An ignored SIGINT stays ignored: a shell starts its background jobs so, to protect them from Ctrl-C.
+    An ignored SIGINT stays ignored: shells start the background jobs of scripts so, to protect them from Ctrl-C.
     """
 
     def __init__(self) -> None:
@@ -197,12 +198,9 @@ class _Run:
         return PreviousRound("succeeded" if len(outputs) == len(STAGES) else "failed", outputs)
 
     def _result(self, stages: Stages | None) -> RunResult:
+        result = RunResult(dict(self._statuses), self._signals.first)
         failed = [a for a in stages.journal.attempts if a.counts] if stages else []
-        log = stages.log(failed[-1]) if stages and failed and not self._all_done() else None
-        return RunResult(dict(self._statuses), self._signals.first, log)
-
-    def _all_done(self) -> bool:
-        return all(status.phase == "Succeeded" for status in self._statuses.values())
+        return replace(result, log=stages.log(failed[-1])) if stages and failed and not result.succeeded else result
 
     @contextmanager
     def _killing_all_on_error(self, stages: Stages) -> Iterator[None]:

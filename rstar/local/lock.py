@@ -32,7 +32,7 @@ def sole_driver(work: Path) -> Iterator[None]:
             handle.seek(0)
             pid = handle.read().strip() or "unknown"
             raise DriverRunningError(
-                f"another run works in {work} (pid {pid}): wait for it, or end it with 'kill {pid}'"
+                f"another driver runs in {work} (pid {pid}): wait for it, or end it with 'kill {pid}'"
             )
         handle.truncate(0)
         handle.write(str(os.getpid()))

@@ -1,4 +1,4 @@
-"""What ``run_rounds`` reports on every pass and returns in the end: plain data for a live view, a log or a notebook."""
+"""The reports and the result of ``run_rounds``: plain data for a live view, a log or a notebook."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ from rstar.store.store import Store
 GRACE_SECONDS: Final = 60.0
 """After SIGTERM a stage may finish its shard or its training checkpoint."""
 
-_DRIVER_ENDED: Final = "the run ended before the stage did"
+_DRIVER_ENDED: Final = "the driver ended before the stage"
 
 
 class Stages:
@@ -56,7 +56,7 @@ class Stages:
         self._children: dict[tuple[Stage, int], Child] = {}
 
     def take_over(self, previous: PreviousRound) -> None:
-        """Continue an earlier run: end the processes that it left behind, and keep the attempts that still count.
+        """Continue an earlier run: end its remaining processes, and keep the attempts that still count.
 
         Failed attempts no longer count against ``maxAttempts``. An attempt for another spec or other inputs, or whose
         manifest is no longer in the store, is dropped, and its stage runs again.

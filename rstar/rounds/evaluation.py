@@ -1,8 +1,8 @@
-"""How well a method answers: accuracy with its interval, and always what it cost, side by side.
+"""The figures of an evaluation: accuracy with its confidence interval, and always the cost beside it.
 
-The evaluate stage and ``rstar evaluate`` share this, so that their figures mean the same. Search runs without
-the verifier (as at inference); the answer it gives is judged afterwards, and so is every other answer it found
-(*any*: pass@N of the trajectories found). The module refuses to search and to print.
+The evaluate stage and ``rstar evaluate`` share this, so that their figures are comparable. The search runs without the
+verifier, as at inference. Afterwards its chosen answer is graded, and every other answer until a correct one is found
+(*any*: pass@N of the trajectories found).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Z_95: Final = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class ProblemResult:
-    """One problem under one method. ``any``: some trajectory was right. A search that failed is a wrong answer."""
+    """One problem under one method. ``any``: some trajectory is correct. A failed search counts as a wrong answer."""
 
     problem_id: str
     correct: bool
@@ -54,7 +54,7 @@ class MethodSummary:
 
 
 def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
-    """Return Wilson's score interval of a share (E. B. Wilson, 1927); (0, 1) when nothing was tried."""
+    """Return Wilson's score interval of a share (E. B. Wilson, 1927); (0, 1) without trials."""
     if trials == 0:
         return 0.0, 1.0
     share = successes / trials
@@ -65,22 +65,22 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
 
 
 async def grade(problem: Problem, record: SearchRecord, verifier: Verifier) -> ProblemResult:
-    """Grade the chosen answer, and every other one until a right one is found; each distinct answer once."""
+    """Grade the chosen answer, and every other one until a correct one is found; each distinct answer once."""
     verdicts: dict[str, bool] = {}
 
-    async def right(answer: str) -> bool:
+    async def is_correct(answer: str) -> bool:
         if answer not in verdicts:
             verdicts[answer] = (await verifier.verify(problem, answer)).correct
         return verdicts[answer]
 
     answers = [record.nodes[position].answer for position in record.terminals()]
     chosen = record.nodes[record.chosen].answer if record.chosen >= 0 else None
-    correct = chosen is not None and await right(chosen)
+    correct = chosen is not None and await is_correct(chosen)
     found = correct
     for answer in answers:
         if found:
             break
-        found = answer is not None and await right(answer)
+        found = answer is not None and await is_correct(answer)
     return ProblemResult(problem.id, correct, found, record.usage.tokens, record.usage.nodes, record.error)
 
 

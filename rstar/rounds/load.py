@@ -1,7 +1,7 @@
 """Reads a YAML file of EvolutionRounds, and reports all its faults at once before any work starts.
 
-Each fault is one sentence: file, round, path in the document, what is wrong, how to mend it. Beyond the spec's own
-validation it checks the chain of previous rounds, the verifier's name, every line of the problem files and the base
+Each fault is one sentence: file, round, path in the document, what is wrong, how to mend it. In addition to the spec's
+own validation it checks the chain of previous rounds, the verifier's name, every line of the problem files and the base
 model's folder.
 """
 

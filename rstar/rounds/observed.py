@@ -1,4 +1,4 @@
-"""What a driver observes of a round, and the actions that the planner answers with: plain data.
+"""The observed state of a round and the actions of the planner: plain data.
 
 The laptop driver fills it from child processes and a journal, the operator from the cluster's API, so that one planner
 serves both.

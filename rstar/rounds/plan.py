@@ -88,8 +88,8 @@ def _decide(
         message = "suspended: all compute is released, finished work is kept"
         return _release(observed, stage, EndReason.SUSPENDED, "Suspended", "Suspended", message)
     if stage is Stage.ROLLOUT and spec.round > 1 and observed.previous.state != "succeeded":
-        word = "does not exist yet" if observed.previous.state == "missing" else "is still running"
-        message = f"round {name} waits: its previous round {spec.previous_round} {word}"
+        state = "does not exist yet" if observed.previous.state == "missing" else "is still running"
+        message = f"round {name} waits: its previous round {spec.previous_round} {state}"
         return _release(
             observed, stage, EndReason.CANCELLED, "Waiting", "PreviousRoundNotReady", message, PREVIOUS_ROUND_POLL
         )

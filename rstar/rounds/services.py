@@ -1,7 +1,7 @@
 """Which services a stage needs, and the actions that lead to exactly those. Pure, like ``plan``.
 
 Only rollout and evaluate search; training gets the whole machine. No service starts before all services of another
-stage are gone, so that two models never need memory at the same time.
+stage are gone, so that the models of two stages are never in memory together.
 """
 
 from __future__ import annotations

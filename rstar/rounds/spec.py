@@ -1,4 +1,4 @@
-"""The spec of an EvolutionRound: what a user writes, on a laptop and on a cluster alike.
+"""The spec of an EvolutionRound, the same on a laptop and on a cluster.
 
 Every field has a description, and the paper's value as its default where the paper names one (docs/concepts.md: the
 four rounds). Unknown keys and impossible numbers are errors, one sentence each, before any work starts. The CRD is

@@ -1,4 +1,4 @@
-"""What a round asks of a cluster is validated like the rest, and changes no result."""
+"""The mutable and cluster parts of a spec are validated like the rest and change no result."""
 
 from __future__ import annotations
 
