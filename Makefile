@@ -44,7 +44,7 @@ test-cluster: testbed  ## The tests on a real API server, with MinIO and the tra
 	$(BIN)/python -m pytest tests/cluster $(PYTEST)
 
 .PHONY: crash-table
-crash-table: testbed  ## Kill the operator after every write of a round; print what became of it
+crash-table: testbed  ## Kill the operator after every write of a round; print each outcome
 	$(BIN)/python -m tests.support.cluster.crashes
 
 .PHONY: check
@@ -64,7 +64,7 @@ proto-breaking: setup  ## Compare the wire contract with the last release's; ski
 	$(BIN)/buf breaking proto --against "$$(git rev-parse --git-common-dir)#tag=$$tag,subdir=proto"
 
 .PHONY: bench
-bench: setup  ## Benchmarks, as tables
+bench: setup  ## Run the benchmarks of search, executor and generation; print tables
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.executor
 	$(BIN)/python -m benchmarks.generation

@@ -18,7 +18,7 @@ from rstar.local.log_tail import error_line
 from rstar.rounds.observed import Service, ServiceKind, ServiceRef, ServiceState
 
 GRACE_SECONDS: Final = 10.0
-"""A service is stopped when its callers have ended or are ending: nobody waits for its open calls."""
+"""A service is stopped when its callers have ended or are ending, so no caller needs its open calls."""
 
 
 @dataclass(slots=True)

@@ -195,7 +195,7 @@ def test_the_clusters_own_roles_cover_rounds(tenants: tuple[Tenant, Tenant]) -> 
         for words, least in tries:
             given = yaml.safe_dump(body) if "-f" in words else None
             may = bool(least) and roles.index(least) <= roles.index(role)
-            # Whoever may not make it finds it made.
+            # A user who may not create the round gets an existing one.
             if not may and "-f" in words:
                 tenant.rounds.submit("of-a-role", suspend=True)
             answer = bed.kubectl("-n", namespace, *words, input=given, check=False, kubeconfig=user)
