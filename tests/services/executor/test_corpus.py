@@ -22,6 +22,7 @@ import pytest
 from tests.support.executor import leftovers
 from tests.support.executor.hostile import CATEGORIES, CORPUS, HostileProgram, programs
 from tests.support.executor.restricted import obstacle
+from tests.support.paths import ROOT
 
 SECRET = Path("/tmp/rstar-corpus-secret")
 """A secret file of the service, at a path that the corpus knows and with a mode that lets every user read it."""
@@ -29,7 +30,6 @@ SECRET = Path("/tmp/rstar-corpus-secret")
 ANSWER_SECONDS = 150.0
 SNAPSHOT_MIB = {"this user": 0, "ordinary": 128, "container": 0}
 """With snapshots, processes of finished programs may stay until the executor ends."""
-ROOT = Path(__file__).absolute().parents[2]
 
 
 class Driver:
