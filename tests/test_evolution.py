@@ -112,7 +112,7 @@ def evolved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     return store, json.loads(out)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1_800)
 def test_two_rounds_succeed_with_an_evaluation_each(evolved: tuple[Path, dict]) -> None:
     _, result = evolved
     assert [row["phase"] for row in result["rounds"]] == ["Succeeded", "Succeeded"]
