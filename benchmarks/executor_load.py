@@ -137,7 +137,6 @@ def figures(outcome: Outcome, fleet: Fleet, clients: list[ExecutorClient], took:
         "processes_left_behind": fleet.left_behind,
         "retries": sum(c.refused + c.unreached + c.retried for c in counts),
         "lost_under_a_call": sum(c.lost for c in counts),
-        "hedges": sum(c.hedged for c in counts),
         "given_up": sum(c.given_up for c in counts),
         "p50_ms": round(quantiles[49] * 1000, 1),
         "p99_ms": round(quantiles[98] * 1000, 1),

@@ -181,7 +181,6 @@ class ExecutorClient(Client[StubMethod]):
         def request(group: Sequence[int]) -> executor_pb2.ExecuteRequest:
             return codec.with_candidates(prefix, [candidates[i] for i in group])
 
-        program_seconds = limits.seconds or EXECUTOR_DEFAULT_SECONDS
         # The wait for a slot, and every program at its limit, one after another.
-        call_seconds = QUEUE_SECONDS + len(candidates) * program_seconds
-        return await self._dispatcher.execute(request, len(candidates), program_seconds, call_seconds)
+        call_seconds = QUEUE_SECONDS + len(candidates) * (limits.seconds or EXECUTOR_DEFAULT_SECONDS)
+        return await self._dispatcher.execute(request, len(candidates), call_seconds)

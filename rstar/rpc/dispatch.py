@@ -86,11 +86,6 @@ def choose_available(
     )
 
 
-def may_hedge(hedges: int, copies: int) -> bool:
-    """Return whether one more copy may be a hedge: one in ten, so that hedges do not make slow executors slower."""
-    return hedges < 1 + copies // 10
-
-
 def rendezvous(problem_id: str, servers: Sequence[S]) -> S:
     """Return the server of ``problem_id``: the highest random weight among the servers within the load bound.
 

@@ -41,9 +41,8 @@ class Endpoint(Generic[M]):
     """One server: its channel, the method called on it, its outstanding calls and its health.
 
     ``draining``: it reported NOT_SERVING, or its address was removed, so the end of its connection is expected.
-    ``on_lost``: callbacks for the loss of a connection that was not draining. ``health``: the last report, for error
-    messages. ``backoff``, ``runs_suspect`` and ``reports_start`` (it sends ``STARTED``) are used by
-    ``rstar.rpc.executing`` only.
+    ``health``: the last report, for error messages. ``backoff``, ``runs_suspect`` and ``reports_start`` (it sends
+    ``STARTED``) are used by ``rstar.rpc.executing`` only.
     """
 
     __slots__ = (
@@ -53,7 +52,6 @@ class Endpoint(Generic[M]):
         "draining",
         "health",
         "method",
-        "on_lost",
         "outstanding",
         "ready",
         "removed",
@@ -73,7 +71,6 @@ class Endpoint(Generic[M]):
         self.backoff: Backoff = NO_BACKOFF
         self.runs_suspect = False
         self.reports_start = False
-        self.on_lost: set[Callable[[], None]] = set()
         self.health = "not reached yet"
         self.watch: asyncio.Task[None] | None = None
 
@@ -247,9 +244,6 @@ class Endpoints(Generic[M]):
                     pause = _FIRST_PAUSE
             except grpc.aio.AioRpcError as error:
                 endpoint.health = f"{error.code().name}: {error.details()}"
-                if not endpoint.draining:
-                    for callback in tuple(endpoint.on_lost):
-                        callback()
                 self.look_again()
             # Without a watch the health is unknown: the endpoint counts as lost until the next report.
             self._set_ready(endpoint, False)

@@ -1,10 +1,12 @@
-"""Runs programs on many executors: chooses the executor of a call, sends it again after failures, and hedges slow ones.
+"""Runs programs on many executors: chooses the executor of a call and sends the call again after failures.
 
 Only failures of infrastructure are retried; the result of a program is final. An executor that cannot be reached gets a
 backoff; one that is full or draining gets no calls for as long as it asks; one that is lost during a call makes its
-candidates suspects (``rstar.rpc.suspects``). A call that takes longer than its programs may, or whose executor fell
-silent, is sent a second time elsewhere (a hedge). The caller's deadline or cancellation ends everything. The decisions
-are pure functions in ``call_failures``, ``backoff``, ``dispatch`` and ``suspects``.
+candidates suspects (``rstar.rpc.suspects``). The keepalive fails the calls of a silent executor, so it counts as lost.
+The caller's deadline or cancellation ends everything. The decisions are pure functions in ``call_failures``,
+``backoff``, ``dispatch`` and ``suspects``.
+
+Not covered: an executor that is slow but connected keeps its calls until their deadline.
 """
 
 from __future__ import annotations
@@ -13,8 +15,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -24,7 +25,7 @@ from rstar.interfaces import Execution, ExecutionStatus
 from rstar.rpc.backoff import backoff_after_answer, backoff_after_failure, backoff_after_pushback
 from rstar.rpc.call_failures import STARTED, CallFailure, FailureKind, classify_failure
 from rstar.rpc.calls import pause
-from rstar.rpc.dispatch import choose_available, may_hedge
+from rstar.rpc.dispatch import choose_available
 from rstar.rpc.endpoints import Endpoint, Endpoints
 from rstar.rpc.errors import CallFailed, CallTimedOut, failure
 from rstar.rpc.suspects import Suspects
@@ -32,12 +33,6 @@ from rstar.v1 import executor_pb2
 
 ATTEMPTS: Final = 8
 """How often one copy may find its executor unreachable; with the backoffs in between this takes about half a minute."""
-
-HEDGE_MARGIN_SECONDS: Final = 15.0
-"""How much longer than its programs at their limits a call may take before it is hedged."""
-
-SILENCE_SECONDS: Final = 1.0
-"""From the loss of an executor's health watch to the hedges of those of its calls that have not failed by then."""
 
 StubMethod = grpc.aio.UnaryUnaryMultiCallable[executor_pb2.ExecuteRequest, executor_pb2.ExecuteResponse]
 Executors = Endpoints[StubMethod]
@@ -50,7 +45,7 @@ class CallCounts:
     """What happened to the calls of a client.
 
     Copies sent again because an executor was full or draining (``refused``) or not reachable (``unreached``); executors
-    ``lost`` during a call; programs ``retried`` because of that, ``hedged`` because they were slow, and ``given_up``.
+    ``lost`` during a call; programs ``retried`` because of that, and ``given_up``.
     """
 
     calls: int = 0
@@ -58,7 +53,6 @@ class CallCounts:
     unreached: int = 0
     lost: int = 0
     retried: int = 0
-    hedged: int = 0
     given_up: int = 0
 
 
@@ -68,41 +62,32 @@ class _ExecutorLost(Exception):  # noqa: N818 - named after the event
 
 @dataclass(eq=False)
 class _Copy:
-    """Some candidates of a call, by position, on an executor or waiting for one. A ``suspect`` is sent alone."""
+    """Some candidates of a call, by position, on an executor or waiting for one. A ``suspect`` is sent alone.
+
+    ``tried``: the addresses to which these candidates were sent; others are preferred.
+    """
 
     group: tuple[int, ...]
     suspect: bool
-    avoid: Collection[str]
-    hedge: bool
-    task: asyncio.Task[list[Execution]] | None = None
-    endpoint: Endpoint[StubMethod] | None = None
-    tried: set[str] = field(default_factory=set)
-
-    def used_addresses(self) -> set[str]:
-        """Return the addresses that a further copy of these candidates should avoid."""
-        return {*self.avoid, *self.tried, *((self.endpoint.address,) if self.endpoint else ())}
+    tried: set[str]
 
 
 class Dispatcher:
-    """What the calls of one client share: the executors, the counts, and how many copies are hedges."""
+    """What the calls of one client share: the executors and the counts."""
 
     def __init__(self, executors: Executors, read: ReadResponse) -> None:
         self.executors = executors
         self.read = read
         self.counts = CallCounts()
         self.turns = itertools.count()
-        self.copies = 0
-        self.hedges = 0
 
-    async def execute(
-        self, request: MakeRequest, candidates: int, program_seconds: float, seconds: float
-    ) -> list[Execution]:
-        """Return one result per candidate within ``seconds``; a program takes ``program_seconds`` at most.
+    async def execute(self, request: MakeRequest, candidates: int, seconds: float) -> list[Execution]:
+        """Return one result per candidate within ``seconds``.
 
         ``request`` makes the message for some candidates, by position. Raises ``CallFailed`` or one of its kinds.
         """
         self.counts.calls += 1
-        return await _Batch(self, request, candidates, program_seconds, seconds).run()
+        return await _Batch(self, request, candidates, seconds).run()
 
     async def choose(
         self, avoid: Collection[str], suspect: bool, deadline: float, problem_id: str
@@ -125,80 +110,48 @@ class Dispatcher:
 class _Batch:
     """The candidates of one call of ``execute`` and their copies, until every candidate has its result."""
 
-    def __init__(
-        self, dispatcher: Dispatcher, request: MakeRequest, candidates: int, program_seconds: float, seconds: float
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, request: MakeRequest, candidates: int, seconds: float) -> None:
         self._shared = dispatcher
         self._executors = dispatcher.executors
         self._counts = dispatcher.counts
         self._request = request
-        self._program_seconds = program_seconds
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + seconds
         self._suspects = Suspects(candidates)
         self._candidates = tuple(range(candidates))
-        # A copy that ended (None), or one that is slow on the given executor.
-        self._events: asyncio.Queue[tuple[_Copy, Endpoint[StubMethod] | None]] = asyncio.Queue()
-        self._open: set[_Copy] = set()
+        self._open: dict[asyncio.Task[list[Execution]], _Copy] = {}
 
     async def run(self) -> list[Execution]:
         if not self._candidates:
             return []
-        self._start_copy(self._candidates, suspect=False, avoid=(), hedge=False)
+        self._start_copy(self._candidates, suspect=False, tried=())
         try:
             while not self._suspects.done:
-                copy, slow_on = await self._events.get()
-                if slow_on is None:
-                    self._ended(copy)
-                elif copy.endpoint is slow_on:
-                    self._hedge(copy)
+                ended, _ = await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    self._ended(task)
         finally:
             await self._cancel()
         return self._suspects.results()
 
-    def _start_copy(self, group: tuple[int, ...], *, suspect: bool, avoid: Collection[str], hedge: bool) -> None:
-        copy = _Copy(group, suspect, avoid, hedge)
-        self._open.add(copy)
-        self._shared.copies += 1
-        self._shared.hedges += hedge
-        copy.task = asyncio.ensure_future(self._deliver(copy))
-        copy.task.add_done_callback(lambda _: self._events.put_nowait((copy, None)))
+    def _start_copy(self, group: tuple[int, ...], *, suspect: bool, tried: Collection[str]) -> None:
+        copy = _Copy(group, suspect, set(tried))
+        self._open[asyncio.ensure_future(self._deliver(copy))] = copy
 
-    def _ended(self, copy: _Copy) -> None:
-        self._close(copy)
-        assert copy.task is not None
-        if copy.task.cancelled():  # another copy was faster
-            return
+    def _ended(self, task: asyncio.Task[list[Execution]]) -> None:
+        copy = self._open.pop(task)
         given_up = len(self._suspects.given_up)
         try:
-            again = self._suspects.answered(copy.group, copy.task.result())
+            again = self._suspects.answered(copy.group, task.result())
         except _ExecutorLost as lost:
             self._counts.lost += 1
             again = self._suspects.lost(copy.group, str(lost))
-        except CallFailed:
-            if not self._suspects.undelivered(copy.group):
-                raise
-            return
         if len(self._suspects.given_up) > given_up:
             self._counts.given_up += 1
-            structlog.get_logger().warning("program given up", executors=sorted(copy.used_addresses()))
+            structlog.get_logger().warning("program given up", executors=sorted(copy.tried))
         for i in again:
             self._counts.retried += 1
-            self._start_copy((i,), suspect=True, avoid=copy.used_addresses(), hedge=False)
-        for other in self._open:
-            if not self._suspects.needs(other.group) and other.task is not None:
-                other.task.cancel()
-
-    def _hedge(self, copy: _Copy) -> None:
-        """Send the candidates of a slow copy a second time, if another executor is available."""
-        now, used = self._loop.time(), copy.used_addresses()
-        others = [e for e in self._executors.ready if e.address not in used and e.backoff.until <= now]
-        silent = copy.endpoint is not None and not copy.endpoint.ready
-        if not others or not (silent or may_hedge(self._shared.hedges, self._shared.copies)):
-            return
-        for i in self._suspects.slow(copy.group):
-            self._counts.hedged += 1
-            self._start_copy((i,), suspect=True, avoid=copy.used_addresses(), hedge=True)
+            self._start_copy((i,), suspect=True, tried=copy.tried)
 
     async def _deliver(self, copy: _Copy) -> list[Execution]:
         """Return the answer to one copy, sent again only if no executor ran it. Raises ``_ExecutorLost``, ``CallFailed``."""
@@ -207,9 +160,7 @@ class _Batch:
         last: CallFailed | None = None
         while True:
             try:
-                endpoint = await self._shared.choose(
-                    copy.used_addresses(), copy.suspect, self._deadline, message.problem_id
-                )
+                endpoint = await self._shared.choose(copy.tried, copy.suspect, self._deadline, message.problem_id)
             except CallTimedOut as error:
                 raise last or error from None
             sent = self._loop.time()
@@ -256,18 +207,9 @@ class _Batch:
     async def _call(
         self, endpoint: Endpoint[StubMethod], copy: _Copy, message: executor_pb2.ExecuteRequest, seconds: float
     ) -> executor_pb2.ExecuteResponse:
-        """Call ``endpoint``; an event follows if it is slow or falls silent."""
-        slow = partial(self._events.put_nowait, (copy, endpoint))
-
-        def silent() -> None:
-            self._loop.call_later(SILENCE_SECONDS, slow)
-
-        patience = self._program_seconds * len(copy.group) + HEDGE_MARGIN_SECONDS
-        timer = self._loop.call_later(patience, slow)
-        endpoint.on_lost.add(silent)
+        """Send a copy to ``endpoint`` and return its answer. Raises ``AioRpcError``."""
         endpoint.outstanding += 1
         endpoint.runs_suspect = endpoint.runs_suspect or copy.suspect
-        copy.endpoint = endpoint
         call = endpoint.method(message, timeout=seconds)
         try:
             response = await call
@@ -276,28 +218,17 @@ class _Batch:
                 endpoint.reports_start = any(key == STARTED for key, _ in await call.initial_metadata())
             return response
         finally:
-            timer.cancel()
-            endpoint.on_lost.discard(silent)
             if copy.suspect:
                 endpoint.runs_suspect = False
                 self._executors.notify_change()
-            copy.endpoint = None
             copy.tried.add(endpoint.address)
             self._executors.release(endpoint)
 
-    def _close(self, copy: _Copy) -> None:
-        self._open.discard(copy)
-        self._shared.copies -= 1
-        self._shared.hedges -= copy.hedge
-
     async def _cancel(self) -> None:
-        tasks = [copy.task for copy in self._open if copy.task is not None]
-        for copy in tuple(self._open):
-            self._close(copy)
-        for task in tasks:
+        for task in self._open:
             task.cancel()
-        if tasks:
-            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._open:
+            await asyncio.gather(*self._open, return_exceptions=True)
 
 
 def classify_error(error: grpc.aio.AioRpcError, endpoint: Endpoint[StubMethod]) -> CallFailure:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rstar.rpc.backoff import NO_BACKOFF, Backoff, backoff_after_pushback
-from rstar.rpc.dispatch import LOAD_BOUND, choose_available, least_outstanding, may_hedge, rendezvous
+from rstar.rpc.dispatch import LOAD_BOUND, choose_available, least_outstanding, rendezvous
 
 
 @dataclass
@@ -132,11 +132,3 @@ def test_a_suspect_waits_for_another_executor_without_a_suspect() -> None:
     assert choose_available([here, there], 0.0, {"here"}, False, 0) is there
     there.backoff = backoff_after_pushback(NO_BACKOFF, 0.0, 5.0)
     assert choose_available([here, there], 0.0, {"here"}, True, 0) is here
-
-
-@given(st.integers(0, 1_000))
-def test_at_most_one_copy_in_ten_is_a_hedge_beyond_the_first(copies: int) -> None:
-    hedges = 0
-    while may_hedge(hedges, copies):
-        hedges += 1
-    assert hedges <= 1 + copies / 10
