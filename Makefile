@@ -11,6 +11,7 @@ QUICK ?=
 PYTEST ?=
 # Processes that run tests side by side; each takes whole files, the longest first.
 WORKERS ?= 2
+SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help:  ## Show the targets
@@ -33,7 +34,7 @@ demo: setup  ## Four rounds of self-evolution on the Game of 24 (QUICK=1: two sh
 
 .PHONY: test
 test: setup  ## All tests that need no cluster
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST)
 
 .PHONY: testbed
 testbed: setup  ## Build the control plane's programs (once: about ten minutes; needs Go)
@@ -41,7 +42,7 @@ testbed: setup  ## Build the control plane's programs (once: about ten minutes; 
 
 .PHONY: test-cluster
 test-cluster: testbed  ## The tests on a real API server, with MinIO and the training operator
-	$(BIN)/python -m pytest tests/cluster $(PYTEST)
+	$(BIN)/python -m pytest tests/cluster $(SIDE_BY_SIDE) $(PYTEST)
 
 .PHONY: crash-table
 crash-table: testbed  ## Kill the operator after every write of a round; print each outcome

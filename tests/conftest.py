@@ -13,8 +13,11 @@ from tests.support.paths import ROOT
 LONGEST: Final = (
     "tests/test_evolution.py",
     "tests/services/executor/test_corpus.py",
+    "tests/cluster/test_operator_crashes.py",
+    "tests/cluster/test_read_only_root.py",
+    "tests/cluster/test_stage_pods.py",
 )
-"""Longest first, so that two workers end at about the same time: ``make test`` gives them whole files in this order."""
+"""Longest first, so that two workers end at about the same time: they get whole files in this order (Makefile)."""
 
 
 @pytest.fixture(scope="session", autouse=True)
