@@ -13,6 +13,7 @@ from tests.support.paths import ROOT
 LONGEST: Final = (
     "tests/test_evolution.py",
     "tests/services/executor/test_corpus.py",
+    "tests/cluster/test_real_rounds.py",
     "tests/cluster/test_operator_crashes.py",
     "tests/cluster/test_read_only_root.py",
     "tests/cluster/test_stage_pods.py",

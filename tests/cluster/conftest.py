@@ -6,7 +6,6 @@ The first run builds the control plane's programs, which takes minutes. Run by `
 from __future__ import annotations
 
 import contextlib
-import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,12 +29,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUT))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def interruptible_children() -> None:
-    """Let child processes start with SIGINT's default: nohup and a shell's & ignore it, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
