@@ -1,6 +1,6 @@
 """Uploads the local problem files and base models of a submitted round, because pods read from the store only.
 
-Keys contain the digest of the contents. The same file is uploaded once, whoever submits it, and a changed file never
+Keys contain the digest of the contents. The same file is uploaded once for all users, and a changed file never
 replaces the file of another round. Nothing is deleted.
 """
 
