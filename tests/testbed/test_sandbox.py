@@ -162,7 +162,9 @@ def test_the_command_starts_with_default_signals(tmp_path: Path) -> None:
         _, output = run(tmp_path, "grep -E 'Sig(Blk|Ign)' /proc/self/status")
     finally:
         signal.signal(signal.SIGINT, before)
-    assert [int(line.split()[1], 16) for line in output.splitlines()] == [0, 0]
+    # Signals 32 and 33 belong to glibc: no program can set them through it, and some parents leave them ignored.
+    can_be_set = sum(1 << number - 1 for number in signal.valid_signals())
+    assert [int(line.split()[1], 16) & can_be_set for line in output.splitlines()] == [0, 0]
 
 
 def test_sigterm_is_passed_on_and_children_are_killed_with_the_command(tmp_path: Path) -> None:
