@@ -106,11 +106,11 @@ async def bytes_per_node() -> float:
         verifier=InstantVerifier(),
     )
     before, _ = tracemalloc.get_traced_memory()
-    root = await mcts(context, 0, lambda: None)
+    await mcts(context, 0, lambda: None)
     gc.collect()
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    nodes = list(root.walk())
+    nodes = list(context.root.walk())
     return (after - before - sum(len(node.text) for node in nodes)) / len(nodes)
 
 

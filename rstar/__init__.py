@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Policy,
         PreferenceModel,
         Proposal,
+        RoleUnavailable,
         Sampling,
         Scores,
         State,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     )
     from rstar.problem import Problem
     from rstar.record import NodeRecord, SearchRecord, Usage
-    from rstar.search.solve import solve
+    from rstar.search.solve import SearchFailed, solve
 else:  # hidden from type checkers, which would accept any name
 
     def __getattr__(name: str) -> Any:
@@ -54,9 +55,11 @@ __all__ = [
     "PreferenceModel",
     "Problem",
     "Proposal",
+    "RoleUnavailable",
     "Sampling",
     "Scores",
     "SearchConfig",
+    "SearchFailed",
     "SearchRecord",
     "State",
     "Usage",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from rstar.interfaces import ExecutionLimits
@@ -64,7 +64,12 @@ class SearchConfig(Settings):
         description="MCTS: descents from the root of each tree. Sampling methods: trajectories sampled.",
     )
     candidates: int = Field(default=8, ge=1, le=1_024, description="Candidate steps proposed per expansion (n).")
-    trees: int = Field(default=1, ge=1, le=64, description="Independent trees with different seeds.")
+    trajectories: int = Field(
+        default=1,
+        ge=1,
+        le=1_024,
+        description="Independent searches (trees) of a problem, each with its own seed. Each gives its best trajectory by the PPM, and the answer is chosen among these (the paper's N trajectories); training keeps all trees.",
+    )
     max_depth: int = Field(default=16, ge=1, le=256, description="Most steps in one trajectory.")
     exploration: float = Field(default=2.0, ge=0, description="Exploration constant c of UCT (equation 1).")
     unvisited: Literal["first", "zero"] = Field(
@@ -81,12 +86,12 @@ class SearchConfig(Settings):
         default=1,
         ge=1,
         le=16,
-        description="A path is given up after this many steps in a row whose code failed (1: a failing step is never kept).",
+        description="A path is given up after this many steps in a row whose code failed. 1: a failed step ends its path. More: a next step may repair it; it sees the error, and the failed code is left out of later programs.",
     )
     token_budget: int | None = Field(
         default=None,
         ge=1,
-        description="Stop after the expansion that reaches this many generated tokens; unset: no limit.",
+        description="Stop after the expansion that reaches this many generated tokens, shared equally by the trajectories; unset: no limit.",
     )
     stop_when_solved: bool = Field(
         default=False, description="End the search at the first verified trajectory (needs a verifier)."
@@ -94,16 +99,24 @@ class SearchConfig(Settings):
     temperature: float = Field(default=1.0, ge=0, le=10, description="Sampling temperature; 0 is greedy.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling mass.")
     max_new_tokens: int = Field(default=2_048, ge=1, le=131_072, description="Most tokens generated for one step.")
-    answer: Literal["policy", "output"] = Field(
+    answer: Literal["policy", "output", "unexecuted"] = Field(
         default="policy",
-        description="The policy writes the answer after seeing the output, or the output is the answer.",
+        description="policy: the policy writes the answer after seeing the program's output; output: the output is the answer; unexecuted: as policy, and an answer without a program counts too.",
     )
     vote_top: int | None = Field(
         default=None,
         ge=1,
-        description="Answer by majority vote among the trajectories with the highest PPM scores; unset: the highest score decides.",
+        description="Answer by majority vote among so many trajectories with the highest PPM scores, where equal answers count as one; unset: the highest score decides.",
     )
     guidance: Literal["ppm", "none"] = Field(
         default="none", description="Steps start from the PPM's score (equation 3), or from 0."
     )
     execution: ExecutionSettings = Field(default_factory=ExecutionSettings, description="Limits of candidate programs.")
+
+    @model_validator(mode="after")
+    def _votes(self) -> SearchConfig:
+        if self.method in {"mcts", "beam"} and (self.vote_top or 0) > self.trajectories:
+            raise ValueError(
+                f"voteTop {self.vote_top} is more than trajectories {self.trajectories}: each trajectory has one vote"
+            )
+        return self

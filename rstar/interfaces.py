@@ -117,6 +117,10 @@ class Verdict:
     reason: str
 
 
+class RoleUnavailable(Exception):  # noqa: N818 - named after the state
+    """No server of a role can take calls, so that a search cannot continue. Other exceptions concern one call alone."""
+
+
 @runtime_checkable
 class Policy(Protocol):
     """The policy model: proposes the next step."""

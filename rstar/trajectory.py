@@ -42,6 +42,7 @@ PROGRAM_STOPS: Final = (END_OF_CODE, END_OF_ANSWER)
 MAX_OUTPUT_CHARACTERS: Final = 1024
 
 _MARKER = re.compile("|".join(re.escape(m) for m in MARKERS))
+_ERROR: Final = f"{END_OF_STEP}\n{OUTPUT}"
 _INSERTED = re.compile(f"\n?{OUTPUT}.*?{END_OF_OUTPUT}\n?", re.DOTALL)
 _NOT_CODE = re.compile(f"{OUTPUT}.*?{END_OF_OUTPUT}|{ANSWER}.*", re.DOTALL)
 # An escaped brace is no group; a double backslash is a line break and escapes nothing.
@@ -50,8 +51,19 @@ _FLOAT = re.compile(r"(?<![\w.])-?\d+\.\d{5,}(?:[eE][-+]?\d+)?(?![\w.])")
 
 
 def code_of(steps: Sequence[str]) -> str:
-    """Return the program of ``steps``: their texts in order, without markers, outputs and answers."""
-    return "\n".join(_MARKER.sub("", _NOT_CODE.sub("", step)).strip("\n") for step in steps) + "\n"
+    """Return the program of ``steps``: their texts in order, without markers, outputs, answers and failed steps."""
+    codes = ("" if step_failed(step) else _MARKER.sub("", _NOT_CODE.sub("", step)).strip("\n") for step in steps)
+    return "\n".join(codes) + "\n"
+
+
+def has_code(steps: Sequence[str]) -> bool:
+    """Return whether the program of ``steps`` has a line that is neither blank nor a comment."""
+    return any(line.strip() and not line.lstrip().startswith("#") for line in code_of(steps).splitlines())
+
+
+def step_failed(step: str) -> bool:
+    """Return whether the code of ``step`` failed: the system inserted its error after the end of the step."""
+    return _ERROR in step
 
 
 def ends_code(step: str) -> bool:
@@ -77,8 +89,11 @@ def split_steps(text: str) -> list[str]:
 def written_by_policy(step: str) -> list[tuple[str, bool]]:
     """Cut a step into (text, whether the policy wrote it) segments; the system wrote the outputs.
 
-    The loss is on the policy's text alone. Outputs contain no markers (``neutralise``), so the cut is unambiguous.
+    The loss is on the policy's text alone. Outputs contain no markers (``neutralise``), so the cut is unambiguous. A
+    failed step is one segment without loss: the policy must learn the repair, not the mistake.
     """
+    if step_failed(step):
+        return [(step, False)]
     segments: list[tuple[str, bool]] = []
     position = 0
     for match in _INSERTED.finditer(step):
@@ -111,7 +126,7 @@ def display_output(stdout: str) -> str:
 
 
 def output_block(stdout: str) -> str:
-    """Return the text that the system inserts after a finished program."""
+    """Return the text that the system inserts after a finished program, or after a failed step with its error."""
     return f"\n{OUTPUT}{display_output(stdout)}{END_OF_OUTPUT}\n"
 
 

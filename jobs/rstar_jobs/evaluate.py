@@ -10,7 +10,7 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,7 +30,7 @@ from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation, problems_digest
 from rstar_jobs.program import run
 from rstar_jobs.progress import Progress, SearchProgress
-from rstar_jobs.searches import SearchRun, Shard, search_shards, shards_of
+from rstar_jobs.searches import Searched, SearchRun, Shard, search_shards, shards_of
 from rstar_jobs.shards import StoredShards
 
 SHARD_SIZE = 64
@@ -56,7 +56,7 @@ def evaluation_shards(spec: EvolutionRoundSpec, problems: list[Problem]) -> list
         def runs(problem: Problem) -> list[SearchRun]:
             return [SearchRun(method, derive(spec.seed, "evaluate", problem.id))]
 
-        return Shard(f"{method.name}/{number:05d}", part, runs)
+        return Shard(f"{method.name}/{number:05d}", part, runs, equivalence=spec.verifier)
 
     parts = list(shards_of(problems, SHARD_SIZE))
     return [shard(method, number, part) for method in spec.evaluate.methods for number, part in enumerate(parts)]
@@ -117,20 +117,27 @@ async def search_and_grade(
 
     Every record is graded once: as its search finishes, or when a shard of an earlier attempt is read.
     """
-    outputs: list[Output] = []
+    outputs: dict[str, Output] = {}
     results: dict[tuple[str, str], ProblemResult] = {}
+    failed: list[Searched] = []
 
     async def is_correct(shard: Shard, problem: Problem, record: SearchRecord) -> bool:
         result = results[shard.name, problem.id] = await grade(problem, record, grader)
         return result.correct
 
     async def store(shard: Shard, records: list[SearchRecord]) -> None:
-        outputs.append(await asyncio.to_thread(stored.put, shard, records))
+        outputs[shard.name] = await asyncio.to_thread(stored.put, shard, records)
+        for problem, record in zip(shard.problems, records, strict=True):
+            # A problem that was searched once more has spent what both searches spent.
+            key = shard.name, problem.id
+            results[key] = replace(results[key], tokens=record.usage.tokens, nodes=record.usage.nodes)
 
     earlier, missing = stored.split(shards)
     for shard, output, searched in stored.read(earlier):
-        outputs.append(output)
+        outputs[shard.name] = output
         await asyncio.gather(*(is_correct(shard, problem, record) for problem, record in searched))
+        if any(record.error for _, record in searched):
+            failed.append((shard, [record for _, record in searched]))
     counts = SearchProgress(
         progress,
         total=sum(len(shard.problems) for shard in shards),
@@ -138,12 +145,12 @@ async def search_and_grade(
         successes=sum(result.correct for result in results.values()),
         key="correct",
     )
-    await search_shards(addresses, missing, concurrency, store, counts, is_correct)
+    await search_shards(addresses, missing, concurrency, store, counts, is_correct, failed)
     by_method: dict[str, list[ProblemResult]] = {}
     for shard in shards:
         of_shard = (results[shard.name, problem.id] for problem in shard.problems)
         by_method.setdefault(shard.name.partition("/")[0], []).extend(of_shard)
-    return outputs, by_method
+    return list(outputs.values()), by_method
 
 
 if __name__ == "__main__":

@@ -113,11 +113,11 @@ class SearchProgress:
         """Note the usage of a running search; ``earlier`` is the record of the problem's earlier searches."""
         self._running[shard, problem_id] = usage if earlier is None else earlier.usage + usage
 
-    def finished(self, shard: str, record: SearchRecord, *, success: bool) -> None:
-        """Count a finished search."""
+    def finished(self, shard: str, record: SearchRecord, *, success: bool, again: bool = False) -> None:
+        """Count a finished search; ``again``: of a problem that was counted before, with a failure."""
         self._running.pop((shard, record.problem_id), None)
         self._spent += record.usage
-        self._done += 1
+        self._done += not again
         self._successes += success
 
     def report(self, *, last: bool = False) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation, problems_digest
 from rstar_jobs.program import run
 from rstar_jobs.progress import Progress, SearchProgress
-from rstar_jobs.searches import SearchRun, Shard, search_shards, shards_of
+from rstar_jobs.searches import Searched, SearchRun, Shard, search_shards, shards_of
 from rstar_jobs.shards import StoredShards
 
 
@@ -36,24 +37,29 @@ def search_config(spec: EvolutionRoundSpec, *, guided: bool) -> SearchConfig:
 
 
 def search_runs(spec: EvolutionRoundSpec, config: SearchConfig, problem: Problem) -> list[SearchRun]:
-    """Return the searches of one problem, in turn. Their seeds depend only on the round, the problem's id and the turn."""
-    rollouts = (config.rollouts, *spec.search.extra_rollouts)
+    """Return the searches of one problem, in turn. Their seeds depend only on the round, the problem's id and the turn.
+
+    ``extraRollouts`` are counted per problem, as in the paper, so an extra search grows one tree.
+    """
+    extra = [config.model_copy(update={"rollouts": n, "trajectories": 1}) for n in spec.search.extra_rollouts]
     return [
-        SearchRun(
-            config.model_copy(update={"rollouts": count}), derive(spec.seed, "rollout", spec.round, problem.id, turn)
-        )
-        for turn, count in enumerate(rollouts)
+        SearchRun(turn_config, derive(spec.seed, "rollout", spec.round, problem.id, turn))
+        for turn, turn_config in enumerate([config, *extra])
     ]
 
 
 @dataclass
 class Tally:
-    """Counts and usage of all searched problems; the order of the records does not matter."""
+    """Counts and usage of searched problems; the order of the records does not matter.
+
+    ``failures`` counts the steps that failed, by the kind of the reason: ``exception``, ``timeout``, ...
+    """
 
     problems: int = 0
     solved: int = 0
     failed: int = 0
     usage: Usage = field(default_factory=Usage)
+    failures: Counter[str] = field(default_factory=Counter)
 
     def add(self, records: Iterable[SearchRecord]) -> None:
         """Count one problem per record."""
@@ -62,6 +68,16 @@ class Tally:
             self.solved += record.solved
             self.failed += bool(record.error)
             self.usage += record.usage
+            self.failures.update(node.reason.partition(":")[0] for node in record.nodes if not node.valid)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.problems + other.problems,
+            self.solved + other.solved,
+            self.failed + other.failed,
+            self.usage + other.usage,
+            self.failures + other.failures,
+        )
 
     def metrics(self) -> dict[str, Any]:
         """Return the stage's metrics. ``coverage``: the share of the problems with a correct trajectory."""
@@ -74,6 +90,7 @@ class Tally:
             "tokens": self.usage.tokens,
             "nodes": self.usage.nodes,
             "executions": self.usage.executions,
+            "failed_steps": dict(sorted(self.failures.items())),
         }
 
 
@@ -111,21 +128,29 @@ async def search_and_count(
 
     Only shards of earlier attempts are read from the store, once; the others are counted as they are stored.
     """
-    outputs: list[Output] = []
-    tally = Tally()
+    outputs: dict[str, Output] = {}
+    tallies: dict[str, Tally] = {}
+    failed: list[Searched] = []
+
+    def count(shard: Shard, output: Output, records: list[SearchRecord]) -> None:
+        outputs[shard.name], tallies[shard.name] = output, Tally()
+        tallies[shard.name].add(records)
+
     earlier, missing = stored.split(shards)
-    for _, output, searched in stored.read(earlier):
-        outputs.append(output)
-        tally.add(record for _, record in searched)
+    for shard, output, searched in stored.read(earlier):
+        records = [record for _, record in searched]
+        count(shard, output, records)
+        if tallies[shard.name].failed:
+            failed.append((shard, records))
 
     async def store(shard: Shard, records: list[SearchRecord]) -> None:
-        outputs.append(await asyncio.to_thread(stored.put, shard, records))
-        tally.add(records)
+        count(shard, await asyncio.to_thread(stored.put, shard, records), records)
 
+    before = sum(tallies.values(), Tally())
     total = sum(len(shard.problems) for shard in shards)
-    counts = SearchProgress(progress, total=total, done=tally.problems, successes=tally.solved, key="solved")
-    await search_shards(addresses, missing, concurrency, store, counts)
-    return outputs, tally
+    counts = SearchProgress(progress, total=total, done=before.problems, successes=before.solved, key="solved")
+    await search_shards(addresses, missing, concurrency, store, counts, failed_before=failed)
+    return list(outputs.values()), sum(tallies.values(), Tally())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Many searches at once, in shards that are stored as they finish.
 
 ``concurrency`` problems are searched at any time. There is no barrier: a slow problem delays only its own shard. A
-problem whose search fails after the client's retries becomes a record with ``error`` and stops no other. If more than
-half of a shard fails, the cause is not a single problem: the shard is not stored and the stage fails. After SIGTERM no
-shard is started, the running ones get ``DRAIN_SECONDS``, and the next attempt searches the shards that are missing.
+problem whose search fails becomes a record with ``error``, what it found and what it spent, and stops no other; at the
+end of the stage it is searched once more, also when an earlier attempt stored it. If more than half of the problems
+fail, the cause is not a single problem: the stage fails. After SIGTERM no shard is started, the running ones get
+``DRAIN_SECONDS``, and the next attempt searches the shards that are missing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -28,6 +29,10 @@ from rstar_jobs.progress import SearchProgress
 DRAIN_SECONDS: Final = 20.0
 """Less than the 30 s that a pod has between SIGTERM and SIGKILL."""
 
+ENOUGH_PROBLEMS: Final = 16
+"""The share of failed problems is judged from so many finished ones on, or when all are finished: one problem that no
+model can read must not end a stage because it came first."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchRun:
@@ -42,20 +47,25 @@ class Shard:
     """Problems that are stored together under ``name``.
 
     ``runs`` gives the searches of a problem, in turn: a later one runs only while the problem is unsolved.
-    ``verifier``: the name of the verifier that the search uses, '' for none.
+    ``verifier``: the name of the verifier that rewards answers, '' for none; ``equivalence``: of the one that tells
+    which answers are equal in a vote.
     """
 
     name: str
     problems: tuple[Problem, ...]
     runs: Callable[[Problem], Sequence[SearchRun]]
     verifier: str = ""
+    equivalence: str = ""
 
+
+Searched = tuple[Shard, list[SearchRecord]]
+"""A shard and the records of its problems, in order."""
 
 StoreShard = Callable[[Shard, list[SearchRecord]], Awaitable[None]]
-"""Stores a finished shard; the records are in the order of its problems."""
+"""Stores a finished shard, or replaces it when a problem was searched once more."""
 
 IsSuccess = Callable[[Shard, Problem, SearchRecord], Awaitable[bool]]
-"""Whether a finished search counts as a success in the progress. Asked once per problem."""
+"""Whether a finished search counts as a success in the progress. Asked once per search."""
 
 
 async def is_solved(shard: Shard, problem: Problem, record: SearchRecord) -> bool:
@@ -70,40 +80,46 @@ def shards_of(problems: Sequence[Problem], size: int) -> Iterator[tuple[Problem,
 
 async def search_shards(
     addresses: Sequence[str],
-    shards: Iterable[Shard],
+    shards: Sequence[Shard],
     concurrency: int,
     store: StoreShard,
     progress: SearchProgress,
     is_success: IsSuccess = is_solved,
+    failed_before: Iterable[Searched] = (),
 ) -> None:
     """Search every problem of ``shards`` and call ``store`` for each shard when its last problem is done.
 
-    ``addresses`` are search coordinators. Raises ``BadInputError`` when the services refuse the work,
-    ``TerminatedError`` after SIGTERM, ``CallFailed`` when no coordinator can be reached or most of a shard failed.
+    ``addresses`` are search coordinators; ``failed_before`` the shards of earlier attempts that have failed problems.
+    Raises ``BadInputError`` when the services refuse the work, ``TerminatedError`` after SIGTERM, ``CallFailed`` when no
+    coordinator can be reached or most problems failed.
     """
     async with SearchClient(addresses) as client:
-        searches = _Searches(client, store, progress, is_success)
+        searches = _Searches(client, store, progress, is_success, sum(len(shard.problems) for shard in shards))
         with _on_sigterm(searches.stop):
-            await searches.run(shards, concurrency)
+            await searches.run(shards, concurrency, failed_before)
 
 
 @dataclass(slots=True)
 class _OpenShard:
-    """A shard whose problems are being searched; ``records`` are in the order of its problems."""
+    """A shard of which ``pending`` problems are still to be searched; ``records`` are in the order of its problems."""
 
     shard: Shard
     records: list[SearchRecord | None]
-    failures: list[CallFailed] = field(default_factory=list)
+    pending: int
 
 
 class _Searches:
     def __init__(
-        self, client: SearchClient, store: StoreShard, progress: SearchProgress, is_success: IsSuccess
+        self, client: SearchClient, store: StoreShard, progress: SearchProgress, is_success: IsSuccess, problems: int
     ) -> None:
         self._client = client
         self._store = store
         self._progress = progress
         self._is_success = is_success
+        self._problems = problems
+        self._finished = 0
+        self._failures: list[CallFailed] = []
+        self._with_failures: list[Searched] = []
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -111,54 +127,86 @@ class _Searches:
         structlog.get_logger().info("SIGTERM: finishing the running shards")
         self._stopping.set()
 
-    async def run(self, shards: Iterable[Shard], concurrency: int) -> None:
-        """Run ``concurrency`` searches at a time until all shards are stored."""
-        queue = self._problems(shards)
-        workers = asyncio.gather(*(self._worker(queue) for _ in range(concurrency)))
+    async def run(self, shards: Iterable[Shard], concurrency: int, failed_before: Iterable[Searched]) -> None:
+        """Run ``concurrency`` searches at a time until all shards are stored and the failed problems were tried again."""
+        self._with_failures += failed_before
+        searching = asyncio.ensure_future(self._search_all(shards, concurrency))
         stopped = asyncio.ensure_future(self._stopping.wait())
         reports = asyncio.ensure_future(self._report())
         try:
-            await asyncio.wait((workers, stopped), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((searching, stopped), return_when=asyncio.FIRST_COMPLETED)
             if self._stopping.is_set():
-                await asyncio.wait((workers,), timeout=DRAIN_SECONDS)
-                if workers.done() and (error := workers.exception()):
+                await asyncio.wait((searching,), timeout=DRAIN_SECONDS)
+                if searching.done() and (error := searching.exception()):
                     structlog.get_logger().warning("failed while ending", error=str(error))
                 raise TerminatedError("ended by SIGTERM; finished shards are stored and will not be searched again")
-            await workers
+            await searching
         finally:
-            for task in (workers, stopped, reports):
+            for task in (searching, stopped, reports):
                 task.cancel()
-            await asyncio.gather(workers, stopped, reports, return_exceptions=True)
+            await asyncio.gather(searching, stopped, reports, return_exceptions=True)
             self._progress.report(last=True)
 
-    def _problems(self, shards: Iterable[Shard]) -> Iterator[tuple[_OpenShard, int]]:
+    async def _search_all(self, shards: Iterable[Shard], concurrency: int) -> None:
+        await self._work(self._new(shards), concurrency)
+        with_failures, self._with_failures = self._with_failures, []
+        await self._work(self._failed(with_failures), concurrency)
+
+    async def _work(self, queue: Iterator[tuple[_OpenShard, int]], concurrency: int) -> None:
+        workers = [asyncio.ensure_future(self._worker(queue)) for _ in range(concurrency)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    def _new(self, shards: Iterable[Shard]) -> Iterator[tuple[_OpenShard, int]]:
         """Yield each problem as its shard and its position there, until SIGTERM stops new shards."""
         for shard in shards:
             if self._stopping.is_set():
                 return
-            opened = _OpenShard(shard, [None] * len(shard.problems))
+            opened = _OpenShard(shard, [None] * len(shard.problems), len(shard.problems))
             yield from ((opened, i) for i in range(len(shard.problems)))
+
+    def _failed(self, searched: Iterable[Searched]) -> Iterator[tuple[_OpenShard, int]]:
+        """Yield the problems whose search failed, in the same way."""
+        for shard, records in searched:
+            if self._stopping.is_set():
+                return
+            failed = [i for i, record in enumerate(records) if record.error]
+            opened = _OpenShard(shard, [*records], len(failed))
+            yield from ((opened, i) for i in failed)
 
     async def _worker(self, queue: Iterator[tuple[_OpenShard, int]]) -> None:
         for opened, position in queue:
-            shard = opened.shard
+            shard, before = opened.shard, opened.records[position]
             problem = shard.problems[position]
-            record = await self._search(opened, problem)
+            record = await self._search(shard, problem, first=before is None)
             success = await self._is_success(shard, problem, record)
-            self._progress.finished(shard.name, record, success=success)
-            opened.records[position] = record
-            records = [record for record in opened.records if record is not None]
-            if len(records) == len(opened.records):
-                self._check(opened)
-                await self._store(shard, records)
-                structlog.get_logger().info("shard stored", shard=shard.name, problems=len(records))
+            self._progress.finished(shard.name, record, success=success, again=before is not None)
+            opened.records[position] = record if before is None else replace(record, usage=before.usage + record.usage)
+            opened.pending -= 1
+            self._finished += before is None
+            if not opened.pending:
+                await self._finish([record for record in opened.records if record is not None], shard, before is None)
 
-    async def _search(self, opened: _OpenShard, problem: Problem) -> SearchRecord:
-        shard = opened.shard
+    async def _finish(self, records: list[SearchRecord], shard: Shard, first: bool) -> None:
+        if first:
+            self._check()
+        await self._store(shard, records)
+        failed = sum(bool(record.error) for record in records)
+        structlog.get_logger().info("shard stored", shard=shard.name, problems=len(records), failed=failed)
+        if failed and first:
+            self._with_failures.append((shard, records))
+
+    async def _search(self, shard: Shard, problem: Problem, *, first: bool) -> SearchRecord:
         found: SearchRecord | None = None
         try:
             for run in shard.runs(problem):
-                events = self._client.solve(problem, run.config, shard.verifier, run.seed)
+                events = self._client.solve(
+                    problem, run.config, verifier=shard.verifier, equivalence=shard.equivalence, seed=run.seed
+                )
                 async for event in events:
                     if isinstance(event, SearchRecord):
                         found = event if found is None else merge_records(found, event)
@@ -167,22 +215,24 @@ class _Searches:
                 if found is None or found.solved or found.error:
                     break
         except CallFailed as error:
-            opened.failures.append(error)
+            if first:
+                self._failures.append(error)
             structlog.get_logger().warning("search failed", problem=problem.id, error=str(error))
             return replace(found or SearchRecord(problem.id, ()), error=str(error))
         if found is None:
             raise RuntimeError(f"problem {problem.id}: the search ended without a record")
         return found
 
-    def _check(self, opened: _OpenShard) -> None:
-        failures = opened.failures
+    def _check(self) -> None:
+        """Raise when most problems failed, or any while the stage is ending: the services may be ending too."""
+        failures = self._failures
         if self._stopping.is_set() and failures:
             raise failures[0]
-        if len(failures) * 2 <= len(opened.records):
+        if self._finished < min(ENOUGH_PROBLEMS, self._problems) or len(failures) * 2 <= self._finished:
             return
         if all(isinstance(error, CallRefused) for error in failures):
             raise BadInputError(f"the search refuses this work: {failures[0].reason}")
-        what = f"{len(failures)} of {len(opened.records)} problems of shard {opened.shard.name} failed, the first with"
+        what = f"{len(failures)} of {self._finished} problems failed, the first with"
         raise CallFailed(failures[0].service, failures[0].address, f"{what}: {failures[0].reason}")
 
     async def _report(self) -> None:

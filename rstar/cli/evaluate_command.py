@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rstar.interfaces import Verifier
     from rstar.problem import Problem
     from rstar.rounds.evaluation import MethodSummary, ProblemResult
+    from rstar.search.choice import Same
 
 WITHOUT_PPM = ("greedy", "majority")
 WITH_PPM = ("best-of-n", "beam", "mcts")
@@ -76,6 +77,8 @@ def evaluate(
     - `rstar evaluate --policy-model checkpoints/r4 --problems held-out.jsonl`
     - `rstar evaluate --policy-model r4 --ppm-model ppm-r4 --problems test.jsonl --method greedy --method mcts:rollouts=32,candidates=2 --method best-of-n:rollouts=64`
     """
+    from rstar.verify import equivalence
+
     services = requested_services(policy_model, ppm_model, policy, ppm, executor, prompt)
     guided = bool(ppm_model or ppm)
     names = method or [*WITHOUT_PPM, *(WITH_PPM if guided else ())]
@@ -88,7 +91,7 @@ def evaluate(
 
     async def work(models: ModelClients) -> list[MethodSummary]:
         try:
-            return await _compare(models, configs, problem_list, judge, seed, concurrency)
+            return await _compare(models, configs, problem_list, judge, equivalence(verifier), seed, concurrency)
         finally:
             await judge.close()
 
@@ -118,6 +121,7 @@ async def _compare(
     configs: dict[str, SearchConfig],
     problems: list[Problem],
     verifier: Verifier,
+    same: Same,
     seed: int,
     concurrency: int,
 ) -> list[MethodSummary]:
@@ -126,6 +130,7 @@ async def _compare(
     from rich.progress import Progress
 
     from rstar.rounds.evaluation import summarise
+    from rstar.search.expansion import gather_or_cancel
 
     summaries = []
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
@@ -136,12 +141,10 @@ async def _compare(
             def done(task: object = task) -> None:
                 progress.advance(task)  # type: ignore[arg-type]
 
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(_problem_result(models, config, problem, verifier, seed, slots, done))
-                    for problem in problems
-                ]
-            summaries.append(summarise(name, [task.result() for task in tasks]))
+            results = await gather_or_cancel(
+                _problem_result(models, config, problem, verifier, same, seed, slots, done) for problem in problems
+            )
+            summaries.append(summarise(name, results))
     return summaries
 
 
@@ -150,14 +153,18 @@ async def _problem_result(
     config: SearchConfig,
     problem: Problem,
     verifier: Verifier,
+    same: Same,
     seed: int,
     slots: asyncio.Semaphore,
     done: Callable[[], None],
 ) -> ProblemResult:
-    """Search one problem and grade the answer; a failed search counts as a wrong answer and as an error."""
-    from rstar.rounds.evaluation import ProblemResult, grade
-    from rstar.rpc.errors import CallFailed, CallRefused, ServiceUnavailable
-    from rstar.search.solve import solve
+    """Search one problem and grade the answer; a failed search counts as a wrong answer and as an error.
+
+    Raises the error of a role that cannot be called any more: no further problem can be searched then.
+    """
+    from rstar.interfaces import RoleUnavailable
+    from rstar.rounds.evaluation import grade
+    from rstar.search.solve import SearchFailed, solve
     from rstar.seeds import derive
 
     async with slots:
@@ -168,12 +175,13 @@ async def _problem_result(
                 policy=models.policy,
                 executor=models.executor,
                 ppm=models.ppm,
+                same=same,
                 seed=derive(seed, "evaluate", problem.id),
             )
-            return await grade(problem, record, verifier)
-        except (CallRefused, ServiceUnavailable):
-            raise
-        except CallFailed as error:
-            return ProblemResult(problem.id, correct=False, any=False, tokens=0, error=str(error))
+        except SearchFailed as failed:
+            if isinstance(failed.__cause__, RoleUnavailable):
+                raise failed.__cause__ from None
+            record = failed.record
         finally:
             done()
+        return await grade(problem, record, verifier)

@@ -71,6 +71,7 @@ def solve(
     - `rstar solve --problem held-out.jsonl:game-7 --format countdown --verifier countdown --policy localhost:50051 --method best-of-n --rollouts 32`
     """
     from rstar.search.solve import solve as search
+    from rstar.verify import equivalence
 
     services = requested_services(policy_model, ppm_model, policy, ppm, executor, prompt)
     pairs = [("rollouts", str(rollouts)), ("candidates", str(candidates)), *assignments(settings or ())]
@@ -87,6 +88,7 @@ def solve(
                 executor=models.executor,
                 ppm=models.ppm,
                 verifier=judge if config.stop_when_solved else None,
+                same=equivalence(verifier),
                 seed=seed,
             )
             chosen = record.nodes[record.chosen] if record.chosen >= 0 else None

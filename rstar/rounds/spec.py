@@ -45,7 +45,7 @@ class RolloutSearch(SearchConfig):
     extra_rollouts: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = Field(
         default=(),
         max_length=16,
-        description="Further rollouts, one number per further pass, for problems without a correct trajectory.",
+        description="Further rollouts for problems without a correct trajectory: one number per further pass, which grows one tree.",
     )
 
 
@@ -320,9 +320,9 @@ class EvolutionRound(Settings):
 def paper_search(round_number: int) -> RolloutSearch:
     """Return the paper's search settings of a round (section 3.4)."""
     if round_number == 1:
-        return RolloutSearch(rollouts=8, candidates=5, temperature=0.7, max_consecutive_errors=2)
+        return RolloutSearch(rollouts=8, candidates=5, temperature=0.7)
     if round_number == 2:
         return RolloutSearch(rollouts=16, candidates=8)
     if round_number == 3:
         return RolloutSearch(rollouts=16, candidates=8, extra_rollouts=(16,))
-    return RolloutSearch(rollouts=16, candidates=16, trees=2, extra_rollouts=(64, 128))
+    return RolloutSearch(rollouts=16, candidates=16, trajectories=2, extra_rollouts=(64, 128))

@@ -10,6 +10,8 @@ from typing import Final
 
 import grpc
 
+from rstar.interfaces import RoleUnavailable
+
 REFUSALS: Final = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -46,7 +48,7 @@ class CallRefused(CallFailed):
     """The service refused the request, and would refuse it again."""
 
 
-class ServiceUnavailable(CallFailed):
+class ServiceUnavailable(CallFailed, RoleUnavailable):
     """No server could be reached, or none could take the call, within the allowed attempts."""
 
 

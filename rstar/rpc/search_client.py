@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 import grpc
 
 from rstar.config import SearchConfig
 from rstar.problem import Problem
-from rstar.record import SearchRecord
+from rstar.record import NodeRecord, SearchRecord, Usage
 from rstar.rpc.calls import ATTEMPTS, pause
 from rstar.rpc.clients import Client
 from rstar.rpc.dispatch import least_outstanding
 from rstar.rpc.endpoints import READY_SECONDS, Endpoint
 from rstar.rpc.errors import TRANSPORT_FAILURES, CallFailed, failure
-from rstar.rpc.search_codec import Progress, read_progress, read_result, solve_request
+from rstar.rpc.search_codec import Progress, read_nodes, read_progress, read_result, solve_request
 from rstar.rpc.transport import MAX_CALL_SECONDS
 from rstar.v1 import search_pb2, search_pb2_grpc
 
@@ -47,34 +48,54 @@ class SearchClient(Client[_Solve]):
         self._turns = itertools.count()
 
     async def solve(
-        self, problem: Problem, config: SearchConfig, verifier: str, seed: int
+        self, problem: Problem, config: SearchConfig, *, seed: int, verifier: str = "", equivalence: str = ""
     ) -> AsyncGenerator[Progress | SearchRecord, None]:
-        """Yield progress about twice a second, then the record. ``verifier`` is a name; empty: no answer is verified.
+        """Yield progress about twice a second, then the record.
 
-        If the coordinator is lost, the search starts again on another one; the seed makes it the same search. Closing
-        the iterator or cancelling its task ends the search. Raises ``CallFailed`` or one of its kinds.
+        ``verifier`` and ``equivalence`` are names: of the verifier that rewards answers, and of the one that tells which
+        are equal in a vote. If the coordinator is lost, the search starts again on another one; the seed makes it the
+        same search, and its record counts what all attempts spent. Closing the iterator or cancelling its task ends the
+        search. Raises ``CallFailed`` or one of its kinds; a search that failed yields before that a record with its
+        ``error`` and what it found.
         """
-        request = solve_request(problem, config, verifier, seed)
+        request = solve_request(problem, config, verifier, equivalence, seed)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._call_seconds
         avoid: set[str] = set()
+        lost = Usage()
         for attempt in range(1, ATTEMPTS + 1):
             endpoint = await self._endpoints.pick(self._choose, avoid, max(deadline - loop.time(), 0))
             events = endpoint.method(request, timeout=deadline - loop.time())
+            nodes: list[NodeRecord] = []
+            record: SearchRecord | None = None
+            error: CallFailed
             try:
                 async for event in events:
-                    if event.WhichOneof("event") == "result":
-                        yield read_result(problem.id, event.result)
-                        return
-                    yield read_progress(event.progress)
-                raise CallFailed(self._endpoints.service, endpoint.address, "the stream ended without a result")
-            except grpc.aio.AioRpcError as error:
-                if attempt == ATTEMPTS or error.code() not in TRANSPORT_FAILURES:
-                    raise failure(self._endpoints.service, endpoint.address, error) from error
-                avoid.add(endpoint.address)
+                    match event.WhichOneof("event"):
+                        case "progress":
+                            yield read_progress(event.progress)
+                        case "nodes":
+                            nodes += read_nodes(event.nodes.nodes)
+                        case "result":
+                            record = read_result(problem.id, nodes, event.result)
+                            record = replace(record, usage=lost + record.usage)
+                if record is not None:
+                    yield record
+                    return
+                error = CallFailed(self._endpoints.service, endpoint.address, "the stream ended without a result")
+                retried = False
+            except grpc.aio.AioRpcError as status:
+                error = failure(self._endpoints.service, endpoint.address, status)
+                retried = attempt < ATTEMPTS and status.code() in TRANSPORT_FAILURES
             finally:
                 events.cancel()
                 self._endpoints.release(endpoint)
+            if not retried:
+                if record is not None:
+                    yield record
+                raise error
+            lost = record.usage if record is not None else lost
+            avoid.add(endpoint.address)
             await asyncio.sleep(pause(attempt))
 
     def _choose(self, coordinators: Sequence[Endpoint[_Solve]]) -> Endpoint[_Solve]:

@@ -6,13 +6,18 @@ As in ``rstar.rpc.codec``, only lone surrogates change (to U+FFFD).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from rstar.config import SearchConfig
 from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord, Usage
 from rstar.rpc.codec import wire_text
 from rstar.v1 import search_pb2
+
+PART_BYTES: Final = 16 << 20
+"""Size of one message with nodes; a message may have 64 MiB (``transport.MAX_MESSAGE_BYTES``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,9 @@ class Progress:
     correct: int
 
 
-def solve_request(problem: Problem, config: SearchConfig, verifier: str, seed: int) -> search_pb2.SolveRequest:
+def solve_request(
+    problem: Problem, config: SearchConfig, verifier: str, equivalence: str, seed: int
+) -> search_pb2.SolveRequest:
     """Encode a call of ``SearchService.Solve``. Raises ``TypeError`` when ``problem.data`` is not JSON."""
     return search_pb2.SolveRequest(
         problem=search_pb2.Problem(
@@ -37,6 +44,7 @@ def solve_request(problem: Problem, config: SearchConfig, verifier: str, seed: i
         # Only the fields of SearchConfig itself: the settings of a round derive from it and have more.
         config_json=config.model_dump_json(by_alias=True, include=set(SearchConfig.model_fields)),
         verifier=verifier,
+        equivalence=equivalence,
         seed=seed,
     )
 
@@ -85,11 +93,19 @@ def read_progress(message: search_pb2.Progress) -> Progress:
     return Progress(read_usage(message.usage), message.trajectories, message.correct)
 
 
-def result_response(record: SearchRecord) -> search_pb2.SolveResponse:
-    """Encode a finished search."""
-    return search_pb2.SolveResponse(
+def result_responses(record: SearchRecord) -> Iterator[search_pb2.SolveResponse]:
+    """Encode a finished search: its nodes in messages of about ``PART_BYTES``, the result last."""
+    nodes: list[search_pb2.TreeNode] = []
+    size = 0
+    for node in map(_node_message, record.nodes):
+        if nodes and size + node.ByteSize() > PART_BYTES:
+            yield search_pb2.SolveResponse(nodes=search_pb2.TreeNodes(nodes=nodes))
+            nodes, size = [], 0
+        nodes.append(node)
+        size += node.ByteSize()
+    yield search_pb2.SolveResponse(
         result=search_pb2.SearchResult(
-            nodes=[_node_message(node) for node in record.nodes],
+            nodes=nodes,
             usage=usage_message(record.usage),
             chosen=record.chosen,
             policy_digest=record.policy_digest,
@@ -99,11 +115,16 @@ def result_response(record: SearchRecord) -> search_pb2.SolveResponse:
     )
 
 
-def read_result(problem_id: str, message: search_pb2.SearchResult) -> SearchRecord:
-    """Decode the finished search of ``problem_id``."""
+def read_nodes(wire: Iterable[search_pb2.TreeNode]) -> list[NodeRecord]:
+    """Decode nodes of a result."""
+    return [_read_node(node) for node in wire]
+
+
+def read_result(problem_id: str, earlier: Sequence[NodeRecord], message: search_pb2.SearchResult) -> SearchRecord:
+    """Decode the finished search of ``problem_id``; ``earlier`` are the nodes that were sent before its result."""
     return SearchRecord(
         problem_id,
-        tuple([_read_node(node) for node in message.nodes]),
+        (*earlier, *read_nodes(message.nodes)),
         read_usage(message.usage),
         message.chosen,
         message.policy_digest,

@@ -8,18 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rstar.search.expansion import SearchContext, expand, gather_or_cancel
-from rstar.search.tree import Node
 from rstar.seeds import derive
 
 
-async def beam(context: SearchContext, seed: int, on_level: Callable[[], None]) -> Node:
-    """Grow one tree level by level and return its root; ``on_level`` is called after each level."""
+async def beam(context: SearchContext, seed: int, on_level: Callable[[], None]) -> None:
+    """Grow the context's tree level by level; ``on_level`` is called after each level."""
     config = context.config
-    root = Node()
-    survivors = [root]
+    survivors = [context.root]
     width = config.beam_width
     level = 0
-    while survivors and not context.spent():
+    while survivors and not context.done():
         grown = await gather_or_cancel(
             (expand(context, node, config.candidates, derive(seed, level, k)) for k, node in enumerate(survivors))
         )
@@ -31,4 +29,3 @@ async def beam(context: SearchContext, seed: int, on_level: Callable[[], None]) 
         level += 1
         context.usage.rollouts += 1
         on_level()
-    return root

@@ -1,13 +1,14 @@
 """One expansion: propose n candidates, merge duplicates, execute their code, score those that ran, verify answers.
 
-Every search method grows its trees through this module, so that the rules of the grammar and the counting of tokens
-are the same for all. Which node is expanded next is the method's decision.
+Every search method grows its trees through this module, so that the counting of tokens and the treatment of failures
+are the same for all. Which node is expanded next is the method's decision. One bad candidate or one failed call costs
+no more than its own node: the node fails with the reason and the tree stays. Only ``RoleUnavailable`` ends a search.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from rstar.config import SearchConfig
@@ -16,32 +17,27 @@ from rstar.interfaces import (
     Execution,
     ExecutionStatus,
     Executor,
-    Finish,
     Policy,
     PreferenceModel,
+    RoleUnavailable,
     Sampling,
     State,
     Verifier,
 )
 from rstar.problem import Problem
 from rstar.record import Usage
+from rstar.search.grammar import malformed
 from rstar.search.tree import Node, backup, close
-from rstar.trajectory import (
-    END_OF_OUTPUT,
-    OUTPUT,
-    STEP_STOPS,
-    boxed,
-    display_output,
-    ends_answer,
-    ends_code,
-    output_block,
-)
+from rstar.trajectory import OUTPUT, STEP_STOPS, boxed, display_output, ends_answer, ends_code, output_block
 
 T = TypeVar("T")
 
 
 class SearchContext:
-    """One search: its problem, settings, models and verifier, and what it has spent and found so far."""
+    """The growth of one tree: its problem, settings, models and verifier, and what it has spent and found so far.
+
+    ``token_budget`` is the tree's own: trees that grow at the same time share nothing, so none depends on their timing.
+    """
 
     def __init__(
         self,
@@ -52,6 +48,7 @@ class SearchContext:
         executor: Executor,
         ppm: PreferenceModel | None = None,
         verifier: Verifier | None = None,
+        token_budget: int | None = None,
     ) -> None:
         self.problem = problem
         self.config = config
@@ -59,6 +56,8 @@ class SearchContext:
         self.executor = executor
         self.ppm = ppm
         self.verifier = verifier
+        self.token_budget = token_budget
+        self.root = Node()
         self.usage = Usage()
         self.trajectories = 0
         self.correct = 0
@@ -72,20 +71,35 @@ class SearchContext:
         """Return the paper's state: the question and ``steps``."""
         return State(self.problem.id, self.problem.question, steps)
 
+    def done(self) -> bool:
+        """Return whether the token budget is spent, or a trajectory is correct and that ends the search."""
+        return self.spent() or (self.config.stop_when_solved and self.correct > 0)
+
     def spent(self) -> bool:
-        """Say whether the token budget is used up."""
-        budget = self.config.token_budget
-        return budget is not None and self.usage.tokens >= budget
+        """Return whether the token budget is used up."""
+        return self.token_budget is not None and self.usage.tokens >= self.token_budget
+
+    def malformed(self, candidate: Candidate, steps: Sequence[str], code_ended: bool) -> str:
+        """Return why ``candidate`` cannot be the next step after ``steps``, or ''."""
+        needs_program = self.config.answer != "unexecuted"
+        return malformed(candidate, steps, code_ended=code_ended, needs_program=needs_program)
 
 
 async def expand(context: SearchContext, node: Node, n: int, seed: int) -> list[Node]:
     """Add up to ``n`` children to ``node`` and return them; a candidate with the text of a child is merged into it.
 
-    New terminals are verified and backed up at once (section 3.2). Failed candidates stay in the tree, closed,
-    so that they are not executed again.
+    New terminals are verified and backed up at once (section 3.2). Failed candidates stay in the tree, closed, so that
+    they are not executed again. A node for which the policy proposes nothing, because its call failed, fails itself; a
+    root then raises that error, because nothing is left to search.
     """
     state = context.state(node.steps())
-    proposal = await context.policy.propose(state, n, context.sampling, seed)
+    try:
+        proposal = await context.policy.propose(state, n, context.sampling, seed)
+    except RoleUnavailable:
+        raise
+    except Exception as error:
+        _give_up(node, error)
+        return []
     context.policy_digest = proposal.model_digest
     new = _distinct(node, proposal.candidates)
     context.usage.tokens += sum(candidate.tokens for candidate in proposal.candidates)
@@ -95,30 +109,26 @@ async def expand(context: SearchContext, node: Node, n: int, seed: int) -> list[
     node.barren = 0 if children else node.barren + 1
 
     for child, candidate in zip(children, new, strict=True):
-        reason = malformed(candidate, node.code_ended)
-        if reason:
+        if reason := context.malformed(candidate, state.steps, node.code_ended):
             fail(child, reason)
     await execute(context, node, state, [child for child in children if child.valid])
-    await score(context, state, [child for child in children if child.valid])
+    await score(context, state, [child for child in children if child.valid and not child.errors])
     for child in children:
         if child.valid and child.terminal:
             await reward_terminal(context, child)
     return children
 
 
-def malformed(candidate: Candidate, code_ended: bool) -> str:
-    """Return why a candidate cannot be a step, or '' where it can."""
-    if candidate.finish is Finish.LENGTH:
-        return "the step did not end within max_new_tokens"
-    if OUTPUT in candidate.text or END_OF_OUTPUT in candidate.text:
-        return "the step writes the program's output itself"
-    if ends_answer(candidate.text):
-        return "" if boxed(candidate.text) is not None else "the answer has no \\boxed{}"
-    if code_ended:
-        return "the program is finished, but the step is not an answer"
-    if candidate.finish is Finish.EOS:
-        return "the text ended without a marker"
-    return ""
+def _give_up(node: Node, error: Exception) -> None:
+    """Fail a node whose policy call failed; one that has children keeps them and gets no more."""
+    reason = f"the policy failed: {error}"
+    node.exhausted = True
+    if node.children:
+        return
+    if node.parent is None:
+        raise error
+    node.children = []
+    fail(node, reason)
 
 
 def fail(node: Node, reason: str) -> None:
@@ -138,16 +148,23 @@ async def execute(context: SearchContext, parent: Node, state: State, children: 
             child.terminal, child.answer = True, boxed(child.text)
         else:
             programs.append(child)
-    if not programs:
-        return
-    executions = await context.executor.execute(state, [child.text for child in programs], context.limits)
-    context.usage.executions += len(executions)
-    for child, execution in zip(programs, executions, strict=True):
+
+    async def call(some: Sequence[Node]) -> Sequence[Execution]:
+        executions = await context.executor.execute(state, [child.text for child in some], context.limits)
+        context.usage.executions += len(executions)
+        return executions
+
+    for child, execution in await _call_for_each("executor", call, programs):
         apply_execution(context.config, parent, child, execution)
 
 
 def apply_execution(config: SearchConfig, parent: Node, child: Node, execution: Execution) -> None:
-    """Fail the child if its program failed, unless ``max_consecutive_errors`` allows a next step to repair it."""
+    """Apply the result of the child's program. A failed program ends the path.
+
+    With ``max_consecutive_errors`` above 1 a next step may repair a failed one: its error is shown to the policy, its
+    code is left out of later programs (``rstar.trajectory.code_of``), and it starts at q = -1, N = 1, so that steps
+    which ran are tried before it.
+    """
     finished = ends_code(child.text)
     if execution.status is not ExecutionStatus.OK:
         child.errors = parent.errors + 1
@@ -155,6 +172,8 @@ def apply_execution(config: SearchConfig, parent: Node, child: Node, execution: 
         if finished or child.errors >= config.max_consecutive_errors:
             fail(child, child.reason)
             return
+        child.text += output_block(execution.reason)
+        child.visits, child.value = 1, -1.0
     if finished:
         child.code_ended = True
         child.output = display_output(execution.stdout)
@@ -168,15 +187,43 @@ def apply_execution(config: SearchConfig, parent: Node, child: Node, execution: 
 
 async def score(context: SearchContext, state: State, children: Sequence[Node]) -> None:
     """Equation 3: a new step starts with q = PPM(prefix + step) and N = 1."""
-    if context.ppm is None or not children:
+    if context.ppm is None:
         return
-    scores = await context.ppm.score(state, [child.text for child in children])
-    context.ppm_digest = scores.model_digest
-    context.usage.scored += len(children)
-    for child, value in zip(children, scores.values, strict=True):
+    ppm = context.ppm
+
+    async def call(some: Sequence[Node]) -> Sequence[float]:
+        scores = await ppm.score(state, [child.text for child in some])
+        context.ppm_digest = scores.model_digest
+        context.usage.scored += len(some)
+        return scores.values
+
+    for child, value in await _call_for_each("PPM", call, children):
         child.score = value
         if not child.terminal:
             child.visits, child.value = 1, value
+
+
+async def _call_for_each(
+    role: str, call: Callable[[Sequence[Node]], Awaitable[Sequence[T]]], nodes: Sequence[Node]
+) -> list[tuple[Node, T]]:
+    """Return (node, result) for the nodes that got a result, from one call for all of them.
+
+    When that call fails, each node is tried alone, and those whose own call fails too are failed. After a deadline they
+    are not tried again: every one of them could take as long. Raises ``RoleUnavailable``.
+    """
+    if not nodes:
+        return []
+    try:
+        return list(zip(nodes, await call(nodes), strict=True))
+    except RoleUnavailable:
+        raise
+    except Exception as error:
+        if len(nodes) == 1 or isinstance(error, TimeoutError):
+            for node in nodes:
+                fail(node, f"the {role} failed: {error}")
+            return []
+    alone = [await _call_for_each(role, call, [node]) for node in nodes]
+    return [result for results in alone for result in results]
 
 
 async def reward_terminal(context: SearchContext, terminal: Node) -> None:

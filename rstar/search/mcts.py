@@ -16,21 +16,20 @@ BARREN_PASSES = 2
 """A node is exhausted after this many widening passes in a row that proposed nothing new."""
 
 
-async def mcts(context: SearchContext, seed: int, on_rollout: Callable[[], None]) -> Node:
-    """Grow one tree by ``config.rollouts`` rollouts and return its root; ``on_rollout`` is called after each.
+async def mcts(context: SearchContext, seed: int, on_rollout: Callable[[], None]) -> None:
+    """Grow the context's tree by ``config.rollouts`` rollouts; ``on_rollout`` is called after each.
 
     Ends earlier when the whole tree is closed, the token budget is spent, or (``stop_when_solved``) a trajectory
     is correct.
     """
-    root = Node()
+    root = context.root
     expansions = 0
     for _ in range(context.config.rollouts):
         expansions = await rollout(context, root, seed, expansions)
         context.usage.rollouts += 1
         on_rollout()
-        if root.closed or context.spent() or (context.config.stop_when_solved and context.correct):
+        if root.closed or context.done():
             break
-    return root
 
 
 async def rollout(context: SearchContext, root: Node, seed: int, expansions: int) -> int:
@@ -45,7 +44,7 @@ async def rollout(context: SearchContext, root: Node, seed: int, expansions: int
         if wanted and not context.spent():
             await expand(context, node, wanted, derive(seed, expansions))
             expansions += 1
-            node.exhausted = not config.widening or node.barren >= BARREN_PASSES
+            node.exhausted = node.exhausted or not config.widening or node.barren >= BARREN_PASSES
         child = select_child(node, config.exploration, config.unvisited)
         if child is None and node.exhausted:
             close(node)

@@ -9,22 +9,33 @@ In training a verifier gives each terminal its reward; at inference there is non
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from rstar.config import SearchConfig
 from rstar.interfaces import Executor, Policy, PreferenceModel, Verifier
 from rstar.problem import Problem
-from rstar.record import NodeRecord, SearchRecord, Usage
+from rstar.record import SearchRecord, Usage
 from rstar.search.beam import beam
+from rstar.search.choice import Same, chosen_by
 from rstar.search.expansion import SearchContext, gather_or_cancel
 from rstar.search.mcts import mcts
-from rstar.search.tree import Node, records
+from rstar.search.tree import records
 from rstar.search.whole_solutions import sample
 from rstar.seeds import derive
 
 OnProgress = Callable[[Usage, int, int], None]
 """Called with what was spent so far, the number of trajectories found and how many of them are correct."""
+
+
+class SearchFailed(Exception):  # noqa: N818 - named after the event
+    """A search ended before its time. ``record`` has what was found and spent, and the reason as its ``error``.
+
+    The exception of the model is the cause (``__cause__``).
+    """
+
+    def __init__(self, record: SearchRecord) -> None:
+        super().__init__(record.error)
+        self.record = record
 
 
 async def solve(
@@ -35,73 +46,81 @@ async def solve(
     executor: Executor,
     ppm: PreferenceModel | None = None,
     verifier: Verifier | None = None,
+    same: Same | None = None,
     seed: int,
     on_progress: OnProgress | None = None,
 ) -> SearchRecord:
     """Search one problem and return its trees, their cost and the chosen answer.
 
-    Raises ``ValueError`` when the settings need a PPM and none is given. An exception of a model ends the search
-    and is raised unchanged.
+    ``same`` tells whether two answers are equal, for votes (``rstar.verify.equivalence``); None compares texts.
+    ``config.trajectories`` trees grow side by side; one after the other with ``stop_when_solved``, so that the result
+    does not depend on timing. Raises ``ValueError`` when the settings need a PPM and none is given, and
+    ``SearchFailed`` when a role cannot be called any more or the policy proposes nothing at all for the question.
     """
     if config.guidance == "ppm" and ppm is None:
         raise ValueError(f"problem {problem.id}: guidance is 'ppm' but there is no PPM; give one or set guidance: none")
     if config.method == "beam" and (ppm is None or config.guidance != "ppm"):
         raise ValueError(f"problem {problem.id}: beam search ranks steps by the PPM; give one and set guidance: ppm")
-    context = SearchContext(
-        problem,
-        config,
-        policy=policy,
-        executor=executor,
-        ppm=ppm if config.guidance == "ppm" else None,
-        verifier=verifier,
-    )
+    trees = [
+        SearchContext(
+            problem,
+            config,
+            policy=policy,
+            executor=executor,
+            ppm=ppm if config.guidance == "ppm" else None,
+            verifier=verifier,
+            token_budget=budget_share(config.token_budget, config.trajectories, tree),
+        )
+        for tree in range(config.trajectories)
+    ]
 
     def report() -> None:
         if on_progress is not None:
-            on_progress(context.usage, context.trajectories, context.correct)
+            trajectories, correct = sum(tree.trajectories for tree in trees), sum(tree.correct for tree in trees)
+            on_progress(_usage(trees), trajectories, correct)
 
-    async def grow(tree: int) -> Node:
-        tree_seed = derive(seed, "tree", tree)
+    async def grow(number: int) -> None:
+        tree, tree_seed = trees[number], derive(seed, "tree", number)
         match config.method:
             case "mcts":
-                return await mcts(context, tree_seed, report)
+                await mcts(tree, tree_seed, report)
             case "beam":
-                return await beam(context, tree_seed, report)
+                await beam(tree, tree_seed, report)
             case "greedy":
-                return await sample(context, 1, tree_seed)
+                await sample(tree, 1, tree_seed)
             case "best_of_n" | "majority":
-                return await sample(context, config.rollouts, tree_seed)
+                await sample(tree, config.rollouts, tree_seed)
 
-    roots = await gather_or_cancel(grow(tree) for tree in range(config.trees))
+    try:
+        if config.stop_when_solved:
+            for number, tree in enumerate(trees):
+                await grow(number)
+                if tree.correct:
+                    break
+        else:
+            await gather_or_cancel(grow(number) for number in range(len(trees)))
+    except Exception as error:
+        raise SearchFailed(_record(problem, trees, error=str(error) or type(error).__name__)) from error
     report()
-    rows = records(roots)
+    return await chosen_by(_record(problem, trees), config, same)
+
+
+def budget_share(budget: int | None, trees: int, tree: int) -> int | None:
+    """Return the token budget of one of ``trees`` trees: equal shares, the remainder to the first ones."""
+    return None if budget is None else budget // trees + (tree < budget % trees)
+
+
+def _usage(trees: list[SearchContext]) -> Usage:
+    return sum((tree.usage for tree in trees), Usage())
+
+
+def _record(problem: Problem, trees: list[SearchContext], error: str = "") -> SearchRecord:
+    """Return what the trees hold; no answer is chosen yet."""
     return SearchRecord(
         problem_id=problem.id,
-        nodes=tuple(rows),
-        usage=context.usage,
-        chosen=choose(rows, by_score=config.method != "majority", vote_top=config.vote_top),
-        policy_digest=context.policy_digest,
-        ppm_digest=context.ppm_digest,
+        nodes=tuple(records([tree.root for tree in trees])),
+        usage=_usage(trees),
+        policy_digest=next((tree.policy_digest for tree in trees if tree.policy_digest), ""),
+        ppm_digest=next((tree.ppm_digest for tree in trees if tree.ppm_digest), ""),
+        error=error,
     )
-
-
-def choose(rows: Sequence[NodeRecord], by_score: bool, vote_top: int | None = None) -> int:
-    """Return the position of the terminal whose answer is chosen, or -1 where there is none.
-
-    ``by_score`` takes the trajectory with the highest PPM score. Otherwise, and where there are no scores, the answers
-    are put to a majority vote, in which a terminal has as many votes as visits. With ``vote_top`` only so many
-    trajectories with the highest scores vote.
-    """
-    terminals = [i for i, row in enumerate(rows) if row.terminal and row.answer is not None]
-    if not terminals:
-        return -1
-    scored = [i for i in terminals if rows[i].score is not None]
-    if by_score and scored and vote_top is None:
-        return max(scored, key=lambda i: rows[i].score or 0.0)
-    if vote_top is not None and scored:
-        terminals = sorted(scored, key=lambda i: rows[i].score or 0.0, reverse=True)[:vote_top]
-    votes: Counter[str] = Counter()
-    for i in terminals:
-        votes[(rows[i].answer or "").strip()] += rows[i].visits
-    winner = max(votes, key=lambda answer: votes[answer])
-    return next(i for i in terminals if (rows[i].answer or "").strip() == winner)

@@ -9,14 +9,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rstar.interfaces import Candidate
-from rstar.search.expansion import SearchContext, apply_execution, fail, gather_or_cancel, malformed, reward_terminal
+from rstar.search.expansion import SearchContext, execute, expand, fail, gather_or_cancel, reward_terminal, score
+from rstar.search.grammar import foreign_text
 from rstar.search.tree import Node
 from rstar.seeds import derive
-from rstar.trajectory import PROGRAM_STOPS, boxed, ends_answer, ends_code, split_steps
+from rstar.trajectory import PROGRAM_STOPS, split_steps
 
 
-async def sample(context: SearchContext, n: int, seed: int) -> Node:
-    """Draw ``n`` solutions and return the root of their tree. Identical ones are executed and verified once."""
+async def sample(context: SearchContext, n: int, seed: int) -> None:
+    """Draw ``n`` solutions into the context's tree. Identical ones are executed and verified once.
+
+    Raises the policy's error when no solution could be drawn; a solution that fails later costs only its own leaf.
+    """
     config = context.config
     whole = replace(
         context.sampling, stop=PROGRAM_STOPS, max_new_tokens=min(config.max_new_tokens * config.max_depth, 2**17)
@@ -25,10 +29,9 @@ async def sample(context: SearchContext, n: int, seed: int) -> Node:
     context.policy_digest = proposal.model_digest
     context.usage.tokens += sum(candidate.tokens for candidate in proposal.candidates)
     context.usage.rollouts += n
-    root = Node()
     leaves: dict[int, tuple[Node, int]] = {}
     for candidate in proposal.candidates:
-        leaf = _insert(context, root, candidate)
+        leaf = _insert(context, candidate)
         leaves[id(leaf)] = (leaf, leaves.get(id(leaf), (leaf, 0))[1] + 1)
     await gather_or_cancel(
         (
@@ -36,24 +39,29 @@ async def sample(context: SearchContext, n: int, seed: int) -> Node:
             for k, (leaf, samples) in enumerate(leaves.values())
         )
     )
-    return root
 
 
-def _insert(context: SearchContext, root: Node, candidate: Candidate) -> Node:
-    """Add a sample's steps to the tree and return its leaf; an incomplete sample's leaf is failed."""
-    node = root
+def _insert(context: SearchContext, candidate: Candidate) -> Node:
+    """Add a sample's steps to the tree and return its leaf; a malformed sample gets a failed leaf of its own."""
+    config = context.config
     steps = split_steps(candidate.text) or [""]
-    for step in steps:
-        known = next((child for child in node.children or () if child.text == step), None)
+    reason = next(filter(None, map(foreign_text, steps[:-1])), "") or context.malformed(
+        replace(candidate, text=steps[-1]), steps[:-1], False
+    )
+    if len(steps) > config.max_depth:
+        reason = reason or f"no answer within {config.max_depth} steps"
+    node = context.root
+    for depth, step in enumerate(steps, 1):
+        fails = bool(reason) and depth == len(steps)
+        known = next((c for c in node.children or () if c.text == step and c.valid is not fails), None)
         if known is None:
             known = Node(node, step)
             node.children = [*(node.children or ()), known]
             context.usage.nodes += 1
+            if fails:
+                fail(known, reason)
         node = known
     node.tokens, node.logprob = candidate.tokens, candidate.logprob  # of the whole sample
-    reason = malformed(replace(candidate, text=steps[-1]), code_ended=False)
-    if node.valid and (reason or len(steps) > context.config.max_depth):
-        fail(node, reason or f"no answer within {context.config.max_depth} steps")
     return node
 
 
@@ -61,23 +69,19 @@ async def _finish(context: SearchContext, leaf: Node, samples: int, seed: int) -
     """Execute a finished program, get its answer and reward it; ``samples`` identical samples count as so many visits."""
     if not leaf.valid:
         return
-    prefix = leaf.steps()[:-1]
-    if ends_code(leaf.text):
-        [execution] = await context.executor.execute(context.state(prefix), [leaf.text], context.limits)
-        context.usage.executions += 1
-        apply_execution(context.config, leaf.parent or leaf, leaf, execution)
-        if leaf.valid and not leaf.terminal:
-            leaf = await _answer(context, leaf, seed)
-            prefix = leaf.steps()[:-1]
-    elif ends_answer(leaf.text):
-        leaf.terminal, leaf.answer = True, boxed(leaf.text)
-    if not (leaf.valid and leaf.terminal):
+    assert leaf.parent is not None
+    await execute(context, leaf.parent, context.state(leaf.steps()[:-1]), [leaf])
+    if leaf.valid and not leaf.terminal:
+        answers = await expand(context, leaf, 1, seed)
+        if not answers:
+            return
+        [leaf] = answers
+    elif leaf.valid:
+        await score(context, context.state(leaf.steps()[:-1]), [leaf])
+        if leaf.valid:
+            await reward_terminal(context, leaf)
+    if not leaf.valid:
         return
-    if context.ppm is not None:
-        scores = await context.ppm.score(context.state(prefix), [leaf.text])
-        context.ppm_digest, leaf.score = scores.model_digest, scores.values[0]
-        context.usage.scored += 1
-    await reward_terminal(context, leaf)
     extra = samples - 1
     node: Node | None = leaf
     reward = leaf.value
@@ -85,19 +89,3 @@ async def _finish(context: SearchContext, leaf: Node, samples: int, seed: int) -
         node.visits += extra
         node.value += extra * reward
         node = node.parent
-
-
-async def _answer(context: SearchContext, program: Node, seed: int) -> Node:
-    """Let the policy write the answer after the output of its program."""
-    proposal = await context.policy.propose(context.state(program.steps()), 1, context.sampling, seed)
-    [candidate] = proposal.candidates
-    context.usage.tokens += candidate.tokens
-    context.usage.nodes += 1
-    answer = Node(program, candidate.text, candidate.tokens, candidate.logprob)
-    program.children = [*(program.children or ()), answer]
-    reason = malformed(candidate, code_ended=True)
-    if reason:
-        fail(answer, reason)
-    else:
-        answer.terminal, answer.answer = True, boxed(candidate.text)
-    return answer

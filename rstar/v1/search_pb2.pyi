@@ -62,11 +62,14 @@ class SolveRequest(_message.Message):
     CONFIG_JSON_FIELD_NUMBER: _builtins.int
     VERIFIER_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    EQUIVALENCE_FIELD_NUMBER: _builtins.int
     config_json: _builtins.str
     """The search configuration, rstar.config.SearchConfig as JSON. Unknown keys are refused."""
     verifier: _builtins.str
-    """Name of the verifier; empty at inference."""
+    """Name of the verifier that rewards the terminals; empty at inference."""
     seed: _builtins.int
+    equivalence: _builtins.str
+    """Name of the verifier that tells which answers are equal in a vote; empty: equal texts."""
     @_builtins.property
     def problem(self) -> Global___Problem: ...
     def __init__(
@@ -76,10 +79,11 @@ class SolveRequest(_message.Message):
         config_json: _builtins.str = ...,
         verifier: _builtins.str = ...,
         seed: _builtins.int = ...,
+        equivalence: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "problem", b"problem", "seed", b"seed", "verifier", b"verifier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "equivalence", b"equivalence", "problem", b"problem", "seed", b"seed", "verifier", b"verifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -222,6 +226,28 @@ class TreeNode(_message.Message):
 Global___TreeNode: _TypeAlias = TreeNode  # noqa: Y015
 
 @_typing.final
+class TreeNodes(_message.Message):
+    """Nodes of the result, in order: those that do not fit into one message are sent before it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TreeNode]: ...
+    def __init__(
+        self,
+        *,
+        nodes: _abc.Iterable[Global___TreeNode] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TreeNodes: _TypeAlias = TreeNodes  # noqa: Y015
+
+@_typing.final
 class SearchResult(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -232,13 +258,15 @@ class SearchResult(_message.Message):
     PPM_DIGEST_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     chosen: _builtins.int
-    """Position of the terminal node whose answer the method chose; -1 when there is none."""
+    """Position among all nodes of the terminal whose answer the method chose; -1 when there is none."""
     policy_digest: _builtins.str
     ppm_digest: _builtins.str
     error: _builtins.str
-    """Why the search ended early; empty if it did not."""
+    """Why the search failed; empty if it did not. The status of the call tells whether it may be tried again."""
     @_builtins.property
-    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TreeNode]: ...
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TreeNode]:
+        """The last nodes, after those of the TreeNodes events."""
+
     @_builtins.property
     def usage(self) -> Global___Usage: ...
     def __init__(
@@ -265,21 +293,25 @@ class SolveResponse(_message.Message):
 
     PROGRESS_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def progress(self) -> Global___Progress: ...
     @_builtins.property
     def result(self) -> Global___SearchResult: ...
+    @_builtins.property
+    def nodes(self) -> Global___TreeNodes: ...
     def __init__(
         self,
         *,
         progress: Global___Progress | None = ...,
         result: Global___SearchResult | None = ...,
+        nodes: Global___TreeNodes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "nodes", b"nodes", "progress", b"progress", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "nodes", b"nodes", "progress", b"progress", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "result"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["progress", "result", "nodes"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

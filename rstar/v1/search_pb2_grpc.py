@@ -48,6 +48,7 @@ class SearchServiceServicer:
 
     def Solve(self, request, context):
         """Solve searches one problem and streams its progress; the last event is the result.
+        A search that fails ends with an error status, after a result that holds what was found and spent.
         Cancelling the call cancels the search and its calls to the other services.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

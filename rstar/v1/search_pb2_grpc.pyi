@@ -35,6 +35,7 @@ class SearchServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     Solve: _grpc.UnaryStreamMultiCallable[_search_pb2.SolveRequest, _search_pb2.SolveResponse]
     """Solve searches one problem and streams its progress; the last event is the result.
+    A search that fails ends with an error status, after a result that holds what was found and spent.
     Cancelling the call cancels the search and its calls to the other services.
     """
 
@@ -45,6 +46,7 @@ class SearchServiceAsyncStub(SearchServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Solve: _aio.UnaryStreamMultiCallable[_search_pb2.SolveRequest, _search_pb2.SolveResponse]  # type: ignore[assignment]
     """Solve searches one problem and streams its progress; the last event is the result.
+    A search that fails ends with an error status, after a result that holds what was found and spent.
     Cancelling the call cancels the search and its calls to the other services.
     """
 
@@ -58,6 +60,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_search_pb2.SolveResponse], _abc.AsyncIterator[_search_pb2.SolveResponse]]:
         """Solve searches one problem and streams its progress; the last event is the result.
+        A search that fails ends with an error status, after a result that holds what was found and spent.
         Cancelling the call cancels the search and its calls to the other services.
         """
 

@@ -14,9 +14,9 @@ More verifiers are added with ``@register("name")``, or by an entry point of ano
 """
 
 from rstar.verify import countdown, exact, math
-from rstar.verify.registry import register, verifier, verifier_names
+from rstar.verify.registry import equivalence, register, verifier, verifier_names
 
-__all__ = ["register", "verifier", "verifier_names"]
+__all__ = ["equivalence", "register", "verifier", "verifier_names"]
 
 register("exact")(exact.ExactVerifier)
 register("countdown")(countdown.CountdownVerifier)

@@ -5,11 +5,12 @@ There is one verifier per name and process, so that all users share its workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 
 from rstar.interfaces import Verifier
+from rstar.problem import Problem
 from rstar.verify.guard import Guarded
 
 ENTRY_POINT_GROUP = "rstar.verifiers"
@@ -55,6 +56,21 @@ def verifier(name: str) -> Guarded:
             )
         _shared[name] = Guarded(made, deadline)
     return _shared[name]
+
+
+def equivalence(name: str) -> Callable[[str, str], Awaitable[bool]]:
+    """Return a function that tells whether two answers are equal to the verifier ``name``, for votes.
+
+    The second answer is judged against the first as the reference. A verifier that needs more of a problem than its
+    answer, such as countdown, says that no two different texts are equal. Raises ``ValueError`` as ``verifier`` does.
+    """
+    judge = verifier(name)
+
+    async def same(first: str, second: str) -> bool:
+        verdict = await judge.verify(Problem("", "", answer=first), second)
+        return verdict.correct
+
+    return same
 
 
 def _plugins() -> dict[str, EntryPoint]:

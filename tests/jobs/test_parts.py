@@ -56,6 +56,7 @@ def test_counts_do_not_depend_on_the_order_in_which_shards_are_stored(
         "nodes": 2 * len(kinds),
         "tokens": 3 * len(kinds),
         "executions": 4 * len(kinds),
+        "failed_steps": {},
     }
 
 

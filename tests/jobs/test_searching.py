@@ -142,14 +142,34 @@ async def test_a_problem_that_fails_stops_no_other(tmp_path: Path) -> None:
     assert all(not record.error for name, record in found.items() if name != "p2")
 
 
-async def test_when_most_of_a_shard_fails_the_stage_fails_and_does_not_store_it(tmp_path: Path) -> None:
+async def test_when_most_problems_fail_the_stage_fails(tmp_path: Path) -> None:
     workspace = new_workspace(tmp_path)
-    async with coordinator(GatedPolicy(failing=["p2", "p3"])) as address:
+    async with coordinator(GatedPolicy(failing=["p2", "p3", "p4", "p5"])) as address:
         code, result = await run(workspace, "rollout", {}, "--search", address)
     assert code == 1
-    assert "2 of 2 problems of shard 00001 failed" in result["error"]
+    assert "4 of 6 problems failed" in result["error"]
     assert "the model is broken" in result["error"]
-    assert not any(key.endswith("00001.parquet") for key in workspace.store.list(""))
+    assert not any(key.endswith("00002.parquet") for key in workspace.store.list(""))
+
+
+async def test_a_failed_problem_is_searched_once_more_at_the_end_of_the_stage_and_by_the_next_attempt(
+    tmp_path: Path,
+) -> None:
+    workspace, whole = new_workspace(tmp_path / "a"), new_workspace(tmp_path / "b")
+    policy = GatedPolicy(failing_once=["p2"], failing=["p4"])
+    async with coordinator(policy) as address:
+        assert (await run(workspace, "rollout", {}, "--search", address))[0] == 0
+        found = records(workspace)
+        assert not found["p2"].error
+        assert "the model is broken" in found["p4"].error
+        workspace.store.delete(f"{workspace.ref().prefix}/manifest.json")
+        policy.failing.clear()
+        policy.asked.clear()
+        code, result = await run(workspace, "rollout", {}, "--search", address)
+        assert (code, result["metrics"]["failed"], policy.asked) == (0, 0, {"p4"})
+        assert json.loads(workspace.progress.read_text())["solved"] == result["metrics"]["solved"]
+        await run(whole, "rollout", {}, "--search", address)
+    assert records(workspace) == records(whole)
 
 
 async def test_unsolved_problems_are_searched_again_with_more_rollouts_and_another_seed(tmp_path: Path) -> None:

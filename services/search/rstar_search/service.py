@@ -1,7 +1,7 @@
 """The wire side of the search coordinator: one problem per call, many calls at once on one event loop.
 
 No search waits for another: while one waits for code, another generates. A search that fails ends only its own call,
-with the reason; a client that disconnects ends its search and the calls of that search to the other services. Nothing
+with what it found and the reason; a client that disconnects ends its search and the calls of that search to the other services. Nothing
 is kept after a call. The search itself is ``rstar.search.solve``.
 """
 
@@ -22,12 +22,12 @@ from rstar.problem import Problem
 from rstar.record import SearchRecord, Usage
 from rstar.rounds.validation_errors import validation_messages
 from rstar.rpc.errors import CallRefused, ServiceUnavailable
-from rstar.rpc.search_codec import Progress, progress_response, read_problem, result_response
+from rstar.rpc.search_codec import Progress, progress_response, read_problem, result_responses
 from rstar.rpc.serving import refuse
-from rstar.rpc.transport import MAX_MESSAGE_BYTES
-from rstar.search.solve import solve
+from rstar.search.choice import Same
+from rstar.search.solve import SearchFailed, solve
 from rstar.v1 import search_pb2, search_pb2_grpc
-from rstar.verify import verifier
+from rstar.verify import equivalence, verifier
 from rstar_search import metrics
 
 FULL_NAME: Final = search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
@@ -44,6 +44,7 @@ class SolveCall:
     problem: Problem
     config: SearchConfig
     verifier: Verifier | None
+    same: Same | None
     seed: int
 
 
@@ -84,7 +85,8 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         outcome = "failed"
         try:
             record = await self._search(call, context)
-            await context.write(await _result(record, context))
+            for message in result_responses(record):
+                await context.write(message)
             outcome = "solved" if record.solved else "finished"
         except asyncio.CancelledError:
             outcome = "cancelled"
@@ -110,7 +112,13 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
             )
         if config.method == "beam" and config.guidance != "ppm":
             raise ValueError("config: method beam ranks steps by the PPM; set guidance: ppm")
-        return SolveCall(problem, config, verifier(request.verifier) if request.verifier else None, request.seed)
+        return SolveCall(
+            problem,
+            config,
+            verifier(request.verifier) if request.verifier else None,
+            equivalence(request.equivalence) if request.equivalence else None,
+            request.seed,
+        )
 
     async def _search(self, call: SolveCall, context: _Context) -> SearchRecord:
         latest = Progress(Usage(), 0, 0)
@@ -128,6 +136,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
                 executor=self._executor,
                 ppm=self._ppm,
                 verifier=call.verifier,
+                same=call.same,
                 seed=call.seed,
                 on_progress=on_progress,
             )
@@ -137,32 +146,25 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
                 counted.add(latest.usage)
                 await context.write(progress_response(latest))
             return await search
-        except Exception as error:
-            await _abort(error, call.problem, context)
+        except SearchFailed as failed:
+            for message in result_responses(failed.record):
+                await context.write(message)
+            await _abort(failed.__cause__ or failed, call.problem, context)
         finally:
             search.cancel()
             await asyncio.wait((search,))
             counted.add(latest.usage)
 
 
-async def _result(record: SearchRecord, context: _Context) -> search_pb2.SolveResponse:
-    message = result_response(record)
-    size = message.ByteSize()
-    if size > MAX_MESSAGE_BYTES:
-        await context.abort(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"problem {record.problem_id!r}: its {len(record.nodes)} nodes take {size >> 20} MiB, more than the {MAX_MESSAGE_BYTES >> 20} MiB of a message; use fewer rollouts",
-        )
-    return message
-
-
-async def _abort(error: Exception, problem: Problem, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
+async def _abort(error: BaseException, problem: Problem, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
     """End the call with the status from which the client knows what to do about ``error``."""
     match error:
         case ServiceUnavailable():
             code = grpc.StatusCode.UNAVAILABLE
         case CallRefused():
             code = grpc.StatusCode.FAILED_PRECONDITION
+        case TimeoutError():
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
         case _:
             code = grpc.StatusCode.INTERNAL
     reason = str(error) or type(error).__name__

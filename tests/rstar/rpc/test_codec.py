@@ -101,11 +101,11 @@ def test_executions_are_decoded_without_loss(executions: list[Execution]) -> Non
     uint64,
 )
 def test_a_solve_request_is_decoded_without_loss(problem: Problem, seed: int) -> None:
-    message = search_codec.solve_request(problem, SearchConfig(rollouts=3), "exact", seed)
+    message = search_codec.solve_request(problem, SearchConfig(rollouts=3), "exact", "math-verify", seed)
     received = search_pb2.SolveRequest.FromString(message.SerializeToString())
     assert search_codec.read_problem(received.problem) == problem
     assert SearchConfig.model_validate_json(received.config_json) == SearchConfig(rollouts=3)
-    assert (received.verifier, received.seed) == ("exact", seed)
+    assert (received.verifier, received.equivalence, received.seed) == ("exact", "math-verify", seed)
 
 
 @given(texts, st.lists(nodes, max_size=5).map(tuple), usages, st.integers(-1, 2**31 - 1), texts, texts, texts)
@@ -113,8 +113,12 @@ def test_a_record_is_decoded_without_loss(
     problem_id: str, nodes: tuple[NodeRecord, ...], usage: Usage, chosen: int, policy: str, ppm: str, error: str
 ) -> None:
     record = SearchRecord(problem_id, nodes, usage, chosen, policy, ppm, error)
-    sent = search_codec.result_response(record).SerializeToString()
-    assert search_codec.read_result(problem_id, search_pb2.SolveResponse.FromString(sent).result) == record
+    *parts, last = [
+        search_pb2.SolveResponse.FromString(message.SerializeToString())
+        for message in search_codec.result_responses(record)
+    ]
+    earlier = [node for part in parts for node in search_codec.read_nodes(part.nodes.nodes)]
+    assert search_codec.read_result(problem_id, earlier, last.result) == record
 
 
 @given(st.builds(Progress, usages, uint32, uint32))
@@ -138,7 +142,7 @@ def test_lone_surrogates_in_a_programs_output_become_replacement_characters() ->
 
 def test_the_search_settings_of_a_round_are_sent_as_a_search_config() -> None:
     settings = RolloutSearch(rollouts=5, extra_rollouts=(16,))
-    request = search_codec.solve_request(Problem("p", "q"), settings, "", 0)
+    request = search_codec.solve_request(Problem("p", "q"), settings, "", "", 0)
     assert SearchConfig.model_validate_json(request.config_json).rollouts == 5
 
 

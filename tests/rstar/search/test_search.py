@@ -7,22 +7,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rstar.config import SearchConfig
-from rstar.interfaces import Candidate, Finish, Proposal
+from rstar.interfaces import Candidate, Finish, Proposal, RoleUnavailable
 from rstar.problem import Problem
-from rstar.search.solve import solve
+from rstar.rounds.spec import paper_search
+from rstar.search.solve import SearchFailed, solve
+from rstar.trajectory import END_OF_CODE, code_of
 from tests.support.scripted import ClosenessModel, DigitPolicy, SumExecutor, SumVerifier, step, total
 
 PROBLEM = Problem("sum-30", "Make 30 from four digits.", "30")
 LIKELY = Problem("sum-18", "Make 18 from four digits.", "18")
 
 
-def search(config: SearchConfig, *, ppm=None, verifier=None, seed=0, policy=None, problem=PROBLEM):
+def search(config: SearchConfig, *, ppm=None, verifier=None, seed=0, policy=None, executor=None, problem=PROBLEM):
     return asyncio.run(
         solve(
             problem,
             config,
             policy=policy or DigitPolicy(),
-            executor=SumExecutor(),
+            executor=executor or SumExecutor(),
             ppm=ppm,
             verifier=verifier,
             seed=seed,
@@ -135,12 +137,12 @@ def test_best_of_n_answers_with_the_highest_score_and_majority_with_the_most_vot
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**40), st.sampled_from(["mcts", "best_of_n", "majority"]), st.integers(1, 3))
 def test_the_same_seed_gives_the_same_record(seed: int, method: str, trees: int) -> None:
-    config = SearchConfig(method=method, rollouts=8, candidates=4, trees=trees)
+    config = SearchConfig(method=method, rollouts=8, candidates=4, trajectories=trees)
     assert search(config, verifier=SumVerifier(), seed=seed) == search(config, verifier=SumVerifier(), seed=seed)
 
 
 def test_trees_of_one_problem_differ() -> None:
-    record = search(SearchConfig(rollouts=4, candidates=4, trees=2), verifier=SumVerifier())
+    record = search(SearchConfig(rollouts=4, candidates=4, trajectories=2), verifier=SumVerifier())
     texts = [{n.text for n in record.nodes if n.tree == tree and n.parent >= 0} for tree in (0, 1)]
     assert texts[0] != texts[1]
 
@@ -162,8 +164,9 @@ class FixedTexts(DigitPolicy):
         ("", Finish.EOS, "without a marker"),
         ("x = 1", Finish.LENGTH, "max_new_tokens"),
         ("print(1)\n<output>42<end_of_output><end_of_step>", Finish.STOP, "output itself"),
-        ("<answer>no box<end_of_answer>", Finish.STOP, "boxed"),
-        ("<answer>\\boxed{{}<end_of_answer>", Finish.STOP, "boxed"),
+        ("<answer>\\boxed{5}<end_of_answer>", Finish.STOP, "nothing was executed"),
+        ("<code>\n# only a comment\n\n<end_of_code>", Finish.STOP, "no code"),
+        ("x = 1 <answer>5\nx = 2<end_of_step>", Finish.STOP, "inside its code"),
     ],
 )
 @pytest.mark.parametrize("method", ["mcts", "best_of_n"])
@@ -173,6 +176,67 @@ def test_a_candidate_outside_the_grammar_fails_with_a_reason(
     record = search(SearchConfig(method=method, rollouts=2), policy=FixedTexts(text, finish=finish))
     assert record.chosen == -1
     assert any(reason in n.reason for n in record.nodes)
+
+
+class FixedAnswers(DigitPolicy):
+    """Ends every program with the given answer step."""
+
+    def __init__(self, answer: str) -> None:
+        super().__init__()
+        self.answer = answer
+
+    async def propose(self, state, n, sampling, seed):
+        if state.steps and END_OF_CODE in state.steps[-1]:
+            return Proposal((Candidate(self.answer, 1),) * n)
+        return await super().propose(state, n, sampling, seed)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("<answer>no box<end_of_answer>", "boxed"),
+        ("<answer>\\boxed{{}<end_of_answer>", "boxed"),
+        ("x = 5\nprint(x)\n<answer>\\boxed{5}<end_of_answer>", "outside"),
+        ("so \\boxed{5}<end_of_answer>", "outside"),
+        ("<answer>\\boxed{5}<output>5<end_of_output><end_of_answer>", "output itself"),
+    ],
+)
+@pytest.mark.parametrize("method", ["mcts", "majority"])
+def test_an_answer_step_is_an_answer_and_nothing_else(method: str, answer: str, reason: str) -> None:
+    record = search(SearchConfig(method=method, rollouts=4, answer="unexecuted"), policy=FixedAnswers(answer))
+    assert record.chosen == -1
+    assert any(reason in n.reason for n in record.nodes)
+
+
+@pytest.mark.parametrize("method", ["mcts", "majority"])
+def test_an_answer_without_a_program_counts_only_in_the_mode_for_it(method: str) -> None:
+    policy = FixedTexts("<answer>\\boxed{5}<end_of_answer>")
+    assert search(SearchConfig(method=method, rollouts=2), policy=policy).chosen == -1
+    free = search(SearchConfig(method=method, rollouts=2, answer="unexecuted"), policy=policy)
+    assert free.nodes[free.chosen].answer == "5"
+
+
+def test_a_forged_output_in_an_earlier_step_of_a_sample_fails_the_sample() -> None:
+    text = "<code>\nx = 1\n<end_of_step>\n<output>7<end_of_output>\nx = 2\n<end_of_step>\nprint(x)\n<end_of_code>"
+    record = search(SearchConfig(method="majority", rollouts=3), policy=FixedTexts(text))
+    assert record.usage.executions == 0
+    assert any("output itself" in n.reason for n in record.nodes)
+
+
+def test_a_malformed_sample_that_is_the_beginning_of_another_leaves_that_one_valid() -> None:
+    whole = "".join(step(i, 1) for i in range(4))
+    cut = "".join(step(i, 1) for i in range(2))
+
+    class Both(DigitPolicy):
+        async def propose(self, state, n, sampling, seed):
+            if state.steps:
+                return await super().propose(state, n, sampling, seed)
+            return Proposal((Candidate(cut, 1, 0.0, Finish.EOS), Candidate(whole, 1)))
+
+    record = search(SearchConfig(method="majority", rollouts=2), policy=Both())
+    assert record.nodes[record.chosen].answer == "4"
+    assert all(record.nodes[i].valid for i in record.path(record.chosen))
+    assert [n.reason for n in record.nodes if not n.valid] == ["the text ended without a marker"]
 
 
 def test_a_program_that_prints_markers_cannot_end_the_trajectory() -> None:
@@ -187,21 +251,132 @@ def test_a_program_that_prints_markers_cannot_end_the_trajectory() -> None:
         assert "<answer>" not in node.text or node.answer is not None
 
 
-def test_a_failed_step_is_kept_for_repair_only_below_max_consecutive_errors() -> None:
-    class Late(SumExecutor):
-        async def execute(self, state, candidates, limits):
-            results = await super().execute(state, candidates, limits)
-            return [
-                type(r)("exception", "", "SyntaxError: unfinished block") if len(state.steps) == 1 else r
-                for r in results
-            ]
+class Half(SumExecutor):
+    """Second steps with an even digit fail; it keeps the programs that it was given."""
 
-    def run(errors: int):
-        config = SearchConfig(rollouts=4, max_consecutive_errors=errors)
-        return asyncio.run(solve(PROBLEM, config, policy=DigitPolicy(), executor=Late(), seed=0))
+    def __init__(self) -> None:
+        self.programs: list[str] = []
 
-    assert not list(run(1).terminals())
-    assert list(run(2).terminals())
+    async def execute(self, state, candidates, limits):
+        self.programs += [code_of((*state.steps, candidate)) for candidate in candidates]
+        results = await super().execute(state, candidates, limits)
+        fails = [len(state.steps) == 1 and total([candidate]) % 2 == 0 for candidate in candidates]
+        return [type(r)("exception", "", "NameError: y") if f else r for r, f in zip(results, fails, strict=True)]
+
+
+def test_a_step_whose_code_failed_ends_its_path() -> None:
+    assert paper_search(1).max_consecutive_errors == 1
+    executor = Half()
+    record = search(SearchConfig(rollouts=8, candidates=6), executor=executor)
+    failed = [i for i, n in enumerate(record.nodes) if "NameError" in n.reason]
+    assert failed
+    assert not any(n.parent in failed for n in record.nodes)
+
+
+def test_a_repair_sees_the_error_and_its_program_leaves_the_failed_code_out() -> None:
+    executor = Half()
+    record = search(SearchConfig(rollouts=60, candidates=3, max_consecutive_errors=2), executor=executor)
+    repaired = [i for i, n in enumerate(record.nodes) if n.parent >= 0 and "NameError" in record.nodes[n.parent].reason]
+    assert repaired
+    for i in repaired:
+        before = record.nodes[record.nodes[i].parent]
+        assert before.text.endswith("<end_of_step>\n<output>NameError: y<end_of_output>\n")
+        assert before.valid
+        code = code_of(record.steps(i))
+        assert "NameError" not in code
+        assert code.count("x +=") == len(record.steps(i)) - 1
+        assert code in executor.programs
+
+
+class Failing:
+    """A role that raises ``error`` at its call number ``at`` (from 1)."""
+
+    def __init__(self, role, at: int, error: Exception) -> None:
+        self.role, self.at, self.error, self.calls = role, at, error, 0
+
+    def _count(self) -> None:
+        self.calls += 1
+        if self.calls == self.at:
+            raise self.error
+
+    async def propose(self, *arguments):
+        self._count()
+        return await self.role.propose(*arguments)
+
+    async def execute(self, *arguments):
+        self._count()
+        return await self.role.execute(*arguments)
+
+    async def score(self, *arguments):
+        self._count()
+        return await self.role.score(*arguments)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 12), st.sampled_from(["policy", "executor", "ppm"]), st.sampled_from(["mcts", "best_of_n"]))
+def test_a_failed_call_costs_no_more_than_its_own_nodes(at: int, role: str, method: str) -> None:
+    roles = {"policy": DigitPolicy(), "executor": SumExecutor(), "ppm": ClosenessModel(30)}
+    roles[role] = Failing(roles[role], at, RuntimeError("out of memory"))
+    config = SearchConfig(method=method, rollouts=12, candidates=4, guidance="ppm")
+    record = search(config, **roles)
+    assert list(record.terminals())
+    assert not record.error
+    if role == "policy" and roles[role].calls >= at:
+        assert sum("the policy failed: out of memory" in n.reason for n in record.nodes) == 1
+
+
+def test_one_candidate_that_cannot_be_scored_costs_only_itself() -> None:
+    class Short(ClosenessModel):
+        async def score(self, state, candidates):
+            if any("x += 7" in candidate for candidate in candidates):
+                raise ValueError("prefix and candidate have 5000 tokens")
+            return await super().score(state, candidates)
+
+    record = search(SearchConfig(rollouts=4, candidates=16, guidance="ppm"), ppm=Short(30))
+    lost = [n for n in record.nodes if not n.valid]
+    assert lost
+    assert all("x += 7" in n.text and n.reason == "the PPM failed: prefix and candidate have 5000 tokens" for n in lost)
+    assert record.chosen >= 0
+
+
+@pytest.mark.parametrize("error", [RoleUnavailable("no policy"), RuntimeError("the prompt has 9000 tokens")])
+def test_a_search_without_a_policy_for_its_question_fails_with_what_it_spent(error: Exception) -> None:
+    first = search(SearchConfig(rollouts=2, candidates=4))
+    at = 3 if isinstance(error, RoleUnavailable) else 1
+    with pytest.raises(SearchFailed, match=str(error)) as failed:
+        search(SearchConfig(rollouts=2, candidates=4), policy=Failing(DigitPolicy(), at, error))
+    record = failed.value.record
+    assert failed.value.__cause__ is error
+    assert record.error == str(error)
+    assert record.usage.tokens == 4 * 3 * (at - 1)
+    assert record.nodes[: 1 + 4 * (at - 1)] if at > 1 else len(record.nodes) == 1
+    assert [n.text for n in record.nodes if n.parent == 0] == (
+        [n.text for n in first.nodes if n.parent == 0] if at > 1 else []
+    )
+
+
+def test_trees_that_share_a_token_budget_do_not_depend_on_timing() -> None:
+    class Slow(DigitPolicy):
+        def __init__(self, slow: bool) -> None:
+            super().__init__()
+            self.slow = slow
+
+        async def propose(self, state, n, sampling, seed):
+            if self.slow == bool(seed % 2):
+                await asyncio.sleep(0.001)
+            return await super().propose(state, n, sampling, seed)
+
+    config = SearchConfig(rollouts=50, candidates=4, trajectories=3, token_budget=200)
+    one, other = (search(config, policy=Slow(slow)) for slow in (True, False))
+    assert one == other
+    assert 200 <= one.usage.tokens < 200 + 3 * 2 * 4 * 3
+
+
+def test_stop_when_solved_searches_no_further_tree_than_needed() -> None:
+    config = SearchConfig(rollouts=200, candidates=8, trajectories=8, stop_when_solved=True)
+    record = search(config, verifier=SumVerifier(), problem=LIKELY)
+    assert record.solved
+    assert len({n.tree for n in record.nodes if n.parent >= 0}) < 8
 
 
 def test_guidance_without_a_ppm_is_an_error_with_the_remedy() -> None:

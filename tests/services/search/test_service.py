@@ -81,7 +81,7 @@ async def stub_method(
 async def record_of(
     client: SearchClient, problem: Problem = PROBLEM, config: SearchConfig = CONFIG, verifier: str = "exact"
 ) -> SearchRecord:
-    events = [event async for event in client.solve(problem, config, verifier, seed=3)]
+    events = [event async for event in client.solve(problem, config, verifier=verifier, seed=3)]
     assert all(isinstance(event, Progress) for event in events[:-1])
     assert isinstance(events[-1], SearchRecord)
     return events[-1]
@@ -110,7 +110,7 @@ async def test_a_long_search_reports_its_progress_before_its_result() -> None:
         await asyncio.sleep(0.1)
 
     async with coordinator(slow) as services:
-        events = [event async for event in services.client.solve(PROBLEM, CONFIG, "exact", 0)]
+        events = [event async for event in services.client.solve(PROBLEM, CONFIG, verifier="exact", seed=0)]
         progress, record = events[:-1], events[-1]
         assert progress
         assert isinstance(record, SearchRecord)
@@ -148,7 +148,7 @@ async def test_a_client_that_disconnects_ends_its_search_and_the_calls_of_the_se
 
 async def test_closing_the_iterator_ends_the_search() -> None:
     async with coordinator(never) as services:
-        async with aclosing(services.client.solve(PROBLEM, CONFIG, "", 0)) as events:
+        async with aclosing(services.client.solve(PROBLEM, CONFIG, seed=0)) as events:
             assert isinstance(await anext(events), Progress)
         await services.policy.calls.was_cancelled.wait()
         await no_search_is_active()
@@ -180,6 +180,44 @@ async def test_an_unreachable_policy_is_unavailable_and_a_refused_step_is_not_re
             async for _ in call(search_pb2.SolveRequest(problem=search_pb2.Problem(id="p", question="q"))):
                 pass
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_search_that_fails_half_way_keeps_its_tree_and_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rstar.rpc.calls.ATTEMPTS", 1)
+    monkeypatch.setattr("rstar.rpc.search_client.ATTEMPTS", 2)
+
+    async def end_after_two(context: Context) -> None:
+        if services.policy.calls.started % 3 == 0:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+    async with coordinator(end_after_two) as services:
+        events = services.client.solve(PROBLEM, SearchConfig(rollouts=4, candidates=4), seed=3)
+        record = await anext(events)
+        with pytest.raises(ServiceUnavailable, match="gone"):
+            await anext(events)
+        assert isinstance(record, SearchRecord)
+        assert "gone" in record.error
+        assert max(map(record.path, range(len(record.nodes))), key=len)
+        assert record.usage.tokens == 2 * 2 * 4 * 3  # two attempts, with two calls for four candidates of three tokens
+
+
+async def test_a_step_that_the_policy_cannot_continue_costs_only_its_own_node() -> None:
+    async def refuse_later_steps(context: Context) -> None:
+        if services.policy.calls.started == 3:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the prompt has 5000 tokens")
+
+    async with coordinator(refuse_later_steps) as services:
+        record = await record_of(services.client, config=SearchConfig(rollouts=8, candidates=4))
+        assert sum("5000 tokens" in node.reason for node in record.nodes) == 1
+        assert list(record.terminals())
+        assert not record.error
+
+
+async def test_a_record_larger_than_one_message_arrives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rstar.rpc.search_codec.PART_BYTES", 200)
+    async with coordinator() as services:
+        remote = await record_of(services.client, verifier="")
+    assert remote == await solve(PROBLEM, CONFIG, policy=DigitPolicy(), executor=SumExecutor(), seed=3)
 
 
 async def test_a_search_whose_coordinator_ended_starts_again_on_another() -> None:

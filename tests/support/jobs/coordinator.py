@@ -14,18 +14,26 @@ from tests.support.scripted import DigitPolicy, SumExecutor
 
 
 class GatedPolicy:
-    """Answers as ``DigitPolicy``, but waits for ``gate`` for the ``delayed`` problems and raises for the ``failing`` ones."""
+    """Answers as ``DigitPolicy``, but waits for ``gate`` for the ``delayed`` problems and raises for the ``failing`` ones.
 
-    def __init__(self, delayed: Sequence[str] = (), failing: Sequence[str] = ()) -> None:
+    It raises for each problem of ``failing_once`` at its first call only.
+    """
+
+    def __init__(
+        self, delayed: Sequence[str] = (), failing: Sequence[str] = (), failing_once: Sequence[str] = ()
+    ) -> None:
         self.gate, self.waiting = asyncio.Event(), asyncio.Event()
         self.asked: set[str] = set()
         self._policy = DigitPolicy()
-        self._delayed, self._failing = delayed, failing
+        self.failing = set(failing)
+        self._delayed, self._failing_once = delayed, set(failing_once)
 
     async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
         """Return the scripted candidates."""
         self.asked.add(state.problem_id)
-        if state.problem_id in self._failing:
+        once = state.problem_id in self._failing_once
+        self._failing_once.discard(state.problem_id)
+        if once or state.problem_id in self.failing:
             raise RuntimeError("the model is broken")
         if state.problem_id in self._delayed:
             self.waiting.set()

@@ -63,6 +63,12 @@ def _on_the_cluster(field: str, path: str) -> Rule:
     )
 
 
+_VOTES: Final = Rule(
+    "!has(self.voteTop) || !(self.method in ['mcts', 'beam']) || self.voteTop <= self.trajectories",
+    "voteTop must be at most trajectories, for each trajectory has one vote",
+    ".voteTop",
+)
+
 ROOT_RULES: Final = (
     Rule(
         f"size(self.metadata.name) <= {NAME_LENGTH}",
@@ -109,7 +115,9 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
             ".problems",
         ),
     ),
+    "RolloutSearch": (_VOTES,),
     "EvaluationMethod": (
+        _VOTES,
         Rule(
             "!(self.method in ['beam', 'best_of_n']) || self.guidance == 'ppm'",
             "'guidance must be ppm, for ' + self.method + ' chooses by the PPM'",
