@@ -94,5 +94,6 @@ def _service(data: dict[str, Any]) -> ServiceRef:
         prompt=data["prompt"],
         replicas=data["replicas"],
         slots=data["slots"],
+        call_seconds=data["call_seconds"],
         upstream=tuple(_service(item) for item in data["upstream"]),
     )

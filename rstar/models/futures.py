@@ -1,8 +1,9 @@
-"""Settles an asyncio future from another thread: the worker thread of a model answers its callers with it."""
+"""Settles asyncio futures and events from another thread: the worker thread of a model answers its callers so."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TypeVar
 
 import structlog
@@ -25,3 +26,9 @@ def settle_from_thread(future: asyncio.Future[T], result: T | BaseException) -> 
         future.get_loop().call_soon_threadsafe(settle)
     except RuntimeError:
         structlog.get_logger().info("caller_gone")  # its event loop is closed, so nothing awaits the future
+
+
+def set_from_thread(event: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
+    """Set ``event`` on the event loop that waits for it."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing waits
+        loop.call_soon_threadsafe(event.set)

@@ -145,6 +145,7 @@ class ServiceRef:
     """The identity of a service: the planner compares services by nothing else.
 
     ``upstream``: the services that a search coordinator calls. Another policy needs another coordinator.
+    ``call_seconds``: the deadline of its calls to models.
     """
 
     kind: ServiceKind
@@ -152,6 +153,7 @@ class ServiceRef:
     prompt: PromptStyle | None = None
     replicas: int = 1
     slots: int | None = None
+    call_seconds: float | None = None
     upstream: tuple[ServiceRef, ...] = ()
 
 

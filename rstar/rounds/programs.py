@@ -77,6 +77,8 @@ def service_arguments(
         arguments += ["--prompt", ref.prompt]
     if ref.slots is not None:
         arguments += [program.slots_option, str(ref.slots)]
+    if ref.call_seconds is not None:
+        arguments += ["--call-seconds", f"{ref.call_seconds:g}"]
     if ref.kind is ServiceKind.SEARCH and place.tenant is not None:
         arguments += ["--tenant", place.tenant]
     for kind, target in upstream:

@@ -54,7 +54,13 @@ def needed_services(
     if "ppm" in inputs:
         size = sizes.ppm
         refs.append(ServiceRef(ServiceKind.PPM, checkpoint(inputs["ppm"]), replicas=size.size, slots=size.slots))
-    search = ServiceRef(ServiceKind.SEARCH, replicas=sizes.search.size, slots=sizes.search.slots, upstream=tuple(refs))
+    search = ServiceRef(
+        ServiceKind.SEARCH,
+        replicas=sizes.search.size,
+        slots=sizes.search.slots,
+        call_seconds=spec.lifecycle.model_call_seconds,
+        upstream=tuple(refs),
+    )
     return (*refs, search)
 
 

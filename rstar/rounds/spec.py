@@ -227,6 +227,12 @@ class LifecycleSpec(Settings):
     deadline_seconds: int = Field(
         default=604_800, ge=1, le=31_536_000, description="Longest time of one attempt of a stage."
     )
+    model_call_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        le=86_400,
+        description="Longest time that a policy or PPM server may take for one call, counted from when it begins with it.",
+    )
     pending_seconds: int = Field(
         default=86_400,
         ge=1,

@@ -29,6 +29,11 @@ from rstar.v1 import (
 )
 
 MODEL_CALL_SECONDS: Final = 600.0
+"""How long a model server may take for one call, from when it begins with it."""
+
+MODEL_QUEUE_SECONDS: Final = 21_600.0
+"""How long a call may wait in the queue of a model server, retries included."""
+
 QUEUE_SECONDS: Final = 120.0
 """How long a program may wait for its turn on an executor."""
 
@@ -80,19 +85,24 @@ class _ModelClient(Client[grpc.aio.UnaryUnaryMultiCallable[Request, Response]]):
         targets: Targets,
         method: Callable[[grpc.aio.Channel], grpc.aio.UnaryUnaryMultiCallable[Request, Response]],
         call_seconds: float,
+        queue_seconds: float,
         ready_seconds: float,
     ) -> None:
         super().__init__(service, full_name, targets, method, ready_seconds)
-        self._call_seconds = call_seconds
+        self.call_seconds = call_seconds
+        self._queue_seconds = queue_seconds
 
     async def _call(self, problem_id: str, request: Request) -> Response:
-        return await call(self._endpoints, partial(rendezvous, problem_id), request, self._call_seconds)
+        seconds = self._queue_seconds + self.call_seconds
+        return await call(self._endpoints, partial(rendezvous, problem_id), request, seconds)
 
 
 class PolicyClient(_ModelClient[policy_pb2.ProposeRequest, policy_pb2.ProposeResponse]):
     """``Policy`` over gRPC; all calls of a problem go to one server while its load allows.
 
-    ``call_seconds`` bounds one call with its retries; ``ready_seconds`` the wait for a server that is ready.
+    ``call_seconds`` bounds a call from when its server begins with it: the server ends it then, so that no call fails
+    because many others came first. ``queue_seconds`` bounds the wait until then and ``ready_seconds`` the wait for a
+    server that is ready.
     """
 
     def __init__(
@@ -100,6 +110,7 @@ class PolicyClient(_ModelClient[policy_pb2.ProposeRequest, policy_pb2.ProposeRes
         targets: Sequence[str],
         *,
         call_seconds: float = MODEL_CALL_SECONDS,
+        queue_seconds: float = MODEL_QUEUE_SECONDS,
         ready_seconds: float = READY_SECONDS,
     ) -> None:
         super().__init__(
@@ -108,19 +119,22 @@ class PolicyClient(_ModelClient[policy_pb2.ProposeRequest, policy_pb2.ProposeRes
             targets,
             lambda channel: policy_pb2_grpc.PolicyServiceStub(channel).Propose,
             call_seconds,
+            queue_seconds,
             ready_seconds,
         )
 
     async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
         """Return n candidates of ``state``. Raises ``CallFailed`` or one of its kinds."""
-        request = codec.propose_request(state, n, sampling, seed)
+        request = codec.propose_request(state, n, sampling, seed, self.call_seconds)
         return codec.read_propose_response(await self._call(state.problem_id, request))
 
 
 class PreferenceModelClient(_ModelClient[preference_pb2.ScoreRequest, preference_pb2.ScoreResponse]):
     """``PreferenceModel`` over gRPC; all calls of a problem go to one server while its load allows.
 
-    ``call_seconds`` bounds one call with its retries; ``ready_seconds`` the wait for a server that is ready.
+    ``call_seconds`` bounds a call from when its server begins with it: the server ends it then, so that no call fails
+    because many others came first. ``queue_seconds`` bounds the wait until then and ``ready_seconds`` the wait for a
+    server that is ready.
     """
 
     def __init__(
@@ -128,6 +142,7 @@ class PreferenceModelClient(_ModelClient[preference_pb2.ScoreRequest, preference
         targets: Sequence[str],
         *,
         call_seconds: float = MODEL_CALL_SECONDS,
+        queue_seconds: float = MODEL_QUEUE_SECONDS,
         ready_seconds: float = READY_SECONDS,
     ) -> None:
         super().__init__(
@@ -136,12 +151,13 @@ class PreferenceModelClient(_ModelClient[preference_pb2.ScoreRequest, preference
             targets,
             lambda channel: preference_pb2_grpc.PreferenceModelServiceStub(channel).Score,
             call_seconds,
+            queue_seconds,
             ready_seconds,
         )
 
     async def score(self, state: State, candidates: Sequence[str]) -> Scores:
         """Score each candidate as the next step of ``state``. Raises ``CallFailed`` or one of its kinds."""
-        request = codec.score_request(state, candidates)
+        request = codec.score_request(state, candidates, self.call_seconds)
         return codec.read_score_response(await self._call(state.problem_id, request))
 
 

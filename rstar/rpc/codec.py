@@ -50,8 +50,13 @@ def _texts(texts: Iterable[str]) -> list[str]:
     return [wire_text(text) for text in texts]
 
 
-def propose_request(state: State, n: int, sampling: Sampling, seed: int) -> policy_pb2.ProposeRequest:
-    """Encode a call of ``Policy.propose``. Raises ``ValueError`` unless ``n`` is in [0, 2^32), ``seed`` in [0, 2^64)."""
+def propose_request(
+    state: State, n: int, sampling: Sampling, seed: int, seconds: float = 0.0
+) -> policy_pb2.ProposeRequest:
+    """Encode a call of ``Policy.propose`` that may take ``seconds`` from when the server begins (0: no bound).
+
+    Raises ``ValueError`` unless ``n`` is in [0, 2^32) and ``seed`` in [0, 2^64).
+    """
     return policy_pb2.ProposeRequest(
         problem_id=wire_text(state.problem_id),
         question=wire_text(state.question),
@@ -64,6 +69,7 @@ def propose_request(state: State, n: int, sampling: Sampling, seed: int) -> poli
             stop=_texts(sampling.stop),
         ),
         seed=seed,
+        seconds=seconds,
     )
 
 
@@ -108,13 +114,14 @@ def _finish(number: policy_pb2.Finish.ValueType) -> Finish:
         ) from None
 
 
-def score_request(state: State, candidates: Sequence[str]) -> preference_pb2.ScoreRequest:
-    """Encode a call of ``PreferenceModel.score``."""
+def score_request(state: State, candidates: Sequence[str], seconds: float = 0.0) -> preference_pb2.ScoreRequest:
+    """Encode a call of ``PreferenceModel.score`` that may take ``seconds`` from when the server begins (0: no bound)."""
     return preference_pb2.ScoreRequest(
         problem_id=wire_text(state.problem_id),
         question=wire_text(state.question),
         steps=_texts(state.steps),
         candidates=_texts(candidates),
+        seconds=seconds,
     )
 
 

@@ -65,5 +65,8 @@ def failure(service: str, address: str, error: grpc.aio.AioRpcError) -> CallFail
     if code in TRANSPORT_FAILURES:
         return ServiceUnavailable(service, address, f"{code.name}: {details}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return CallTimedOut(service, address, "the deadline of the call passed before it answered")
+        ended_by_server = details.startswith("it did not answer")
+        return CallTimedOut(
+            service, address, details if ended_by_server else "the deadline of the call passed before it answered"
+        )
     return CallFailed(service, address, f"{code.name}: {details}")

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 import structlog
@@ -26,6 +26,8 @@ from rstar.rpc.logs import configure_logs
 from rstar.rpc.service_options import DEFAULT_DRAIN_SECONDS, DEFAULT_HOST
 from rstar.rpc.transport import SERVER_OPTIONS
 from rstar.store.atomic import atomic_write
+
+T = TypeVar("T")
 
 NOTICE_SECONDS: Final = 0.5
 """From NOT_SERVING to the refusal of new calls: clients that watch the health need a moment to choose another server.
@@ -164,6 +166,26 @@ def end_at_once_on_sigterm() -> None:
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], sentence: str) -> NoReturn:
     """End the call with INVALID_ARGUMENT. ``sentence`` states what is wrong, where, and how to mend it."""
     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, sentence)
+
+
+async def bounded(
+    context: grpc.aio.ServicerContext[Any, Any], work: Coroutine[Any, Any, T], begun: asyncio.Event, seconds: float
+) -> T:
+    """Return the result of ``work``, or end the call with DEADLINE_EXCEEDED ``seconds`` after ``begun`` is set (0: never).
+
+    So the time that a call waits in the queue of a model does not count.
+    """
+    task, begins = asyncio.ensure_future(work), asyncio.ensure_future(begun.wait())
+    try:
+        await asyncio.wait((task, begins), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task,), timeout=seconds or None)
+        if not task.done():
+            reason = f"it did not answer within {seconds:g} s from when it began"
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, reason)
+        return task.result()
+    finally:
+        begins.cancel()
+        task.cancel()
 
 
 def _stop_on_signals() -> asyncio.Event:

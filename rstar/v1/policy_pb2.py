@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rstar/v1/policy.proto\x12\x08rstar.v1\"T\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_p\x18\x02 \x01(\x01\x12\x16\n\x0emax_new_tokens\x18\x03 \x01(\r\x12\x0c\n\x04stop\x18\x04 \x03(\t\"\x84\x01\n\x0eProposeRequest\x12\x12\n\nproblem_id\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x03(\t\x12\t\n\x01n\x18\x04 \x01(\r\x12$\n\x08sampling\x18\x05 \x01(\x0b\x32\x12.rstar.v1.Sampling\x12\x0c\n\x04seed\x18\x06 \x01(\x04\"\\\n\tCandidate\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\x12 \n\x06\x66inish\x18\x04 \x01(\x0e\x32\x10.rstar.v1.Finish\"P\n\x0fProposeResponse\x12\'\n\ncandidates\x18\x01 \x03(\x0b\x32\x13.rstar.v1.Candidate\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t*T\n\x06\x46inish\x12\x16\n\x12\x46INISH_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46INISH_STOP\x10\x01\x12\x11\n\rFINISH_LENGTH\x10\x02\x12\x0e\n\nFINISH_EOS\x10\x03\x32O\n\rPolicyService\x12>\n\x07Propose\x12\x18.rstar.v1.ProposeRequest\x1a\x19.rstar.v1.ProposeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rstar/v1/policy.proto\x12\x08rstar.v1\"T\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_p\x18\x02 \x01(\x01\x12\x16\n\x0emax_new_tokens\x18\x03 \x01(\r\x12\x0c\n\x04stop\x18\x04 \x03(\t\"\x95\x01\n\x0eProposeRequest\x12\x12\n\nproblem_id\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x03(\t\x12\t\n\x01n\x18\x04 \x01(\r\x12$\n\x08sampling\x18\x05 \x01(\x0b\x32\x12.rstar.v1.Sampling\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x12\x0f\n\x07seconds\x18\x07 \x01(\x01\"\\\n\tCandidate\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\x12 \n\x06\x66inish\x18\x04 \x01(\x0e\x32\x10.rstar.v1.Finish\"P\n\x0fProposeResponse\x12\'\n\ncandidates\x18\x01 \x03(\x0b\x32\x13.rstar.v1.Candidate\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t*T\n\x06\x46inish\x12\x16\n\x12\x46INISH_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46INISH_STOP\x10\x01\x12\x11\n\rFINISH_LENGTH\x10\x02\x12\x0e\n\nFINISH_EOS\x10\x03\x32O\n\rPolicyService\x12>\n\x07Propose\x12\x18.rstar.v1.ProposeRequest\x1a\x19.rstar.v1.ProposeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rstar.v1.policy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISH']._serialized_start=432
-  _globals['_FINISH']._serialized_end=516
+  _globals['_FINISH']._serialized_start=449
+  _globals['_FINISH']._serialized_end=533
   _globals['_SAMPLING']._serialized_start=35
   _globals['_SAMPLING']._serialized_end=119
   _globals['_PROPOSEREQUEST']._serialized_start=122
-  _globals['_PROPOSEREQUEST']._serialized_end=254
-  _globals['_CANDIDATE']._serialized_start=256
-  _globals['_CANDIDATE']._serialized_end=348
-  _globals['_PROPOSERESPONSE']._serialized_start=350
-  _globals['_PROPOSERESPONSE']._serialized_end=430
-  _globals['_POLICYSERVICE']._serialized_start=518
-  _globals['_POLICYSERVICE']._serialized_end=597
+  _globals['_PROPOSEREQUEST']._serialized_end=271
+  _globals['_CANDIDATE']._serialized_start=273
+  _globals['_CANDIDATE']._serialized_end=365
+  _globals['_PROPOSERESPONSE']._serialized_start=367
+  _globals['_PROPOSERESPONSE']._serialized_end=447
+  _globals['_POLICYSERVICE']._serialized_start=535
+  _globals['_POLICYSERVICE']._serialized_end=614
 # @@protoc_insertion_point(module_scope)

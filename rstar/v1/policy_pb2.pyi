@@ -82,12 +82,15 @@ class ProposeRequest(_message.Message):
     N_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
     problem_id: _builtins.str
     """Identifies the problem. Clients send the calls of one problem to one server, for its prefix cache."""
     question: _builtins.str
     n: _builtins.int
     seed: _builtins.int
     """Candidate k depends only on the state, the sampling, the seed and k."""
+    seconds: _builtins.float
+    """How long the server may take, in seconds, from when it begins: the wait in its queue does not count. 0: no bound."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Raw texts of the steps so far, markers included."""
@@ -103,10 +106,11 @@ class ProposeRequest(_message.Message):
         n: _builtins.int = ...,
         sampling: Global___Sampling | None = ...,
         seed: _builtins.int = ...,
+        seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["n", b"n", "problem_id", b"problem_id", "question", b"question", "sampling", b"sampling", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["n", b"n", "problem_id", b"problem_id", "question", b"question", "sampling", b"sampling", "seconds", b"seconds", "seed", b"seed", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,9 +26,12 @@ class ScoreRequest(_message.Message):
     QUESTION_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
     problem_id: _builtins.str
     """Identifies the problem. Clients send the calls of one problem to one server, for its prefix cache."""
     question: _builtins.str
+    seconds: _builtins.float
+    """How long the server may take, in seconds, from when it begins: the wait in its queue does not count. 0: no bound."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Raw texts of the steps so far, markers included."""
@@ -42,10 +45,11 @@ class ScoreRequest(_message.Message):
         question: _builtins.str = ...,
         steps: _abc.Iterable[_builtins.str] | None = ...,
         candidates: _abc.Iterable[_builtins.str] | None = ...,
+        seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "problem_id", b"problem_id", "question", b"question", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "problem_id", b"problem_id", "question", b"question", "seconds", b"seconds", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,10 @@ _NO_TOKEN: Final = -1
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One request, and its finished candidates by index. ``most_tokens``: the room left in the model's context."""
+    """One request, and its finished candidates by index.
+
+    ``most_tokens``: the room left in the model's context; ``first``: the number of its first candidate, for the seed.
+    """
 
     prompt: tuple[int, ...]
     n: int
@@ -32,6 +35,7 @@ class Job:
     seed: int
     rule: StopRule
     most_tokens: int
+    first: int = 0
     finished: dict[int, Candidate] = field(default_factory=dict)
 
 
@@ -79,7 +83,9 @@ class CandidateTable:
             "last": np.zeros(n, dtype=np.int64),
             "finish": np.zeros(n, dtype=np.int8),
             "stops": np.tile(np.array(job.rule.ids, dtype=np.int64), (n, 1)),
-            "uniform": np.stack([uniforms(job.seed, k, 0) for k in range(n)]) if draws else np.zeros((n, BLOCK)),
+            "uniform": np.stack([uniforms(job.seed, job.first + k, 0) for k in range(n)])
+            if draws
+            else np.zeros((n, BLOCK)),
             "tokens": np.zeros((n, self.tokens.shape[1]), dtype=np.int32),
         }
         for name, column in new.items():
@@ -94,7 +100,9 @@ class CandidateTable:
         """Return the next uniform of each candidate from position ``since`` on."""
         phase = self.count[since:] % BLOCK
         for i in np.flatnonzero((phase == 0) & (self.count[since:] > 0) & (self.temperature[since:] > 0)) + since:
-            self.uniform[i] = uniforms(self.job[i].seed, int(self.index[i]), int(self.count[i]) // BLOCK)
+            self.uniform[i] = uniforms(
+                self.job[i].seed, self.job[i].first + int(self.index[i]), int(self.count[i]) // BLOCK
+            )
         drawn: NDArray[np.float64] = self.uniform[since:][np.arange(len(phase)), phase]
         return drawn
 

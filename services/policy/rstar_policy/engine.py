@@ -5,8 +5,9 @@ The service depends only on ``Engine``; ``transformers_engine`` is one implement
 
 from __future__ import annotations
 
+import asyncio
 import math
-from typing import Protocol
+from typing import Final, Protocol
 
 from rstar.interfaces import Proposal, Sampling, State
 
@@ -19,10 +20,12 @@ class Engine(Protocol):
         """Digest of the checkpoint; every proposal carries it."""
         ...
 
-    async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
+    async def propose(
+        self, state: State, n: int, sampling: Sampling, seed: int, begun: asyncio.Event | None = None
+    ) -> Proposal:
         """Return n candidates; candidate k depends only on (state, sampling, seed, k).
 
-        Cancelling the awaiting task frees the call's rows. Raises ``ValueError`` with one sentence for a request that
+        ``begun`` is set when the first of them leaves the queue. Cancelling the awaiting task frees the call's rows. Raises ``ValueError`` with one sentence for a request that
         can never be served, ``RuntimeError`` when the engine failed or is closed.
         """
         ...
@@ -32,14 +35,16 @@ class Engine(Protocol):
         ...
 
 
-def check_request(n: int, sampling: Sampling, seed: int, most: int) -> None:
-    """Raise ``ValueError`` unless all numbers are in their ranges and ``n`` is at most ``most``."""
+MOST_CANDIDATES: Final = 100_000
+"""Most candidates of one request: as many as a search may sample."""
+
+
+def check_request(n: int, sampling: Sampling, seed: int) -> None:
+    """Raise ``ValueError`` unless all numbers are in their ranges."""
     if n < 1:
         raise ValueError(f"n is {n}: ask for at least 1 candidate")
-    if n > most:
-        raise ValueError(
-            f"n is {n} but this server decodes at most {most} rows at once: ask for fewer or raise --max-rows"
-        )
+    if n > MOST_CANDIDATES:
+        raise ValueError(f"n is {n}: ask for at most {MOST_CANDIDATES} candidates")
     if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
         raise ValueError(f"sampling.temperature is {sampling.temperature}: give 0 (greedy) or a positive number")
     if not 0 < sampling.top_p <= 1:

@@ -6,13 +6,14 @@ past its deadline cancels the engine's work.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any, NoReturn
 
 import grpc
 
 from rstar.rpc.codec import propose_response, read_propose_request
-from rstar.rpc.serving import refuse
+from rstar.rpc.serving import bounded, refuse
 from rstar.v1 import policy_pb2, policy_pb2_grpc
 from rstar_policy import metrics
 from rstar_policy.engine import Engine
@@ -35,8 +36,10 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
     ) -> policy_pb2.ProposeResponse:
         """Answer one call."""
         began = time.perf_counter()
+        begun = asyncio.Event()
         try:
-            proposal = await self._engine.propose(*read_propose_request(request))
+            work = self._engine.propose(*read_propose_request(request), begun)
+            proposal = await bounded(context, work, begun, request.seconds)
         except ValueError as error:
             await refuse(context, str(error))
         except RuntimeError as error:

@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 import structlog
 
 from rstar.interfaces import Proposal, Sampling, State
-from rstar.models.futures import settle_from_thread
+from rstar.models.futures import set_from_thread, settle_from_thread
 from rstar.prompt import PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_policy import metrics
@@ -39,13 +39,15 @@ ADMITTED_SHARE: Final = 4
 
 @dataclass(eq=False, slots=True)
 class _Call:
-    """One caller's request and the future of its answer."""
+    """One caller's request, or ``n`` candidates of it from number ``first`` on, and the future of its answer."""
 
     state: State
     n: int
     sampling: Sampling
     seed: int
     answer: asyncio.Future[Proposal]
+    begun: asyncio.Event | None = None
+    first: int = 0
     job: Job | None = None
 
     def settle(self, result: Proposal | BaseException) -> None:
@@ -124,18 +126,27 @@ class TransformersPolicy:
         """Candidates being generated."""
         return self._decoder.candidates
 
-    async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
-        """Return n candidates; see ``Engine.propose``."""
-        check_request(n, sampling, seed, self._max_rows)
+    async def propose(
+        self, state: State, n: int, sampling: Sampling, seed: int, begun: asyncio.Event | None = None
+    ) -> Proposal:
+        """Return n candidates; see ``Engine.propose``. More than ``max_rows`` are decoded in parts."""
+        check_request(n, sampling, seed)
         if self._closed:
             raise RuntimeError("the policy engine is closed")
-        call = _Call(state, n, sampling, seed, asyncio.get_running_loop().create_future())
-        self._inbox.put(call)
+        loop = asyncio.get_running_loop()
+        parts = [
+            _Call(state, min(self._max_rows, n - first), sampling, seed, loop.create_future(), begun, first)
+            for first in range(0, n, self._max_rows)
+        ]
+        for part in parts:
+            self._inbox.put(part)
         try:
-            return await call.answer
-        except asyncio.CancelledError:
-            self._inbox.put(_Cancel(call))
+            proposals = await asyncio.gather(*(part.answer for part in parts))
+        except BaseException:  # cancelled, or one part failed
+            for part in parts:
+                self._inbox.put(_Cancel(part))
             raise
+        return Proposal(tuple(candidate for proposal in proposals for candidate in proposal.candidates), self._digest)
 
     async def close(self) -> None:
         """End the worker; waiting calls fail with ``RuntimeError``. Closing twice is allowed."""
@@ -200,7 +211,7 @@ class TransformersPolicy:
                 )
             )
             return False
-        call.job = Job(prompt, call.n, call.sampling, call.seed, rule, room)
+        call.job = Job(prompt, call.n, call.sampling, call.seed, rule, room, call.first)
         return True
 
     def _admit(self) -> None:
@@ -212,6 +223,8 @@ class TransformersPolicy:
             free -= call.n
             jobs.append(call.job)
             self._running[id(call.job)] = call
+            if call.begun is not None:
+                set_from_thread(call.begun, call.answer.get_loop())
         if jobs:
             self._deliver(self._decoder.admit(jobs))
 

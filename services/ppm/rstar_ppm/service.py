@@ -5,16 +5,17 @@ Bad requests end with INVALID_ARGUMENT and one sentence, failures of the model w
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 import grpc
 
-from rstar.interfaces import PreferenceModel
 from rstar.rpc.codec import read_score_request, score_response
-from rstar.rpc.serving import refuse
+from rstar.rpc.serving import bounded, refuse
 from rstar.v1 import preference_pb2, preference_pb2_grpc
 from rstar_ppm import metrics
+from rstar_ppm.transformers_ppm import TransformersPreferenceModel
 
 FULL_NAME = preference_pb2.DESCRIPTOR.services_by_name["PreferenceModelService"].full_name
 
@@ -22,7 +23,7 @@ FULL_NAME = preference_pb2.DESCRIPTOR.services_by_name["PreferenceModelService"]
 class PreferenceModelService(preference_pb2_grpc.PreferenceModelServiceServicer):
     """Serves one preference model."""
 
-    def __init__(self, model: PreferenceModel) -> None:
+    def __init__(self, model: TransformersPreferenceModel) -> None:
         self._model = model
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -35,8 +36,10 @@ class PreferenceModelService(preference_pb2_grpc.PreferenceModelServiceServicer)
         """Answer one call."""
         began = time.perf_counter()
         state, candidates = read_score_request(request)
+        begun = asyncio.Event()
         try:
-            scores = await self._model.score(state, candidates)
+            work = self._model.score(state, candidates, begun)
+            scores = await bounded(context, work, begun, request.seconds)
         except ValueError as error:
             await refuse(context, str(error))
         except RuntimeError as error:

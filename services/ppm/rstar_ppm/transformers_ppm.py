@@ -22,7 +22,7 @@ from transformers import AutoModelForSequenceClassification
 
 from rstar.interfaces import Scores, State
 from rstar.models.encoding import encode_continuation, encode_prompt
-from rstar.models.futures import settle_from_thread
+from rstar.models.futures import set_from_thread, settle_from_thread
 from rstar.models.pretrained import load_pretrained
 from rstar.prompt import PromptStyle, render
 from rstar.store.digests import checkpoint_digest
@@ -38,6 +38,7 @@ class _Call:
     state: State
     candidates: tuple[str, ...]
     answer: asyncio.Future[Scores]
+    begun: asyncio.Event | None = None
     slots: range = range(0)
     error: Exception | None = None
 
@@ -104,17 +105,17 @@ class TransformersPreferenceModel:
             raise ValueError(f"{path} gives {model.config.num_labels} labels: a PPM has one score (num_labels=1)")
         return cls(model, tokenizer, prompt, digest or checkpoint_digest(Path(path)), max_rows)
 
-    async def score(self, state: State, candidates: Sequence[str]) -> Scores:
+    async def score(self, state: State, candidates: Sequence[str], begun: asyncio.Event | None = None) -> Scores:
         """Score each candidate as the next step of ``state``, in [-1, 1], to 6 decimals.
 
-        Raises ``ValueError`` with one sentence for a text longer than the context, ``RuntimeError`` when the model
+        ``begun`` is set when the call leaves the queue. Raises ``ValueError`` with one sentence for a text longer than the context, ``RuntimeError`` when the model
         failed or is closed.
         """
         if self._closed:
             raise RuntimeError("the preference model is closed")
         if not candidates:
             return Scores((), self._digest)
-        call = _Call(state, tuple(candidates), asyncio.get_running_loop().create_future())
+        call = _Call(state, tuple(candidates), asyncio.get_running_loop().create_future(), begun)
         self._inbox.put(call)
         return await call.answer
 
@@ -157,6 +158,8 @@ class TransformersPreferenceModel:
         group = _CallGroup()
         for call in calls:
             if not call.answer.cancelled():
+                if call.begun is not None:
+                    set_from_thread(call.begun, call.answer.get_loop())
                 self._add(call, group)
         for batch in batches(group.rows, self._max_rows):
             metrics.BATCH_ROWS.observe(len(batch))

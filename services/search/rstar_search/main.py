@@ -25,6 +25,9 @@ def serve(
     ready_file: options.ReadyFile = None,
     drain_seconds: options.DrainSeconds = options.DEFAULT_DRAIN_SECONDS,
     max_searches: Annotated[int, typer.Option(min=1, help="Searches at once; further calls are refused.")] = 256,
+    call_seconds: Annotated[
+        float, typer.Option(min=0.001, help="How long a model may take for one call, from when its server begins.")
+    ] = 600.0,
     tenant: Annotated[str, typer.Option(help="Name of the caller for executors, which serve tenants in turn.")] = "",
 ) -> None:
     """Serve the search coordinator until SIGTERM."""
@@ -33,8 +36,9 @@ def serve(
     from rstar_search.service import FULL_NAME, SearchService
 
     async def main() -> None:
-        policies, executors = PolicyClient(policy), ExecutorClient(executor, tenant=tenant)
-        ppms = PreferenceModelClient(ppm) if ppm else None
+        policies = PolicyClient(policy, call_seconds=call_seconds)
+        executors = ExecutorClient(executor, tenant=tenant)
+        ppms = PreferenceModelClient(ppm, call_seconds=call_seconds) if ppm else None
         clients = [client for client in (policies, executors, ppms) if client is not None]
 
         async def connect() -> None:

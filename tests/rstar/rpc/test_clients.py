@@ -69,7 +69,10 @@ async def test_a_cancelled_task_cancels_its_call_on_the_server() -> None:
 
 async def test_a_deadline_ends_the_call_on_both_sides_without_a_retry() -> None:
     servicer = ScriptedPreferenceModel(never)
-    async with running(servicer) as server, PreferenceModelClient([server.address], call_seconds=0.2) as ppm:
+    async with (
+        running(servicer) as server,
+        PreferenceModelClient([server.address], call_seconds=0.1, queue_seconds=0.1) as ppm,
+    ):
         with pytest.raises(CallTimedOut, match=f"PPM service at {server.address}"):
             await ppm.score(STATE, ["x"])
         await servicer.calls.was_cancelled.wait()
@@ -90,7 +93,10 @@ async def test_only_the_deadline_ends_the_wait_for_a_full_queue() -> None:
         await policy.propose(STATE, 1, Sampling(), 0)
         assert servicer.calls.started == ATTEMPTS + 2
     servicer = ScriptedPolicy(fails(grpc.StatusCode.RESOURCE_EXHAUSTED))
-    async with running(servicer) as server, PolicyClient([server.address], call_seconds=0.5) as policy:
+    async with (
+        running(servicer) as server,
+        PolicyClient([server.address], call_seconds=0.25, queue_seconds=0.25) as policy,
+    ):
         with pytest.raises(ServiceUnavailable, match="RESOURCE_EXHAUSTED: scripted"):
             await policy.propose(STATE, 1, Sampling(), 0)
 

@@ -158,7 +158,7 @@ async def test_a_prompt_longer_than_the_context_is_refused(policy: TransformersP
     ("n", "sampling", "seed", "word"),
     [
         (0, SAMPLING, 0, "n is 0"),
-        (5_000, SAMPLING, 0, "--max-rows"),
+        (200_000, SAMPLING, 0, "at most 100000 candidates"),
         (1, Sampling(-1.0), 0, "temperature"),
         (1, Sampling(float("nan")), 0, "temperature"),
         (1, Sampling(1.0, 0.0), 0, "top_p"),
@@ -180,6 +180,27 @@ async def test_more_calls_than_rows_are_all_answered(checkpoint: Path) -> None:
         proposals = await asyncio.gather(*(policy.propose(STATE, 5, SAMPLING, 2 + seed % 2) for seed in range(20)))
         for proposal in proposals[::2]:
             assert same(proposal.candidates, alone.candidates)
+
+
+async def test_a_request_with_more_candidates_than_rows_is_decoded_in_parts(
+    policy: TransformersPolicy, checkpoint: Path
+) -> None:
+    expected = await policy.propose(STATE, 20, SAMPLING, 2)
+    async with TransformersPolicy.load(checkpoint, max_rows=8) as small:
+        proposal = await small.propose(STATE, 20, SAMPLING, 2)
+    assert same(proposal.candidates, expected.candidates)
+
+
+async def test_a_call_begins_when_it_leaves_the_queue(checkpoint: Path) -> None:
+    async with TransformersPolicy.load(checkpoint, max_rows=8) as policy:
+        first, second = asyncio.Event(), asyncio.Event()
+        holding = asyncio.ensure_future(policy.propose(STATE, 8, Sampling(0.0, 1.0, 400, ()), 0, first))
+        waiting = asyncio.ensure_future(policy.propose(State("p", "wait"), 8, SAMPLING, 0, second))
+        await first.wait()
+        assert not second.is_set()
+        holding.cancel()
+        await second.wait()
+        await waiting
 
 
 async def test_a_cancelled_call_frees_its_rows(checkpoint: Path) -> None:

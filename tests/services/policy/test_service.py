@@ -47,6 +47,21 @@ async def test_the_service_returns_the_engines_candidates(policy: TransformersPo
     assert proposal.model_digest == policy.digest
 
 
+async def test_the_deadline_of_a_call_starts_when_it_leaves_the_queue(checkpoint: Path) -> None:
+    endless = Sampling(0.0, 1.0, 400, ())
+    async with TransformersPolicy.load(checkpoint, max_rows=4) as policy, serving(policy) as stub:
+        holding = stub.Propose(propose_request(State("p", "hold"), 4, endless, 0))
+        await until(lambda: policy.candidates > 0)
+        waiting = asyncio.ensure_future(stub.Propose(propose_request(State("p", "w"), 4, endless, 0, 1e-3)))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        holding.cancel()
+        with pytest.raises(grpc.aio.AioRpcError, match=r"did not answer within 0\.001 s from when it began") as ended:
+            await waiting
+        assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await until(lambda: policy.candidates == 0)
+
+
 @pytest.mark.parametrize(
     ("request_", "word"),
     [
