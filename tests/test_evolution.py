@@ -28,9 +28,9 @@ def small_rounds() -> str:
     documents = list(yaml.safe_load_all((GAME24 / "quick.yaml").read_text()))
     for document in documents:
         spec = document["spec"]
-        spec["rollout"]["search"] |= {"tokenBudget": 400}
+        spec["rollout"]["search"] |= {"tokenBudget": 300}
         spec["rollout"]["shardSize"] = 8
-        spec["trainPolicy"]["maxTrainTokens"] = spec["trainPpm"]["maxTrainTokens"] = 12_000
+        spec["trainPolicy"]["maxTrainTokens"] = spec["trainPpm"]["maxTrainTokens"] = 8_000
         for method in spec["evaluate"]["methods"]:
             method["tokenBudget"] = 100
             method["rollouts"] = 4
@@ -73,7 +73,7 @@ def evolved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
             "--out",
             str(store / "data"),
             "--train",
-            "3:40",
+            "3:24",
             "--validation",
             "3:4",
             "--held-out",

@@ -69,17 +69,17 @@ def _run(stage: Stage, work: Work, options: argparse.Namespace, leader: bool, pr
     if leader and done is not None:
         ref, manifest = done
         _write_times(invocation, ref, started)
-        write_result(options.result, result_bytes(ref, manifest.metrics))
+        write_result(options.result, result_bytes(ref, manifest.metrics, manifest.code_version))
         structlog.get_logger().info("stage done", manifest=ref.key)
     return 0
 
 
-def result_bytes(ref: ManifestRef, metrics: Mapping[str, Any]) -> bytes:
+def result_bytes(ref: ManifestRef, metrics: Mapping[str, Any], code_version: str) -> bytes:
     """Return the result file's bytes. The largest metrics are replaced by their names until it has 4,096 bytes."""
     kept, omitted = dict(metrics), list[str]()
     while True:
         shown = {**kept, "omitted": omitted} if omitted else kept
-        data = canonical({"manifest": ref.key, "digest": ref.digest, "metrics": shown})
+        data = canonical({"manifest": ref.key, "digest": ref.digest, "code_version": code_version, "metrics": shown})
         if len(data) <= RESULT_BYTES or not kept:
             return data
         largest = max(kept, key=lambda name: len(canonical({name: kept[name]})))

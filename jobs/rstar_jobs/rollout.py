@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rstar.config import SearchConfig
 from rstar.problem import Problem
+from rstar.readers.overlap import described, overlaps
 from rstar.record import SearchRecord, Usage
 from rstar.rounds.manifest import Manifest, Output
 from rstar.rounds.observed import ManifestRef, Stage
-from rstar.rounds.spec import EvolutionRoundSpec
+from rstar.rounds.spec import EvolutionRoundSpec, ProblemsSpec
 from rstar.seeds import derive
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation, problems_digest
@@ -102,7 +103,7 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     if spec.round > 1:
         invocation.need("policy")
     config = search_config(spec, guided="ppm" in invocation.inputs)
-    problems = invocation.problems(spec.problems)
+    problems, left_out = training_problems(spec, invocation.problems)
     sources = {"problems": problems_digest(problems)}
     if "policy" not in invocation.inputs:
         sources["base_model"] = invocation.base_model()[1]
@@ -118,7 +119,40 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     outputs, tally = asyncio.run(
         search_and_count(invocation.search, shards, StoredShards(stage), spec.rollout.concurrency, invocation.progress)
     )
-    return stage.finish(outputs, tally.metrics())
+    return stage.finish(outputs, tally.metrics() | left_out)
+
+
+def training_problems(
+    spec: EvolutionRoundSpec, read: Callable[[ProblemsSpec], list[Problem]]
+) -> tuple[list[Problem], dict[str, int]]:
+    """Return the problems to search and the numbers of those that are not, or that overlap with the evaluation's.
+
+    A problem without an answer and without data for a verifier teaches nothing. Raises ``BadInputError`` when none is
+    left, and for an overlap that the spec does not allow.
+    """
+    given = read(spec.problems)
+    problems = [problem for problem in given if problem.answer is not None or problem.data]
+    if not problems:
+        raise BadInputError(
+            f"none of the {len(given)} training problems has an answer: training needs verified answers"
+        )
+    counts = {"without_answer": len(given) - len(problems), "overlap": 0}
+    evaluation = spec.evaluate
+    if evaluation.problems is None or not evaluation.methods:
+        return problems, counts
+    found = overlaps(problems, read(evaluation.problems))
+    counts["overlap"] = len(found)
+    if found and evaluation.overlap == "refuse":
+        raise BadInputError(
+            f"{len(found)} training problems are also among evaluate.problems ({described(found)}): remove them, or set "
+            "evaluate.overlap to drop (leaves them out of training) or allow"
+        )
+    if evaluation.overlap == "drop":
+        dropped = {overlap.training_id for overlap in found}
+        problems = [problem for problem in problems if problem.id not in dropped]
+        if not problems:
+            raise BadInputError("every training problem is also among evaluate.problems: use other problems")
+    return problems, counts
 
 
 async def search_and_count(

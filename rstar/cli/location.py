@@ -107,3 +107,23 @@ def find_round(location: Location, name: str, rounds: Mapping[str, RoundStatus])
         hint = nearest(name, rounds) if rounds else "; it has no rounds"
         raise CommandError(f"there is no round {name!r} in {location.description}{hint}")
     return rounds[name]
+
+
+def made_by_other_code(statuses: Mapping[str, RoundStatus], remedy: Callable[[str, str], str]) -> list[str]:
+    """Return a sentence per round about the stages that another version of the code made.
+
+    ``remedy`` returns how to make a stage of a round again.
+    """
+    from rstar.rounds.code_version import code_version
+
+    own = code_version()
+    notes = []
+    for name, status in statuses.items():
+        made = {stage.name: stage.code_version for stage in status.stages if stage.code_version not in {"", own}}
+        if made:
+            versions = ", ".join(sorted(set(made.values())))
+            notes.append(
+                f"round {name}: {', '.join(made)} made by other code ({versions}; this is {own}); "
+                f"{remedy(name, next(iter(made)))}"
+            )
+    return notes

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from rstar.cli.errors import BAD_INPUT, FAILED, CommandError
-from rstar.cli.location import AttemptName, ChangeResult, LogLine, LogOptions, ServiceName, find_round
+from rstar.cli.location import (
+    AttemptName,
+    ChangeResult,
+    LogLine,
+    LogOptions,
+    ServiceName,
+    find_round,
+    made_by_other_code,
+)
 from rstar.cli.options import opened_store
 from rstar.cli.rounds_files import checked_rounds, parsed_rounds
 from rstar.cluster.api import RETRY_SECONDS, Cluster, ClusterError, Json
@@ -71,7 +79,8 @@ class NamespaceLocation:
     def notes(self, shown: Mapping[str, RoundStatus]) -> list[str]:
         """Return a note about the rounds that no operator has seen yet."""
         idle = [name for name, status in shown.items() if status.message == NOT_YET]
-        return [f"no operator has seen {', '.join(idle)} yet: is one running for {self.description}?"] if idle else []
+        notes = [f"no operator has seen {', '.join(idle)} yet: is one running for {self.description}?"] if idle else []
+        return notes + made_by_other_code(shown, lambda *_: "to make it again, submit the round under another name")
 
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
         """Create or change the rounds, once a dry run has shown that the cluster accepts all of them."""

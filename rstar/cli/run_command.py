@@ -31,6 +31,13 @@ def run_rounds_file(
         typer.Option("--watch/--lines", help="Live view, or one line per event; default: live view on a terminal."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")] = False,
+    redo: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[ROUND/]STAGE",
+            help="Make a stage again, and all that follows from it: after a fix of the code, for instance; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Run the rounds of FILE on this machine; continues where an earlier run stopped.
 
@@ -40,6 +47,7 @@ def run_rounds_file(
 
     - `rstar run rounds.yaml`
     - `rstar run rounds.yaml --store s3://lab/tiny --json > result.json`
+    - `rstar run rounds.yaml --redo r2/select`
 
     Ctrl-C stops it: stages save their work, and the same command continues from there. A second Ctrl-C kills the stages.
     """
@@ -47,15 +55,17 @@ def run_rounds_file(
     from rstar.local.commands import PlatformCommands
     from rstar.local.driver import round_number, run_rounds
     from rstar.local.lock import DriverRunningError
+    from rstar.local.redo import parse_redo
     from rstar.local.work import work_folder
-    from rstar.rounds.load import SpecError, load_rounds
+    from rstar.rounds.load import load_rounds
     from rstar.store.store import StoreError
 
     opened = opened_store(store)
     work = work_folder(opened)
     try:
         rounds = load_rounds(file, opened, lambda name: round_number(work, name))
-    except SpecError as error:
+        redone = parse_redo(redo or (), [item.name for item in rounds])
+    except ValueError as error:  # of the file or of --redo
         raise CommandError(str(error)) from None
     except StoreError as error:
         raise CommandError(str(error), FAILED) from None
@@ -64,7 +74,8 @@ def run_rounds_file(
     with ExitStack() as stack:
         report = _report(stack, [item.name for item in rounds], watch=watch, quiet=quiet, lines_to_stderr=json)
         try:
-            result = run_rounds(rounds, opened, work.absolute(), PlatformCommands(absolute_store(store)), report)
+            commands = PlatformCommands(absolute_store(store))
+            result = run_rounds(rounds, opened, work.absolute(), commands, report, redone)
         except DriverRunningError as error:
             raise CommandError(str(error), FAILED) from None
         except StoreError as error:

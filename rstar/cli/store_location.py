@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rstar.cli.errors import FAILED, CommandError
-from rstar.cli.location import AttemptName, ChangeResult, LogLine, LogOptions, ServiceName, find_round
+from rstar.cli.location import (
+    AttemptName,
+    ChangeResult,
+    LogLine,
+    LogOptions,
+    ServiceName,
+    find_round,
+    made_by_other_code,
+)
 from rstar.cli.options import absolute_store, opened_store
 from rstar.local.background import BackgroundError, run_log, start_in_background
 from rstar.local.control import Control
@@ -58,7 +66,9 @@ class StoreLocation:
             elif request.suspend:
                 state = "is suspended" if status.phase == "Suspended" else "will be suspended"
                 notes.append(f"round {name} {state}; {self._how_to_resume(name)}")
-        return notes
+        return notes + made_by_other_code(
+            shown, lambda name, stage: f"'rstar run FILE --redo {name}/{stage}' makes it and what follows again"
+        )
 
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
         """Check the rounds of all files as ``rstar run`` does, and start it in the background for them."""

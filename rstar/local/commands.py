@@ -71,12 +71,16 @@ class PlatformCommands:
         return Launch((sys.executable, *service_arguments(ref, place, targets)), threads_environment(threads))
 
     def stage(self, spec: EvolutionRoundSpec, start: StartStage, files: StageFiles, search: Sequence[str]) -> Launch:
-        """``python -m rstar_jobs.STAGE ...``; training through torchrun, as a PyTorchJob's pod does, with all cores."""
+        """``python -m rstar_jobs.STAGE ...``; training with all cores, and through torchrun if it has several processes.
+
+        torchrun would only add its own start, some seconds, to a single process.
+        """
         place = StagePlace(str(files.round), self._store, str(files.result), str(files.progress), search=tuple(search))
         training = training_settings(spec, start.stage)
-        processes = training.processes_per_node if training is not None else None
-        threads = max(1, self._cores // processes) if processes is not None else 1
-        arguments = stage_arguments(start, place, processes=processes)
+        processes = training.processes_per_node if training is not None else self._cores
+        threads = max(1, self._cores // processes)
+        launched = processes if training is not None and processes > 1 else None
+        arguments = stage_arguments(start, place, processes=launched)
         return Launch((sys.executable, *arguments), threads_environment(threads))
 
 

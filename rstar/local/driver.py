@@ -22,6 +22,7 @@ from rstar.local.commands import Commands
 from rstar.local.control import Control, RequestedChanges
 from rstar.local.journal import Journal
 from rstar.local.lock import sole_driver
+from rstar.local.redo import Redo, delete_output
 from rstar.local.results import Report, RunResult, RunStatus
 from rstar.local.services import Services
 from rstar.local.stages import Stages, read_progress
@@ -44,15 +45,22 @@ POLL_SECONDS: Final = 0.1
 
 
 def run_rounds(
-    rounds: Sequence[EvolutionRound], store: Store, work: Path, commands: Commands, report: Report = lambda _: None
+    rounds: Sequence[EvolutionRound],
+    store: Store,
+    work: Path,
+    commands: Commands,
+    report: Report = lambda _: None,
+    redo: Sequence[Redo] = (),
 ) -> RunResult:
     """Run ``rounds``, in order of their numbers, until they are done, one fails or is suspended, or a signal arrives.
 
     A round that is suspended by ``rstar suspend`` is waited for; a round whose spec has ``suspend: true`` ends the run.
-    ``work`` holds journals, logs and the lock. Raises ``DriverRunningError`` when another driver has the lock. Must run
+    ``work`` holds journals, logs and the lock; the stages ``redo`` are made again. Raises ``DriverRunningError`` when another driver has the lock. Must run
     in the main thread: signals arrive there, and children get their death signal when that thread ends.
     """
     with sole_driver(work), _Signals() as signals:
+        for name, stage in redo:
+            delete_output(store, name, stage, Journal(work / name))
         return _Run(rounds, store, work, commands, report, signals).run()
 
 

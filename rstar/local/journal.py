@@ -103,9 +103,7 @@ def _plain(entry: Entry) -> dict[str, Any]:
         "exitCode": attempt.exit_code,
         "reason": attempt.reason,
         "ending": attempt.ending.value if attempt.ending else None,
-        "output": {"manifest": output.manifest.key, "digest": output.manifest.digest, "metrics": output.metrics}
-        if output
-        else None,
+        "output": _plain_output(output) if output else None,
         "fingerprint": entry.fingerprint,
         "process": [entry.process.pid, entry.process.started] if entry.process else None,
     }
@@ -122,6 +120,19 @@ def _entry(item: dict[str, Any]) -> Entry:
         exit_code=item["exitCode"],
         reason=item["reason"],
         ending=EndReason(item["ending"]) if item["ending"] else None,
-        output=StageOutput(ManifestRef(output["manifest"], output["digest"]), output["metrics"]) if output else None,
+        output=_output(output) if output else None,
     )
     return Entry(attempt, item["fingerprint"], ProcessIdentity(*item["process"]) if item["process"] else None)
+
+
+def _plain_output(output: StageOutput) -> dict[str, Any]:
+    return {
+        "manifest": output.manifest.key,
+        "digest": output.manifest.digest,
+        "codeVersion": output.code_version,
+        "metrics": output.metrics,
+    }
+
+
+def _output(item: dict[str, Any]) -> StageOutput:
+    return StageOutput(ManifestRef(item["manifest"], item["digest"]), item["metrics"], item["codeVersion"])

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rstar.rounds.code_version import code_version
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.store.digests import file_digest, folder_digest
 
@@ -39,8 +39,7 @@ class Manifest(BaseModel):
     stage: Stage
     round: str
     seed: int
-    # Validated: while the package is being reinstalled it has no version, and such a manifest could not be read.
-    code_version: str = Field(default_factory=lambda: version("rstar"), validate_default=True)
+    code_version: str = Field(default_factory=code_version)
     spec_digest: Sha256
     inputs: dict[str, ManifestRef] = Field(default_factory=dict)
     sources: dict[str, str] = Field(default_factory=dict)

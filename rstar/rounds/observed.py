@@ -53,10 +53,11 @@ class ManifestRef:
 
 @dataclass(frozen=True, slots=True)
 class StageOutput:
-    """The output of a stage that is done."""
+    """The output of a stage that is done. ``code_version``: of the code that made it, '' where it is unknown."""
 
     manifest: ManifestRef
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    code_version: str = ""
 
 
 class AttemptState(StrEnum):

@@ -166,9 +166,12 @@ def read_result(exit_code: int, result: str | bytes) -> StageResult:
 
 def _output(content: Mapping[str, Any]) -> StageOutput | None:
     key, digest, metrics = content.get("manifest"), content.get("digest"), content.get("metrics")
+    code = content.get("code_version")
     if not (isinstance(key, str) and isinstance(digest, str) and len(digest) == _DIGEST_LENGTH):
         return None
-    return StageOutput(ManifestRef(key, digest), metrics if isinstance(metrics, dict) else {})
+    return StageOutput(
+        ManifestRef(key, digest), metrics if isinstance(metrics, dict) else {}, code if isinstance(code, str) else ""
+    )
 
 
 def json_object(text: str | bytes) -> dict[str, Any]:

@@ -126,6 +126,7 @@ def _stage(observed: Observed, decision: PhaseDecision, stage: Stage) -> StageSt
         attempts=failures,
         output=OutputStatus(manifest=output.manifest.key, digest=output.manifest.digest) if output else None,
         metrics=dict(output.metrics) if output else {},
+        code_version=output.code_version if output else "",
     )
 
 

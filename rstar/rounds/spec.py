@@ -156,6 +156,10 @@ class EvaluateSpec(Settings):
     methods: tuple[EvaluationMethod, ...] = Field(
         default=(), max_length=32, description="Methods compared, in order; each uses this round's policy and PPM."
     )
+    overlap: Literal["refuse", "drop", "allow"] = Field(
+        default="refuse",
+        description="When training problems are also among these (same game, same text, or 13 common words): refuse the round, drop them from the training problems, or allow them.",
+    )
     concurrency: int = Field(default=32, ge=1, le=10_000, description="Problems searched at once.")
 
 

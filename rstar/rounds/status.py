@@ -51,6 +51,7 @@ class StageStatus(Settings):
     attempts: int = Field(default=0, description="Failed attempts that count against maxAttempts.")
     output: OutputStatus | None = Field(default=None, description="Its manifest, once it is done.")
     metrics: dict[str, Any] = Field(default_factory=dict, description="The metrics of its manifest.")
+    code_version: str = Field(default="", description="Version of the code that made its output.")
 
 
 class AttemptStatus(Settings):

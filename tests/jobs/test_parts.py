@@ -6,15 +6,19 @@ import json
 from dataclasses import replace
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rstar_jobs.errors import BadInputError
 from rstar_jobs.program import RESULT_BYTES, result_bytes
-from rstar_jobs.rollout import Tally
+from rstar_jobs.rollout import Tally, training_problems
 from rstar_jobs.searches import merge_records
 from rstar_jobs.select import split_of
 
+from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord, Usage
 from rstar.rounds.observed import ManifestRef
+from rstar.rounds.spec import EvolutionRoundSpec, ProblemsSpec
 
 REF = ManifestRef("rounds/r1/evaluate/0123456789abcdef/manifest.json", "f" * 64)
 
@@ -69,9 +73,52 @@ def test_a_problem_is_held_out_by_its_id_alone_and_about_the_requested_share_is(
 @given(st.dictionaries(st.text(max_size=10), st.text(max_size=3_000), max_size=8))
 def test_a_result_fits_into_a_termination_message_and_names_the_omitted_metrics(metrics: dict[str, str]) -> None:
     metrics.pop("omitted", None)
-    data = result_bytes(REF, metrics)
+    data = result_bytes(REF, metrics, "0.1.0+0123456789ab")
     shown = json.loads(data)
     assert len(data) <= RESULT_BYTES
     assert (shown["manifest"], shown["digest"]) == (REF.key, REF.digest)
     omitted = shown["metrics"].pop("omitted", [])
     assert {**shown["metrics"], **{name: metrics[name] for name in omitted}} == metrics
+
+
+TRAINING = [
+    Problem("t1", "What is 1 + 1?", "2"),
+    Problem("t2", "What is 2 + 2?", None),
+    Problem("t3", "What is 3?", "3"),
+]
+
+
+def read_problems(spec: ProblemsSpec) -> list[Problem]:
+    return TRAINING if spec.uri == "store:train" else [Problem("h1", "what is 1+1", "2")]
+
+
+def spec_with(overlap: str) -> EvolutionRoundSpec:
+    evaluate = {
+        "problems": {"uri": "store:test"},
+        "methods": [{"name": "greedy", "method": "greedy"}],
+        "overlap": overlap,
+    }
+    return EvolutionRoundSpec.model_validate(
+        {"round": 1, "baseModel": "store:base", "problems": {"uri": "store:train"}, "evaluate": evaluate}
+    )
+
+
+@pytest.mark.parametrize(("overlap", "kept"), [("drop", ["t3"]), ("allow", ["t1", "t3"])])
+def test_problems_without_an_answer_and_overlapping_ones_are_left_out_and_counted(
+    overlap: str, kept: list[str]
+) -> None:
+    problems, counts = training_problems(spec_with(overlap), read_problems)
+    assert [problem.id for problem in problems] == kept
+    assert counts == {"without_answer": 1, "overlap": 1}
+
+
+def test_an_overlap_with_the_evaluation_is_refused_with_the_pair_and_the_remedy() -> None:
+    with pytest.raises(
+        BadInputError, match=r"1 training problems .* \(1 by text: t1 and h1\).* evaluate\.overlap to drop"
+    ):
+        training_problems(spec_with("refuse"), read_problems)
+
+
+def test_training_problems_without_any_answer_are_refused() -> None:
+    with pytest.raises(BadInputError, match="none of the 1 training problems has an answer"):
+        training_problems(spec_with("allow"), lambda _: [Problem("t", "q")])

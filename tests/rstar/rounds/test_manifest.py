@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from minio import Minio
 
+from rstar.rounds.code_version import code_version
 from rstar.rounds.manifest import Manifest, digest_of, read_manifest
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.spec import EvolutionRoundSpec
@@ -40,7 +41,8 @@ def finished(store: Store, folder: Path) -> tuple[StageRun, ManifestRef, Manifes
 def test_a_manifest_without_a_code_version_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FolderStore(tmp_path / "store")
     # importlib.metadata returns None while the package is being reinstalled.
-    monkeypatch.setattr("rstar.rounds.manifest.version", lambda _name: None)
+    code_version.cache_clear()
+    monkeypatch.setattr("rstar.rounds.code_version.version", lambda _name: None)
     with pytest.raises(ValueError, match="code_version"):
         finished(store, tmp_path)
     assert not [key for key in store.list("") if key.endswith("manifest.json")]

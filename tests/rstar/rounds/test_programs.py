@@ -135,7 +135,8 @@ def test_a_broken_input_is_refused_by_its_text(text: str) -> None:
 
 
 def test_the_result_that_a_stage_writes_is_read_back() -> None:
-    assert read_result(0, result_bytes(MANIFEST, {"a": 1})) == StageResult(0, StageOutput(MANIFEST, {"a": 1}))
+    output = StageOutput(MANIFEST, {"a": 1}, "0.1+ab")
+    assert read_result(0, result_bytes(MANIFEST, {"a": 1}, "0.1+ab")) == StageResult(0, output)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_the_result_that_a_stage_writes_is_read_back() -> None:
         (143, '{"error": "ended by SIGTERM", "exit_code": 143}', StageResult(143, error="ended by SIGTERM")),
         (137, "the last line of its log", StageResult(137)),
         (1, b"\xff\xfe", StageResult(1)),
-        (1, result_bytes(MANIFEST, {}), StageResult(1)),
+        (1, result_bytes(MANIFEST, {}, ""), StageResult(1)),
     ],
 )
 def test_a_result_counts_only_with_the_exit_code(exit_code: int, result: str | bytes, expected: StageResult) -> None:

@@ -168,7 +168,7 @@ def _outputs(status: RoundStatus) -> dict[AttemptKey, StageOutput]:
         done = next(r for r in status.attempts if r.stage == stage.name and r.state == "succeeded")
         metrics: dict[str, Any] = dict(stage.metrics)
         ref = ManifestRef(stage.output.manifest, stage.output.digest)
-        found[Stage(stage.name), done.number] = StageOutput(ref, metrics)
+        found[Stage(stage.name), done.number] = StageOutput(ref, metrics, stage.code_version)
     return found
 
 

@@ -40,7 +40,9 @@ def previous_round(name: str | None, body: Json | None) -> PreviousRound:
     if status is None:
         return PreviousRound("running")
     outputs = {
-        Stage(stage.name): StageOutput(ManifestRef(stage.output.manifest, stage.output.digest), stage.metrics)
+        Stage(stage.name): StageOutput(
+            ManifestRef(stage.output.manifest, stage.output.digest), stage.metrics, stage.code_version
+        )
         for stage in status.stages
         if stage.output is not None
     }
