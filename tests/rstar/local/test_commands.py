@@ -38,7 +38,7 @@ def test_a_stage_is_given_its_inputs_by_key_and_digest(spec: EvolutionRoundSpec)
     )
 
 
-def test_training_runs_under_torchrun_on_all_cores(spec: EvolutionRoundSpec) -> None:
+def test_several_training_processes_run_under_torchrun_on_all_cores(spec: EvolutionRoundSpec) -> None:
     start = StartStage(Stage.TRAIN_POLICY, 1, (("select", SELECT),))
     launch = PlatformCommands("/store", cores=4).stage(spec, start, FILES, ())
     assert " ".join(launch.command).startswith(
@@ -46,6 +46,12 @@ def test_training_runs_under_torchrun_on_all_cores(spec: EvolutionRoundSpec) -> 
     )
     assert launch.environment["OMP_NUM_THREADS"] == "2"
     assert launch.environment["OMP_WAIT_POLICY"] == "passive"
+
+
+def test_one_training_process_needs_no_launcher(spec: EvolutionRoundSpec) -> None:
+    launch = PlatformCommands("/store", cores=4).stage(spec, StartStage(Stage.TRAIN_PPM, 1, ()), FILES, ())
+    assert launch.command[1:3] == ("-m", "rstar_jobs.train_ppm")
+    assert launch.environment["OMP_NUM_THREADS"] == "4"
 
 
 def test_variables_that_the_user_has_set_stay(spec: EvolutionRoundSpec, monkeypatch: pytest.MonkeyPatch) -> None:
