@@ -17,6 +17,7 @@ the policy is trained on exactly the text that it wrote.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -47,7 +48,13 @@ _INSERTED = re.compile(f"\n?{OUTPUT}.*?{END_OF_OUTPUT}\n?", re.DOTALL)
 _NOT_CODE = re.compile(f"{OUTPUT}.*?{END_OF_OUTPUT}|{ANSWER}.*", re.DOTALL)
 # An escaped brace is no group; a double backslash is a line break and escapes nothing.
 _BRACE = re.compile(r"\\boxed\{|\\\\(?!boxed)|\\[{}]|[{}]")
-_FLOAT = re.compile(r"(?<![\w.])-?\d+\.\d{5,}(?:[eE][-+]?\d+)?(?![\w.])")
+# A number with at least 5 decimals that stands alone, or the parts of a complex one: no version (1.2.34567), time
+# (1:02.345678), identifier (a-1.234567), or end of a number with separators of thousands (1,000.123456).
+_FLOAT = re.compile(
+    r"(?<![\w.])(?<![0-9]:)(?<![A-Za-z]-)-?(?:0|[1-9][0-9]*)\.[0-9]{5,}(?:[eE][-+]?[0-9]+)?(?=j(?!\w)|(?!\w|\.\w|:[0-9]))"
+)
+_DECIMALS: Final = 4
+_SIGNIFICANT_DIGITS: Final = 6
 
 
 def code_of(steps: Sequence[str]) -> str:
@@ -109,20 +116,29 @@ def neutralise(text: str) -> str:
 
 
 def display_output(stdout: str) -> str:
-    """Render ``stdout`` for the trajectory: long floats to 4 decimals, no markers, at most 1,024 of its characters.
+    """Render ``stdout`` for the trajectory: long floats rounded, no markers, at most 1,024 of its characters.
 
+    A float with 5 or more decimals is shown with 4 of them, as in the public release, or with 6 significant digits where
+    it is below 1: there 4 decimals would leave few digits or none (1/65536 would be 0.0). Six are what Python's ``%g``
+    prints. The relative error is at most 5e-5, and 5e-6 below 1. Whole numbers stay as they are, and so does every number
+    that would not become shorter.
     Longer output keeps its first and last 512 characters, with a line of three dots between them.
     """
-
-    def shorter(match: re.Match[str]) -> str:
-        rounded = str(round(float(match.group()), 4))
-        return rounded if len(rounded) < len(match.group()) else match.group()
-
-    text = neutralise(_FLOAT.sub(shorter, stdout.strip("\n")))
+    text = neutralise(_FLOAT.sub(_rounded, stdout.strip("\n")))
     if len(text) <= MAX_OUTPUT_CHARACTERS:
         return text
     half = MAX_OUTPUT_CHARACTERS // 2
     return f"{text[:half]}\n...\n{text[-half:]}"
+
+
+def _rounded(match: re.Match[str]) -> str:
+    text = match.group()
+    value = float(text)
+    # Floats cannot hold what is beyond their range. Above 2**53 all are whole numbers.
+    if not sys.float_info.min <= abs(value) <= sys.float_info.max or value.is_integer():
+        return text
+    shown = str(round(value, _DECIMALS)) if abs(value) >= 1 else f"{value:.{_SIGNIFICANT_DIGITS}}"
+    return shown if len(shown) < len(text) else text
 
 
 def output_block(stdout: str) -> str:

@@ -1,6 +1,7 @@
 r"""The grammar: steps, programs, outputs and \boxed{} answers, on text that a model might write."""
 
 import string
+from fractions import Fraction
 
 import pytest
 from hypothesis import example, given
@@ -109,17 +110,76 @@ def test_long_output_keeps_its_first_and_last_512_characters() -> None:
     ("stdout", "shown"),
     [
         ("3.3333333333333335\n", "3.3333"),
-        ("-0.1234567 and 2.50000001", "-0.1235 and 2.5"),
-        ("1.2345", "1.2345"),
-        ("1e-07", "1e-07"),
-        ("1.2.3456789", "1.2.3456789"),
-        ("v1.2345678x", "v1.2345678x"),
+        ("-3.3333333333 and 2.50000001", "-3.3333 and 2.5"),
+        ("1234567.89012345", "1234567.8901"),
+        ("1.00001", "1.0"),
+        (str(1 / 65536), "1.52588e-05"),
+        (f"{1 / 65536:.15f}", "1.52588e-05"),
+        ("1.52587890625000e-5", "1.52588e-05"),
+        ("-0.1234567", "-0.123457"),
+        ("0.30000000000000004 0.99999999", "0.3 1.0"),
+        ("6.123233995736766e-17", "6.12323e-17"),
+        ("9.9999999e-05", "0.0001"),
+        ("1.23456789e+02", "123.4568"),
+        ("(0.3333333333333333-1.4142135623730951j)", "(0.333333-1.4142j)"),
+        ("[0.33333333 0.66666667]", "[0.333333 0.666667]"),
+        ("Float('0.3333333333333333')", "Float('0.333333')"),
+        ("It is 3.3333333333. So $12.345678, 33.333333%", "It is 3.3333. So $12.3457, 33.3333%"),
+        ("1,234.5678901", "1,234.5679"),
         ("\n\n5\n", "5"),
-        ("", ""),
     ],
 )
-def test_floats_are_rounded_to_4_decimals_where_that_is_shorter(stdout: str, shown: str) -> None:
+def test_long_floats_are_rounded_to_4_decimals_or_below_1_to_6_digits(stdout: str, shown: str) -> None:
     assert display_output(stdout) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "1.2345", "0.00012", "1e-07", "1.52588e-05", "-0.5", "1/65536", "0.123456"),
+        *("5.0", "2.0000000", "0.000000", "2432902008176640000.0", "2.432902008176640e+18", "-1.0000000e+00"),
+        *("1.234567e-400", "1.234567e+400", "7.123456e-324"),  # mpmath prints them; no float holds them
+        *("1.2.3456789", "1.2345678.1", "v1.2345678", "1.2345678x", "numpy-1.2345678", "a_1.2345678", "1.2345678_b"),
+        *("12:30:45.123456", "2026-11-29 00:00:05.123456", "1:02.345678", "1.234567:2"),
+        *("1,000.000001234", "007.1234567", "0x1.91eb851eb851fp+1"),
+    ],
+)
+def test_short_and_whole_numbers_and_text_that_is_no_number_stay(text: str) -> None:
+    assert display_output(text) == text
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+written = st.one_of(
+    finite.map(repr),
+    st.tuples(finite, st.integers(0, 20)).map(lambda pair: f"{pair[0]:.{pair[1]}e}"),
+    st.tuples(st.floats(-1e20, 1e20), st.integers(0, 20)).map(lambda pair: f"{pair[0]:.{pair[1]}f}"),
+)
+
+
+@given(written)
+def test_a_shown_number_is_near_never_longer_and_never_changes_again(text: str) -> None:
+    shown = display_output(text)
+    value, exact = Fraction(shown), Fraction(text)
+    # Half a unit of the last digit that is kept, and of the last bit of a float.
+    digits = 5e-5 if abs(exact) >= 1 else 5e-6
+    assert abs(value - exact) <= abs(exact) * Fraction(digits) * (1 + Fraction(1, 10**9))
+    assert (value == 0) == (exact == 0)
+    assert len(shown) <= len(text)
+    assert display_output(shown) == shown
+    if exact.denominator == 1 or len(text.partition(".")[2].partition("e")[0]) < 5:
+        assert shown == text
+
+
+@given(
+    st.lists(
+        st.one_of(written, st.sampled_from([":", "-", ".", ",", "x", "j", " ", "\n", "1", "e", "_", "0"])), max_size=8
+    )
+)
+def test_rounding_ends_and_shows_text_that_it_would_not_change_again(pieces: list[str]) -> None:
+    text = "".join(pieces).strip("\n")[:MAX_OUTPUT_CHARACTERS]
+    shown = display_output(text)
+    assert len(shown) <= len(text)
+    assert display_output(shown) == shown
 
 
 def test_markers_in_the_output_of_a_program_are_broken() -> None:
