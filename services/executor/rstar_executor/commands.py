@@ -19,11 +19,12 @@ from rstar.interfaces import ExecutionLimits
 if TYPE_CHECKING:
     from rstar.interfaces import Execution
     from rstar_executor.sandbox import Layer
+    from rstar_executor.server.solver_checks import Check
 
 commands = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Run programs in an executor, or show the layers that contain them.\n\nExample: `rstar executor doctor`",
+    help="Run programs in an executor, or check the layers that contain them.\n\nExample: `rstar executor doctor`",
 )
 
 _FAILED, _BAD_INPUT, _TERMINATED = 1, 2, 143
@@ -111,9 +112,10 @@ def run(
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
-    """Start an executor and show each layer between programs and this machine: in force or not, why, what it covers.
+    """Start an executor; show each layer between programs and this machine, and whether programs of a solver run in it.
 
-    Exit code 1 when a required layer is not in force; then the executor does not serve either.
+    Exit code 1 when a required layer is not in force, or when a program with numpy, sympy or scipy fails although the
+    module is installed.
 
     Examples: `rstar executor doctor`, `rstar executor doctor --json`
     """
@@ -195,28 +197,32 @@ def _plain(text: str) -> str:
 
 async def _doctor(*, json: bool) -> None:
     from rstar_executor.server.local_executor import LocalExecutor, UnsafeError
+    from rstar_executor.server.solver_checks import first_failure, run_checks
     from rstar_executor.server.warden_client import WardenFailedError
 
     executor = LocalExecutor(1, cache_mib=0)
     missing = ""
+    checks: Sequence[Check] = ()
     try:
         async with executor:
-            pass
+            checks = await run_checks(executor)
     except UnsafeError as error:
         missing = str(error)
     except WardenFailedError as error:
         _fail(str(error), _FAILED)
-    _show(executor.layers, missing, json=json)
-    if missing:
-        _fail(missing, _FAILED)
+    _show(executor.layers, missing, checks, json=json)
+    if failure := missing or first_failure(checks):
+        _fail(failure, _FAILED)
 
 
-def _show(layers: Sequence[Layer], missing: str, *, json: bool) -> None:
+def _show(layers: Sequence[Layer], missing: str, checks: Sequence[Check], *, json: bool) -> None:
     if json:
         import json as encoder
 
         rows = [{**layer._asdict(), "remedy": _remedy(layer)} for layer in layers]
-        print(encoder.dumps({"contained": not missing, "missing": missing, "layers": rows}), flush=True)
+        ran = [check._asdict() for check in checks]
+        report = {"contained": not missing, "missing": missing, "layers": rows, "checks": ran}
+        print(encoder.dumps(report), flush=True)
         return
     from rich.console import Console
     from rich.table import Table
@@ -231,6 +237,8 @@ def _show(layers: Sequence[Layer], missing: str, *, json: bool) -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     if not missing:
         print("programs are contained here")
+    for check in checks:
+        print(f"{'ok' if check.works else 'NO':<4}{_plain(check.detail)}")
 
 
 def _remedy(layer: Layer) -> str:

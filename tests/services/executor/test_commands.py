@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rstar_executor import commands
+from rstar_executor.sandbox import layer
+from rstar_executor.server.solver_checks import Check, first_failure
 
 from tests.support.executor.processes import entries
 from tests.support.executor.restricted import obstacle
@@ -28,7 +31,7 @@ class CommandResult:
 
 def rstar(*arguments: str, stdin: bytes = b"", through: tuple[str, ...] = ()) -> CommandResult:
     done = subprocess.run(
-        [*through, *RSTAR, *arguments], input=stdin, capture_output=True, timeout=60, env=PLAIN, check=False
+        [*through, *RSTAR, *arguments], input=stdin, capture_output=True, timeout=220, env=PLAIN, check=False
     )
     return CommandResult(done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -60,6 +63,18 @@ def test_a_program_is_read_from_standard_input_with_or_without_a_byte_order_mark
     ended = rstar("run", "-", "--json", stdin=b"\xef\xbb\xbfprint('here')")
     assert json.loads(ended.out)["stdout"] == "here\n"
     assert json.loads(ended.out)["file"] == "-"
+
+
+def test_linear_algebra_prints_what_cpython_prints(tmp_path: Path) -> None:
+    files = [
+        program(tmp_path, "matmul.py", "import numpy as np\na=np.ones((200,200))\nprint((a@a)[0,0])"),
+        program(tmp_path, "dot.py", "import numpy as np\nx=np.ones(10001)\nprint(x@x)"),
+    ]
+    ended = rstar("run", *files, "--json")
+    rows = [json.loads(line) for line in ended.out.splitlines()]
+    expected = [subprocess.run([sys.executable, file], capture_output=True, check=True).stdout for file in files]
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert [row["stdout"].encode() for row in rows] == expected == [b"200.0\n", b"10001.0\n"]
 
 
 def test_limits_reach_the_programs(tmp_path: Path) -> None:
@@ -146,6 +161,8 @@ def test_the_doctor_names_each_layer_and_what_it_covers() -> None:
     assert ended.code == 0, ended.err
     report = json.loads(ended.out)
     assert (report["contained"], report["missing"]) == (True, "")
+    checks = {check["module"]: (check["works"], check["installed"]) for check in report["checks"]}
+    assert checks == dict.fromkeys(("numpy", "sympy", "scipy"), (True, True))
     layers = {layer["name"]: layer for layer in report["layers"]}
     assert {"seccomp", "landlock", "limits"} <= set(layers)
     for layer in layers.values():
@@ -153,9 +170,21 @@ def test_the_doctor_names_each_layer_and_what_it_covers() -> None:
         assert layer["detail"]
         assert layer["in_force"] or not layer["required"]
         assert layer["in_force"] == (not layer["remedy"])
-    text = rstar("doctor")
-    assert text.code == 0
-    assert all(name in text.out for name in layers)
+
+
+def test_the_doctor_shows_layers_and_programs_of_a_solver_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    checks = [Check("numpy", works=True, installed=True, detail="runs"), Check("scipy", False, False, "is absent")]
+    commands._show([layer("landlock", False, "none")], "", checks, json=False)
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("landlock", "NO, and needed", "ok  runs", "NO  is absent"))
+
+
+def test_a_program_of_a_solver_that_fails_is_a_failure_of_the_doctor_unless_its_module_is_absent() -> None:
+    fine = Check("numpy", works=True, installed=True, detail="fine")
+    absent = Check("scipy", works=False, installed=False, detail="absent")
+    broken = Check("sympy", works=False, installed=True, detail="a program with sympy does not run: timeout")
+    assert first_failure([fine, absent]) == ""
+    assert first_failure([fine, absent, broken]) == broken.detail
 
 
 def test_the_doctor_fails_without_a_required_layer_and_no_program_runs() -> None:

@@ -52,6 +52,11 @@ def test_impossible_limits_are_refused(seconds: float) -> None:
         ("# numpy would be nice\nx = 'sympy'", Kind.LIGHT),
         ("import numpy as np", Kind.HEAVY),
         ("import math, sympy", Kind.HEAVY),
+        ("import numpy as np\nfrom scipy.optimize import brentq", Kind.SCIPY),
+        ("import sympy, scipy", Kind.SCIPY),
+        ("import networkx as nx", Kind.SCIPY),
+        ("from sympy import *\nf = lambdify(x, x**2)", Kind.SCIPY),
+        ("scipy = 1", Kind.LIGHT),
         ("x = 1\n    from sympy.abc import x", Kind.HEAVY),
     ],
 )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rstar_executor.server.local_executor import LocalExecutor
 
-IDLE_PROCESSES = 5
-"""Of a slot that has run light programs: the waiting parent, the warden, two zygotes and a preforked process."""
+IDLE_PROCESSES = 6
+"""Of a slot that has run light programs: the waiting parent, the warden, three zygotes and a preforked process."""
 
 _END_SECONDS = 10.0
 
@@ -20,6 +20,14 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def threads(pid: int) -> int:
+    """Return the number of threads of a process; 1 where it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[17])
+    except OSError:
+        return 1
 
 
 async def end_of(pid: int) -> None:

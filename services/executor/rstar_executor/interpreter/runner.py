@@ -25,6 +25,7 @@ globals()["__builtins__"] = dict(vars(builtins))  # a copy that no program can p
 FILENAME = "<program>"
 _REASON_CHARACTERS = 300
 _HEAD, _TAIL = TRACEBACK_BYTES // 16, TRACEBACK_BYTES // 8  # characters, of up to four bytes
+_SHARED_MEMORY = ("/dev/shm", "/psm_")
 _STDOUT = sys.stdout
 _NAME_OF = type.__dict__["__name__"].__get__
 
@@ -49,7 +50,7 @@ class ProgramEnd:
 def fresh_main() -> dict[str, Any]:
     """Return the name space of a new ``__main__``."""
     main = types.ModuleType("__main__")
-    main.__dict__["__builtins__"] = builtins
+    main.__dict__.update(__builtins__=builtins, __file__=sys.argv[0])
     sys.modules["__main__"] = main
     return main.__dict__
 
@@ -144,6 +145,10 @@ def describe(error: BaseException) -> str:
             traceback = traceback.tb_next
         if isinstance(error, SyntaxError) and error.filename == FILENAME:
             text, line = str(error.msg), error.lineno
+        elif isinstance(error, OSError) and str(error.filename).startswith(_SHARED_MEMORY):
+            text = (
+                "programs have no shared memory: of multiprocessing, Value, Array, Barrier and SharedMemory do not work"
+            )
         else:
             text = str(error)
         # Converted to exactly str: slicing a subclass would run the program's code.

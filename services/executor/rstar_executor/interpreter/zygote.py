@@ -1,12 +1,13 @@
 """Turns a fork of the warden into a zygote: it imports common modules, sandboxes itself and waits to be forked.
 
-Everything that the programs of a zygote share is done here once: imports, first uses that build lasting tables, a frozen
-heap, huge pages, limits, Landlock, seccomp. Standard library only: this runs inside the zygote.
+Everything that the programs of a zygote share is done here once: imports in one thread, first uses that build lasting
+tables, a frozen heap, huge pages, limits, Landlock, seccomp. Standard library only: this runs inside the zygote.
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import gc
 import os
@@ -17,9 +18,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, NoReturn
 
-from rstar_executor.interpreter import runner
+from rstar_executor.interpreter import child_processes, one_thread, runner
 from rstar_executor.interpreter.loop import serve_forks
-from rstar_executor.interpreter.shared_memory import SharedMemory
+from rstar_executor.interpreter.shared_memory import REASON_BYTES, SharedMemory
 from rstar_executor.sandbox import identity, landlock, limits, syscalls
 
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25
@@ -70,12 +71,20 @@ class ZygoteSettings(NamedTuple):
 
 
 def become(settings: ZygoteSettings, memory: SharedMemory, channel: socket.socket, proc: int) -> NoReturn:
-    """Turn this fork of the warden into a zygote; send its seccomp listener over ``channel`` when it is ready."""
+    """Turn this fork of the warden into a zygote; send its seccomp listener over ``channel`` when it is ready.
+
+    When it cannot, send one sentence that says why, and exit.
+    """
     try:
         _close_all_but({0, 1, 2, channel.fileno(), proc})
-        _load(settings.modules)
-        _warm_up(heavy="sympy" in settings.modules)
+        one_thread.limit_libraries()
+        one_thread.import_each(settings.modules, proc)
+        child_processes.install()
+        _warm_up(settings.modules)
+        one_thread.check(proc, f"using {', '.join(settings.modules)}")
         sys.setrecursionlimit(1000)
+        # An answer may have any number of digits. What is slow to convert ends by the time limit.
+        sys.set_int_max_str_digits(0)
         gc.collect()
         gc.disable()
         gc.freeze()
@@ -96,7 +105,9 @@ def become(settings: ZygoteSettings, memory: SharedMemory, channel: socket.socke
         channel.close()
         os.dup2(0, 2)
     except BaseException as error:
-        os.write(2, f"rstar executor: a zygote cannot be made: {error!r}\n".encode())
+        started = isinstance(error, one_thread.ThreadsStartedError)
+        with contextlib.suppress(OSError):
+            channel.send((str(error) if started else f"a zygote cannot be made: {error!r}").encode()[:REASON_BYTES])
         os._exit(1)
     serve_forks(memory, scope_signals, _nothing if settings.contained else _end_with_warden)
 
@@ -109,16 +120,8 @@ def _close_all_but(kept: set[int]) -> None:
         first = descriptor + 1
 
 
-def _load(modules: Sequence[str]) -> None:
-    for module in modules:
-        try:
-            __import__(module)
-        except ImportError:  # a program that imports it gets the error
-            continue
-
-
-def _warm_up(heavy: bool) -> None:
-    for text in [WARM_UP, "1 / 0\n", "1 +\n"] * _OFTEN + [WARM_UP_HEAVY] * (2 if heavy else 0):
+def _warm_up(modules: Sequence[str]) -> None:
+    for text in [WARM_UP, "1 / 0\n", "1 +\n"] * _OFTEN + [WARM_UP_HEAVY] * (2 if "sympy" in modules else 0):
         runner.run_steps([text], 0, runner.fresh_main())
     # Seeded last: the warm-up must not show. Programs inherit these states unchanged.
     random.seed(0)

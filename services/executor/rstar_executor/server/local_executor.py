@@ -8,6 +8,7 @@ Notebooks and tests use it directly; ``service`` offers it over gRPC.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from rstar_executor.sandbox import Layer
 from rstar_executor.sandbox.limits import Limits
 from rstar_executor.server import metrics
 from rstar_executor.server.canary import Canary
+from rstar_executor.server.import_check import NATIVE, threads_started
 from rstar_executor.server.programs import REPEATABLE, Kind, bounded, codes_of, digest, kind_of, rejection
 from rstar_executor.server.slots import Slots, Started
 from rstar_executor.server.warden_client import Batch
@@ -28,7 +30,7 @@ MAXIMUM: Final = ExecutionLimits(seconds=60.0, memory_mib=4096, output_bytes=1 <
 
 
 class UnsafeError(Exception):
-    """A required layer is not in force; the text names it and the reason."""
+    """A required layer is not in force, or a library starts threads; the text names it and the reason."""
 
 
 class LocalExecutor:
@@ -60,9 +62,16 @@ class LocalExecutor:
         await self.close()
 
     async def start(self) -> None:
-        """Start the wardens. Raises ``WardenFailedError``, and ``UnsafeError`` when a required layer is not in force."""
-        await self._slots.start()
-        if reason := sandbox.missing(self._slots.layers):
+        """Start the wardens.
+
+        Raises ``WardenFailedError``, and ``UnsafeError`` when a required layer is not in force or a library starts threads.
+        """
+        checking = asyncio.create_task(asyncio.to_thread(threads_started, NATIVE))
+        try:
+            await self._slots.start()
+        finally:
+            started = await checking
+        if reason := sandbox.missing(self._slots.layers) or started:
             await self._slots.close()
             raise UnsafeError(reason)
 

@@ -32,17 +32,20 @@ def serve(
     drain_seconds: options.DrainSeconds = options.DEFAULT_DRAIN_SECONDS,
 ) -> None:
     """Serve a code executor over gRPC."""
+    import sys
     from dataclasses import replace
 
     from rstar.rpc import serving
-    from rstar_executor.server.local_executor import MAXIMUM, LocalExecutor
+    from rstar_executor.server.local_executor import MAXIMUM, LocalExecutor, UnsafeError
     from rstar_executor.server.service import FULL_NAME, ExecutorService
+    from rstar_executor.server.warden_client import WardenFailedError
 
     async def main() -> None:
         maximum = replace(MAXIMUM, seconds=max_seconds, memory_mib=max_memory_mib)
         executor = LocalExecutor(
             slots, maximum=maximum, cache_mib=cache_mib, snapshot_mib=snapshot_mib, canary_every=canary_every
         )
+
         await serving.serve(
             "executor",
             ExecutorService(executor).register,
@@ -56,4 +59,8 @@ def serve(
             close=executor.close,
         )
 
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except (UnsafeError, WardenFailedError) as error:
+        print(f"rstar: {error}; 'rstar executor doctor' shows all checks", file=sys.stderr)
+        raise typer.Exit(1) from None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 from rstar.interfaces import ExecutionLimits, ExecutionStatus
 from rstar.trajectory import code_of
@@ -24,16 +24,25 @@ MAX_PROGRAM_BYTES = 1 << 20
 
 DEFAULTS = ExecutionLimits()
 
-_HEAVY_MODULES = ("numpy", "sympy", "scipy", "mpmath")
-_IMPORTS_HEAVY = re.compile(rf"(?:import|,)\s*(?:{'|'.join(_HEAVY_MODULES)})\b|from\s+(?:{'|'.join(_HEAVY_MODULES)})\b")
-
 
 class Kind(StrEnum):
-    """The zygote from which a program is forked. The light one forks several times as fast."""
+    """The zygote from which a program is forked. The light one forks several times as fast as the others."""
 
     LIGHT = "light"
     HEAVY = "heavy"
+    SCIPY = "scipy"
 
+
+def _imports(*modules: str) -> str:
+    names = "|".join(modules)
+    return rf"(?:import|,)\s*(?:{names})\b|from\s+(?:{names})\b"
+
+
+# sympy's lambdify imports scipy where that is installed.
+_NEEDS: Final = {
+    Kind.SCIPY: re.compile(rf"{_imports('scipy', 'networkx', 'pandas')}|\blambdify\b"),
+    Kind.HEAVY: re.compile(_imports("numpy", "sympy", "mpmath")),
+}
 
 PRELOADED = {
     Kind.LIGHT: (
@@ -41,6 +50,10 @@ PRELOADED = {
         *("datetime", "json"),
     ),
     Kind.HEAVY: ("numpy", "sympy"),
+    Kind.SCIPY: (
+        *("numpy", "sympy", "scipy.special", "scipy.linalg", "scipy.optimize", "scipy.integrate", "scipy.interpolate"),
+        *("scipy.signal", "scipy.stats", "networkx"),
+    ),
 }
 """Modules that each zygote has imported; a program imports any other itself."""
 
@@ -55,11 +68,11 @@ def digest(program: str) -> bytes:
 
 
 def kind_of(program: str) -> Kind:
-    """Return the kind of a program: heavy where it imports a module that only the heavy zygote has loaded.
+    """Return the kind of a program, by the modules that its text names.
 
-    The choice affects speed alone: either kind runs every program.
+    The choice affects speed alone: every kind runs every program.
     """
-    return Kind.HEAVY if _IMPORTS_HEAVY.search(program) else Kind.LIGHT
+    return next((kind for kind, pattern in _NEEDS.items() if pattern.search(program)), Kind.LIGHT)
 
 
 def codes_of(steps: Sequence[str], candidates: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ from rstar_executor.server import metrics
 from rstar_executor.server.affinity import Affinity
 from rstar_executor.server.fair_queue import FairQueue, QueueFullError
 from rstar_executor.server.warden_client import Batch, WardenFailedError, WardenProcess
-from rstar_executor.warden.snapshots import SNAPSHOT_KIND
+from rstar_executor.warden.snapshots import SNAPSHOT_KINDS
 
 Started = Callable[[], Awaitable[None]]
 
@@ -66,9 +66,11 @@ class Slots:
 
     async def start(self) -> None:
         """Start the wardens. Raises ``WardenFailedError``."""
-        async with asyncio.TaskGroup() as group:
-            starting = [group.create_task(self._start()) for _ in range(self._count)]
-        self._idle += [task.result() for task in starting]
+        started = await asyncio.gather(*(self._start() for _ in range(self._count)), return_exceptions=True)
+        self._idle += [warden for warden in started if isinstance(warden, WardenProcess)]
+        if failed := next((failure for failure in started if isinstance(failure, BaseException)), None):
+            await self.close()
+            raise failed
         self.layers = self._idle[0].layers
 
     async def run(
@@ -167,10 +169,10 @@ class Slots:
                 batch.results.append(Execution(ExecutionStatus.INTERNAL, reason=str(failure)))
             await self._end(warden)
         else:
-            if batch.kind == SNAPSHOT_KIND:
+            if batch.kind in SNAPSHOT_KINDS:
                 self._affinity.record(warden, batch.steps, batch.candidates)
             if warden.stats.unusable and not warden.programs:
-                batch.results.append(Execution(ExecutionStatus.INTERNAL, reason="a fresh warden could run no program"))
+                batch.results.append(Execution(ExecutionStatus.INTERNAL, reason=warden.stats.unusable))
             if warden.stats.unusable or warden.programs >= self._programs_per_warden:
                 await self._end(warden)
             else:
@@ -180,7 +182,7 @@ class Slots:
 
     async def _take(self, batch: Batch) -> WardenProcess:
         while self._idle:
-            warden = self._affinity.choose(self._idle, batch.steps if batch.kind == SNAPSHOT_KIND else ())
+            warden = self._affinity.choose(self._idle, batch.steps if batch.kind in SNAPSHOT_KINDS else ())
             self._idle.remove(warden)
             if warden.alive:
                 return warden

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
 import struct
 import subprocess
@@ -23,6 +22,7 @@ from rstar.interfaces import Execution, ExecutionStatus
 from rstar_executor.interpreter.shared_memory import REASON_BYTES, TRACEBACK_BYTES
 from rstar_executor.sandbox import Layer
 from rstar_executor.sandbox.limits import Limits
+from rstar_executor.server.import_check import LIBRARIES, module_folders
 from rstar_executor.server.programs import PRELOADED, Kind
 from rstar_executor.warden.scratch import remove
 from rstar_executor.warden.status import STATUSES
@@ -30,8 +30,9 @@ from rstar_executor.warden.warden import LAST_FRAME, RESULT, RESULT_FRAME
 from rstar_executor.warden.wire import LENGTH
 
 START_SECONDS: Final = 60.0
-GRACE_SECONDS: Final = 30.0
-"""How far a program may exceed its limit before the warden counts as lost: a zygote may have to load first."""
+GRACE_SECONDS: Final = 75.0
+"""How far a program may exceed its limit before the warden counts as lost: a zygote may have to load first, for which the
+warden allows 60 s."""
 
 _ENDING_SECONDS = 5.0
 _LARGEST_OTHER_FRAME = 65_536
@@ -39,8 +40,7 @@ _PACKAGE = str(Path(__file__).parents[2])
 _LAUNCH = "import sys; sys.path.insert(0, sys.argv[1]); from rstar_executor.warden.main import main; main()"
 # No -I: it would ignore PYTHONHASHSEED. -S: programs must not reach editable installs and .pth files.
 _COMMAND = (sys.executable, "-P", "-s", "-S", "-B", "-X", "utf8", "-c", _LAUNCH, _PACKAGE)
-# One thread per program: as many programs run at once as there are cores.
-_ENVIRONMENT = {"PYTHONHASHSEED": "0", **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")}
+_ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 
 
 class WardenFailedError(Exception):
@@ -66,13 +66,13 @@ class Batch:
 class BatchStats(NamedTuple):
     """A warden's report at the end of a batch: candidates that ran from a snapshot; its snapshots and their bytes now.
 
-    ``unusable``: it can run no more programs; the remaining ones need another warden.
+    ``unusable``: why it can run no more programs; the remaining ones need another warden.
     """
 
     resumed: int
     snapshots: int
     snapshot_bytes: int
-    unusable: bool = False
+    unusable: str = ""
 
 
 class WardenProcess:
@@ -108,10 +108,13 @@ class WardenProcess:
         warden = cls(process, directory, await asyncio.open_unix_connection(sock=ours))
         try:
             async with asyncio.timeout(START_SECONDS):
-                warden.layers = [Layer(*fields) for fields in json.loads(await warden._frame(_LARGEST_OTHER_FRAME))]
+                report = json.loads(await warden._frame(_LARGEST_OTHER_FRAME))
+            if isinstance(report, str):
+                raise WardenFailedError(report)
+            warden.layers = [Layer(*fields) for fields in report]
         except BaseException as error:
             await warden.end()
-            if not isinstance(error, (OSError, EOFError, TimeoutError, ValueError)):
+            if not isinstance(error, (OSError, EOFError, TimeoutError, ValueError, TypeError)):
                 raise
             raise WardenFailedError("a warden did not become ready; standard error has its reason") from error
         return warden
@@ -151,8 +154,8 @@ class WardenProcess:
                 async with asyncio.timeout(patience):
                     frame = await self._frame(max(largest, _LARGEST_OTHER_FRAME))
                 if frame[:1] == LAST_FRAME:
-                    resumed, snapshots, size, unusable = map(int, json.loads(frame[1:]))
-                    self.stats = BatchStats(resumed, snapshots, size, bool(unusable))
+                    resumed, snapshots, size, unusable = json.loads(frame[1:])
+                    self.stats = BatchStats(int(resumed), int(snapshots), int(size), str(unusable))
                     if batch.remaining() and not (self._interrupted or self.stats.unusable):
                         raise ValueError("a batch that ended early")
                     return
@@ -196,21 +199,18 @@ class WardenProcess:
 
 
 def _spawn(control: socket.socket, directory: str, snapshot_bytes: int) -> subprocess.Popen[bytes]:
-    paths = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     configuration = {
         "control": control.fileno(),
         "directory": directory,
-        "paths": paths,
+        "paths": module_folders(),
         "modules": {kind.value: modules for kind, modules in PRELOADED.items()},
         "snapshot_bytes": snapshot_bytes,
         "group_bytes": 8 << 30,
         "group_processes": 4096,
     }
-    # Some interpreters do not find their own library without it; the warden clears its environment.
-    libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     return subprocess.Popen(
         [*_COMMAND, json.dumps(configuration)],
-        env=_ENVIRONMENT | libraries,
+        env=_ENVIRONMENT | LIBRARIES,
         pass_fds=[control.fileno()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

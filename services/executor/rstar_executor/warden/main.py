@@ -113,7 +113,7 @@ def _serve_inside(
         _send_layers(control, layers)
         Warden(control, memory, zygotes, processes, Scratch(scratch), configuration["snapshot_bytes"]).serve()
     except ZygoteLostError as error:
-        os.write(2, f"rstar executor: {error}\n".encode())
+        write_frame(control, json.dumps(str(error)).encode())
         sys.exit(1)
     except BrokenPipeError:
         pass

@@ -22,7 +22,7 @@ from rstar_executor.warden.processes import Processes
 from rstar_executor.warden.run_program import InterruptedBatchError, ProgramResult, ProgramRunner
 from rstar_executor.warden.scratch import Scratch
 from rstar_executor.warden.snapshots import (
-    SNAPSHOT_KIND,
+    SNAPSHOT_KINDS,
     Snapshot,
     Snapshots,
     digests,
@@ -73,19 +73,19 @@ class Warden:
                 continue  # an interruption that arrived after the end of its batch
             batch = json.loads(frame)
             self._resumed = 0
-            unusable = False
+            unusable = ""
             try:
                 self._run_batch(
                     batch["kind"], Limits(*batch["limits"]), batch["steps"], batch["candidates"], batch["tracebacks"]
                 )
             except (WardenUnusableError, ZygoteLostError) as error:
                 os.write(2, f"rstar executor: {error}\n".encode())
-                unusable = True
+                unusable = str(error)
             except InterruptedBatchError as interruption:
                 self._clean_up()
                 if interruption.closed:
                     return
-            stats = (self._resumed, len(self._snapshots), self._snapshots.size, int(unusable))
+            stats = (self._resumed, len(self._snapshots), self._snapshots.size, unusable)
             write_frame(self._control, LAST_FRAME + json.dumps(stats).encode())
             if unusable:
                 return
@@ -96,7 +96,7 @@ class Warden:
         self._preforker.wait_for_parents()
         zygote = self._zygotes.get(kind, self._processes)
         use_snapshots = (
-            self._snapshots_enabled and kind == SNAPSHOT_KIND and not tracebacks and all(map(_may_be_snapshot, steps))
+            self._snapshots_enabled and kind in SNAPSHOT_KINDS and not tracebacks and all(map(_may_be_snapshot, steps))
         )
         keys = digests(limits, steps)
         if use_snapshots and steps:

@@ -1,6 +1,6 @@
-"""The two zygotes of a warden: light, which is loaded at the start, and heavy, which is loaded on first use.
+"""The zygotes of a warden: light, which is loaded at the start, heavy and scipy, which are loaded on first use.
 
-Both are forked before the warden has seen a program, so that no program can find another's text in its memory. A zygote
+All are forked before the warden has seen a program, so that no program can find another's text in its memory. A zygote
 that is lost is not replaced: the whole warden is.
 """
 
@@ -13,7 +13,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rstar_executor.interpreter.shared_memory import SharedMemory
+from rstar_executor.interpreter.shared_memory import REASON_BYTES, SharedMemory
 from rstar_executor.interpreter.zygote import ZygoteSettings, become
 from rstar_executor.sandbox import notify
 from rstar_executor.warden.processes import Processes
@@ -23,7 +23,7 @@ _READY_SECONDS = 60.0
 
 
 class ZygoteLostError(Exception):
-    """A zygote did not become ready, or is gone."""
+    """A zygote did not become ready, or is gone; the text says why."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Zygotes:
                     snapshot = Snapshot(pid, notification.id)
                     self._ready[kind] = Zygote(kind, snapshot, listener, processes.address_space(pid))
         if kind not in self._ready:
-            raise ZygoteLostError(f"the {kind} zygote did not become ready; standard error has its reason")
+            raise ZygoteLostError(f"the {kind} zygote did not become ready in {_READY_SECONDS:g} s")
         return self._ready[kind]
 
     def pids(self) -> set[int]:
@@ -81,13 +81,16 @@ def _wait_for_start(channel: socket.socket) -> None:
 
 
 def _receive_listener(channel: socket.socket) -> int:
-    """Return the listener that a zygote sends when it is ready. Raises ``OSError``."""
+    """Return the listener that a zygote sends when it is ready.
+
+    Raises ``ZygoteLostError`` with the reason that a zygote sends when it cannot be, and ``OSError``.
+    """
     descriptors = array.array("i")
-    _, ancillary, _, _ = channel.recvmsg(16, socket.CMSG_SPACE(descriptors.itemsize))
+    message, ancillary, _, _ = channel.recvmsg(REASON_BYTES, socket.CMSG_SPACE(descriptors.itemsize))
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(data[: descriptors.itemsize])
     if not descriptors:
-        raise OSError("no listener")
+        raise ZygoteLostError(message.decode(errors="replace") or "a zygote has died while it was loaded")
     os.set_inheritable(descriptors[0], False)
     return descriptors[0]
