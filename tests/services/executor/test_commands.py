@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from rstar_executor import commands
-from rstar_executor.sandbox import layer
+from rstar_executor import commands, sandbox
 from rstar_executor.server.solver_checks import Check, first_failure
 
 from tests.support.executor.processes import entries
@@ -174,7 +173,7 @@ def test_the_doctor_names_each_layer_and_what_it_covers() -> None:
 
 def test_the_doctor_shows_layers_and_programs_of_a_solver_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     checks = [Check("numpy", works=True, installed=True, detail="runs"), Check("scipy", False, False, "is absent")]
-    commands._show([layer("landlock", False, "none")], "", checks, json=False)
+    commands._show([sandbox.layer("landlock", False, "none")], "", checks, json=False)
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("landlock", "NO, and needed", "ok  runs", "NO  is absent"))
 

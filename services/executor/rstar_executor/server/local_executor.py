@@ -69,11 +69,12 @@ class LocalExecutor:
         checking = asyncio.create_task(asyncio.to_thread(threads_started, NATIVE))
         try:
             await self._slots.start()
-        finally:
-            started = await checking
-        if reason := sandbox.missing(self._slots.layers) or started:
+            if reason := sandbox.missing(self._slots.layers) or await checking:
+                raise UnsafeError(reason)
+        except BaseException:
+            checking.cancel()
             await self._slots.close()
-            raise UnsafeError(reason)
+            raise
 
     async def close(self) -> None:
         """Interrupt running programs and end the wardens."""

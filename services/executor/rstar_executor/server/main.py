@@ -19,7 +19,7 @@ def serve(
         int,
         typer.Option(
             min=0,
-            help="Memory per slot for snapshots, paused interpreters from which later steps with numpy or sympy continue; 0: none.",
+            help="Memory per slot for snapshots, paused interpreters from which later steps with numpy, sympy or scipy continue; 0: none.",
         ),
     ] = 128,
     canary_every: Annotated[

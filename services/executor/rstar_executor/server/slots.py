@@ -66,11 +66,16 @@ class Slots:
 
     async def start(self) -> None:
         """Start the wardens. Raises ``WardenFailedError``."""
-        started = await asyncio.gather(*(self._start() for _ in range(self._count)), return_exceptions=True)
-        self._idle += [warden for warden in started if isinstance(warden, WardenProcess)]
-        if failed := next((failure for failure in started if isinstance(failure, BaseException)), None):
+        starting = [asyncio.create_task(self._start()) for _ in range(self._count)]
+        try:
+            self._idle += await asyncio.gather(*starting)
+        except BaseException:
+            for task in starting:
+                task.cancel()
+            ended = await asyncio.gather(*starting, return_exceptions=True)
+            self._idle += [warden for warden in ended if isinstance(warden, WardenProcess)]
             await self.close()
-            raise failed
+            raise
         self.layers = self._idle[0].layers
 
     async def run(
