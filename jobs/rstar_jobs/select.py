@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -40,16 +40,28 @@ DIFFICULTY = pa.schema(
 )
 
 
+SFT_HELD_OUT: Final = "sft_problems_held_out"
+"""Key in the metrics: problems whose trajectories are left out of the SFT data because their pairs measure the PPM."""
+
+
 def split_of(problem_id: str, held_out_fraction: float) -> str:
     """Return train or held_out. It depends on the problem's id alone, so a problem has the same split in every round."""
     return "held_out" if derive(0, "split", problem_id) < held_out_fraction * 2**63 else "train"
 
 
 class Selection:
-    """Collects the training data, one searched problem at a time."""
+    """Collects the training data, one searched problem at a time.
 
-    def __init__(self, spec: SelectSpec) -> None:
+    A held-out problem with pairs gives no SFT examples: its pairs measure a PPM that starts from the policy, which must not
+    have been trained on its solutions. One without pairs measures nothing and is used. ``holds_out`` False: nothing is
+    measured, and every problem is used. ``seed`` is the round's.
+    """
+
+    def __init__(self, spec: SelectSpec, seed: int, *, holds_out: bool) -> None:
         self._spec = spec
+        self._seed = seed
+        self._held_out_fraction = spec.held_out_fraction if holds_out else 0.0
+        self.sft_held_out = 0
         self.sft: list[SftExample] = []
         self.pairs: list[tuple[PreferencePair, str]] = []
         self.difficulty: list[dict[str, Any]] = []
@@ -58,9 +70,14 @@ class Selection:
         """Select from one problem. A failed search without answers is left out: it does not show the difficulty."""
         if record.error and not any(True for _ in record.terminals()):
             return
-        self.sft += sft_examples(problem, record, self._spec)
-        split = split_of(problem.id, self._spec.held_out_fraction)
-        self.pairs += [(pair, split) for pair in preference_pairs(problem, record, self._spec)]
+        examples = sft_examples(problem, record, self._spec, seed=self._seed)
+        pairs = preference_pairs(problem, record, self._spec)
+        split = split_of(problem.id, self._held_out_fraction)
+        if pairs and split == "held_out":
+            self.sft_held_out += bool(examples)
+        else:
+            self.sft += examples
+        self.pairs += [(pair, split) for pair in pairs]
         self.difficulty.append(
             {
                 "problem_id": problem.id,
@@ -80,6 +97,7 @@ class Selection:
             **{str(level): levels[str(level)] for level in Difficulty},
             "sft_examples": len(self.sft),
             "sft_problems": len({example.problem_id for example in self.sft}),
+            SFT_HELD_OUT: self.sft_held_out,
             "pairs_train": splits["train", False] + splits["train", True],
             "pairs_held_out": splits["held_out", False] + splits["held_out", True],
             "pairs_final": splits["train", True] + splits["held_out", True],
@@ -92,7 +110,7 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     stage = invocation.open_stage(["rollout"])
     if done := stage.finished():
         return done
-    selection = Selection(invocation.spec.select)
+    selection = Selection(invocation.spec.select, stage.seed, holds_out=invocation.spec.trains_ppm)
     shards = [output.path for output in manifest.outputs]
     for number, searched in enumerate(_read(invocation, manifest, shards)):
         for problem, record in searched:

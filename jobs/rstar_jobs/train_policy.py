@@ -21,6 +21,7 @@ from rstar_jobs.invocation import Invocation
 from rstar_jobs.processes import micro_batch_size, process_count
 from rstar_jobs.program import run
 from rstar_jobs.resume import ResumeStore
+from rstar_jobs.select import SFT_HELD_OUT
 
 
 def work(invocation: Invocation) -> tuple[ManifestRef, Manifest] | None:
@@ -34,10 +35,18 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest] | None:
     with tempfile.TemporaryDirectory() as folder:
         examples = read_sft(invocation.download("select", manifest, "sft.parquet", Path(folder) / "sft.parquet"))
     if not examples:
-        raise BadInputError(
-            "there is no trajectory to imitate: no training problem was solved; use easier problems or more rollouts"
-        )
+        raise BadInputError(_nothing_to_imitate(manifest.metrics.get(SFT_HELD_OUT, 0)))
     return _train(invocation, stage, base, examples)
+
+
+def _nothing_to_imitate(held_out: int) -> str:
+    """Return why there are no SFT examples; ``held_out`` problems were solved and measure the PPM."""
+    if held_out:
+        return (
+            f"there is no trajectory to imitate: all solved problems ({held_out}) are held out to measure the PPM; use more "
+            "problems, a smaller select.heldOutFraction, or preferenceModel.use: never"
+        )
+    return "there is no trajectory to imitate: no training problem was solved; use easier problems or more rollouts"
 
 
 def _train(

@@ -65,16 +65,17 @@ class RolloutSpec(Settings):
 
 
 class PreferenceModelSpec(Settings):
-    """Whether and when the previous round's PPM guides the search."""
+    """Whether and when the previous round's PPM guides the search, and whether this round trains one."""
 
     use: Literal["auto", "always", "never"] = Field(
-        default="auto", description="auto: from round 3 on, when the previous PPM reached minPairAccuracy."
+        default="auto",
+        description="auto: from round 3 on, when the previous PPM reached minPairAccuracy; never: the round trains none either.",
     )
     min_pair_accuracy: float = Field(
         default=0.6,
         ge=0.5,
         le=1.0,
-        description="Held-out pair accuracy that a PPM needs to guide the search under auto.",
+        description="Held-out pair accuracy that a PPM needs to guide the search under auto; its 95 % lower bound, with one observation per problem, must reach it.",
     )
 
 
@@ -82,7 +83,10 @@ class SelectSpec(PairRules, SftRules):
     """The select stage: trees to SFT examples and preference pairs (section 3.3)."""
 
     held_out_fraction: float = Field(
-        default=0.1, gt=0, lt=1, description="Share of the problems whose pairs are held out to measure the PPM."
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="Share of the problems whose pairs are held out to measure the PPM; those with pairs give no SFT examples.",
     )
 
 
@@ -295,7 +299,18 @@ class EvolutionRoundSpec(Settings):
         names = [method.name for method in self.evaluate.methods]
         if len(set(names)) != len(names):
             raise ValueError("evaluate.methods: every method needs its own name")
+        guided = next((method.name for method in self.evaluate.methods if method.guidance == "ppm"), None)
+        if guided is not None and not self.trains_ppm:
+            raise ValueError(
+                f"evaluate.methods: {guided} is guided by a PPM, but preferenceModel.use is never, so the round trains none; "
+                "use auto or remove the method"
+            )
         return self
+
+    @property
+    def trains_ppm(self) -> bool:
+        """Whether the round trains a PPM, and holds problems out to measure it."""
+        return self.preference_model.use != "never"
 
     @property
     def search(self) -> RolloutSearch:

@@ -33,11 +33,12 @@ def stage_settings(spec: EvolutionRoundSpec, stage: Stage) -> dict[str, Any]:
             rollout = spec.rollout
             return plain(search=search, verifier=spec.verifier, shard_size=rollout.shard_size, prompt=rollout.prompt)
         case Stage.SELECT:
-            return plain(**spec.select.model_dump(mode="json"))
+            return plain(**spec.select.model_dump(mode="json"), holds_out=spec.trains_ppm)
         case Stage.TRAIN_POLICY:
             return plain(**spec.train_policy.model_dump(mode="json", exclude=_WITHOUT_EFFECT))
         case Stage.TRAIN_PPM:
-            return plain(**spec.train_ppm.model_dump(mode="json", exclude=_WITHOUT_EFFECT))
+            settings = spec.train_ppm.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+            return plain(**settings, trains=spec.trains_ppm)
         case Stage.EVALUATE:
             methods = [method.model_dump(mode="json") for method in spec.evaluate.methods]
             return plain(methods=methods, verifier=spec.verifier)

@@ -1,7 +1,8 @@
 """Preference pairs for the PPM: of two steps, the one that leads to a correct answer is preferred (section 3.3).
 
-Step pairs share their prefix; the final-answer rule pairs whole trajectories. Only problems with both correct and
-wrong trajectories give pairs. Q values only rank the steps: the PPM learns the order, not the values.
+Step pairs share their prefix; the final-answer rule pairs whole trajectories. A pair is *final* when one of its steps
+ends a trajectory: an answer, with its program's output before it, is easier to judge than an inner step. Only problems
+with both correct and wrong trajectories give pairs. Q values only rank the steps: the PPM learns the order, not the values.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class PreferencePair:
     """``chosen`` is preferred to ``rejected``; both are whole partial trajectories, scored at their last token.
 
     ``weight`` is one over the number of pairs of its node, so that every node counts once (equation 4).
-    ``final`` marks pairs of the final-answer rule: whole trajectories, whose prefixes differ.
+    ``final`` marks pairs in which one side is a whole trajectory: those of the final-answer rule, whose prefixes differ, and
+    answers with the same prefix. The others are pairs of inner steps.
     """
 
     problem_id: str
@@ -85,12 +87,12 @@ def preference_pairs(problem: Problem, record: SearchRecord, rules: PairRules | 
         best = sorted((i for i in counted if i in to_correct), key=lambda i: -record.nodes[i].q)[: rules.positives]
         worst = sorted((i for i in counted if i in to_wrong and i not in best), key=lambda i: record.nodes[i].q)
         q = {i: record.nodes[i].q for i in (*best, *worst)}
-        pairs += _pairs(problem, record, best, worst[: rules.negatives], q, rules, final=False)
+        pairs += _pairs(problem, record, best, worst[: rules.negatives], q, rules)
 
     q = {i: mean_q(record, i) for i in terminals}
     best = sorted(correct, key=lambda i: -q[i])[: rules.final_trajectories]
     worst = sorted(wrong, key=lambda i: q[i])[: rules.final_trajectories]
-    return pairs + _pairs(problem, record, best, worst, q, rules, final=True)
+    return pairs + _pairs(problem, record, best, worst, q, rules)
 
 
 def _pairs(
@@ -100,8 +102,6 @@ def _pairs(
     worst: list[int],
     q: dict[int, float],
     rules: PairRules,
-    *,
-    final: bool,
 ) -> list[PreferencePair]:
     """Pair every positive with every negative whose Q is lower by the margin and whose text differs enough."""
     kept = [
@@ -120,7 +120,7 @@ def _pairs(
             tuple(record.steps(bad)),
             q[good] - q[bad],
             1 / len(kept),
-            final,
+            final=record.nodes[good].terminal or record.nodes[bad].terminal,
         )
         for good, bad in kept
     ]

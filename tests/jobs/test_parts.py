@@ -13,12 +13,12 @@ from rstar_jobs.errors import BadInputError
 from rstar_jobs.program import RESULT_BYTES, result_bytes
 from rstar_jobs.rollout import Tally, training_problems
 from rstar_jobs.searches import merge_records
-from rstar_jobs.select import split_of
+from rstar_jobs.select import Selection, split_of
 
 from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord, Usage
 from rstar.rounds.observed import ManifestRef
-from rstar.rounds.spec import EvolutionRoundSpec, ProblemsSpec
+from rstar.rounds.spec import EvolutionRoundSpec, ProblemsSpec, SelectSpec
 
 REF = ManifestRef("rounds/r1/evaluate/0123456789abcdef/manifest.json", "f" * 64)
 
@@ -68,6 +68,41 @@ def test_a_problem_is_held_out_by_its_id_alone_and_about_the_requested_share_is(
     splits = [split_of(f"p{i}", 0.2) for i in range(5_000)]
     assert splits == [split_of(f"p{i}", 0.2) for i in range(5_000)]
     assert 0.17 < splits.count("held_out") / 5_000 < 0.23
+
+
+SPLITS = st.lists(st.sampled_from(["mixed", "all correct", "all wrong"]), min_size=1, max_size=30)
+
+
+def selected(kinds: list[str], *, holds_out: bool) -> Selection:
+    """Select from problems of these kinds, half of which are held out."""
+    selection = Selection(SelectSpec(held_out_fraction=0.5), 0, holds_out=holds_out)
+    for number, kind in enumerate(kinds):
+        verdicts = {"mixed": (True, False), "all correct": (True, True), "all wrong": (False, False)}[kind]
+        leaves = (
+            NodeRecord(0, text=f"t{i}", visits=1, value=2.0 * correct - 1, terminal=True, answer="1", correct=correct)
+            for i, correct in enumerate(verdicts)
+        )
+        problem = Problem(f"p{number}", f"question {number}", "1")
+        selection.add(problem, SearchRecord(problem.id, (NodeRecord(-1), *leaves)))
+    return selection
+
+
+@given(SPLITS)
+def test_no_problem_whose_pairs_measure_the_ppm_is_in_the_sft_data(kinds: list[str]) -> None:
+    selection = selected(kinds, holds_out=True)
+    measuring = {pair.problem_id for pair, split in selection.pairs if split == "held_out"}
+    trained = {example.problem_id for example in selection.sft}
+    assert not measuring & trained
+    solved = {f"p{number}" for number, kind in enumerate(kinds) if kind != "all wrong"}
+    assert measuring | trained == solved, "no other solved problem is left out"
+    assert selection.metrics()["sft_problems_held_out"] == len(measuring)
+
+
+@given(SPLITS)
+def test_nothing_is_held_out_where_no_ppm_is_trained(kinds: list[str]) -> None:
+    selection = selected(kinds, holds_out=False)
+    assert {split for _, split in selection.pairs} <= {"train"}
+    assert {e.problem_id for e in selection.sft} == {f"p{n}" for n, kind in enumerate(kinds) if kind != "all wrong"}
 
 
 @given(st.dictionaries(st.text(max_size=10), st.text(max_size=3_000), max_size=8))

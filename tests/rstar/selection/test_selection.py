@@ -1,9 +1,14 @@
 """Selection on small trees, against results worked out by hand."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rstar.config import SearchConfig
 from rstar.problem import Problem
@@ -13,6 +18,8 @@ from rstar.selection import Difficulty, PairRules, SftRules, difficulty, prefere
 from tests.support.scripted import DigitPolicy, SumExecutor, SumVerifier
 
 PROBLEM = Problem("p", "question", "1")
+Solution = tuple[str, tuple[float, float]]
+"""A program, and the Q values of its step and of its answer."""
 
 
 def terminal(parent: int, text: str, correct: bool) -> NodeRecord:
@@ -43,6 +50,93 @@ def test_the_best_trajectories_by_mean_q_are_kept() -> None:
     assert len(sft_examples(PROBLEM, RECORD)) == 2
 
 
+def solution(code: str, q: float = 1.0, lowest: float | None = None) -> Solution:
+    lowest = q if lowest is None else lowest
+    return code, (2 * q - lowest, lowest)
+
+
+def searched(solutions: Sequence[Solution]) -> SearchRecord:
+    """Return a tree with one correct trajectory of two steps for each program."""
+    nodes = [NodeRecord(-1)]
+    for number, (code, (first, last)) in enumerate(solutions):
+        nodes.append(NodeRecord(0, text=f"<code>\n{code}\n<end_of_step>", visits=1, value=first))
+        answer = NodeRecord(2 * number + 1, text="x", visits=1, value=last, terminal=True, answer="1", correct=True)
+        nodes.append(answer)
+    return SearchRecord("p", tuple(nodes))
+
+
+def picked(solutions: Sequence[Solution], seed: int = 0, count: int = 2) -> list[str]:
+    """Return the programs of the SFT examples, in order."""
+    rules = SftRules(trajectories_per_problem=count)
+    examples = sft_examples(PROBLEM, searched(solutions), rules, seed=seed)
+    return [example.steps[0].removeprefix("<code>\n").removesuffix("\n<end_of_step>") for example in examples]
+
+
+def test_of_equal_means_the_trajectory_with_the_better_weakest_step_comes_first() -> None:
+    uneven, even = solution("a = 1", 0.5, lowest=0.1), solution("z = 2", 0.5)
+    assert picked([uneven, even]) == ["z = 2", "a = 1"]
+    assert picked([uneven, even, solution("b = 3", 0.6, lowest=0.0)], count=1) == ["b = 3"]
+
+
+def test_of_two_picks_the_second_is_another_program_and_not_the_same_with_another_comment() -> None:
+    same = [solution(f"# {words}\nx = 2 + 2") for words in ("add", "add both", "sum them", "two plus two", "twice 2")]
+    for seed in range(20):
+        first, second = picked([*same, solution("x = 2 * 2")], seed)
+        assert (first == "x = 2 * 2") != (second == "x = 2 * 2")
+    assert len(picked(same)) == 2
+
+
+def test_the_program_that_differs_most_is_preferred() -> None:
+    start = "a = 1\nb = 2\nc = 3"
+    near, far = solution(start.replace("3", "4")), solution("for i in range(3):\n    print(i)")
+    chosen = [picked([solution(start), near, far], seed) for seed in range(20)]
+    assert all(far[0] in pair for pair in chosen)
+    assert {start, near[0]} <= {code for pair in chosen for code in pair}
+
+
+def test_layout_and_comments_after_code_are_no_difference_but_strings_are() -> None:
+    for seed in range(10):
+        layouts = [solution("x=2+2"), solution("x = 2 + 2  # 'four'"), solution("\n\nx = 2 +2")]
+        assert any("'#4'" in code for code in picked([*layouts, solution("x = '#4'")], seed))
+        assert any(
+            "'#5'" in code for code in picked([solution("x = '#4'"), solution("x =  '#4'"), solution("x = '#5'")], seed)
+        )
+
+
+def test_ties_are_broken_by_the_seed_and_not_by_the_text() -> None:
+    equal = [solution(f"x{number} = {number}") for number in range(4)]
+    counts = Counter(code for seed in range(400) for code in picked(equal, seed, count=1))
+    assert set(counts) == {code for code, _ in equal}
+    assert min(counts.values()) > 60
+
+
+QUARTERS = st.integers(-4, 4).map(lambda number: number / 4)
+SOLUTIONS = st.lists(
+    st.tuples(st.sampled_from(["a = 1", "b = 2", "# c\na = 1", "a = 1\nb = 2", "1 +"]), st.tuples(QUARTERS, QUARTERS)),
+    max_size=8,
+)
+
+
+@given(SOLUTIONS, st.integers(0, 3), st.integers(1, 5), st.randoms())
+def test_the_picks_do_not_depend_on_the_order_of_the_nodes(
+    solutions: list[Solution], seed: int, count: int, order: Random
+) -> None:
+    shuffled = order.sample(solutions, len(solutions))
+    assert picked(solutions, seed, count) == picked(shuffled, seed, count)
+
+
+@given(SOLUTIONS, st.integers(0, 3), st.integers(1, 5))
+def test_no_trajectory_that_is_left_out_is_better_than_one_that_is_picked(
+    solutions: list[Solution], seed: int, count: int
+) -> None:
+    ranks: dict[str, tuple[float, float]] = {}
+    for code, qs in solutions:
+        ranks[code] = max(ranks.get(code, (-2.0, -2.0)), (sum(qs) / 2, min(qs)))
+    picks = picked(solutions, seed, count)
+    assert len(picks) == min(count, len(ranks)) == len(set(picks))
+    assert [ranks[code] for code in picks] == sorted(ranks.values(), reverse=True)[: len(picks)]
+
+
 def test_a_synthetic_problem_with_mostly_wrong_trajectories_is_dropped() -> None:
     synthetic = Problem("p", "question", "1", synthetic=True)
     assert sft_examples(synthetic, RECORD)  # exactly half are correct
@@ -63,6 +157,28 @@ def test_step_pairs_share_a_prefix_and_the_final_rule_pairs_whole_trajectories()
 def test_the_final_answer_rule_takes_as_many_trajectories_as_asked() -> None:
     assert sum(p.final for p in preference_pairs(PROBLEM, RECORD, PairRules(final_trajectories=1))) == 1
     assert not any(p.final for p in preference_pairs(PROBLEM, RECORD, PairRules(final_trajectories=0)))
+
+
+def test_pairs_of_answers_are_final_also_when_they_share_their_prefix() -> None:
+    record = SearchRecord(
+        "p",
+        (
+            NodeRecord(-1, visits=4, value=0),
+            terminal(0, "right", True),
+            terminal(0, "wrong", False),
+            NodeRecord(0, text="good", visits=2, value=2),
+            NodeRecord(0, text="bad", visits=2, value=-2),
+            terminal(3, "good right", True),
+            terminal(4, "bad wrong", False),
+        ),
+    )
+    pairs = preference_pairs(PROBLEM, record, PairRules(final_trajectories=0))
+    assert {(p.chosen[-1], p.rejected[-1]): p.final for p in pairs} == {
+        ("right", "wrong"): True,
+        ("right", "bad"): True,
+        ("good", "wrong"): True,
+        ("good", "bad"): False,
+    }
 
 
 def test_the_weights_of_one_node_add_up_to_one() -> None:
