@@ -11,6 +11,7 @@ from transformers import Trainer
 
 from rstar_jobs.batches import PairCollator
 from rstar_jobs.encoded import EncodedPair
+from rstar_jobs.preference_head import HEAD_SLOPE, check_slope
 
 
 def pairwise_loss(
@@ -32,9 +33,33 @@ def scores_of(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def pairwise_trainer(scale: float) -> type[Trainer]:
-    """Return a ``Trainer`` class with the loss of equation 4."""
+    """Return a ``Trainer`` class with the loss of equation 4.
+
+    Before its first step it adds ``HEAD_SLOPE`` to the log of its state, which checkpoints keep, so that a resumed run
+    has the slope of the real start. Raises ``BadInputError`` there in all processes when the head is saturated.
+    """
 
     class PairwiseTrainer(Trainer):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self._slopes: list[torch.Tensor] = []
+
+        def training_step(
+            self,
+            model: Any,
+            inputs: dict[str, Any],
+            num_items_in_batch: torch.Tensor | int | None = None,
+        ) -> torch.Tensor:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            if self._slopes and self.accelerator.sync_gradients:
+                slopes = torch.cat(self._slopes)
+                self._slopes.clear()
+                total, count = self.accelerator.reduce(torch.stack([slopes.sum(), slopes.new_tensor(len(slopes))]))
+                slope = float(total / count)
+                check_slope(slope)
+                self.state.log_history.append({HEAD_SLOPE: round(slope, 6), "step": 0})
+            return loss
+
         def compute_loss(
             self,
             model: Any,
@@ -43,31 +68,24 @@ def pairwise_trainer(scale: float) -> type[Trainer]:
             num_items_in_batch: torch.Tensor | int | None = None,
         ) -> Any:
             scores = scores_of(model, inputs)
+            if model.training and self.state.global_step == 0:
+                self._slopes.append(1 - scores.detach() ** 2)
             loss = pairwise_loss(scores, inputs["chosen"], inputs["rejected"], inputs["weight"], scale)
             return (loss, {"scores": scores}) if return_outputs else loss
 
     return PairwiseTrainer
 
 
-def pair_accuracy(
-    model: Any, pairs: Sequence[EncodedPair], collator: PairCollator, batch_size: int
-) -> tuple[float | None, float | None]:
-    """Return the share of pairs whose chosen side scores higher: of all pairs, and of the non-final ones.
-
-    None where there are no such pairs. A tie counts as wrong.
-    """
-    ordered = sorted(pairs, key=lambda pair: len(pair.chosen) + len(pair.rejected))
-    hits: list[bool] = []
+def ranked_right(model: Any, pairs: Sequence[EncodedPair], collator: PairCollator, batch_size: int) -> list[bool]:
+    """Return for each pair, in the order given, whether its chosen side scores higher. A tie counts as wrong."""
+    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].chosen) + len(pairs[i].rejected))
+    hits: dict[int, bool] = {}
     device = next(model.parameters()).device
     model.eval()
     with torch.no_grad():
-        for start in range(0, len(ordered), batch_size):
-            batch = {k: v.to(device) for k, v in collator(ordered[start : start + batch_size]).items()}
+        for start in range(0, len(order), batch_size):
+            some = order[start : start + batch_size]
+            batch = {k: v.to(device) for k, v in collator([pairs[i] for i in some]).items()}
             scores = scores_of(model, batch)
-            hits += (scores[batch["chosen"]] > scores[batch["rejected"]]).tolist()
-    non_final = [hit for hit, pair in zip(hits, ordered, strict=True) if not pair.final]
-    return _share(hits), _share(non_final)
-
-
-def _share(hits: Sequence[bool]) -> float | None:
-    return round(sum(hits) / len(hits), 6) if hits else None
+            hits.update(zip(some, (scores[batch["chosen"]] > scores[batch["rejected"]]).tolist(), strict=True))
+    return [hits[i] for i in range(len(pairs))]

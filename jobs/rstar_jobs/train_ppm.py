@@ -1,46 +1,70 @@
 """Stage 4: the process preference model (section 3.3), from this round's policy, on preference pairs.
 
 A scalar head on the last token, tanh to [-1, 1], trained with equation 4. Its pair accuracy on held-out problems decides
-whether it may guide the next round.
+whether it may guide the next round. A round that asks for no PPM, or that has no pairs to train one, is done without.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from rstar.rounds.guidance import PAIR_ACCURACY
 from rstar.rounds.manifest import Manifest
-from rstar.rounds.observed import ManifestRef, Stage
+from rstar.rounds.observed import SKIPPED, ManifestRef, Stage
+from rstar.rounds.pair_accuracy import PAIR_ACCURACY, PAIRS, PROBLEMS, pair_accuracy
 from rstar.rounds.stage import StageRun
 from rstar.seeds import derive
 from rstar.selection import PreferencePair
 from rstar.store.tables import read_pairs
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation
-from rstar_jobs.processes import local_rank, micro_batch_size, process_count
+from rstar_jobs.processes import is_leader, local_rank, micro_batch_size, process_count
 from rstar_jobs.program import run
 from rstar_jobs.resume import ResumeStore
 
 
 def work(invocation: Invocation) -> tuple[ManifestRef, Manifest] | None:
     """Train, measure, store the checkpoint, then write the manifest (process 0)."""
-    micro_batch_size(invocation.spec.train_ppm, process_count())
+    spec = invocation.spec
+    if spec.trains_ppm:
+        micro_batch_size(spec.train_ppm, process_count())
     manifest = invocation.load("select")
-    policy = invocation.input_model("policy")
+    invocation.load("policy")
     stage = invocation.open_stage(["select", "policy"])
     if done := stage.finished():
         return done
+    if not spec.trains_ppm:
+        return _finish_without(stage, "preferenceModel.use is never, so no PPM was trained")
     with tempfile.TemporaryDirectory() as folder:
         table = invocation.download("select", manifest, "pairs.parquet", Path(folder) / "pairs.parquet")
         pairs, held_out = read_pairs(table, "train"), read_pairs(table, "held_out")
     if not pairs:
-        raise BadInputError(
-            "there is no preference pair: no training problem has both correct and wrong trajectories; "
-            "use harder or more problems, or lower select.minMargin and select.minVisits"
-        )
-    return _train(invocation, stage, policy, pairs, held_out)
+        reason = _no_pairs(manifest.metrics, len(held_out))
+        if spec.preference_model.use == "always":
+            raise BadInputError(f"{reason}, and preferenceModel.use is always: use harder or more problems, or auto")
+        return _finish_without(stage, f"{reason}, so no PPM was trained")
+    return _train(invocation, stage, invocation.input_model("policy"), pairs, held_out)
+
+
+def _finish_without(stage: StageRun, reason: str) -> tuple[ManifestRef, Manifest] | None:
+    """End the stage without a model; the metrics say why."""
+    return stage.finish([], {SKIPPED: reason}) if is_leader() else None
+
+
+def _no_pairs(select: Mapping[str, Any], held_out: int) -> str:
+    """Return why there is no pair to train on. ``select``: the metrics of the select stage."""
+    if held_out:
+        return f"all {held_out} preference pairs are of held-out problems"
+    easy, hard, medium = (select.get(level, 0) for level in ("easy", "hard", "medium"))
+    if medium:
+        return "no pair of steps meets select.minVisits, select.minMargin and select.minEditDistance"
+    return (
+        "there is no preference pair, because no training problem has both correct and wrong trajectories "
+        f"({easy} have only correct ones, {hard} no correct one)"
+    )
 
 
 def _train(
@@ -57,52 +81,65 @@ def _train(
     from rstar_jobs.batches import PairCollator
     from rstar_jobs.checkpoints import finish, length_limit, load
     from rstar_jobs.encoded import EncodedPair, encode_preference
-    from rstar_jobs.preference import pair_accuracy, pairwise_trainer
+    from rstar_jobs.preference import pairwise_trainer, ranked_right
+    from rstar_jobs.preference_head import HEAD_SLOPE, start_head
     from rstar_jobs.training import TrainingData, train
 
     spec = invocation.spec.train_ppm
     seed = derive(stage.seed, "train-ppm", invocation.spec.round)
-    set_seed(seed % 2**32)  # for the new head's initial weights
+    set_seed(seed % 2**32)  # some architectures have random layers before the head
     model, tokenizer = load(AutoModelForSequenceClassification, policy, num_labels=1)
+    start_head(model, seed)
     model.config.pad_token_id = tokenizer.pad_token_id  # the model uses it to find the last token of a row
     limit = length_limit(model, spec.max_length)
 
-    def encode_within_limit(some: list[PreferencePair]) -> list[EncodedPair]:
-        encoded = (encode_preference(tokenizer, pair) for pair in some)
-        return [pair for pair in encoded if max(len(pair.chosen), len(pair.rejected)) <= limit]
+    def encode_within_limit(some: list[PreferencePair]) -> list[tuple[PreferencePair, EncodedPair]]:
+        encoded = ((pair, encode_preference(tokenizer, pair)) for pair in some)
+        return [(pair, ids) for pair, ids in encoded if max(len(ids.chosen), len(ids.rejected)) <= limit]
 
     kept, measured = encode_within_limit(pairs), encode_within_limit(held_out)
     if not kept:
         raise BadInputError(f"all {len(pairs)} preference pairs are longer than {limit} tokens: raise maxLength")
     collator = PairCollator(tokenizer.pad_token_id)
     batch = micro_batch_size(spec, process_count())
+
+    def hits(trained: Any) -> list[tuple[PreferencePair, bool]]:
+        right = ranked_right(trained, [ids for _, ids in measured], collator, batch)
+        return [(pair, hit) for (pair, _), hit in zip(measured, right, strict=True)]
+
     if torch.cuda.is_available() and not spec.fsdp:
         model.to(f"cuda:{local_rank()}")
     # A model that needs sharding does not fit on one device, so it cannot be measured before the trainer shards it.
-    before, before_non_final = (None, None) if spec.fsdp else pair_accuracy(model, measured, collator, batch)
-    lengths = [len(pair.chosen) + len(pair.rejected) for pair in kept]
+    before = [] if spec.fsdp else hits(model)
+    examples = [ids for _, ids in kept]
+    lengths = [len(ids.chosen) + len(ids.rejected) for ids in examples]
     resume = ResumeStore(stage)
     trained = train(
         pairwise_trainer(spec.score_scale),
         model,
-        TrainingData(kept, lengths, collator),
+        TrainingData(examples, lengths, collator),
         spec,
         seed=seed,
         resume=resume,
         progress=invocation.progress,
     )
-    after, after_non_final = pair_accuracy(trained.model, measured, collator, batch)
+    after = hits(trained.model)
+    # The search scores inner steps; whole trajectories are easier to rank, so they would raise the figure.
+    inner = pair_accuracy((pair.problem_id, hit) for pair, hit in after if not pair.final)
     metrics = {
-        # The search scores steps, not whole trajectories; those are easier to rank, so they would raise the figure.
-        PAIR_ACCURACY: after_non_final,
-        "pair_accuracy_with_final": after,
-        "pair_accuracy_before": before_non_final,
-        "pair_accuracy_with_final_before": before,
+        **(inner.metrics() if inner is not None else {PAIR_ACCURACY: None, PAIRS: 0, PROBLEMS: 0}),
+        "pair_accuracy_with_final": _share(after),
+        "pair_accuracy_before": _share([(pair, hit) for pair, hit in before if not pair.final]),
+        "pair_accuracy_with_final_before": _share(before),
         "pairs_held_out": len(measured),
-        "pairs_held_out_non_final": sum(not pair.final for pair in measured),
         "dropped_too_long": len(pairs) - len(kept) + len(held_out) - len(measured),
+        HEAD_SLOPE: next((entry[HEAD_SLOPE] for entry in trained.log if HEAD_SLOPE in entry), None),
     }
     return finish(stage, resume, trained, tokenizer, metrics)
+
+
+def _share(hits: Sequence[tuple[PreferencePair, bool]]) -> float | None:
+    return round(sum(hit for _, hit in hits) / len(hits), 6) if hits else None
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import math
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -40,11 +40,15 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained model. ``state`` is the whole model's on process 0 and may be empty in the others."""
+    """A trained model. ``state`` is the whole model's on process 0 and may be empty in the others.
+
+    ``log``: what the trainer logged from the first step on, in this attempt and in those that it resumed.
+    """
 
     model: Any
     state: dict[str, torch.Tensor]
     metrics: dict[str, Any]
+    log: Sequence[Mapping[str, Any]] = ()
 
 
 def train(
@@ -89,7 +93,8 @@ def train(
         "train_tokens": sum(data.lengths[i] for i in order),
         "loss": round(outcome.training_loss, 5),
     }
-    return Trained(trainer.model, trainer.accelerator.get_state_dict(trainer.model), metrics)
+    state = trainer.accelerator.get_state_dict(trainer.model)
+    return Trained(trainer.model, state, metrics, trainer.state.log_history)
 
 
 def _arguments(spec: TrainingSpec, work: Path, micro: int, world: int, seed: int, examples: int) -> TrainingArguments:

@@ -53,7 +53,7 @@ class MethodSummary:
         return {k: round(v, digits.get(k, 4)) if isinstance(v, float) else v for k, v in asdict(self).items()}
 
 
-def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
+def wilson(successes: float, trials: float, z: float = Z_95) -> tuple[float, float]:
     """Return Wilson's score interval of a share (E. B. Wilson, 1927); (0, 1) without trials."""
     if trials == 0:
         return 0.0, 1.0

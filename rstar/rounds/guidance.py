@@ -1,6 +1,6 @@
 """Whether the previous round's PPM guides this round's search.
 
-A PPM that ranks pairs badly misleads the search, so its held-out pair accuracy must first reach
+A PPM that ranks pairs badly misleads the search, so the lower bound of its held-out pair accuracy must first reach
 ``preferenceModel.minPairAccuracy``; in the paper it guides from round 3 on (section 3.4). The decision's message has
 the figures.
 """
@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from rstar.rounds.observed import ManifestRef, PreviousRound, Stage
+from rstar.rounds.pair_accuracy import problems_needed, read_pair_accuracy
 from rstar.rounds.spec import EvolutionRoundSpec
-
-PAIR_ACCURACY: Final = "pair_accuracy"
-"""Key of the held-out pair accuracy in the metrics of train-ppm: of step pairs, without those of the final-answer rule."""
 
 FIRST_GUIDED_ROUND: Final = 3
 
@@ -35,9 +33,10 @@ def ppm_guidance(spec: EvolutionRoundSpec, previous: PreviousRound) -> Guidance:
     if settings.use == "never":
         return Guidance(None, "Never", "preferenceModel.use is never")
     output = previous.outputs.get(Stage.TRAIN_PPM)
+    untrained = f": {output.skipped}" if output is not None and output.skipped else ""
     if settings.use == "always":
-        if output is None:
-            message = "preferenceModel.use is always, but there is no PPM of a previous round: use auto or never"
+        if output is None or untrained:
+            message = f"preferenceModel.use is always, but the previous round has no PPM{untrained}; use auto or never"
             return Guidance(None, "NoPreviousPPM", message, error=True)
         return Guidance(output.manifest, "Always", "preferenceModel.use is always")
     if spec.round < FIRST_GUIDED_ROUND:
@@ -46,14 +45,24 @@ def ppm_guidance(spec: EvolutionRoundSpec, previous: PreviousRound) -> Guidance:
             "EarlyRound",
             f"round {spec.round} searches without a PPM: it may guide from round {FIRST_GUIDED_ROUND} on",
         )
-    accuracy = output.metrics.get(PAIR_ACCURACY) if output else None
-    if output is None or not isinstance(accuracy, (int, float)):
-        return Guidance(None, "NotMeasured", "the previous round reports no held-out pair accuracy of its PPM")
-    figures = f"held-out pair accuracy {accuracy:.3f} of the previous round's PPM"
-    if accuracy < settings.min_pair_accuracy:
-        return Guidance(
-            None, "PairAccuracyTooLow", f"{figures} is below minPairAccuracy {settings.min_pair_accuracy:g}"
+    if untrained:
+        return Guidance(None, "NotTrained", f"the previous round has no PPM{untrained}")
+    measured = read_pair_accuracy(output.metrics) if output is not None else None
+    if output is None or measured is None:
+        message = (
+            "the previous round measured its PPM on no held-out step pair: use more problems or a larger "
+            "select.heldOutFraction"
         )
-    return Guidance(
-        output.manifest, "PairAccuracyReached", f"{figures} reaches minPairAccuracy {settings.min_pair_accuracy:g}"
+        return Guidance(None, "NotMeasured", message)
+    bar = settings.min_pair_accuracy
+    figures = f"held-out pair accuracy of the previous round's PPM: {measured}"
+    if measured.low >= bar:
+        return Guidance(output.manifest, "PairAccuracyReached", f"{figures}, which reaches minPairAccuracy {bar:g}")
+    needed = problems_needed(measured.accuracy, bar)
+    if needed is None:
+        return Guidance(None, "PairAccuracyTooLow", f"{figures}; the accuracy does not exceed minPairAccuracy {bar:g}")
+    message = (
+        f"{figures}, which is below minPairAccuracy {bar:g}: at this accuracy about {needed} problems would show it; use "
+        "more problems or a larger select.heldOutFraction"
     )
+    return Guidance(None, "TooFewPairs", message)

@@ -51,6 +51,10 @@ class ManifestRef:
         return self.key.rpartition("/")[0]
 
 
+SKIPPED: Final = "skipped"
+"""Key in a manifest's metrics: what the stage left out of its work and why, as a clause."""
+
+
 @dataclass(frozen=True, slots=True)
 class StageOutput:
     """The output of a stage that is done. ``code_version``: of the code that made it, '' where it is unknown."""
@@ -58,6 +62,11 @@ class StageOutput:
     manifest: ManifestRef
     metrics: Mapping[str, Any] = field(default_factory=dict)
     code_version: str = ""
+
+    @property
+    def skipped(self) -> str:
+        """What the stage left out and why; '' when it did all of its work. A train-ppm that skipped has no model."""
+        return str(self.metrics.get(SKIPPED) or "")
 
 
 class AttemptState(StrEnum):

@@ -73,6 +73,9 @@ def test_a_policy_and_its_ppm_are_trained_and_load_without_this_project(tmp_path
     assert (figures["pairs_held_out"], figures["pairs_held_out_non_final"]) == (6, 4)
     assert 0 <= figures["pair_accuracy_before"] <= 1
     assert figures["pair_accuracy"] == figures["pair_accuracy_with_final"] == 1.0
+    assert figures["problems_held_out_non_final"] == 4
+    assert figures["pair_accuracy_low"] == pytest.approx(0.596, abs=1e-3)
+    assert figures["head_mean_slope"] > 0.999
     ppm = AutoModelForSequenceClassification.from_pretrained(checkpoint(workspace))
     assert ppm.config.num_labels == 1
 
@@ -92,9 +95,71 @@ def test_the_same_seed_gives_the_same_manifest_and_a_done_stage_is_not_repeated(
     assert checkpoint(workspace).joinpath("model.safetensors").stat().st_mtime_ns == before
 
 
+ALL_CORRECT = {"easy": 7, "medium": 0, "hard": 2}
+
+
+@pytest.mark.parametrize(
+    ("use", "metrics", "some", "reason"),
+    [
+        ("auto", ALL_CORRECT, [], "both correct and wrong trajectories (7 have only correct ones, 2 no correct one)"),
+        ("auto", {"medium": 3}, [], "no pair of steps meets select.minVisits, select.minMargin"),
+        ("auto", {"medium": 3}, [(pairs(1)[0], "held_out")], "all 1 preference pairs are of held-out problems"),
+        ("never", {}, [(pairs(1)[0], "train")], "preferenceModel.use is never"),
+    ],
+)
+def test_a_round_without_pairs_or_with_never_is_done_without_a_ppm_and_says_why(
+    tmp_path: Path, base: Path, use: str, metrics: dict[str, Any], some: list[Any], reason: str
+) -> None:
+    workspace, _ = new_workspace(tmp_path, base)
+    workspace.document["spec"]["preferenceModel"] = {"use": use}
+    inputs = {"select": workspace.selected([], some, **metrics), "policy": workspace.trained("train-policy", base)}
+    code, result = workspace.run("train_ppm", inputs)
+    assert code == 0
+    assert list(result["metrics"]) == ["skipped"]
+    assert reason in result["metrics"]["skipped"]
+    assert result["metrics"]["skipped"].endswith("so no PPM was trained")
+    assert not checkpoint(workspace).exists()
+
+
+def test_always_without_pairs_is_an_error_that_says_so(tmp_path: Path, base: Path) -> None:
+    workspace, _ = new_workspace(tmp_path, base)
+    workspace.document["spec"] |= {"round": 2, "previousRound": "r0", "preferenceModel": {"use": "always"}}
+    inputs = {"select": workspace.selected([], [], **ALL_CORRECT), "policy": workspace.trained("train-policy", base)}
+    code, result = workspace.run("train_ppm", inputs)
+    assert code == 2
+    assert "there is no preference pair" in result["error"]
+    assert "preferenceModel.use is always: use harder or more problems, or auto" in result["error"]
+
+
+def test_a_ppm_without_held_out_pairs_is_trained_and_not_measured(tmp_path: Path, base: Path) -> None:
+    workspace, _ = new_workspace(tmp_path, base)
+    final_only = [(pair, "held_out") for pair in pairs(2, final=True)]
+    select = workspace.selected([], [(pair, "train") for pair in pairs(8)] + final_only)
+    inputs = {"select": select, "policy": workspace.trained("train-policy", base)}
+    code, result = workspace.run("train_ppm", inputs)
+    figures = result["metrics"]
+    assert (code, figures["pair_accuracy"], figures["pairs_held_out_non_final"]) == (0, None, 0)
+    assert figures["pair_accuracy_with_final"] is not None
+    assert checkpoint(workspace).exists()
+
+
+def test_a_policy_whose_hidden_states_saturate_the_head_is_refused(tmp_path: Path, base: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(1e9)
+    model.save_pretrained(tmp_path / "diverged")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "diverged")
+    workspace, select = new_workspace(tmp_path, base)
+    policy = workspace.trained("train-policy", tmp_path / "diverged")
+    code, result = workspace.run("train_ppm", {"select": select, "policy": policy})
+    assert (code, result["exit_code"]) == (2, 2)
+    assert "the PPM's head starts in saturation" in result["error"]
+    assert "\n" not in result["error"]
+
+
 @pytest.mark.parametrize("stage", ["train_policy", "train_ppm"])
 def test_after_sigkill_training_resumes_and_gives_the_same_checkpoint(tmp_path: Path, base: Path, stage: str) -> None:
-    digests = []
+    digests, slopes = [], []
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
         workspace, select = new_workspace(tmp_path / name, base)
@@ -117,7 +182,10 @@ def test_after_sigkill_training_resumes_and_gives_the_same_checkpoint(tmp_path: 
         code, result = workspace.run(stage, inputs)
         assert (code, result["metrics"]["steps"]) == (0, 60)
         digests.append(checkpoint_digest(checkpoint(workspace)))
+        slopes.append(result["metrics"].get("head_mean_slope"))
     assert digests[0] == digests[1]
+    assert slopes[0] == slopes[1], "the slope is that of the start, also after a restart"
+    assert (slopes[0] is None) == (stage == "train_policy")
 
 
 def test_sigterm_saves_a_checkpoint_and_exits_with_143(tmp_path: Path, base: Path) -> None:
@@ -132,13 +200,17 @@ def test_sigterm_saves_a_checkpoint_and_exits_with_143(tmp_path: Path, base: Pat
     assert any(key.endswith("resume/latest.json") for key in workspace.store.list("rounds/r1/train-policy/"))
 
 
+@pytest.mark.parametrize("stage", ["train_policy", "train_ppm"])
 def test_two_processes_under_torchrun_shard_the_model_and_store_one_complete_checkpoint(
-    tmp_path: Path, base: Path
+    tmp_path: Path, base: Path, stage: str
 ) -> None:
     workspace, select = new_workspace(tmp_path, base, fsdp=True, processesPerNode=2, epochs=1)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rstar_jobs.train_policy"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", f"rstar_jobs.{stage}"]
+    inputs = {"select": select}
+    if stage == "train_ppm":
+        inputs["policy"] = workspace.trained("train-policy", base)
     done = subprocess.run(
-        [sys.executable, *launcher, *workspace.arguments({"select": select})],
+        [sys.executable, *launcher, *workspace.arguments(inputs)],
         env={**os.environ, **FAST},
         stderr=subprocess.PIPE,
         text=True,
@@ -147,7 +219,11 @@ def test_two_processes_under_torchrun_shard_the_model_and_store_one_complete_che
     )
     assert done.returncode == 0, done.stderr
     assert workspace.outcome()["metrics"]["steps"] == 3
-    model = AutoModelForCausalLM.from_pretrained(checkpoint(workspace))
+    auto = AutoModelForCausalLM if stage == "train_policy" else AutoModelForSequenceClassification
+    model: Any = auto.from_pretrained(checkpoint(workspace))
+    if stage == "train_ppm":
+        assert workspace.outcome()["metrics"]["head_mean_slope"] > 0.999
+        assert model.score.weight.abs().max() < 0.01, "three small steps from a start near 0"
     assert all(bool(torch.isfinite(weight).all()) for weight in model.parameters())
 
 
@@ -172,7 +248,11 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 def test_without_data_or_with_a_changed_input_training_is_refused(tmp_path: Path, base: Path) -> None:
     workspace = StageWorkspace(tmp_path, baseModel=str(base))
     empty = workspace.selected([], [])
-    assert "no trajectory to imitate" in workspace.run("train_policy", {"select": empty})[1]["error"]
+    assert "no training problem was solved" in workspace.run("train_policy", {"select": empty})[1]["error"]
+    held_out = workspace.selected([], [], sft_problems_held_out=2)
+    refusal = workspace.run("train_policy", {"select": held_out})[1]["error"]
+    assert "all solved problems (2) are held out to measure the PPM" in refusal
+    empty = workspace.selected([], [])
     assert "input select is missing" in workspace.run("train_policy", {})[1]["error"]
     wrong = ManifestRef(empty.key, "0" * 64)
     code, result = workspace.run("train_policy", {"select": wrong})

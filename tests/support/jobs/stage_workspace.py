@@ -113,10 +113,10 @@ class StageWorkspace:
         result = self.outcome()
         return ManifestRef(result["manifest"], result["digest"])
 
-    def trained(self, stage: str) -> ManifestRef:
-        """Store a finished training stage without a checkpoint."""
+    def trained(self, stage: str, checkpoint: Path | None = None, **metrics: Any) -> ManifestRef:
+        """Store a finished training stage, with this folder as its checkpoint or without one."""
         run = StageRun(self.store, "r1", Stage(stage), 3, stage_settings(self.round.spec, Stage(stage)))
-        return run.finish([], {})[0]
+        return run.finish([] if checkpoint is None else run.upload_folder(checkpoint, "checkpoint"), metrics)[0]
 
     def rolled_out(self) -> ManifestRef:
         """Store a finished rollout of one problem."""
@@ -124,13 +124,15 @@ class StageWorkspace:
         write_trees(self.folder / "shard.parquet", [(Problem("p0", "?"), SearchRecord("p0", (NodeRecord(-1),)))])
         return stage.finish([stage.upload(self.folder / "shard.parquet", "trees/00000.parquet")], {})[0]
 
-    def selected(self, examples: list[SftExample], pairs: list[tuple[PreferencePair, str]]) -> ManifestRef:
+    def selected(
+        self, examples: list[SftExample], pairs: list[tuple[PreferencePair, str]], **metrics: Any
+    ) -> ManifestRef:
         """Store a finished select stage with these tables."""
         stage = StageRun(self.store, "r1", Stage.SELECT, 3, stage_settings(self.round.spec, Stage.SELECT))
         write_sft(self.folder / "sft.parquet", examples)
         write_pairs(self.folder / "pairs.parquet", pairs)
         outputs = [stage.upload(self.folder / name, name) for name in ("sft.parquet", "pairs.parquet")]
-        return stage.finish(outputs, {})[0]
+        return stage.finish(outputs, metrics)[0]
 
 
 def make_base(folder: Path, *, markers: bool = False, **sizes: Any) -> None:
