@@ -20,7 +20,7 @@ from rstar.problem import Problem
 from rstar.record import SearchRecord
 from rstar.rounds.evaluation import ProblemResult, grade, summarise
 from rstar.rounds.manifest import Manifest, Output
-from rstar.rounds.observed import ManifestRef, Stage
+from rstar.rounds.observed import SKIPPED, ManifestRef, Stage
 from rstar.rounds.spec import EvaluationMethod, EvolutionRoundSpec
 from rstar.rounds.validation_errors import nearest
 from rstar.seeds import derive
@@ -62,15 +62,27 @@ def evaluation_shards(spec: EvolutionRoundSpec, problems: list[Problem]) -> list
     return [shard(method, number, part) for method in spec.evaluate.methods for number, part in enumerate(parts)]
 
 
+def runnable(spec: EvolutionRoundSpec, ppm: Manifest | None) -> tuple[EvolutionRoundSpec, dict[str, str]]:
+    """Return the spec without the methods that need the PPM if the round trained none, and the metrics that name them."""
+    reason = ppm.metrics.get(SKIPPED) if ppm is not None else None
+    guided = [method.name for method in spec.evaluate.methods if method.guidance == "ppm"]
+    if not reason or not guided:
+        return spec, {}
+    methods = tuple(method for method in spec.evaluate.methods if method.guidance != "ppm")
+    evaluate = spec.evaluate.model_copy(update={"methods": methods})
+    skipped = {SKIPPED: f"{', '.join(guided)}: guided by a PPM, but {reason}"}
+    return spec.model_copy(update={"evaluate": evaluate}), skipped
+
+
 def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     """Search with every method, grade the answers, and write the table."""
     spec = invocation.spec
     inputs = [name for name in ("policy", "ppm") if name in invocation.inputs]
-    for name in ("policy", *inputs):
-        invocation.load(name)
+    manifests = {name: invocation.load(name) for name in ("policy", *inputs)}
     for method in spec.evaluate.methods:
         if method.guidance == "ppm" and "ppm" not in inputs:
             raise BadInputError(f"evaluate.methods {method.name}: guidance is ppm, but there is no input ppm")
+    spec, skipped = runnable(spec, manifests.get("ppm"))
     if spec.verifier not in verifier_names():
         raise BadInputError(
             f"spec.verifier: unknown verifier {spec.verifier!r}{nearest(spec.verifier, verifier_names())}"
@@ -81,7 +93,7 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     if done := stage.finished():
         return done
     if not problems:
-        return stage.finish([], {})
+        return stage.finish([], skipped)
     if not invocation.search:
         raise BadInputError("the evaluation needs a search coordinator: give --search HOST:PORT")
 
@@ -102,7 +114,7 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
         write_rows(table, rows, RESULTS)
         outputs.append(stage.upload(table, table.name))
     methods = [summarise(method.name, results[method.name]).metrics() for method in spec.evaluate.methods]
-    return stage.finish(outputs, {"problems": len(problems), "methods": methods})
+    return stage.finish(outputs, {"problems": len(problems), "methods": methods, **skipped})
 
 
 async def search_and_grade(

@@ -8,6 +8,7 @@ from typing import Final, TextIO
 
 from rstar.cli.progress_text import figures
 from rstar.local.results import RunStatus
+from rstar.rounds.observed import SKIPPED
 
 PROGRESS_SECONDS: Final = 10.0
 
@@ -29,6 +30,7 @@ class LineReport:
                 self._write(name, condition.type, condition.message)
         for stage in status.stages:
             detail = f" ({stage.output.manifest})" if stage.output else ""
+            detail += f"; skipped: {stage.metrics[SKIPPED]}" if SKIPPED in stage.metrics else ""
             if stage.state not in {"waiting", "failed"}:
                 self._write(name, stage.name, f"{stage.name} {stage.state}{detail}")
         for service in run.services:

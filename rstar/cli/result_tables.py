@@ -11,14 +11,14 @@ from typing import Any
 
 from rich.table import Table
 
-from rstar.rounds.guidance import PAIR_ACCURACY
+from rstar.rounds.pair_accuracy import PAIR_ACCURACY, PAIR_FIGURES, read_pair_accuracy
 from rstar.rounds.status import RoundStatus
 
 COVERAGE = "coverage"
 
 
 def result_rows(statuses: Mapping[str, RoundStatus]) -> list[dict[str, Any]]:
-    """Return one row per round: coverage, pair accuracy, and the evaluated methods."""
+    """Return one row per round: coverage, pair accuracy with what it was measured on, and the evaluated methods."""
     rows = []
     for name, status in statuses.items():
         metrics = {stage.name: stage.metrics for stage in status.stages}
@@ -27,7 +27,7 @@ def result_rows(statuses: Mapping[str, RoundStatus]) -> list[dict[str, Any]]:
                 "round": name,
                 "phase": status.phase,
                 "coverage": metrics.get("rollout", {}).get(COVERAGE),
-                "pair_accuracy": metrics.get("train-ppm", {}).get(PAIR_ACCURACY),
+                **{key: metrics.get("train-ppm", {}).get(key) for key in PAIR_FIGURES},
                 "methods": metrics.get("evaluate", {}).get("methods", []),
             }
         )
@@ -51,11 +51,11 @@ def result_table(statuses: Mapping[str, RoundStatus]) -> Table | None:
     names = list(dict.fromkeys(method["name"] for row in rows for method in row["methods"]))
     for name in names:
         table.add_column(name, justify="right")
-    table.add_column("PPM pairs", justify="right")
+    table.add_column("PPM pairs: accuracy > 95 % lower bound | pairs", justify="right")
     for row in rows:
         methods = {method["name"]: method_cell(method) for method in row["methods"]}
         cells = [methods.get(name, "-") for name in names]
-        table.add_row(row["round"], _share(row["coverage"]), *cells, _share(row["pair_accuracy"]))
+        table.add_row(row["round"], _share(row["coverage"]), *cells, _pair_cell(row))
     return table
 
 
@@ -83,6 +83,14 @@ def method_cell(method: Mapping[str, Any]) -> str:
     """Return ``.423 ± .056 | .480 | 417``."""
     half = (method["high"] - method["low"]) / 2
     return f"{_share(method['accuracy'])} ± {_share(half)} | {_share(method['any'])} | {method['tokens']:,.0f}"
+
+
+def _pair_cell(row: Mapping[str, Any]) -> str:
+    """Return ``.800 > .625 | 96``."""
+    measured = read_pair_accuracy(row)
+    if measured is None:
+        return _share(row[PAIR_ACCURACY])
+    return f"{_share(measured.accuracy)} > {_share(measured.low)} | {measured.pairs:,}"
 
 
 def _share(value: float | None) -> str:

@@ -108,6 +108,7 @@ def _chain_faults(rounds: list[EvolutionRound], number_of: NumberOf) -> Iterator
         f"round {name}: metadata.name: {count} rounds have this name" for name, count in counts.items() if count > 1
     )
     numbers = {item.name: item.spec.round for item in rounds}
+    without_ppm = {item.name for item in rounds if not item.spec.trains_ppm}
     for item in rounds:
         before = item.spec.previous_round
         if before is None:
@@ -120,6 +121,11 @@ def _chain_faults(rounds: list[EvolutionRound], number_of: NumberOf) -> Iterator
             yield f"{where}: there is no round {before!r} in this file or the store{hint}"
         elif number != item.spec.round - 1:
             yield f"{where}: {before} is round {number}, but round {item.spec.round} follows round {item.spec.round - 1}"
+        elif item.spec.preference_model.use == "always" and before in without_ppm:
+            yield (
+                f"round {item.name}: spec.preferenceModel.use: always needs the PPM of round {before}, whose "
+                "preferenceModel.use is never; use auto there"
+            )
 
 
 def _file_faults(rounds: list[EvolutionRound], store: Store | None) -> Iterator[str]:

@@ -151,7 +151,7 @@ def _run(
     spec: EvolutionRoundSpec, observed: Observed, stage: Stage, inputs: Mapping[str, ManifestRef], now: datetime
 ) -> PhaseDecision:
     """Start the services of ``stage`` and keep exactly one attempt of it running."""
-    needed = needed_services(spec, stage, inputs)
+    needed = needed_services(spec, stage, _models(observed, stage, inputs))
     services = reconcile(needed, observed.services, spec.lifecycle, now)
     if services.failure:
         return _release(observed, stage, EndReason.CANCELLED, "Failed", "ServiceFailed", services.failure)
@@ -176,6 +176,13 @@ def _run(
     start = StartStage(stage, number, tuple(sorted(inputs.items())), search)
     deadline = timedelta(seconds=spec.lifecycle.deadline_seconds)
     return PhaseDecision((*actions, start), "Running", "StageStarting", f"stage {stage} is starting", stage, deadline)
+
+
+def _models(observed: Observed, stage: Stage, inputs: Mapping[str, ManifestRef]) -> dict[str, ManifestRef]:
+    """Return the inputs that hold a model to serve. The PPM's manifest holds none if the round trained no PPM."""
+    ppm = observed.output(Stage.TRAIN_PPM) if stage is Stage.EVALUATE else None
+    untrained = ppm is not None and bool(ppm.skipped)
+    return {name: ref for name, ref in inputs.items() if not (untrained and name == "ppm")}
 
 
 def _next_try(spec: EvolutionRoundSpec, attempts: tuple[Attempt, ...]) -> tuple[datetime | None, str]:

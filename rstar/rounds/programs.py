@@ -44,7 +44,13 @@ STAGE_MODULES: Final[Mapping[Stage, str]] = {
 
 def training_settings(spec: EvolutionRoundSpec, stage: Stage) -> TrainingSpec | None:
     """Return the settings of a stage that trains, or None. Stages that train run under torchrun."""
-    return {Stage.TRAIN_POLICY: spec.train_policy, Stage.TRAIN_PPM: spec.train_ppm}.get(stage)
+    match stage:
+        case Stage.TRAIN_POLICY:
+            return spec.train_policy
+        case Stage.TRAIN_PPM if spec.trains_ppm:
+            return spec.train_ppm
+        case _:
+            return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,9 @@ def _stage_condition(
 ) -> Condition:
     kind = "Stage" + "".join(part.capitalize() for part in stage.value.split("-"))
     if status.state == "done" and status.output is not None:
-        return _condition(kind, "True", "Done", f"manifest {status.output.manifest}", now)
+        output = observed.output(stage)
+        skipped = f"skipped: {output.skipped}; " if output is not None and output.skipped else ""
+        return _condition(kind, "True", "Done", f"{skipped}manifest {status.output.manifest}", now)
     reason = status.state.capitalize()
     faults = [attempt for attempt in observed.of(stage) if attempt.counts]
     message = decision.message if decision.stage is stage else ""

@@ -147,6 +147,11 @@ BAD: dict[str, tuple[str, Data, str]] = {
         "every round after the first needs previousRound: the name of the round before it",
     ),
     "round 0": ("new", {"round": 0}, "spec.round in body should be greater than or equal to 1"),
+    "a method with a PPM in a round that trains none": (
+        "new",
+        {"preferenceModel": {"use": "never"}} | methods({"name": "a", "guidance": "ppm"}),
+        "a method is guided by a PPM, but preferenceModel.use is never, so the round trains none",
+    ),
     "a PPM in round 1": (
         "new",
         {"preferenceModel": {"use": "always"}},

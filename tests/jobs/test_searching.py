@@ -228,7 +228,10 @@ async def test_select_turns_trees_into_sft_examples_pairs_and_difficulties(tmp_p
     levels = pq.read_table(prefix / "difficulty.parquet").to_pylist()
     metrics = result["metrics"]
     assert metrics["sft_examples"] == len(sft) > 0
-    assert {example.problem_id for example in sft} == {name for name, record in found.items() if record.solved}
+    measuring = {pair.problem_id for pair in held_out}
+    solved = {name for name, record in found.items() if record.solved}
+    assert {example.problem_id for example in sft} == solved - measuring
+    assert metrics["sft_problems_held_out"] == len(measuring)
     assert (metrics["pairs_train"], metrics["pairs_held_out"]) == (len(train), len(held_out))
     assert train
     assert held_out
@@ -269,6 +272,27 @@ async def test_methods_are_compared_on_held_out_problems_without_a_verifier_in_t
     code, result = await run(workspace, "evaluate", {"policy": policy}, "--search", address)
     assert code == 2
     assert "evaluate.methods greedy: guidance is ppm, but there is no input ppm" in result["error"]
+
+
+async def test_in_a_round_without_a_ppm_the_methods_that_need_it_are_skipped_and_reported(tmp_path: Path) -> None:
+    workspace = new_workspace(tmp_path, problems=3)
+    workspace.document["spec"]["evaluate"] = {
+        "problems": {"uri": str(workspace.problems)},
+        "methods": [
+            {"name": "best", "method": "best_of_n", "guidance": "ppm"},
+            {"name": "greedy", "method": "greedy"},
+        ],
+    }
+    reason = "there is no preference pair, so no PPM was trained"
+    inputs = {"policy": workspace.trained("train-policy"), "ppm": workspace.trained("train-ppm", skipped=reason)}
+    async with coordinator() as address:
+        code, result = await run(workspace, "evaluate", inputs, "--search", address)
+    assert code == 0
+    assert [method["name"] for method in result["metrics"]["methods"]] == ["greedy"]
+    assert result["metrics"]["skipped"] == f"best: guided by a PPM, but {reason}"
+    workspace.document["spec"]["evaluate"]["methods"].pop()
+    code, result = await run(workspace, "evaluate", inputs)
+    assert (code, result["metrics"]) == (0, {"skipped": f"best: guided by a PPM, but {reason}"})
 
 
 async def test_an_evaluation_without_problems_has_no_metrics(tmp_path: Path) -> None:

@@ -63,3 +63,18 @@ def test_a_searching_stage_is_started_with_its_inputs_and_its_coordinator() -> N
         f"--input policy=rounds/r0/train-policy/9f2c/manifest.json@{'5' * 64} "
         f"--result /dev/termination-log --progress configmap:r1-rollout-2 --search {target(SEARCH, 50_054)}"
     )
+
+
+@pytest.mark.parametrize(("use", "torchrun", "gpus"), [("auto", True, 8), ("never", False, 0)])
+def test_a_round_that_trains_no_ppm_asks_for_no_nodes_and_gpus_for_it(use: str, torchrun: bool, gpus: int) -> None:
+    changes = {
+        "preferenceModel": {"use": use},
+        "trainPpm": {"nodes": 2, "processesPerNode": 8},
+        "cluster": {"resources": {"trainPpm": {"gpus": 8}}},
+    }
+    item = EvolutionRound.model_validate({**BODY, "spec": {**BODY["spec"], **changes}})  # type: ignore[dict-item]
+    pods = attempt_pods(Owner(item, OWNER.namespace, OWNER.uid), CONFIGURATION, StartStage(Stage.TRAIN_PPM, 1, ()))
+    [container] = pods.template["spec"]["containers"]
+    assert (pods.nodes, pods.processes) == ((2, 8) if torchrun else (1, None))
+    assert ("torch.distributed.run" in container["command"]) == torchrun
+    assert int(container["resources"]["limits"].get("nvidia.com/gpu", 0)) == gpus

@@ -14,6 +14,7 @@ from rstar.cli.result_tables import result_rows, result_table
 from rstar.cli.status_tables import conditions_table, rounds_table
 from rstar.local.results import RunStatus
 from rstar.rounds.observed import STAGES, Observed, Stage, StageOutput
+from rstar.rounds.pair_accuracy import PairAccuracy
 from rstar.rounds.plan import plan
 from rstar.rounds.status import RoundStatus
 from tests.support.rounds.simulated_round import START, done, output, spec
@@ -26,8 +27,8 @@ def status(*stages: Stage) -> RoundStatus:
 
 
 def evaluated() -> RoundStatus:
-    metrics = {Stage.ROLLOUT: {"coverage": 0.9}, Stage.TRAIN_PPM: {"pair_accuracy": 0.77}}
-    metrics[Stage.EVALUATE] = {"methods": [METHOD]}  # type: ignore[dict-item]
+    metrics = {Stage.ROLLOUT: {"coverage": 0.9}, Stage.TRAIN_PPM: PairAccuracy(0.77, 0.63, 96, 31).metrics()}
+    metrics[Stage.EVALUATE] = {"methods": [METHOD]}
     attempts = tuple(
         replace(a, output=StageOutput(output(a.stage).manifest, metrics.get(a.stage, {}))) for a in done(*STAGES)
     )
@@ -79,8 +80,24 @@ def test_the_result_shows_accuracy_beside_tokens() -> None:
     text = rendered(table)
     assert ".480 ± .070 | .610 | 1,417" in text
     assert ".900" in text
-    assert ".770" in text
-    assert result_rows({"r1": evaluated()})[0]["methods"] == [METHOD]
+    assert ".770 > .630 | 96" in text
+    row = result_rows({"r1": evaluated()})[0]
+    assert row["methods"] == [METHOD]
+    assert (row["pair_accuracy"], row["pair_accuracy_low"], row["problems_held_out_non_final"]) == (0.77, 0.63, 31)
+
+
+def test_the_line_report_says_what_a_stage_skipped_and_why() -> None:
+    attempts = done(*STAGES)
+    metrics = {"skipped": "there is no preference pair, so no PPM was trained"}
+    ended = tuple(
+        replace(a, output=StageOutput(output(a.stage).manifest, metrics if a.stage is Stage.TRAIN_PPM else {}))
+        for a in attempts
+    )
+    found = plan(spec(1), "r1", Observed(attempts=ended), START).status
+    stream = io.StringIO()
+    LineReport(stream)(RunStatus({"r1": found}, "r1", ()))
+    line = next(line for line in stream.getvalue().splitlines() if "train-ppm done" in line)
+    assert line.endswith("skipped: there is no preference pair, so no PPM was trained")
 
 
 def test_there_is_no_result_table_without_results() -> None:

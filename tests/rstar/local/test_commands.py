@@ -9,7 +9,7 @@ import pytest
 
 from rstar.local.commands import PlatformCommands, StageFiles
 from rstar.rounds.observed import ManifestRef, ModelRef, ServiceKind, ServiceRef, Stage, StartStage
-from rstar.rounds.spec import EvolutionRoundSpec
+from rstar.rounds.spec import EvolutionRoundSpec, PreferenceModelSpec
 
 FILES = StageFiles(Path("round.yaml"), Path("result.json"), Path("progress.json"))
 SELECT = ManifestRef("rounds/r1/select/0/manifest.json", "ab")
@@ -52,6 +52,12 @@ def test_one_training_process_needs_no_launcher(spec: EvolutionRoundSpec) -> Non
     launch = PlatformCommands("/store", cores=4).stage(spec, StartStage(Stage.TRAIN_PPM, 1, ()), FILES, ())
     assert launch.command[1:3] == ("-m", "rstar_jobs.train_ppm")
     assert launch.environment["OMP_NUM_THREADS"] == "4"
+
+
+def test_a_round_that_trains_no_ppm_needs_no_torchrun_for_it(spec: EvolutionRoundSpec) -> None:
+    never = spec.model_copy(update={"preference_model": PreferenceModelSpec(use="never")})
+    launch = PlatformCommands("/store", cores=4).stage(never, StartStage(Stage.TRAIN_PPM, 1, ()), FILES, ())
+    assert launch.command[1:3] == ("-m", "rstar_jobs.train_ppm")
 
 
 def test_variables_that_the_user_has_set_stay(spec: EvolutionRoundSpec, monkeypatch: pytest.MonkeyPatch) -> None:

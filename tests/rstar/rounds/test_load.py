@@ -112,6 +112,24 @@ def test_always_needs_a_ppm_that_round_1_cannot_have(folder: Path) -> None:
     assert "round 1 has none; use auto or never" in found
 
 
+def test_always_after_a_round_that_trains_no_ppm_is_refused(folder: Path) -> None:
+    never = document(folder, preferenceModel={"use": "never"})
+    (found,) = faults(folder, never, document(folder, 2, preferenceModel={"use": "always"}))
+    assert found == (
+        "round r2: spec.preferenceModel.use: always needs the PPM of round r1, whose preferenceModel.use is never; use auto there"
+    )
+
+
+def test_methods_that_need_a_ppm_are_refused_in_a_round_that_trains_none(folder: Path) -> None:
+    methods = [{"name": "greedy", "method": "greedy"}, {"name": "best", "method": "best_of_n", "guidance": "ppm"}]
+    evaluate = {"problems": {"uri": str(folder / "train.jsonl")}, "methods": methods}
+    (found,) = faults(folder, document(folder, preferenceModel={"use": "never"}, evaluate=evaluate))
+    assert found == (
+        "round r1: spec: evaluate.methods: best is guided by a PPM, but preferenceModel.use is never, so the round trains "
+        "none; use auto or remove the method"
+    )
+
+
 def test_bad_lines_of_a_problem_file_are_reported_by_number(folder: Path) -> None:
     (folder / "train.jsonl").write_text('{"question": "1+1?", "answer": "2"}\nnonsense\n{"answer": "3"}\n')
     found = faults(folder, document(folder))

@@ -17,14 +17,16 @@ from rstar.rounds.observed import (
     PreviousRound,
     Service,
     ServiceKind,
+    ServiceRef,
     Stage,
     StartService,
     StartStage,
     StopService,
 )
-from rstar.rounds.plan import plan
+from rstar.rounds.pair_accuracy import pair_accuracy
+from rstar.rounds.plan import Plan, plan
 from rstar.rounds.services import LONGEST_BACKOFF, backoff
-from tests.support.rounds.simulated_round import START, SimulatedRound, done, previous, spec
+from tests.support.rounds.simulated_round import START, SimulatedRound, done, output, previous, spec
 
 
 def failed(stage: Stage, number: int, **changes: object) -> Attempt:
@@ -76,6 +78,74 @@ def test_the_ppm_guides_by_its_pair_accuracy_and_the_status_says_why(
     if use == "auto" and number == 3:
         assert f"{accuracy:.3f}" in condition.message
         assert "0.6" in condition.message
+
+
+def test_a_ppm_that_was_measured_on_few_problems_does_not_guide_and_the_status_says_how_many_are_needed() -> None:
+    few = pair_accuracy((f"p{i % 10}", i % 40 >= 8) for i in range(40))
+    assert few is not None
+    assert (few.accuracy, few.pairs, few.problems) == (0.8, 40, 10)
+    before = previous()
+    outputs = {**before.outputs, Stage.TRAIN_PPM: replace(output(Stage.TRAIN_PPM), metrics=few.metrics())}
+    condition = plan(spec(3), "r", Observed(previous=replace(before, outputs=outputs)), START).status.condition(
+        "PPMGuides"
+    )
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("False", "TooFewPairs")
+    assert "0.800 on 40 step pairs of 10 problems, 95 % lower bound 0.541" in condition.message
+    assert "below minPairAccuracy 0.6: at this accuracy about 17 problems would show it" in condition.message
+
+
+def test_without_held_out_pairs_a_ppm_does_not_guide_and_the_status_says_what_to_change() -> None:
+    observed = Observed(previous=previous(pair_accuracy=None, pair_accuracy_low=None))
+    condition = plan(spec(3), "r", observed, START).status.condition("PPMGuides")
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("False", "NotMeasured")
+    assert "a larger select.heldOutFraction" in condition.message
+
+
+WITHOUT_PPM = "there is no preference pair, so no PPM was trained"
+
+
+def test_after_a_round_without_a_ppm_the_search_is_unguided_and_the_status_says_why() -> None:
+    planned = plan(spec(3), "r", Observed(previous=previous(skipped=WITHOUT_PPM)), START)
+    condition = planned.status.condition("PPMGuides")
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("False", "NotTrained")
+    assert WITHOUT_PPM in condition.message
+    assert ServiceKind.PPM not in {a.ref.kind for a in planned.actions if isinstance(a, StartService)}
+    assert planned.status.phase == "Running"
+
+
+def test_always_after_a_round_without_a_ppm_is_an_error_that_says_why() -> None:
+    status = plan(spec(3, use="always"), "r", Observed(previous=previous(skipped=WITHOUT_PPM)), START).status
+    assert status.phase == "Failed"
+    assert status.condition("Failed").reason == "NoPreviousPPM"  # type: ignore[union-attr]
+    assert WITHOUT_PPM in status.message
+
+
+def test_a_round_without_a_ppm_is_evaluated_without_the_ppm_service_and_the_stage_says_why() -> None:
+    attempts = tuple(
+        replace(a, output=output(a.stage, skipped=WITHOUT_PPM if a.stage is Stage.TRAIN_PPM else ""))
+        for a in done(*STAGES[:-1])
+    )
+    planned = plan(spec(1), "r", Observed(attempts=attempts), START)
+    kinds = {a.ref.kind for a in planned.actions if isinstance(a, StartService)}
+    assert kinds == {ServiceKind.POLICY, ServiceKind.EXECUTOR}
+    stage = planned.status.condition("StageTrainPpm")
+    assert stage is not None
+    assert (stage.status, stage.reason) == ("True", "Done")
+    assert stage.message.startswith(f"skipped: {WITHOUT_PPM}; manifest ")
+    ready = tuple(Service(ref, "ready", START) for ref in wanted_services(planned, attempts))
+    start = plan(spec(1), "r", Observed(attempts=attempts, services=ready), START).actions
+    assert [dict(a.inputs).keys() for a in start if isinstance(a, StartStage)] == [{"policy", "ppm"}]
+
+
+def wanted_services(planned: Plan, attempts: tuple[Attempt, ...]) -> list[ServiceRef]:
+    """Return the services that a plan and the one after it start."""
+    refs = [a.ref for a in planned.actions if isinstance(a, StartService)]
+    ready = tuple(Service(ref, "ready", START) for ref in refs)
+    later = plan(spec(1), "r", Observed(attempts=attempts, services=ready), START).actions
+    return [*refs, *(a.ref for a in later if isinstance(a, StartService))]
 
 
 def test_always_without_a_previous_ppm_is_an_error() -> None:

@@ -40,12 +40,14 @@ SPECS = st.builds(
 
 
 @settings(max_examples=150, deadline=None)
-@given(SPECS, st.floats(0.5, 1.0), PASSES, EVENTS)
-@example(spec(1, max_attempts=1, evaluates=False, use="auto"), 1.0, 3, [("service-failed", 0), ("service-ready", 0)])
+@given(SPECS, st.floats(0.5, 1.0), st.booleans(), PASSES, EVENTS)
+@example(
+    spec(1, max_attempts=1, evaluates=False, use="auto"), 1.0, True, 3, [("service-failed", 0), ("service-ready", 0)]
+)
 def test_from_any_reachable_state_the_round_reaches_an_end(
-    round_spec: EvolutionRoundSpec, accuracy: float, passes: int, events: list[tuple[str, int]]
+    round_spec: EvolutionRoundSpec, accuracy: float, has_ppm: bool, passes: int, events: list[tuple[str, int]]
 ) -> None:
-    simulated = SimulatedRound(round_spec, previous(accuracy))
+    simulated = SimulatedRound(round_spec, previous(accuracy, **({} if has_ppm else {"skipped": "no pairs"})))
     simulated.run(passes, events)
     for _ in range(300):
         ended = simulated.plan_and_apply().status.phase in ENDED

@@ -60,7 +60,7 @@ def tiny_rounds(count: int) -> str:
         spec["rollout"] |= {"concurrency": 1, "shardSize": SHARD}
         # On games this small a tree soon has a correct trajectory; the wrong ones, which pairs need too, take more tokens.
         spec["rollout"]["search"] |= {"tokenBudget": 500, "candidates": 8, "rollouts": 50, "execution": limits}
-        spec["preferenceModel"] = {"use": "always" if number == 3 else "never"}
+        spec["preferenceModel"] = {"use": "always" if number == 3 else "auto"}
         spec["select"] |= {"minVisits": 1, "heldOutFraction": 0.2}
         # A policy that learns more solves every game, and without wrong trajectories there are no pairs.
         spec["trainPolicy"] |= {"maxTrainTokens": 1_000, "batchSize": 16, "learningRate": 1e-4}

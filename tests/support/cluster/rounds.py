@@ -19,10 +19,11 @@ from rstar_testbed.kubelet import Behaviour, ChooseBehaviour, Pod, Run
 
 from rstar.cluster.api import ROUNDS, Cluster, Json
 from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, STAGE
+from rstar.rounds.pair_accuracy import PairAccuracy
 from rstar.rounds.status import RoundStatus
 from tests.support.paths import CRD
 
-METRICS: Mapping[str, Any] = {"pair_accuracy": 0.9, "solved": 7, "problems": 10}
+METRICS: Mapping[str, Any] = PairAccuracy(0.9, 0.8, 90, 30).metrics() | {"solved": 7, "problems": 10}
 ENDED = ("Succeeded", "Failed")
 
 

@@ -46,7 +46,13 @@ def stage(arguments: argparse.Namespace) -> None:
         sys.exit(0)
     given = hashlib.sha256(" ".join(sorted(arguments.input)).encode()).hexdigest()[:16]
     key = f"rounds/{arguments.round_name}/{arguments.name}/{given}/manifest.json"
-    metrics = {"pair_accuracy": 0.8} if arguments.name == "train-ppm" else {}
+    measured = {
+        "pair_accuracy": 0.8,
+        "pair_accuracy_low": 0.7,
+        "pairs_held_out_non_final": 90,
+        "problems_held_out_non_final": 45,
+    }
+    metrics = measured if arguments.name == "train-ppm" else {}
     manifest = json.dumps({"stage": arguments.name, "inputs": arguments.input, "metrics": metrics}).encode()
     path = Path(arguments.store) / key
     path.parent.mkdir(parents=True, exist_ok=True)

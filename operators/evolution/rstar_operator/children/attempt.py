@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from rstar.cluster.api import Json
 from rstar.cluster.names import ATTEMPT, PROGRESS_KEY, STAGE, attempt_labels, attempt_name
+from rstar.rounds.cluster_spec import PodResources
 from rstar.rounds.observed import Stage, StartStage
 from rstar.rounds.programs import StagePlace, stage_arguments, training_settings
-from rstar.rounds.spec import EvolutionRound
+from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
 from rstar_operator.children.deployment import upstream_target
 from rstar_operator.children.identity import Owner, metadata, reference
 from rstar_operator.children.pod import CACHE, ContainerSpec, pod_spec
@@ -60,7 +61,7 @@ def attempt_pods(owner: Owner, configuration: Configuration, start: StartStage) 
         name=CONTAINER,
         image=configuration.images.jobs,
         command=["python", *stage_arguments(start, place, processes=processes, nodes=nodes)],
-        resources=getattr(owner.round.spec.cluster.resources, start.stage.replace("-", "_")),
+        resources=_resources(owner.round.spec, start.stage),
         grace=GRACE_SECONDS,
         storage=True,
         extra={},
@@ -100,6 +101,13 @@ def round_text(item: EvolutionRound) -> str:
     plain = item.model_dump(mode="json", by_alias=True, exclude_none=True)
     plain["metadata"] = {"name": item.name}
     return json.dumps(plain, sort_keys=True, separators=(",", ":"))
+
+
+def _resources(spec: EvolutionRoundSpec, stage: Stage) -> PodResources:
+    """Return the resources of a stage's pods. A train-ppm that trains no PPM only writes a manifest: it asks for no GPU."""
+    if stage is Stage.TRAIN_PPM and not spec.trains_ppm:
+        stage = Stage.SELECT
+    return getattr(spec.cluster.resources, stage.replace("-", "_"))  # type: ignore[no-any-return]
 
 
 def _round_volume() -> dict[str, Any]:

@@ -102,6 +102,11 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
             "always needs the PPM of a previous round, and round 1 has none: use auto or never",
             ".preferenceModel.use",
         ),
+        Rule(
+            "self.preferenceModel.use != 'never' || self.evaluate.methods.all(m, m.guidance != 'ppm')",
+            "a method is guided by a PPM, but preferenceModel.use is never, so the round trains none: use auto or remove the method",
+            ".evaluate.methods",
+        ),
         Rule("!oldSelf.cancel || self.cancel", "spec.cancel cannot be undone: create a new round", ".cancel"),
         _on_the_cluster("baseModel", "spec.baseModel"),
         *(_unchanged(name) for name in EvolutionRoundSpec.model_fields if name not in MUTABLE),
