@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rstar.rounds.observed import ManifestRef, PreviousRound, Stage
-from rstar.rounds.pair_accuracy import problems_needed, read_pair_accuracy
+from rstar.rounds.pair_accuracy import PairAccuracy, problems_needed, read_pair_accuracy
 from rstar.rounds.spec import EvolutionRoundSpec
 
 FIRST_GUIDED_ROUND: Final = 3
@@ -33,12 +33,13 @@ def ppm_guidance(spec: EvolutionRoundSpec, previous: PreviousRound) -> Guidance:
     if settings.use == "never":
         return Guidance(None, "Never", "preferenceModel.use is never")
     output = previous.outputs.get(Stage.TRAIN_PPM)
+    measured = read_pair_accuracy(output.metrics) if output is not None else None
     untrained = f": {output.skipped}" if output is not None and output.skipped else ""
     if settings.use == "always":
         if output is None or untrained:
             message = f"preferenceModel.use is always, but the previous round has no PPM{untrained}; use auto or never"
             return Guidance(None, "NoPreviousPPM", message, error=True)
-        return Guidance(output.manifest, "Always", "preferenceModel.use is always")
+        return Guidance(output.manifest, "Always", f"preferenceModel.use is always; {_figures(measured)}")
     if spec.round < FIRST_GUIDED_ROUND:
         return Guidance(
             None,
@@ -47,15 +48,11 @@ def ppm_guidance(spec: EvolutionRoundSpec, previous: PreviousRound) -> Guidance:
         )
     if untrained:
         return Guidance(None, "NotTrained", f"the previous round has no PPM{untrained}")
-    measured = read_pair_accuracy(output.metrics) if output is not None else None
     if output is None or measured is None:
-        message = (
-            "the previous round measured its PPM on no held-out step pair: use more problems or a larger "
-            "select.heldOutFraction"
-        )
+        message = f"{_figures(None)}: use more problems or a larger select.heldOutFraction"
         return Guidance(None, "NotMeasured", message)
     bar = settings.min_pair_accuracy
-    figures = f"held-out pair accuracy of the previous round's PPM: {measured}"
+    figures = _figures(measured)
     if measured.low >= bar:
         return Guidance(output.manifest, "PairAccuracyReached", f"{figures}, which reaches minPairAccuracy {bar:g}")
     needed = problems_needed(measured.accuracy, bar)
@@ -66,3 +63,9 @@ def ppm_guidance(spec: EvolutionRoundSpec, previous: PreviousRound) -> Guidance:
         "more problems or a larger select.heldOutFraction"
     )
     return Guidance(None, "TooFewPairs", message)
+
+
+def _figures(measured: PairAccuracy | None) -> str:
+    if measured is None:
+        return "the previous round measured its PPM on no held-out step pair"
+    return f"held-out pair accuracy of the previous round's PPM: {measured}"
