@@ -2,8 +2,8 @@ r"""The worker process of ``verify.math``: compares answers with their reference
 
     python -m rstar.verify.math_worker SECONDS
 
-It reads lines of ``{"reference": ..., "answer": ...}`` and writes lines of ``{"correct": ..., "reason": ...}``. It ends
-with its parent: at the end of its input, or by an alarm after ``SECONDS`` of one comparison.
+It reads lines of ``{"reference": ..., "answer": ...}``, normalised, and writes lines of ``{"correct": ..., "reason":
+...}``. It ends with its parent: at the end of its input, or by an alarm after ``SECONDS`` of one comparison.
 """
 
 from __future__ import annotations
@@ -15,20 +15,18 @@ import resource
 import signal
 import sys
 
+from rstar.verify.equality.calculus import needs_library, same_by_library
+from rstar.verify.equality.compare import compare
+
 MEMORY_BYTES = 2 << 30
 
 
-def compare(reference: str, answer: str) -> tuple[bool, str]:
-    """Return whether ``answer`` equals ``reference`` as mathematics, and why."""
-    from math_verify import parse, verify
-
-    # Both are put in a box: the library has different rules for a bare text and a boxed one.
-    gold, given = (parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (reference, answer))
-    if not given:
-        return False, "the answer cannot be read as mathematics"
-    if verify(gold, given, timeout_seconds=None):
-        return True, "equal to the reference as mathematics"
-    return False, "not equal to the reference"
+def judge(reference: str, answer: str) -> tuple[bool, str]:
+    """Return whether two normalised texts are equal, and why."""
+    correct, reason = compare(reference, answer)
+    if not correct and needs_library(reference, answer):
+        return same_by_library(reference, answer)
+    return correct, reason
 
 
 def main() -> None:
@@ -38,13 +36,13 @@ def main() -> None:
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     # What the library prints must not be mixed into the replies.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    compare("1", "1.0")  # loads the library before the first deadline starts
+    same_by_library("1", "1.0")  # loads the library before the first deadline starts
     print("ready", file=replies)
     for line in sys.stdin:
         request = json.loads(line)
         signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
         try:
-            correct, reason = compare(request["reference"], request["answer"])
+            correct, reason = judge(request["reference"], request["answer"])
         except Exception as error:
             correct, reason = False, f"the comparison failed: {type(error).__name__}"
         signal.setitimer(signal.ITIMER_REAL, 0)
