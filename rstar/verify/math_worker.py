@@ -19,6 +19,8 @@ from rstar.verify.equality.calculus import needs_library, same_by_library
 from rstar.verify.equality.compare import compare
 
 MEMORY_BYTES = 2 << 30
+RECURSION_LIMIT = 5_000
+"""For a sum of some hundred terms, which is a tree as deep."""
 
 
 def judge(reference: str, answer: str) -> tuple[bool, str]:
@@ -32,6 +34,7 @@ def judge(reference: str, answer: str) -> tuple[bool, str]:
 def main() -> None:
     """Answer until the input ends."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    sys.setrecursionlimit(RECURSION_LIMIT)
     logging.disable()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     # What the library prints must not be mixed into the replies.

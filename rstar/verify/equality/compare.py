@@ -182,15 +182,13 @@ def _same_collection(gold: Answer, given: Answer) -> bool:
         return False
     if kinds == {"bare", "set"}:
         return _same_listing(gold.items, given.items)
-    if kinds == {"tuple", "bare"}:
-        return _same_in_order(gold.items, given.items)
     if kinds == {"tuple", "square"}:
         # A pair in parentheses is an open interval or a point, never the closed interval.
         return len(gold.items) != 2 and _same_in_order(gold.items, given.items)
-    if given.kind == "square" and gold.kind in {"bare", "set"}:
-        return _same_listing(gold.items, given.items)
-    if gold.kind == "square" and given.kind in {"bare", "set"}:
-        return len(gold.items) != 2 and _same_listing(gold.items, given.items)
+    if kinds in ({"square", "bare"}, {"square", "set"}):
+        # Two numbers in brackets are an interval, except in an answer to a list, where Python prints them so.
+        listed = len(gold.items) != 2 or (given.kind, gold.kind) == ("square", "bare")
+        return listed and _same_listing(gold.items, given.items)
     return False
 
 

@@ -11,10 +11,10 @@ from rstar.verify.equality.tree import Number, UnreadableError
 
 MAX_EXPONENT = 5_000
 """Largest power of ten of a literal such as 1e300."""
-MAX_TOKENS = 1_500
+MAX_TOKENS = 800
 
 _NUMBER = re.compile(
-    r"(?P<whole>\d*)\.(?P<head>\d*)\\overline\s*\{(?P<bar>\d+)\}"
+    r"(?P<whole>\d*)\.(?P<head>\d*)\\(?:overline|bar|dot)\s*\{?(?P<bar>(?<=\{)\d+(?=\})|\d)\}?"
     r"|(?P<whole2>\d*)\.(?P<head2>\d*)\((?P<group>\d+)\)"
     r"|(?P<whole3>\d*)\.(?P<shown>\d+)\s*\\dots(?![A-Za-z])"
     r"|(?P<decimal>\d+\.\d*|\.\d+|\d+)(?:[eE](?P<exponent>[+-]?\d{1,6})(?![\w.]))?"

@@ -116,7 +116,7 @@ _COMMANDS = {
     **dict.fromkeys(("quad", "qquad", "enspace", "thinspace", "space", "newline"), " "),
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([A-Za-z]+)(\*?)")
-_SPACE_COMMAND = re.compile(r"\\[!,;: ]|\\(?=\s|$)|(?<!\\)~")
+_SPACE_COMMAND = re.compile(r"(?<!\\)(?:\\[!,;: ]|\\(?=\s|$)|~)")
 _THIN_COMMA = re.compile(r"(?<=\d)(?:,\\!|\{,\})\s*(?=\d)")
 _THIN_SPACE = re.compile(r"(?<=\d)\\,(?=\d{3}(?!\d))")
 _DEGREE = re.compile(r"\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\}|\\degree|\{\s*\\degree\s*\})")
@@ -129,7 +129,7 @@ _LEAD = re.compile(
 )
 _TRAIL = re.compile(r"(?:[.,;:]|(?<=[A-Za-z]{2})!|\\\\|\\text\s*\{\s*[.,;]?\s*\})\s*$")
 _DOTS_END = re.compile(r"\.\.\.\s*$")
-_FENCES = (("```", "```"), ("**", "**"), ("__", "__"), ("`", "`"), ("$$", "$$"), (r"\(", r"\)"), (r"\[", r"\]"))
+_FENCES = (("```", "```"), ("**", "**"), ("__", "__"), ("`", "`"), ("*", "*"), ("$$", "$$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _QUOTES = (('"', '"'), ("'", "'"))
 _HOLDER = re.compile(r"\\(?:boxed|fbox|text|mathrm|displaystyle)\s*\{")
 _WRAPPED_TEXT = re.compile(r"(?:answer|result)\s*(?:is|:)|\d|^\s*\(?[A-Za-z]\)?\s*$", re.IGNORECASE)
@@ -187,7 +187,7 @@ def _mathrm(match: re.Match[str]) -> str:
 def _wrappers(text: str) -> str:
     """Remove what surrounds the whole answer, until nothing more can be removed."""
     for _ in range(12):
-        before = text
+        before = text = text.strip()
         text = _unfenced(text)
         text = _LEAD.sub("", text, count=1) if _LEAD.match(text) else text
         if not _DOTS_END.search(text):

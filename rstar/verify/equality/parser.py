@@ -147,7 +147,7 @@ class _Parser:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise UnreadableError("the nesting is too deep")
-        sides = [self.union()]
+        sides = [self.named() or self.union()]
         signs: list[str] = []
         while self.token.kind in {"sign", "command"} and self.token.text in _RELATIONS:
             signs.append(_RELATIONS[self.next().text])
@@ -159,6 +159,19 @@ class _Parser:
             return Collection("ratio", tuple(sides))
         self._depth -= 1
         return Relation(tuple(sides), tuple(signs)) if signs else sides[0]
+
+    def named(self) -> Answer | None:
+        """Return the words before an equals sign (``\\text{Area} = 12``) as a name; None for anything else."""
+        end = self._at
+        while self._tokens[end].kind in {"text", "name"}:
+            end += 1
+        words = self._tokens[self._at : end]
+        if self._tokens[end].text != "=" or not any(t.kind == "text" or len(t.text) > MAX_LETTERS for t in words):
+            return None
+        if any(t.text in FUNCTIONS or t.text in NAMES or t.text in GREEK or t.text.isdigit() for t in words):
+            return None
+        self._at = end
+        return Symbol(" ".join(t.text for t in words).casefold())
 
     def union(self) -> Answer:
         parts = [self.sum()]
