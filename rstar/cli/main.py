@@ -20,6 +20,7 @@ from rstar.cli.run_command import run_rounds_file
 from rstar.cli.solve_command import solve
 from rstar.cli.status_command import status
 from rstar.cli.submit_command import submit
+from rstar.cli.verify_command import verify
 
 app = typer.Typer(
     name="rstar",
@@ -40,6 +41,7 @@ app.command()(resume)
 app.command()(cancel)
 app.command()(solve)
 app.command()(evaluate)
+app.command()(verify)
 app.add_typer(data, name="data")
 app.add_typer(
     typer.Typer(

@@ -9,6 +9,7 @@ from rstar.verify.equality.expressions import proportional, same_expression
 from rstar.verify.equality.read import readings
 from rstar.verify.equality.real_sets import real_set, same_set
 from rstar.verify.equality.tree import (
+    CONSTANTS,
     Answer,
     Apply,
     Based,
@@ -68,7 +69,7 @@ def kind(answer: Answer) -> str:
             return "a matrix"
         case Based():
             return "a number in a base"
-        case Symbol():
+        case Symbol(name) if name not in CONSTANTS:
             return "a letter"
         case Dots():
             return "dots"

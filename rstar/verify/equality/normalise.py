@@ -129,7 +129,16 @@ _LEAD = re.compile(
 )
 _TRAIL = re.compile(r"(?:[.,;:]|(?<=[A-Za-z]{2})!|\\\\|\\text\s*\{\s*[.,;]?\s*\})\s*$")
 _DOTS_END = re.compile(r"\.\.\.\s*$")
-_FENCES = (("```", "```"), ("**", "**"), ("__", "__"), ("`", "`"), ("*", "*"), ("$$", "$$"), (r"\(", r"\)"), (r"\[", r"\]"))
+_FENCES = (
+    ("```", "```"),
+    ("**", "**"),
+    ("__", "__"),
+    ("`", "`"),
+    ("*", "*"),
+    ("$$", "$$"),
+    (r"\(", r"\)"),
+    (r"\[", r"\]"),
+)
 _QUOTES = (('"', '"'), ("'", "'"))
 _HOLDER = re.compile(r"\\(?:boxed|fbox|text|mathrm|displaystyle)\s*\{")
 _WRAPPED_TEXT = re.compile(r"(?:answer|result)\s*(?:is|:)|\d|^\s*\(?[A-Za-z]\)?\s*$", re.IGNORECASE)

@@ -161,7 +161,7 @@ class _Parser:
         return Relation(tuple(sides), tuple(signs)) if signs else sides[0]
 
     def named(self) -> Answer | None:
-        """Return the words before an equals sign (``\\text{Area} = 12``) as a name; None for anything else."""
+        r"""Return the words before an equals sign (``\text{Area} = 12``) as a name; None for anything else."""
         end = self._at
         while self._tokens[end].kind in {"text", "name"}:
             end += 1
