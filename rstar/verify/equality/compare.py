@@ -251,6 +251,11 @@ def _same_reals(gold: Answer, given: Answer) -> bool:
 
 def _same_relation(gold: Answer, given: Answer) -> bool:
     relations = [item for item in (gold, given) if isinstance(item, Relation)]
+    collection = next((item for item in (gold, given) if isinstance(item, Collection)), None)
+    if collection is not None and (pair := assigned(relations[0])) and relations[0].signs == ("in",):
+        name, values = _one_name(collection.items)
+        if name == pair[0]:
+            return same(pair[1], Collection("set", tuple(values)))
     if all(_is_inequality(item) for item in relations):
         return _same_inequality(gold, given)
     pairs = [assigned(item) for item in (gold, given)]
@@ -309,13 +314,15 @@ def assigned(answer: Answer) -> tuple[Answer, Answer] | None:
 def _is_name(answer: Answer) -> bool:
     if isinstance(answer, Symbol):
         return answer.name not in {"pi", "e", "i", "infinity"}
+    if isinstance(answer, Collection):
+        return answer.kind == "tuple" and all(isinstance(item, Symbol) for item in answer.items)
     return _is_application(answer) or _is_letters(answer)
 
 
 def _is_application(answer: Answer) -> bool:
     """Return whether the answer is ``f(x)`` or ``P(A)``, which reads as a product of letters."""
     match answer:
-        case Apply("mul", (Symbol(f), Symbol(x))):
+        case Apply("mul", (Apply("pow", (Symbol(f), _)), Symbol(x))) | Apply("mul", (Symbol(f), Symbol(x))):
             return (
                 f in {"f", "g", "h", "F", "G", "H", "P", "p", "q", "Q", "S", "T", "V", "A", "s", "v", "u", "a"}
                 and x != f
@@ -326,6 +333,8 @@ def _is_application(answer: Answer) -> bool:
 def _is_letters(answer: Answer) -> bool:
     """Return whether the answer is a product of capital letters, as in ``AB = 5``."""
     match answer:
+        case Apply("mul", (Symbol("m"), Symbol(name))) if name.startswith("angle "):
+            return True
         case Apply("mul", (left, Symbol(name))):
             return name.isupper() and (
                 _is_letters(left)

@@ -111,7 +111,7 @@ _COMMANDS = {
     **dict.fromkeys(("operatorname", "mathit", "mathsf", "mathbf", "boldsymbol", "bm", "symbf"), r"\mathrm"),
     **dict.fromkeys(
         ("left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "displaystyle", "textstyle",
-         "scriptstyle", "limits", "nolimits", "rm", "bf", "it", "mathstrut", "hfill", "middle"), "",
+         "scriptstyle", "limits", "nolimits", "large", "Large", "LARGE", "huge", "Huge", "small", "tiny", "normalsize", "rm", "bf", "it", "mathstrut", "hfill", "middle"), "",
     ),
     **dict.fromkeys(("quad", "qquad", "enspace", "thinspace", "space", "newline"), " "),
 }  # fmt: skip
@@ -123,7 +123,7 @@ _DEGREE = re.compile(r"\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\}|\\degree|\{\s
 _PERCENT_WORD = re.compile(r"(?<=[\d}) ])(?:percent|per cent|pct)(?![A-Za-z])", re.IGNORECASE)
 _MATHRM = re.compile(r"\\mathrm\s*\{([^{}]*)\}|\\mathrm\s+([A-Za-z0-9])(?![A-Za-z])")
 _LEAD = re.compile(
-    r"\s*(?:(?:so|thus|hence|therefore),?\s+)?(?:####|(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|result|ans)\s*"
+    r"\s*(?:(?:so|thus|hence|therefore),?\s+)?(?:#{1,6}\s|####|(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|result|ans)\s*"
     r"(?:is\s*:?|are\s*:?|:|=)|\\approx(?![A-Za-z])|=)\s*",
     re.IGNORECASE,
 )
@@ -141,6 +141,7 @@ _FENCES = (
 )
 _QUOTES = (('"', '"'), ("'", "'"))
 _HOLDER = re.compile(r"\\(?:boxed|fbox|text|mathrm|displaystyle)\s*\{")
+_TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
 _WRAPPED_TEXT = re.compile(r"(?:answer|result)\s*(?:is|:)|\d|^\s*\(?[A-Za-z]\)?\s*$", re.IGNORECASE)
 
 
@@ -156,6 +157,7 @@ def normalise(text: str) -> str:
     text = _DEGREE.sub(r"\\degree ", text)
     text = text.replace("...", r"\dots ")
     text = _PERCENT_WORD.sub(r"\\%", text).replace(r"\%", "%")
+    text = _TIMES_TEN.sub(r"\\times ", text)
     text = _MATHRM.sub(_mathrm, text)
     return " ".join(_wrappers(text).split())
 

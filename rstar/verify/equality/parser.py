@@ -115,21 +115,24 @@ class _Parser:
 
     def listing(self, closers: tuple[str, ...] = ()) -> Answer:
         """Return one answer, or a bare list; relations joined by and, or are one set."""
-        items, kinds = self.items(closers)
+        items, kinds = self.items(closers, expand=True)
         if len(items) == 1:
             return items[0]
-        if kinds and set(kinds) <= {"or", "and"} and len(set(kinds)) == 1 and all(is_set(item) for item in items):
+        if kinds in (["or"] * len(kinds), ["and"] * len(kinds)) and are_sets(items):
             return SetOperation("union" if kinds[0] == "or" else "intersection", tuple(items))
         return Collection("bare", tuple(items))
 
-    def items(self, closers: tuple[str, ...] = ()) -> tuple[list[Answer], list[str]]:
-        """Return the parts between separators, and the separators; ``closers`` end an empty list."""
+    def items(self, closers: tuple[str, ...] = (), *, expand: bool = False) -> tuple[list[Answer], list[str]]:
+        r"""Return the parts between separators, and the separators; ``closers`` end an empty list.
+
+        ``expand`` gives both values of a part with plus-minus: in a list and in a set, but not in ``(1 \pm 2)/3``.
+        """
         items: list[Answer] = []
         kinds: list[str] = []
         if self.token.text in closers:
             return items, kinds
         while True:
-            items.extend(self.expanded())
+            items.extend(self.expanded() if expand else [self.relation()])
             if not (kind := self.separator()):
                 return items, kinds
             if self.token.kind == "end" or self.token.text in closers:
@@ -241,11 +244,11 @@ class _Parser:
             return None
         start = self._at
         if self.token.text == r"\frac":
-            part = self.power()
+            part = self.nested(self.atom)
         elif self.token.kind == "number" and self.peek().text == "/":
-            top = self.power()
+            top = self.nested(self.atom)
             self.expect("/")
-            part = Apply("div", (top, self.power()))
+            part = Apply("div", (top, self.nested(self.atom)))
         else:
             return None
         match part:
@@ -269,7 +272,7 @@ class _Parser:
         if token.kind == "command":
             return (
                 token.text in _SYMBOL_COMMANDS
-                or token.text in _DECORATED
+                or token.text in {*_DECORATED, *_LETTER_MARKS}
                 or token.text[1:] in FUNCTIONS
                 or token.text in {r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil", r"\infty", r"\begin", r"\{"}
             )
@@ -280,8 +283,7 @@ class _Parser:
             return negative(self.nested(self.unary))
         if self.accept("+"):
             return self.nested(self.unary)
-        value = self.power()
-        return self.mixed(value) or value
+        return self.power()
 
     def nested(self, part: object) -> Answer:
         self._depth += 1
@@ -293,6 +295,7 @@ class _Parser:
 
     def power(self) -> Answer:
         base = self.nested(self.atom)
+        base = self.mixed(base) or base
         while True:
             if self.accept("^"):
                 base = Apply("pow", (base, self.nested(self.exponent)))
@@ -537,7 +540,7 @@ class _Parser:
         if opener + closer == "()":
             return Collection("tuple", tuple(items))
         if opener + closer == "[]":
-            return Collection("square", tuple(items))
+            return items[0] if len(items) == 1 and isinstance(items[0], Matrix) else Collection("square", tuple(items))
         raise UnreadableError("brackets do not match")
 
     def _trailing_comma(self) -> bool:
@@ -550,7 +553,7 @@ class _Parser:
         if self._depth > MAX_DEPTH:
             raise UnreadableError("the nesting is too deep")
         bars, self._bars = self._bars, 0
-        items, _ = self.items((closer,))
+        items, _ = self.items((closer,), expand=closer == r"\}")
         self._bars = bars
         self._depth -= 1
         self.expect(closer)
@@ -629,13 +632,20 @@ def is_set(answer: Answer) -> bool:
     return False
 
 
+def are_sets(items: list[Answer]) -> bool:
+    """Return whether all items are sets of real numbers, and not all of them points ``(1, 2)``."""
+    return all(map(is_set, items)) and any(
+        not isinstance(item, Collection) or any("infinity" in str(end) for end in item.items) for item in items
+    )
+
+
 def contains(answer: Answer, name: str) -> bool:
     """Return whether an operation ``pm`` (or its opposite ``mp``) is in an expression or relation."""
     match answer:
         case Apply(own, arguments):
             return own in {name, "mp"} or any(contains(a, name) for a in arguments)
-        case Relation(sides, _):
-            return any(contains(side, name) for side in sides)
+        case Relation(parts, _) | Collection("tuple", parts):
+            return any(contains(part, name) for part in parts)
     return False
 
 
@@ -649,6 +659,8 @@ def replaced(answer: Answer, sign: int) -> Answer:
             return Apply(own, tuple(replaced(a, sign) for a in arguments))
         case Relation(sides, signs):
             return Relation(tuple(replaced(side, sign) for side in sides), signs)
+        case Collection("tuple", items):
+            return Collection("tuple", tuple(replaced(item, sign) for item in items))
     return answer
 
 

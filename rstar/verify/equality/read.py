@@ -24,6 +24,7 @@ from rstar.verify.equality.tree import (
     Collection,
     Number,
     Quantity,
+    Relation,
     Symbol,
     UnreadableError,
     Words,
@@ -170,6 +171,8 @@ def is_constant(answer: Answer) -> bool:
             return name == "pi"
         case Quantity(value, _):
             return is_constant(value)
+        case Relation(sides, signs):
+            return set(signs) == {"="} and is_constant(sides[-1])
         case Collection(("ratio" | "tuple" | "bare"), items):
             return all(is_constant(item) for item in items)
     return False

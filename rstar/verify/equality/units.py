@@ -29,9 +29,8 @@ _SPELLINGS = {
 }  # fmt: skip
 _CANONICAL = {spelling: unit for unit, words in _SPELLINGS.items() for spelling in (unit, *words.split()) if spelling}
 _SINGLE = frozenset("mgshLlNJWVAKCF")
-_NO_UNIT = frozenset(
-    {*FUNCTIONS, *NAMES, *GREEK, "and", "or", "in", "is", "to", "if", "then", "mod", "choose", "i", "e"}
-)
+_NO_UNIT = frozenset({*FUNCTIONS, *NAMES, *GREEK, "and", "or", "is", "to", "if", "then", "mod", "choose", "i", "e"})
+_JOINERS = frozenset({"of", "per", "sq", "cu", "a", "an", "the"})
 _VARIABLES = frozenset("abcdxyz")
 
 _WORD = r"(?:\\text\s*\{[^{}]*\}|\$|\\\$|[A-Za-z]+\.?)(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
@@ -72,6 +71,8 @@ def _is_unit(content: str, word: str, gap: bool) -> bool:
         return not ({"and", "or"} & set(content.lower().split())) and not any(c.isdigit() for c in content)
     if word in _NO_UNIT:
         return False
+    if gap and word.lower() in _JOINERS:
+        return True
     if word == "$" or (word.lower() in _CANONICAL and len(word) > 1):
         return True
     if len(word) == 1:
