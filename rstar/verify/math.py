@@ -36,6 +36,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rstar.interfaces import Verdict
 from rstar.problem import Problem
+from rstar.verify.equality.calculus import needs_library
 from rstar.verify.equality.normalise import normalise
 from rstar.verify.equality.quick import quick
 from rstar.verify.worker import Worker
@@ -57,7 +58,7 @@ class MathVerifier:
         self._seconds = seconds
         self._size = workers or min(4, os.cpu_count() or 1)
         self._threads: ThreadPoolExecutor | None = None
-        self._idle: list[Worker] = []
+        self._idle: dict[bool, list[Worker]] = {True: [], False: []}
 
     async def verify(self, problem: Problem, answer: str) -> Verdict:
         """Judge ``answer`` against ``problem.answer``."""
@@ -83,23 +84,26 @@ class MathVerifier:
         threads, self._threads = self._threads, None
         if threads is not None:
             await asyncio.to_thread(threads.shutdown)
-        while self._idle:
-            self._idle.pop().kill()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().kill()
 
     def _compare(self, reference: str, answer: str) -> Verdict:
         """Compare in an idle worker or a new one; a worker that failed is not used again."""
+        # Calculus has workers of its own: they take seconds to start, because they load sympy.
+        calculus = needs_library(reference, answer)
         try:
-            worker = self._idle.pop()
+            worker = self._idle[calculus].pop()
         except IndexError:
             # If this process is killed, the worker's own alarm ends a comparison that hangs.
-            worker = Worker("rstar.verify.math_worker", str(self._seconds * 2))
+            worker = Worker("rstar.verify.math_worker", str(self._seconds * 2), *["calculus"] * calculus)
         try:
             reply = worker.ask({"reference": reference, "answer": answer}, self._seconds)
         except TimeoutError:
             return Verdict(False, f"the comparison did not finish within {self._seconds:g} s")
         except EOFError:
             return Verdict(False, "the comparison crashed")
-        self._idle.append(worker)
+        self._idle[calculus].append(worker)
         return _verdict(bool(reply["correct"]), str(reply["reason"]), reference, answer)
 
 
