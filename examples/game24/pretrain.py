@@ -36,6 +36,7 @@ from transformers import (
 )
 
 from rstar.countdown import Numbers, question
+from rstar.models.encoding import TrajectoryTokenizer
 from rstar.selection import SftExample
 
 BATCH = 32
@@ -86,8 +87,9 @@ def demonstrations(
     plays: int, seed: int, sizes: list[int], excluded: set[Numbers], tokenizer: PreTrainedTokenizerFast
 ) -> list[EncodedExample]:
     """Return ``plays`` encoded demonstrations; the loss is on the play, not on the question."""
+    encoder = TrajectoryTokenizer(tokenizer)
     return [
-        encode_example(tokenizer, SftExample("play", question(numbers, TARGET), render_play(numbers, moves), 0.0))
+        encode_example(encoder, SftExample("play", question(numbers, TARGET), render_play(numbers, moves), 0.0))
         for numbers, moves in random_plays(plays, seed, sizes, HIGHEST, SKILL, excluded)
     ]
 

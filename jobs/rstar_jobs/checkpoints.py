@@ -12,9 +12,11 @@ from typing import Any
 
 import structlog
 import torch
-from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from rstar.models.architecture import context_length
+from rstar.models.encoding import TrajectoryTokenizer
+from rstar.models.pretrained import open_pretrained
 from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import ManifestRef
 from rstar.rounds.stage import StageRun
@@ -28,15 +30,14 @@ from rstar_jobs.training import Trained
 def load(auto_class: Any, place: Path | str, **options: Any) -> tuple[Any, Any]:
     """Return a model in float32 (the optimiser's precision) and its tokenizer, which has a pad token.
 
-    ``place`` is a folder or a name on the hub. Raises ``BadInputError`` when there is no such model.
+    ``place`` is a folder or a name on the hub. Raises ``BadInputError`` when there is no such model, and for one that
+    could not be served once it is trained.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
-        model = auto_class.from_pretrained(place, dtype=torch.float32, **options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise BadInputError(f"{place} is no model that transformers can load for this stage: {reason}") from error
+        model, tokenizer = open_pretrained(auto_class, "model for this stage", place, dtype=torch.float32, **options)
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise BadInputError(f"the tokenizer of {place} has neither a pad nor an end-of-text token: give it one")
@@ -44,9 +45,17 @@ def load(auto_class: Any, place: Path | str, **options: Any) -> tuple[Any, Any]:
     return model, tokenizer
 
 
+def trajectory_tokenizer(tokenizer: Any) -> TrajectoryTokenizer:
+    """Return the encoder that the services use too. Raises ``BadInputError`` for a tokenizer that does not keep texts."""
+    try:
+        return TrajectoryTokenizer(tokenizer)
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+
+
 def length_limit(model: Any, max_length: int) -> int:
     """Return the limit of a sequence in tokens: the spec's or the model's, whichever is smaller."""
-    return min(max_length, int(model.config.get_text_config().max_position_embeddings))
+    return min(max_length, context_length(model))
 
 
 def finish(

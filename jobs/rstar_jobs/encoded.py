@@ -8,10 +8,9 @@ would teach the policy to stop in the middle.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from rstar.models.encoding import encode_continuation, encode_pair, encode_prompt
-from rstar.prompt import render, render_prompt
+from rstar.models.encoding import TrajectoryTokenizer
 from rstar.selection import PreferencePair, SftExample
 
 NO_LOSS: Final = -100
@@ -36,25 +35,21 @@ class EncodedPair:
     final: bool
 
 
-def encode_example(tokenizer: Any, example: SftExample) -> EncodedExample:
+def encode_example(tokenizer: TrajectoryTokenizer, example: SftExample) -> EncodedExample:
     """Encode a prompt, its trajectory and, if the tokenizer has one, the end-of-text token."""
-    ids = encode_prompt(tokenizer, render_prompt(example.question))
+    ids = tokenizer.state(example.question)
     labels = [NO_LOSS] * len(ids)
     for text, trained in example.segments():
-        tokens = encode_continuation(tokenizer, text)
+        tokens = tokenizer.continuation(text)
         ids += tokens
         labels += tokens if trained else [NO_LOSS] * len(tokens)
-    if tokenizer.eos_token_id is not None:
-        ids.append(tokenizer.eos_token_id)
-        labels.append(tokenizer.eos_token_id)
+    if tokenizer.eos is not None:
+        ids.append(tokenizer.eos)
+        labels.append(tokenizer.eos)
     return EncodedExample(ids, labels)
 
 
-def encode_preference(tokenizer: Any, pair: PreferencePair) -> EncodedPair:
-    """Encode both trajectories of a pair as the PPM service does: a prefix, and the last step as a candidate."""
-
-    def ids(steps: tuple[str, ...]) -> list[int]:
-        prefix, continuation = encode_pair(tokenizer, render(pair.question, steps[:-1]), steps[-1])
-        return prefix + continuation
-
-    return EncodedPair(ids(pair.chosen), ids(pair.rejected), pair.weight, pair.final)
+def encode_preference(tokenizer: TrajectoryTokenizer, pair: PreferencePair) -> EncodedPair:
+    """Encode both trajectories of a pair as the PPM service does."""
+    chosen, rejected = (tokenizer.state(pair.question, steps) for steps in (pair.chosen, pair.rejected))
+    return EncodedPair(chosen, rejected, pair.weight, pair.final)

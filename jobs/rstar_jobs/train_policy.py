@@ -56,7 +56,7 @@ def _train(
     from transformers import AutoModelForCausalLM, Trainer
 
     from rstar_jobs.batches import ExampleCollator
-    from rstar_jobs.checkpoints import finish, length_limit, load
+    from rstar_jobs.checkpoints import finish, length_limit, load, trajectory_tokenizer
     from rstar_jobs.encoded import encode_example
     from rstar_jobs.special_tokens import add_special_tokens
     from rstar_jobs.training import TrainingData, train
@@ -65,7 +65,8 @@ def _train(
     model, tokenizer = load(AutoModelForCausalLM, base)
     added = add_special_tokens(model, tokenizer)
     limit = length_limit(model, spec.max_length)
-    encoded = [encode_example(tokenizer, example) for example in examples]
+    encoder = trajectory_tokenizer(tokenizer)
+    encoded = [encode_example(encoder, example) for example in examples]
     kept = [example for example in encoded if len(example.ids) <= limit]
     if not kept:
         raise BadInputError(f"all {len(encoded)} trajectories are longer than {limit} tokens: raise maxLength")

@@ -79,7 +79,7 @@ def _train(
     from transformers import AutoModelForSequenceClassification, set_seed
 
     from rstar_jobs.batches import PairCollator
-    from rstar_jobs.checkpoints import finish, length_limit, load
+    from rstar_jobs.checkpoints import finish, length_limit, load, trajectory_tokenizer
     from rstar_jobs.encoded import EncodedPair, encode_preference
     from rstar_jobs.preference import pairwise_trainer, ranked_right
     from rstar_jobs.preference_head import HEAD_SLOPE, start_head
@@ -92,9 +92,10 @@ def _train(
     start_head(model, seed)
     model.config.pad_token_id = tokenizer.pad_token_id  # the model uses it to find the last token of a row
     limit = length_limit(model, spec.max_length)
+    encoder = trajectory_tokenizer(tokenizer)
 
     def encode_within_limit(some: list[PreferencePair]) -> list[tuple[PreferencePair, EncodedPair]]:
-        encoded = ((pair, encode_preference(tokenizer, pair)) for pair in some)
+        encoded = ((pair, encode_preference(encoder, pair)) for pair in some)
         return [(pair, ids) for pair, ids in encoded if max(len(ids.chosen), len(ids.rejected)) <= limit]
 
     kept, measured = encode_within_limit(pairs), encode_within_limit(held_out)

@@ -1,4 +1,4 @@
-"""Loads a Hugging Face folder onto a device: the same for the policy and the PPM."""
+"""Loads a Hugging Face folder: the same for the policy, the PPM and the training."""
 
 from __future__ import annotations
 
@@ -6,9 +6,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
+from rstar.models.architecture import check_architecture
 from rstar.models.model_folder import torch_device
+
+
+def open_pretrained(auto_class: Any, kind: str, place: str | Path, **options: Any) -> tuple[Any, Any]:
+    """Return the model at ``place`` (a folder, or a name on the hub) and its tokenizer, on the CPU.
+
+    ``auto_class`` is one of transformers, which gets the ``options``. Raises ``ValueError`` with one sentence when there
+    is no model of this ``kind``, and for an architecture that cannot be served.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        model = auto_class.from_pretrained(place, **options)
+    except torch.OutOfMemoryError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ImportError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{place} is no {kind} that transformers can load: {reason}") from error
+    check_architecture(model, place)
+    return model, tokenizer
 
 
 def load_pretrained(
@@ -17,17 +46,12 @@ def load_pretrained(
     """Return the model of ``folder`` in evaluation mode, and its tokenizer; ``auto_class`` is one of transformers.
 
     ``device``: auto, cpu or cuda; ``dtype``: auto, float32, bfloat16 or float16; ``threads`` are torch's CPU threads
-    (None: torch's default). Raises ``ValueError`` for a folder that holds no model of this ``kind`` and for a device
-    that is not available.
+    (None: torch's default). Raises ``ValueError`` as ``open_pretrained`` does, and for a device that is not available.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     target = torch_device(device)
     # Most CPUs are slower in half precision than in float32.
     wanted = "float32" if dtype == "auto" and target.type == "cpu" else dtype
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = auto_class.from_pretrained(folder, dtype=wanted).to(target).eval()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder} is no {kind} that transformers can load: {error}") from error
-    return model, tokenizer
+    model, tokenizer = open_pretrained(auto_class, kind, folder, dtype=wanted)
+    return model.to(target).eval(), tokenizer

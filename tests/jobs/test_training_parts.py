@@ -18,6 +18,7 @@ from rstar_jobs.special_tokens import add_special_tokens
 from rstar_jobs.training_order import training_order
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rstar.models.encoding import TrajectoryTokenizer
 from rstar.prompt import render, render_prompt
 from rstar.rounds.observed import Stage
 from rstar.rounds.stage import StageRun
@@ -31,7 +32,7 @@ def test_the_loss_is_on_the_policys_text_and_on_the_end_of_text(tmp_path: Path) 
     make_base(tmp_path, markers=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     example = SftExample("p", "What is 2 + 2?", trajectory(2, 4), 1.0)
-    encoded = encode_example(tokenizer, example)
+    encoded = encode_example(TrajectoryTokenizer(tokenizer), example)
     trained = [token for token in encoded.labels if token != NO_LOSS]
     masked = [token for token, label in zip(encoded.ids, encoded.labels, strict=True) if label == NO_LOSS]
     assert tokenizer.decode(encoded.ids) == render(example.question, example.steps) + "<eos>"
@@ -44,7 +45,7 @@ def test_both_sides_of_a_pair_are_the_texts_that_the_ppm_scores(tmp_path: Path) 
     make_base(tmp_path, markers=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     pair = PreferencePair("p", "q?", ("a<end_of_step>", "b"), ("a<end_of_step>", "c"), 1.0, 0.25, final=False)
-    encoded = encode_preference(tokenizer, pair)
+    encoded = encode_preference(TrajectoryTokenizer(tokenizer), pair)
     assert tokenizer.decode(encoded.chosen) == render("q?", pair.chosen)
     assert tokenizer.decode(encoded.rejected) == render("q?", pair.rejected)
 
@@ -82,8 +83,8 @@ def test_a_sequence_that_pairs_share_is_in_a_batch_once() -> None:
 def test_padding_carries_no_attention_and_no_loss(tmp_path: Path) -> None:
     make_base(tmp_path, markers=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    short = encode_example(tokenizer, SftExample("p", "a", ("x",), 1.0))
-    long = encode_example(tokenizer, SftExample("p", "abc", ("xyz",), 1.0))
+    short = encode_example(TrajectoryTokenizer(tokenizer), SftExample("p", "a", ("x",), 1.0))
+    long = encode_example(TrajectoryTokenizer(tokenizer), SftExample("p", "abc", ("xyz",), 1.0))
     batch = ExampleCollator(7)([short, long])
     added = len(long.ids) - len(short.ids)
     assert batch["labels"][0, -added:].tolist() == [NO_LOSS] * added

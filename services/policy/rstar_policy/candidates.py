@@ -135,9 +135,9 @@ class CandidateTable:
         done = np.flatnonzero(self.finish != _UNFINISHED)
         if not len(done):
             return []
-        without_eos = [self.generated(i)[: -1 if self.finish[i] == _EOS else None] for i in done]
         complete = []
-        for i, raw in zip(done, tokenizer.decode_all(without_eos), strict=True):
+        for i in done:
+            raw = tokenizer.decode(self.generated(i)[: -1 if self.finish[i] == _EOS else None])
             job: Job = self.job[i]
             reason = _FINISHES[self.finish[i]]
             assert reason is not None

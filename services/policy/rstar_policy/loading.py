@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM
 
+from rstar.models.architecture import context_length
+from rstar.models.encoding import TrajectoryTokenizer
 from rstar.models.pretrained import load_pretrained
 
 
@@ -16,7 +18,7 @@ class LoadedModel:
     """A causal language model in evaluation mode. ``eos_ids`` end a text; ``context``: most tokens of one text."""
 
     model: Any
-    tokenizer: Any
+    tokenizer: TrajectoryTokenizer
     eos_ids: tuple[int, ...]
     context: int
 
@@ -24,7 +26,8 @@ class LoadedModel:
 def load_model(path: str | Path, *, device: str, dtype: str, threads: int | None) -> LoadedModel:
     """Load the folder at ``path``. ``device``: auto, cpu or cuda; ``dtype``: auto, float32, bfloat16 or float16.
 
-    Raises ``ValueError`` for a folder that holds no causal language model, or a device that is not there.
+    Raises ``ValueError`` for a folder that holds no causal language model that can be served, a tokenizer that does
+    not keep texts, or a device that is not there.
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
@@ -32,7 +35,8 @@ def load_model(path: str | Path, *, device: str, dtype: str, threads: int | None
     model, tokenizer = load_pretrained(
         AutoModelForCausalLM, "causal language model", folder, device=device, dtype=dtype, threads=threads
     )
-    return LoadedModel(model, tokenizer, _eos_ids(model, tokenizer), _context(model))
+    eos_ids = _eos_ids(model, tokenizer)
+    return LoadedModel(model, TrajectoryTokenizer(tokenizer), eos_ids, context_length(model))
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -40,12 +44,3 @@ def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     for eos in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
         ids |= {eos} if isinstance(eos, int) else set(eos or ())
     return tuple(sorted(ids))
-
-
-def _context(model: Any) -> int:
-    """Return the most tokens of one text. Up to its window, sliding attention equals full attention."""
-    config = model.config.get_text_config()
-    lengths = [int(config.max_position_embeddings)]
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        lengths.append(int(config.sliding_window))
-    return min(lengths)

@@ -2,8 +2,8 @@
 
 Calls are queued; one worker thread takes all waiting calls, packs each call's candidates after their prefix, and scores
 rows of similar length together. An error fails the calls of its batch only. The score is tanh(logit) at the candidate's
-last token (paper, section 3.3) of ``render(question, steps) + candidate``. Prefix and candidate are encoded separately,
-as in training (``rstar.models.encoding``).
+last token (paper, section 3.3) of ``render(question, steps) + candidate``, encoded as in training
+(``rstar.models.encoding``).
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import structlog
 from transformers import AutoModelForSequenceClassification
 
 from rstar.interfaces import Scores, State
-from rstar.models.encoding import encode_continuation, encode_prompt
+from rstar.models.architecture import context_length
+from rstar.models.encoding import TrajectoryTokenizer
 from rstar.models.futures import set_from_thread, settle_from_thread
 from rstar.models.pretrained import load_pretrained
-from rstar.prompt import PromptStyle, render
+from rstar.prompt import PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_ppm import metrics
 from rstar_ppm.packing import Row, batches, rows_of
@@ -63,13 +64,15 @@ class TransformersPreferenceModel:
     ...     scores = await ppm.score(State("p", "1+1?"), ["<code>x = 2<end_of_step>"])
     """
 
-    def __init__(self, model: Any, tokenizer: Any, style: PromptStyle, digest: str, max_rows: int = MAX_ROWS) -> None:
+    def __init__(
+        self, model: Any, tokenizer: TrajectoryTokenizer, style: PromptStyle, digest: str, max_rows: int = MAX_ROWS
+    ) -> None:
         """Start the worker. ``model`` is a sequence-classification model of one label, in evaluation mode."""
         self._tokenizer = tokenizer
         self._style = style
         self._digest = digest
         self._max_rows = max_rows
-        self._context = int(model.config.get_text_config().max_position_embeddings)
+        self._context = context_length(model)
         self._scorer = Scorer(model)
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._closed = False
@@ -91,7 +94,7 @@ class TransformersPreferenceModel:
         """Load a Hugging Face folder (blocking). ``digest`` None computes the checkpoint's.
 
         ``threads`` are torch's CPU threads (None: torch's default). Raises ``ValueError`` for a folder that holds no model
-        with one scalar head.
+        with one scalar head, an architecture that cannot be served, and a tokenizer that does not keep texts.
         """
         model, tokenizer = load_pretrained(
             AutoModelForSequenceClassification,
@@ -103,7 +106,7 @@ class TransformersPreferenceModel:
         )
         if model.config.num_labels != 1:
             raise ValueError(f"{path} gives {model.config.num_labels} labels: a PPM has one score (num_labels=1)")
-        return cls(model, tokenizer, prompt, digest or checkpoint_digest(Path(path)), max_rows)
+        return cls(model, TrajectoryTokenizer(tokenizer), prompt, digest or checkpoint_digest(Path(path)), max_rows)
 
     async def score(self, state: State, candidates: Sequence[str], begun: asyncio.Event | None = None) -> Scores:
         """Score each candidate as the next step of ``state``, in [-1, 1], to 6 decimals.
@@ -178,8 +181,8 @@ class TransformersPreferenceModel:
     def _add(self, call: _Call, group: _CallGroup) -> None:
         """Add the rows of ``call`` to ``group``, or end the call with an error when it cannot be scored."""
         try:
-            prefix = encode_prompt(self._tokenizer, render(call.state.question, call.state.steps, self._style))
-            candidates = [encode_continuation(self._tokenizer, candidate) for candidate in call.candidates]
+            prefix = self._tokenizer.state(call.state.question, call.state.steps, self._style)
+            candidates = [self._tokenizer.step(candidate) for candidate in call.candidates]
         except Exception as error:
             call.settle(RuntimeError(f"the tokenizer failed: {error}"))
             return

@@ -14,7 +14,7 @@ from rstar_policy.transformers_engine import TransformersPolicy
 from transformers import AutoModelForCausalLM, AutoTokenizer, MambaConfig, MambaForCausalLM
 
 from rstar.interfaces import Candidate, Finish, Policy, Sampling, State
-from rstar.models.encoding import encode_prompt
+from rstar.models.encoding import TrajectoryTokenizer
 from rstar.prompt import render
 from rstar.store.digests import checkpoint_digest
 from rstar.trajectory import END_OF_STEP, STEP_STOPS
@@ -88,7 +88,7 @@ async def test_greedy_candidates_equal_those_of_generate(policy: TransformersPol
     states = [State("p", "a" * length) for length in (1, 9, 30)]
     proposals = await asyncio.gather(*(policy.propose(s, 2, Sampling(0.0, 1.0, 40, ()), 0) for s in states))
     for state, proposal in zip(states, proposals, strict=True):
-        ids = torch.tensor([encode_prompt(tokenizer, render(state.question))])
+        ids = torch.tensor([TrajectoryTokenizer(tokenizer).state(state.question)])
         output = model.generate(ids, do_sample=False, max_new_tokens=40)[0, ids.shape[1] :]
         for candidate in proposal.candidates:
             assert candidate.tokens == len(output)
@@ -98,7 +98,7 @@ async def test_greedy_candidates_equal_those_of_generate(policy: TransformersPol
 async def test_logprob_is_the_sum_under_the_full_distribution(policy: TransformersPolicy, checkpoint: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
     model: Any = AutoModelForCausalLM.from_pretrained(checkpoint)
-    prompt = encode_prompt(tokenizer, render(STATE.question, STATE.steps))
+    prompt = TrajectoryTokenizer(tokenizer).state(STATE.question, STATE.steps)
     proposal = await policy.propose(STATE, 1, Sampling(0.0, 1.0, 12, ()), 0)
     output = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=12)
     with torch.inference_mode():
@@ -250,4 +250,6 @@ def test_an_architecture_without_a_plain_cache_is_refused() -> None:
     model: Any = MambaForCausalLM(MambaConfig(vocab_size=32, hidden_size=16, state_size=4, num_hidden_layers=2))
     tokenizer = byte_tokenizer()
     with pytest.raises(ValueError, match="'mamba'"):
-        TransformersPolicy(model, PolicyTokenizer(tokenizer, "trained", [tokenizer.eos_token_id]), 512, "digest")
+        TransformersPolicy(
+            model, PolicyTokenizer(TrajectoryTokenizer(tokenizer), "trained", [tokenizer.eos_token_id]), 512, "digest"
+        )

@@ -15,7 +15,7 @@ from rstar_policy.transformers_engine import MAX_STEPS_WAITED, admitted_now
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from rstar.interfaces import Finish
-from rstar.models.encoding import encode_pair
+from rstar.models.encoding import TrajectoryTokenizer
 from rstar.trajectory import END_OF_CODE, END_OF_STEP
 from tests.support.tiny_model import EOS, byte_tokenizer
 
@@ -97,7 +97,7 @@ def test_a_marker_spelled_by_ordinary_tokens_ends_the_text_there() -> None:
 
 def test_decoding_gives_back_the_encoded_text_byte_for_byte() -> None:
     tokenizer = byte_tokenizer()
-    policy_tokenizer = PolicyTokenizer(tokenizer, "trained", [tokenizer.eos_token_id])
+    policy_tokenizer = PolicyTokenizer(TrajectoryTokenizer(tokenizer), "trained", [tokenizer.eos_token_id])
     for text in (" leading space", "\n<code>\nx = 'é漢🙂'\n<end_of_step>", "<|user|> ", ""):
         assert policy_tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
@@ -105,7 +105,7 @@ def test_decoding_gives_back_the_encoded_text_byte_for_byte() -> None:
 @given(st.binary(max_size=12))
 def test_bytes_that_are_not_utf8_are_decoded_with_replacements(data: bytes) -> None:
     tokenizer = byte_tokenizer()
-    policy_tokenizer = PolicyTokenizer(tokenizer, "trained", [tokenizer.eos_token_id])
+    policy_tokenizer = PolicyTokenizer(TrajectoryTokenizer(tokenizer), "trained", [tokenizer.eos_token_id])
     letters = bytes_to_unicode()  # type: ignore[no-untyped-call]
     ids = tokenizer.convert_tokens_to_ids([letters[byte] for byte in data])
     assert policy_tokenizer.decode(ids) == data.decode(errors="replace")
@@ -115,17 +115,15 @@ def test_a_prompt_starts_with_bos_once_and_a_continuation_has_none() -> None:
     from tokenizers.processors import TemplateProcessing
 
     tokenizer = byte_tokenizer()
-    assert encode_pair(tokenizer, "a", "b") == (
-        tokenizer.encode("a", add_special_tokens=False),
-        tokenizer.encode("b", add_special_tokens=False),
-    )
+    plain = TrajectoryTokenizer(tokenizer)
+    assert plain.prompt("a") == plain.continuation("a") == tokenizer.encode("a", add_special_tokens=False)
     bos = tokenizer.eos_token_id
     tokenizer.bos_token = EOS
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{EOS} $A", special_tokens=[(EOS, bos)])
-    prefix, continuation = encode_pair(tokenizer, "a", "b")
-    assert prefix[0] == bos
-    assert bos not in continuation
-    assert encode_pair(tokenizer, f"{EOS}a", "b")[0] == prefix
+    with_bos = TrajectoryTokenizer(tokenizer)
+    assert with_bos.prompt("a") == [bos, *plain.prompt("a")]
+    assert with_bos.continuation("a") == plain.continuation("a")
+    assert with_bos.prompt(f"{EOS}a") == with_bos.prompt("a")
 
 
 def test_new_requests_are_admitted_in_groups_or_after_a_few_steps() -> None:

@@ -16,8 +16,7 @@ from rstar_ppm.transformers_ppm import TransformersPreferenceModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rstar.interfaces import PreferenceModel, State
-from rstar.models.encoding import encode_pair
-from rstar.prompt import render
+from rstar.models.encoding import TrajectoryTokenizer
 from rstar.store.digests import checkpoint_digest
 from tests.support.tiny_model import save_policy
 
@@ -29,9 +28,9 @@ def plain(checkpoint: Path, state: State, candidate: str) -> float:
     """Return the score by transformers' own forward pass of one sequence."""
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
     model: Any = AutoModelForSequenceClassification.from_pretrained(checkpoint)
-    prefix, continuation = encode_pair(tokenizer, render(state.question, state.steps), candidate)
+    ids = TrajectoryTokenizer(tokenizer).state(state.question, (*state.steps, candidate))
     with torch.inference_mode():
-        return float(torch.tanh(model(torch.tensor([prefix + continuation])).logits[0, 0]))
+        return float(torch.tanh(model(torch.tensor([ids])).logits[0, 0]))
 
 
 async def test_packed_scores_equal_plain_ones(checkpoint: Path) -> None:
