@@ -6,13 +6,11 @@ import argparse
 from pathlib import Path
 
 import structlog
-import yaml
-from pydantic import ValidationError
 
+from rstar.rounds.load import SpecError, parse_rounds
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.programs import STAGE_MODULES, read_input_argument
 from rstar.rounds.spec import EvolutionRound
-from rstar.rounds.validation_errors import validation_messages
 from rstar.store.open import open_store
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation
@@ -52,12 +50,12 @@ def read_invocation(options: argparse.Namespace, stage: Stage, progress: Progres
 
 def _read_round(path: Path) -> EvolutionRound:
     try:
-        return EvolutionRound.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise BadInputError(f"{path}: {'; '.join(validation_messages(error, EvolutionRound))}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        raise BadInputError(f"{path} cannot be read as one EvolutionRound: {reason}") from None
+        rounds = parse_rounds(path)
+    except SpecError as error:
+        raise BadInputError("; ".join(error.faults)) from None
+    if len(rounds) != 1:
+        raise BadInputError(f"{path} holds {len(rounds)} EvolutionRounds: give a file with one")
+    return rounds[0]
 
 
 def _read_input(text: str) -> tuple[str, ManifestRef]:

@@ -7,16 +7,17 @@ model's folder.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from rstar.readers import read_problems
+from rstar.rounds.documents import Document, YamlError, read_documents
 from rstar.rounds.spec import EvolutionRound, ProblemsSpec
 from rstar.rounds.validation_errors import nearest, validation_messages
 from rstar.store.artifacts import fetch
@@ -61,26 +62,39 @@ def parse_rounds(path: Path) -> list[EvolutionRound]:
 
 def _parse(path: Path) -> tuple[list[EvolutionRound], list[str]]:
     try:
-        documents = [d for d in yaml.safe_load_all(path.read_text(encoding="utf-8")) if d is not None]
+        documents = read_documents(path.read_text(encoding="utf-8"))
     except OSError as error:
         return [], [f"{path}: cannot be read: {error.strerror}"]
     except UnicodeDecodeError:
         return [], [f"{path}: is not a text file in UTF-8"]
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        return [], [f"{path}:{where} is not YAML: {getattr(error, 'problem', None) or error}"]
+    except YamlError as error:
+        return [], [f"{_place(path, line)}: {fault}" for line, fault in error.faults]
     if not documents:
         return [], [f"{path}: holds no EvolutionRound"]
     rounds: list[EvolutionRound] = []
     faults: list[str] = []
     for number, document in enumerate(documents, 1):
         try:
-            rounds.append(EvolutionRound.model_validate(document))
+            rounds.append(_round(document))
         except ValidationError as error:
-            label = _label(document, number)
-            faults += [f"{path}: {label}: {message}" for message in validation_messages(error, EvolutionRound)]
+            label = _label(document.content, number)
+            messages = validation_messages(error, EvolutionRound)
+            lines = [document.line(detail["loc"]) for detail in error.errors(include_url=False)]
+            faults += [
+                f"{_place(path, line)}: {label}: {message}" for line, message in zip(lines, messages, strict=True)
+            ]
     return rounds, faults
+
+
+def _round(document: Document) -> EvolutionRound:
+    """Validate a document as strictly as the API server: no text for a number, and keys in camelCase only."""
+    # As JSON, where a list is as good as a tuple; plain Python data would have to be tuples in strict mode.
+    text = json.dumps(document.content)
+    return EvolutionRound.model_validate_json(text, strict=True, by_alias=True, by_name=False)
+
+
+def _place(path: Path, line: int | None) -> str:
+    return f"{path}:{line}" if line else str(path)
 
 
 def _label(document: Any, number: int) -> str:

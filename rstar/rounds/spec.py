@@ -326,6 +326,8 @@ class Metadata(Settings):
     name: RoundName = Field(
         description="Name of the round: small letters, digits and '-', at most 34 characters (pods append a suffix)."
     )
+    labels: dict[str, str] = Field(default_factory=dict, description="Labels of the object on a cluster.")
+    annotations: dict[str, str] = Field(default_factory=dict, description="Annotations of the object on a cluster.")
 
 
 class EvolutionRound(Settings):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -56,10 +57,26 @@ def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"must be {bounds[kind]} {limit:g}, not {given!r}"
     if kind == "string_pattern_mismatch":
         return f"{given!r} does not have the form {context['pattern']}; {_description(model, location)}"
+    if kind in _TYPES:
+        hint = "; remove the quotes" if isinstance(given, str) and kind != "string_type" else ""
+        return f"must be {_TYPES[kind]}, not {_shown(given)}{hint}"
     if kind == "value_error":
         return str(context["error"])
     message = detail["msg"].replace("Input should be", "must be").replace("String should", "must")
     return f"{message[0].lower()}{message[1:]}, not {given!r}" if not isinstance(given, dict) else message
+
+
+_TYPES: Final = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+}
+
+
+def _shown(given: Any) -> str:
+    """Return a value as YAML has it."""
+    return json.dumps(given) if given is None or isinstance(given, bool) else repr(given)
 
 
 def _model_at(model: type[BaseModel], location: Iterable[int | str]) -> type[BaseModel] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def faults(folder: Path, *documents: Any, **options: Any) -> list[str]:
     file.write_text(yaml.safe_dump_all(documents))
     with pytest.raises(SpecError) as caught:
         load_rounds(file, **options)
-    return [fault.removeprefix(f"{file}: ") for fault in caught.value.faults]
+    return [re.sub(r"^:?\d*: ", "", fault.removeprefix(str(file))) for fault in caught.value.faults]
 
 
 def test_rounds_are_returned_in_the_order_of_their_numbers(folder: Path) -> None:
