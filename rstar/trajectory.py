@@ -46,8 +46,14 @@ _MARKER = re.compile("|".join(re.escape(m) for m in MARKERS))
 _ERROR: Final = f"{END_OF_STEP}\n{OUTPUT}"
 _INSERTED = re.compile(f"\n?{OUTPUT}.*?{END_OF_OUTPUT}\n?", re.DOTALL)
 _NOT_CODE = re.compile(f"{OUTPUT}.*?{END_OF_OUTPUT}|{ANSWER}.*", re.DOTALL)
-# An escaped brace is no group; a double backslash is a line break and escapes nothing.
-_BRACE = re.compile(r"\\boxed\{|\\\\(?!boxed)|\\[{}]|[{}]")
+# An escaped brace is no group; a double backslash is a line break and escapes nothing. Without braces, a box holds a
+# macro with its arguments, a number or one letter: "write it in \boxed form" boxes nothing.
+_BRACE = re.compile(
+    r"(?P<box>\\(?:boxed|fbox)\s*\{)"
+    r"|\\(?:boxed|fbox)(?![A-Za-z])\s*"
+    r"(?P<bare>-?\\(?!boxed|fbox)[A-Za-z]+(?:\{[^{}$]*\})*[^\s$\\{}]*|[-+(]*\.?\d[^\s$\\{}]*|[A-Za-z](?=$|[$.,;\\}]))"
+    r"|\\\\(?!boxed|fbox)|\\[{}]|[{}]"
+)
 # A number with at least 5 decimals that stands alone, or the parts of a complex one: no version (1.2.34567), time
 # (1:02.345678), identifier (a-1.234567), or end of a number with separators of thousands (1,000.123456).
 _FLOAT = re.compile(
@@ -147,18 +153,33 @@ def output_block(stdout: str) -> str:
 
 
 def boxed(text: str) -> str | None:
-    r"""Return the content of the last ``\boxed{}`` with balanced braces, or None; ``\{`` and ``\}`` do not count.
+    r"""Return the answer in the boxes of ``text``, or None when it has no closed box. Time is linear in the length.
+
+    A box is ``\boxed{...}`` or ``\fbox{...}`` with balanced braces (``\{`` and ``\}`` do not count), or
+    ``\boxed 7``. Of nested boxes only the innermost count. Several different boxes are one answer, the list of their
+    contents in order; equal boxes are one, and empty ones count only where there is no other. So a policy that boxes
+    two answers in its answer step gives one list, which a verifier compares as a whole: to box several guesses is
+    wrong, however good one of them is.
 
     >>> boxed(r"so \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
+    >>> boxed(r"$x = \boxed{3}$ or $x = \boxed 5$, that is, \boxed{3} or \boxed{5}.")
+    '3, 5'
     """
     opened: list[re.Match[str]] = []
-    last: tuple[int, str] | None = None
-    for brace in _BRACE.finditer(text):
-        if brace.group() in ("{", "\\boxed{"):
-            opened.append(brace)
-        elif brace.group() == "}" and opened:
+    boxes: list[tuple[int, str]] = []
+    for found in _BRACE.finditer(text):
+        if found["bare"] is not None:
+            boxes.append((found.start("bare"), found["bare"].rstrip(".,;:!?")))
+        elif found.group() == "{" or found["box"]:
+            opened.append(found)
+        elif found.group() == "}" and opened:
             start = opened.pop()
-            if start.group() != "{" and (last is None or start.end() > last[0]):
-                last = start.end(), text[start.end() : brace.start()]
-    return last[1] if last else None
+            holds_another = bool(boxes) and boxes[-1][0] > start.end()
+            if start["box"] and not holds_another:
+                boxes.append((start.end(), text[start.end() : found.start()]))
+    contents = [content for _, content in boxes if content.strip()] or [content for _, content in boxes[:1]]
+    distinct = {content.strip(): content for content in reversed(contents)}
+    if len(distinct) > 1:
+        return ", ".join(reversed(distinct))
+    return contents[0] if contents else None

@@ -53,7 +53,9 @@ class TrajectoryTokenizer:
         self._byte_level = any(part["type"] == "ByteLevel" for key in _STAGES for part in _parts(pipeline[key]))
         self._byte_fallback = bool(pipeline["model"].get("byte_fallback"))
         self._exact = Tokenizer.from_str(json.dumps(_without_changes(pipeline)))
-        self._space_letter: list[int] = [self._exact.token_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
+        self._space_letter: list[int] = [
+            token for byte in SPACE.encode() if (token := self._exact.token_to_id(f"<0x{byte:02X}>")) is not None
+        ]
         self.added: Mapping[str, int] = {token["content"]: token["id"] for token in pipeline["added_tokens"]}
         """The id of each added token (markers and other special tokens), which is never split."""
         self._bos = _bos_of(tokenizer)

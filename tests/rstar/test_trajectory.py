@@ -200,7 +200,25 @@ def test_the_texts_of_policy_and_system_join_to_the_step(step: str) -> None:
     ("text", "content"),
     [
         (r"\boxed{5}", "5"),
-        (r"first \boxed{1}, then \boxed{2}", "2"),
+        (r"first \boxed{1}, then \boxed{2}", "1, 2"),
+        (r"\boxed{5} or \boxed{3}, so \boxed{5} and \boxed{ 3 }", "5, 3"),
+        (r"\boxed{5}, indeed \boxed{5}", "5"),
+        (r"write it in \boxed{}: \boxed{5}", "5"),
+        (r"\boxed{x = \boxed{3}} or \boxed{\boxed{3}, \boxed{5}}", "3, 5"),
+        (r"\boxed {7}", "7"),
+        (r"\fbox{7}", "7"),
+        (r"\boxed 7", "7"),
+        (r"So it is $\boxed 7$.", "7"),
+        (r"\boxed 3.5.", "3.5"),
+        (r"$\boxed\frac{1}{2}$", r"\frac{1}{2}"),
+        (r"{\boxed 7}", "7"),
+        (r"\(\boxed -7\)", "-7"),
+        (r"\boxed", None),
+        (r"\boxedtext 5", None),
+        (r"Write it in \boxed form: \boxed{5}", "5"),
+        (r"\boxed a number", None),
+        (r"$\boxed x$", "x"),
+        (r"\\\boxed{5}", "5"),
         (r"\boxed{\frac{1}{\sqrt{2}}} apples", r"\frac{1}{\sqrt{2}}"),
         (r"\boxed{\boxed{3}}", "3"),
         (r"\boxed{}", ""),
@@ -211,12 +229,12 @@ def test_the_texts_of_policy_and_system_join_to_the_step(step: str) -> None:
         (r"\boxed{\left\{x = 1\right.}", r"\left\{x = 1\right."),
         (r"\boxed{a\\{b}}", r"a\\{b}"),
         ("\\boxed{two\nlines}", "two\nlines"),
-        (r"\boxed 5 \fbox{6}", None),
+        (r"\boxed 5 \fbox{6}", "5, 6"),
         (r"boxed{5}", None),
         ("", None),
     ],
 )
-def test_the_answer_is_the_last_box_with_balanced_braces(text: str, content: str | None) -> None:
+def test_the_answer_is_that_of_all_boxes_with_balanced_braces(text: str, content: str | None) -> None:
     assert boxed(text) == content
 
 
@@ -232,6 +250,9 @@ def test_any_balanced_content_is_read_from_its_box(content: str) -> None:
 def test_an_endless_row_of_open_boxes_is_read_in_one_pass() -> None:
     assert boxed("\\boxed{" * 100_000) is None
     assert boxed("\\boxed{" * 100_000 + "7" + "}" * 50_000) == "7"
+    assert boxed("\\boxed\\a{" * 100_000) == "\\a"
+    assert boxed("\\boxed " * 100_000 + " " * 100_000 + "{" * 100_000) is None
+    assert len(boxed("".join(f"\\fbox{{{i}}}" for i in range(50_000))) or "") > 200_000
 
 
 def test_the_markers_are_nine_and_none_holds_another() -> None:
