@@ -7,19 +7,31 @@ the same content are one problem: the later ones are dropped, and their number i
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Final, Literal
 
 from rstar.problem import Problem
-from rstar.readers.formats import FORMATS, RowError, explicit_id
+from rstar.readers.containers import LocatedRow
+from rstar.readers.formats import FORMATS, explicit_id
+from rstar.readers.row import RowError
 
-MOST_ERRORS = 5
+MOST_ERRORS: Final = 5
+
+OnBadRow = Literal["fail", "skip"]
+"""A bad row is an error of the whole data set, or is left out, logged and counted."""
 
 log = logging.getLogger(__name__)
 
-LocatedRow = tuple[str, Mapping[str, Any] | RowError]
-"""The place of a row (``FILE:LINE``), and the row or the error in it."""
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read. ``explicit``: ids that rows gave themselves; ``bad_rows``: how many rows were left out."""
+
+    problems: list[Problem] = field(default_factory=list)
+    explicit: frozenset[str] = frozenset()
+    bad_rows: int = 0
 
 
 def check_format(name: str) -> None:
@@ -30,37 +42,71 @@ def check_format(name: str) -> None:
         raise ValueError(f"unknown format of problems {name!r}: {hint}There are {', '.join(FORMATS)}")
 
 
-def collect_problems(source: str, rows: Iterable[LocatedRow], format: str, limit: int | None) -> list[Problem]:
+def collect(
+    source: str, rows: Iterable[LocatedRow], format: str, limit: int | None, on_bad_row: OnBadRow = "fail"
+) -> Reading:
     """Return the first ``limit`` problems of ``rows`` (None: all).
 
-    Raises ``ValueError`` with a line for each of the first five bad rows, and when there are no rows.
+    Raises ``ValueError`` with a line for each of the first five bad rows (unless they are skipped), and when there are
+    no problems.
     """
-    errors: list[str] = []
+    check_format(format)
+    errors = _Errors(source, stop=on_bad_row == "fail")
     problems: dict[str, Problem] = {}
     first: dict[str, str] = {}
+    explicit: set[str] = set()
     dropped = 0
-    for where, problem, explicit in _read(rows, format, errors):
+    for where, problem, has_id in _read(rows, format, errors):
         if problem.id not in problems:
             problems[problem.id], first[problem.id] = problem, where
-        elif explicit:
-            errors.append(
-                f"{where}: id {problem.id!r} is taken by {first[problem.id]}; rename or remove one of the rows"
-            )
+            explicit |= {problem.id} if has_id else set()
+        elif has_id:
+            taken = f"id {problem.id!r} is taken by {first[problem.id]}; rename or remove one of the rows"
+            errors.add(where, taken)
         else:
             dropped += 1
-        if len(errors) >= MOST_ERRORS or (limit is not None and len(problems) >= limit):
+        if errors.enough or (limit is not None and len(problems) >= limit):
             break
-    if errors:
-        more = f"\n(only the first {MOST_ERRORS} bad rows are named)" if len(errors) >= MOST_ERRORS else ""
-        raise ValueError("\n".join(errors) + more)
+    errors.report()
     if not problems:
         raise ValueError(f"{source}: there is no problem in it; give one row per problem in the format {format!r}")
     if dropped:
         log.warning("%s: dropped %d rows that repeat an earlier problem", source, dropped)
-    return list(problems.values())
+    return Reading(list(problems.values()), frozenset(explicit), errors.count)
 
 
-def _read(rows: Iterable[LocatedRow], format: str, errors: list[str]) -> Iterator[tuple[str, Problem, bool]]:
+class _Errors:
+    """The bad rows so far: the first five by name, and how many there are."""
+
+    def __init__(self, source: str, *, stop: bool) -> None:
+        self._source = source
+        self._stop = stop
+        self._named: list[str] = []
+        self.count = 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether reading on is useless."""
+        return self._stop and self.count >= MOST_ERRORS
+
+    def add(self, where: str, error: object) -> None:
+        """Count a bad row."""
+        self.count += 1
+        if self.count <= MOST_ERRORS:
+            self._named.append(f"{where}: {error}")
+
+    def report(self) -> None:
+        """Raise ``ValueError`` with the named rows, or log them where they are skipped."""
+        if not self.count:
+            return
+        if not self._stop:
+            log.warning("%s: left out %d bad rows, such as %s", self._source, self.count, "; ".join(self._named))
+            return
+        more = f"\n(only the first {MOST_ERRORS} bad rows are named)" if self.enough else ""
+        raise ValueError("\n".join(self._named) + more)
+
+
+def _read(rows: Iterable[LocatedRow], format: str, errors: _Errors) -> Iterator[tuple[str, Problem, bool]]:
     """Yield the problems of the good rows and add the bad ones to ``errors``, until there are too many."""
     convert = FORMATS[format]
     for where, row in rows:
@@ -70,8 +116,8 @@ def _read(rows: Iterable[LocatedRow], format: str, errors: list[str]) -> Iterato
             problem = convert(row)
             encodable(problem.question, problem.answer or "", problem.id)
         except RowError as error:
-            errors.append(f"{where}: {error}")
-            if len(errors) >= MOST_ERRORS:
+            errors.add(where, error)
+            if errors.enough:
                 return
             continue
         yield where, problem, explicit_id(row)

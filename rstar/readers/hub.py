@@ -5,15 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 from rstar.problem import Problem
-from rstar.readers.collect import check_format, collect_problems
+from rstar.readers.collect import OnBadRow, Reading, check_format, collect
 
 
-def read_hub(name: str, split: str = "train", format: str = "jsonl", limit: int | None = None) -> list[Problem]:
+def read_hub(
+    name: str,
+    split: str = "train",
+    format: str = "jsonl",
+    limit: int | None = None,
+    on_bad_row: OnBadRow = "fail",
+) -> list[Problem]:
     """Read a data set's rows as one of the formats: ``read_hub("openai/gsm8k/main", "test", "gsm8k")``.
 
     ``name`` is ORG/NAME, ORG/NAME/CONFIGURATION, or a local folder. Raises ``ValueError`` when ``datasets`` is not
     installed, when the data set cannot be loaded (no network, unknown name or split), and for bad rows.
     """
+    return read_hub_set(name, split, format, limit, on_bad_row).problems
+
+
+def read_hub_set(
+    name: str, split: str, format: str, limit: int | None = None, on_bad_row: OnBadRow = "fail"
+) -> Reading:
+    """Read as ``read_hub``, and return what else is known of the rows."""
     check_format(format)
     try:
         from datasets import load_dataset
@@ -30,6 +43,7 @@ def read_hub(name: str, split: str = "train", format: str = "jsonl", limit: int 
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"hf:{name}: cannot be loaded ({type(error).__name__}: {reason}); "
-            "check the name, the split and the network, or give a file instead"
+            f"check the name, the split {split!r} and the network, or give a file instead"
         ) from error
-    return collect_problems(f"hf:{name}", ((f"hf:{name}:{i}", row) for i, row in enumerate(rows, 1)), format, limit)
+    located = ((f"hf:{name} row {number}", row) for number, row in enumerate(rows, 1))
+    return collect(f"hf:{name}", located, format, limit, on_bad_row)

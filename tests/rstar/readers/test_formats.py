@@ -29,13 +29,13 @@ def test_math500_rows_keep_their_latex_answers() -> None:
     assert problems[4].answer == r"\text{Evelyn}"
 
 
-def test_math_rows_take_the_last_box_of_the_solution_unless_they_have_an_answer() -> None:
+def test_math_rows_take_the_boxes_of_the_solution_unless_they_have_an_answer() -> None:
     rows = jsonl(
         {
             "problem": "Halve 3.",
             "level": "Level 1",
             "type": "Algebra",
-            "solution": r"First \boxed{3}, so $\boxed{\frac{3}{2}}$.",
+            "solution": r"So $\boxed{\frac{3}{2}}$.",
         },
         {"problem": "Add.", "solution": r"\boxed{5}", "answer": "6", "unique_id": "test/algebra/1.json"},
     )
