@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from rstar.interfaces import Verifier
 from rstar.problem import Problem
+from rstar.readers import Reading
 from rstar.record import SearchRecord
 from rstar.rounds.evaluation import ProblemResult, grade, summarise
 from rstar.rounds.manifest import Manifest, Output
@@ -88,7 +89,8 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
             f"spec.verifier: unknown verifier {spec.verifier!r}{nearest(spec.verifier, verifier_names())}"
         )
     source = spec.evaluate.problems if spec.evaluate.methods else None
-    problems = [] if source is None else invocation.problems(source)
+    reading = Reading() if source is None else invocation.problems(source)
+    problems = reading.problems
     stage = invocation.open_stage(inputs, {"problems": problems_digest(problems)} if problems else {})
     if done := stage.finished():
         return done
@@ -114,7 +116,7 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
         write_rows(table, rows, RESULTS)
         outputs.append(stage.upload(table, table.name))
     methods = [summarise(method.name, results[method.name]).metrics() for method in spec.evaluate.methods]
-    return stage.finish(outputs, {"problems": len(problems), "methods": methods, **skipped})
+    return stage.finish(outputs, {"problems": len(problems), "methods": methods, **skipped, **reading.metrics()})
 
 
 async def search_and_grade(

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from rstar.problem import Problem
-from rstar.readers import read_hub, read_problems
+from rstar.readers import Reading
 from rstar.rounds.manifest import Manifest, canonical, digest_of
 from rstar.rounds.observed import STAGE_INPUTS, ManifestRef, Stage
-from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec, ProblemsSpec
+from rstar.rounds.problems import read_problems_of
+from rstar.rounds.problems_spec import ProblemsSpec
+from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
 from rstar.rounds.stage import StageRun, download_output, load_input, stage_settings
 from rstar.store.artifacts import fetch
 from rstar.store.digests import checkpoint_digest
@@ -80,19 +82,12 @@ class Invocation:
         except ValueError as error:
             raise BadInputError(str(error)) from None
 
-    def problems(self, spec: ProblemsSpec) -> list[Problem]:
-        """Return the problems of ``spec``, in order. Raises ``BadInputError``."""
+    def problems(self, spec: ProblemsSpec) -> Reading:
+        """Return the problems of all data sets of ``spec``, in order. Raises ``BadInputError``."""
         try:
-            place = fetch(spec.uri, self.store, self.cache)
-            if isinstance(place, Path):
-                problems = read_problems(place, spec.format, limit=spec.limit)
-            else:
-                problems = read_hub(place, spec.split, spec.format, spec.limit)
-        except (ValueError, FileNotFoundError) as error:
+            return read_problems_of(spec, self.store, self.cache)
+        except (ValueError, OSError) as error:
             raise BadInputError(str(error)) from None
-        if not problems:
-            raise BadInputError(f"{spec.uri} holds no problems")
-        return problems
 
     def base_model(self) -> tuple[Path | str, str]:
         """Return the place of the spec's base model and its digest (``hf:NAME`` on the hub). Raises ``BadInputError``."""

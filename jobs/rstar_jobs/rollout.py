@@ -15,6 +15,7 @@ from typing import Any
 
 from rstar.config import SearchConfig
 from rstar.problem import Problem
+from rstar.readers.collect import Reading
 from rstar.readers.overlap import described, overlaps
 from rstar.record import SearchRecord, Usage
 from rstar.rounds.manifest import Manifest, Output
@@ -123,24 +124,25 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
 
 
 def training_problems(
-    spec: EvolutionRoundSpec, read: Callable[[ProblemsSpec], list[Problem]]
+    spec: EvolutionRoundSpec, read: Callable[[ProblemsSpec], Reading]
 ) -> tuple[list[Problem], dict[str, int]]:
     """Return the problems to search and the numbers of those that are not, or that overlap with the evaluation's.
 
     A problem without an answer and without data for a verifier teaches nothing. Raises ``BadInputError`` when none is
     left, and for an overlap that the spec does not allow.
     """
-    given = read(spec.problems)
+    reading = read(spec.problems)
+    given = reading.problems
     problems = [problem for problem in given if problem.answer is not None or problem.data]
     if not problems:
         raise BadInputError(
             f"none of the {len(given)} training problems has an answer: training needs verified answers"
         )
-    counts = {"without_answer": len(given) - len(problems), "overlap": 0}
+    counts = {"without_answer": len(given) - len(problems), "overlap": 0, **reading.metrics()}
     evaluation = spec.evaluate
     if evaluation.problems is None or not evaluation.methods:
         return problems, counts
-    found = overlaps(problems, read(evaluation.problems))
+    found = overlaps(problems, read(evaluation.problems).problems)
     counts["overlap"] = len(found)
     if found and evaluation.overlap == "refuse":
         raise BadInputError(

@@ -17,12 +17,14 @@ from rstar.cli.model_clients import ModelClients, requested_services, run_with_m
 from rstar.cli.options import (
     DEFAULT_STORE,
     ExecutorOption,
+    FormatOption,
     JsonOption,
     PolicyModelOption,
     PolicyOption,
     PpmModelOption,
     PpmOption,
     PromptOption,
+    SplitOption,
     StoreOption,
     assignments,
     problems_of,
@@ -44,9 +46,18 @@ WITH_PPM = ("best-of-n", "beam", "mcts")
 
 
 def evaluate(
-    problems: Annotated[str, typer.Option(help="The problems: a file, store:PATH or hf:NAME.", show_default=False)],
-    form: Annotated[str, typer.Option("--format", help="jsonl, gsm8k, math or countdown.")] = "jsonl",
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only so many of the problems, from the first.")] = None,
+    problems: Annotated[
+        list[str],
+        typer.Option(help="A data set of problems: a file, store:PATH or hf:NAME; repeatable.", show_default=False),
+    ],
+    form: FormatOption = "jsonl",
+    split: SplitOption = "train",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use only so many problems of each data set, from the first.")
+    ] = None,
+    on_bad_row: Annotated[
+        str, typer.Option(help="A bad row is an error (fail), or is left out and counted (skip).")
+    ] = "fail",
     verifier: Annotated[str, typer.Option(help="Verifier by name: math-verify, exact or countdown.")] = "math-verify",
     method: Annotated[
         list[str] | None,
@@ -86,7 +97,8 @@ def evaluate(
         raise CommandError("--method: give each method only once")
     shared = assignments(settings or ())
     configs = {name: _config(name, shared, guided=guided) for name in names}
-    problem_list = problems_of(problems, form, store, limit)
+    reading = problems_of(problems, form, split, store, limit, on_bad_row)
+    problem_list = reading.problems
     judge = verifier_named(verifier)
 
     async def work(models: ModelClients) -> list[MethodSummary]:
@@ -99,12 +111,15 @@ def evaluate(
     if json:
         import json as encoder
 
-        typer.echo(encoder.dumps({"problems": len(problem_list), "methods": summaries}))
+        found = {"problems": len(problem_list), "badRows": reading.bad_rows, "methods": summaries}
+        typer.echo(encoder.dumps(found))
         return
     from rstar.cli.console import wide_console
     from rstar.cli.result_tables import methods_table
 
-    wide_console().print(methods_table(summaries, f"{len(problem_list)} problems of {problems}"))
+    left_out = f", {reading.bad_rows} bad rows left out" if reading.bad_rows else ""
+    title = f"{len(problem_list)} problems of {', '.join(problems)}{left_out}"
+    wide_console().print(methods_table(summaries, title))
 
 
 def _config(text: str, shared: list[tuple[str, str]], *, guided: bool) -> SearchConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ from rstar.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from rstar.config import SearchConfig
-    from rstar.problem import Problem
+    from rstar.readers import Reading
     from rstar.store.store import Store
     from rstar.verify.guard import Guarded
 
@@ -36,6 +36,14 @@ ExecutorOption = Annotated[
     list[str] | None,
     typer.Option(help="Address of a running executor, HOST:PORT; repeatable; default: one is started on this machine."),
 ]
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="Form of the rows: jsonl (any with the common field names, in JSON, CSV or Parquet), gsm8k, math or countdown.",
+    ),
+]
+SplitOption = Annotated[str, typer.Option(help="Split of a hub data set (hf:NAME); unused for files.")]
 PromptOption = Annotated[str, typer.Option(help="Prompt for --policy-model: trained, or bootstrap (few-shot).")]
 
 
@@ -70,19 +78,27 @@ def assignments(texts: Iterable[str]) -> list[tuple[str, str]]:
     return [(key.strip(), value.strip()) for key, _, value in pairs]
 
 
-def problems_of(uri: str, form: str, store: str, limit: int | None = None) -> list[Problem]:
-    """Read problems from a local path, ``store:PATH`` or ``hf:NAME``."""
+def problems_of(
+    uris: Sequence[str], form: str, split: str, store: str, limit: int | None = None, on_bad_row: str = "fail"
+) -> Reading:
+    """Read the problems of data sets: local paths, ``store:PATH`` or ``hf:NAME``. ``limit``: the most of each of them."""
     from tempfile import TemporaryDirectory
 
-    from rstar.readers import read_hub, read_problems
-    from rstar.store.artifacts import fetch
+    from pydantic import ValidationError
 
+    from rstar.rounds.problems import read_problems_of
+    from rstar.rounds.problems_spec import ProblemsSpec
+    from rstar.rounds.validation_errors import validation_messages
+
+    given = {"sets": [{"uri": uri, "limit": limit} for uri in uris], "format": form, "split": split}
     try:
-        if uri.startswith("hf:"):
-            return read_hub(uri.removeprefix("hf:"), form, limit=limit)
+        spec = ProblemsSpec.model_validate({**given, "onBadRow": on_bad_row})
+    except ValidationError as error:
+        raise CommandError("\n".join(f"problems: {s}" for s in validation_messages(error, ProblemsSpec))) from None
+    try:
         with TemporaryDirectory() as cache:
-            opened = opened_store(store) if uri.startswith("store:") else None
-            return read_problems(Path(fetch(uri, opened, Path(cache))), form, limit=limit)
+            opened = opened_store(store) if any(uri.startswith("store:") for uri in uris) else None
+            return read_problems_of(spec, opened, Path(cache))
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from None
 

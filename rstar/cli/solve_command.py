@@ -14,12 +14,14 @@ from rstar.cli.model_clients import ModelClients, requested_services, run_with_m
 from rstar.cli.options import (
     DEFAULT_STORE,
     ExecutorOption,
+    FormatOption,
     JsonOption,
     PolicyModelOption,
     PolicyOption,
     PpmModelOption,
     PpmOption,
     PromptOption,
+    SplitOption,
     StoreOption,
     assignments,
     problems_of,
@@ -30,6 +32,7 @@ from rstar.cli.options import (
 if TYPE_CHECKING:
     from rstar.interfaces import Verdict
     from rstar.problem import Problem
+    from rstar.readers import Reading
     from rstar.record import SearchRecord
 
 
@@ -38,9 +41,13 @@ def solve(
         str | None, typer.Argument(metavar="QUESTION", help="The question; or use --problem.", show_default=False)
     ] = None,
     problem: Annotated[
-        str | None, typer.Option(help="A problem of a file, FILE:ID; FILE alone: its first problem.")
+        str | None,
+        typer.Option(
+            help="A problem of a file, store:PATH or hf:NAME: FILE:ID, or FILE:3 for its third row; FILE alone: its first."
+        ),
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="Format of FILE: jsonl, gsm8k, math or countdown.")] = "jsonl",
+    form: FormatOption = "jsonl",
+    split: SplitOption = "train",
     policy_model: PolicyModelOption = None,
     ppm_model: PpmModelOption = None,
     policy: PolicyOption = None,
@@ -76,7 +83,7 @@ def solve(
     services = requested_services(policy_model, ppm_model, policy, ppm, executor, prompt)
     pairs = [("rollouts", str(rollouts)), ("candidates", str(candidates)), *assignments(settings or ())]
     config = search_config(method, pairs, guided=bool(ppm_model or ppm))
-    chosen_problem = _problem(question, problem, form, store)
+    chosen_problem = _problem(question, problem, form, split, store)
     judge = verifier_named(verifier)
 
     async def work(models: ModelClients) -> tuple[SearchRecord, Verdict | None]:
@@ -107,9 +114,8 @@ def solve(
         print_solution(chosen_problem, record, verdict)
 
 
-def _problem(question: str | None, problem: str | None, form: str, store: str) -> Problem:
+def _problem(question: str | None, problem: str | None, form: str, split: str, store: str) -> Problem:
     from rstar.problem import Problem
-    from rstar.rounds.validation_errors import nearest
 
     if (question is None) == (problem is None):
         raise CommandError("give either a QUESTION or --problem FILE:ID")
@@ -117,8 +123,17 @@ def _problem(question: str | None, problem: str | None, form: str, store: str) -
         return Problem("question", question)
     uri, colon, name = (problem or "").rpartition(":")
     if not colon or uri in {"store", "hf"}:
-        return problems_of(problem or "", form, store)[0]
-    found = {item.id: item for item in problems_of(uri, form, store)}
-    if name not in found:
-        raise CommandError(f"{uri} has no problem {name!r}{nearest(name, found) if len(found) <= 20 else ''}")
-    return found[name]
+        return problems_of([problem or ""], form, split, store).problems[0]
+    return _chosen(problems_of([uri], form, split, store), uri, name)
+
+
+def _chosen(reading: Reading, uri: str, name: str) -> Problem:
+    """Return the problem with the id ``name``, or else the one in the row of that number."""
+    found = {item.id: item for item in reading.problems}
+    row = int(name) if name.isascii() and name.isdigit() and len(name) < 19 else 0
+    chosen = found.get(name) or found.get(reading.row_ids.get(row, ""))
+    if chosen is not None:
+        return chosen
+    examples = ", ".join(repr(item.id) for item in reading.problems[:3])
+    rows = f"the number of a row works too, 1 to {max(reading.row_ids)}"
+    raise CommandError(f"{uri} has no problem {name!r}: ids there are like {examples}; {rows}")

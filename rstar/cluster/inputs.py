@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rstar.cluster.api import Cluster, Kind, NotFoundError
-from rstar.rounds.spec import EvolutionRound, ProblemsSpec
+from rstar.rounds.problems_spec import ProblemsSpec
+from rstar.rounds.spec import EvolutionRound
 from rstar.store.digests import checkpoint_digest, file_digest, files_of
 from rstar.store.store import Store
 
@@ -40,7 +41,8 @@ def is_local(uri: str) -> bool:
 def local_paths(item: EvolutionRound) -> list[str]:
     """Return the paths on this machine that a round names."""
     spec = item.spec
-    uris = [spec.base_model, spec.problems.uri, *([spec.evaluate.problems.uri] if spec.evaluate.problems else [])]
+    all_problems = [spec.problems, *([spec.evaluate.problems] if spec.evaluate.problems else [])]
+    uris = [spec.base_model, *(source.uri for problems in all_problems for source in problems.sources())]
     return [uri for uri in uris if is_local(uri)]
 
 
@@ -54,7 +56,14 @@ def with_store_uris(item: EvolutionRound) -> tuple[EvolutionRound, list[Input]]:
         return f"store:{inputs[uri].key}" if uri in inputs else uri
 
     def problems(given: ProblemsSpec) -> ProblemsSpec:
-        return given.model_copy(update={"uri": store_uri(given.uri)})
+        if given.uri is not None:
+            return given.model_copy(update={"uri": store_uri(given.uri)})
+        # The names come from the paths, which change here, and ids begin with them.
+        sets = tuple(
+            one.model_copy(update={"uri": store_uri(one.uri), "name": source.name})
+            for one, source in zip(given.sets, given.sources(), strict=True)
+        )
+        return given.model_copy(update={"sets": sets})
 
     spec = item.spec
     update: dict[str, object] = {"base_model": store_uri(spec.base_model), "problems": problems(spec.problems)}

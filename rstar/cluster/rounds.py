@@ -102,7 +102,7 @@ def submission(wanted: EvolutionRound, existing: Json | None, namespace: str) ->
     Values that ``rstar suspend`` and ``rstar cancel`` have set stay, unless the file sets them too. Raises
     ``ValueError`` when the object's spec cannot be compared.
     """
-    metadata = wanted.metadata.model_dump(mode="json")
+    metadata = wanted.metadata.model_dump(mode="json", exclude_unset=True)
     if existing is None:
         spec = wanted.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
         kind = {"apiVersion": wanted.api_version, "kind": wanted.kind}

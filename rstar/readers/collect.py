@@ -7,7 +7,7 @@ the same content are one problem: the later ones are dropped, and their number i
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Final, Literal
@@ -27,11 +27,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read. ``explicit``: ids that rows gave themselves; ``bad_rows``: how many rows were left out."""
+    """What was read.
+
+    ``explicit``: ids that rows gave themselves; ``bad_rows``: how many rows were left out; ``row_ids``: the id of the
+    problem in each good row, by the row's number from 1 (of one data set only).
+    """
 
     problems: list[Problem] = field(default_factory=list)
     explicit: frozenset[str] = frozenset()
     bad_rows: int = 0
+    row_ids: Mapping[int, str] = field(default_factory=dict)
+
+    def metrics(self) -> dict[str, int]:
+        """Return what a stage reports of the reading: the bad rows, where there are any."""
+        return {"bad_rows": self.bad_rows} if self.bad_rows else {}
 
 
 def check_format(name: str) -> None:
@@ -55,8 +64,9 @@ def collect(
     problems: dict[str, Problem] = {}
     first: dict[str, str] = {}
     explicit: set[str] = set()
+    row_ids: dict[int, str] = {}
     dropped = 0
-    for where, problem, has_id in _read(rows, format, errors):
+    for number, where, problem, has_id in _read(rows, format, errors):
         if problem.id not in problems:
             problems[problem.id], first[problem.id] = problem, where
             explicit |= {problem.id} if has_id else set()
@@ -65,6 +75,7 @@ def collect(
             errors.add(where, taken)
         else:
             dropped += 1
+        row_ids[number] = problem.id
         if errors.enough or (limit is not None and len(problems) >= limit):
             break
     errors.report()
@@ -72,7 +83,7 @@ def collect(
         raise ValueError(f"{source}: there is no problem in it; give one row per problem in the format {format!r}")
     if dropped:
         log.warning("%s: dropped %d rows that repeat an earlier problem", source, dropped)
-    return Reading(list(problems.values()), frozenset(explicit), errors.count)
+    return Reading(list(problems.values()), frozenset(explicit), errors.count, row_ids)
 
 
 class _Errors:
@@ -106,10 +117,10 @@ class _Errors:
         raise ValueError("\n".join(self._named) + more)
 
 
-def _read(rows: Iterable[LocatedRow], format: str, errors: _Errors) -> Iterator[tuple[str, Problem, bool]]:
+def _read(rows: Iterable[LocatedRow], format: str, errors: _Errors) -> Iterator[tuple[int, str, Problem, bool]]:
     """Yield the problems of the good rows and add the bad ones to ``errors``, until there are too many."""
     convert = FORMATS[format]
-    for where, row in rows:
+    for number, (where, row) in enumerate(rows, 1):
         try:
             if isinstance(row, RowError):
                 raise row
@@ -120,7 +131,7 @@ def _read(rows: Iterable[LocatedRow], format: str, errors: _Errors) -> Iterator[
             if errors.enough:
                 return
             continue
-        yield where, problem, explicit_id(row)
+        yield number, where, problem, explicit_id(row)
 
 
 def encodable(*texts: str) -> None:

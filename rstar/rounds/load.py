@@ -16,11 +16,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rstar.readers import read_problems
 from rstar.rounds.documents import Document, YamlError, read_documents
-from rstar.rounds.spec import EvolutionRound, ProblemsSpec
+from rstar.rounds.problems import read_source
+from rstar.rounds.problems_spec import Source
+from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.validation_errors import nearest, validation_messages
-from rstar.store.artifacts import fetch
 from rstar.store.store import Store
 from rstar.verify import verifier_names
 
@@ -143,16 +143,15 @@ def _chain_faults(rounds: list[EvolutionRound], number_of: NumberOf) -> Iterator
 
 
 def _file_faults(rounds: list[EvolutionRound], store: Store | None) -> Iterator[str]:
-    checked: set[ProblemsSpec] = set()
+    checked: set[Source] = set()
     for item in rounds:
         spec = item.spec
         if fault := _model_fault(spec.base_model, store):
             yield f"round {item.name}: spec.baseModel: {fault}"
         for where, problems in (("problems", spec.problems), ("evaluate.problems", spec.evaluate.problems)):
-            if problems is None or problems in checked:
-                continue
-            checked.add(problems)
-            for fault in _problems_faults(problems, store):
+            sources = [source for source in problems.sources() if source not in checked] if problems else []
+            checked.update(sources)
+            for fault in (fault for source in sources for fault in _source_faults(source, store)):
                 yield f"round {item.name}: spec.{where}: {fault}"
 
 
@@ -165,14 +164,13 @@ def _model_fault(uri: str, store: Store | None) -> str:
     return "" if Path(uri, "config.json").is_file() else f"{uri} is not a model folder: it has no config.json"
 
 
-def _problems_faults(problems: ProblemsSpec, store: Store | None) -> list[str]:
+def _source_faults(source: Source, store: Store | None) -> list[str]:
     """Read the rows that the round would use, and return one fault per bad row."""
-    if problems.uri.startswith("hf:") or (store is None and problems.uri.startswith("store:")):
+    if source.uri.startswith("hf:") or (store is None and source.uri.startswith("store:")):
         return []
     with TemporaryDirectory() as cache:
         try:
-            path = Path(fetch(problems.uri, store, Path(cache)))
-            read_problems(path, problems.format, limit=problems.limit)
+            read_source(source, store, Path(cache))
         except (ValueError, OSError) as error:
             return str(error).splitlines()
     return []

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from rstar.config import ExecutionSettings, SearchConfig, Settings
 from rstar.rounds.cluster_spec import ClusterSpec, PodResources, ResourcesSpec, Toleration
+from rstar.rounds.problems_spec import DataSet, ProblemsSpec
 from rstar.rounds.spec import (
     API_VERSION,
     KIND,
@@ -29,7 +30,6 @@ from rstar.rounds.spec import (
     Metadata,
     PreferenceModelSpec,
     PreferenceTrainingSpec,
-    ProblemsSpec,
     RolloutSearch,
     RolloutSpec,
     SelectSpec,
@@ -43,6 +43,7 @@ SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("metadata", Metadata),
     ("spec", EvolutionRoundSpec),
     ("problems", ProblemsSpec),
+    ("problems.sets[]", DataSet),
     ("rollout", RolloutSpec),
     ("rollout.search", RolloutSearch),
     ("search settings", SearchConfig),
@@ -70,6 +71,7 @@ _MUTABLE_KEYS: Final = ", ".join(f"`{name}`" for name in EvolutionRoundSpec.mode
 _HEADER: Final = f"""# Every key of an EvolutionRound
 
 Generated from the models in [`rstar/rounds/spec.py`](../rstar/rounds/spec.py),
+[`rstar/rounds/problems_spec.py`](../rstar/rounds/problems_spec.py),
 [`rstar/rounds/cluster_spec.py`](../rstar/rounds/cluster_spec.py), [`rstar/config.py`](../rstar/config.py),
 [`rstar/selection/sft.py`](../rstar/selection/sft.py) and [`rstar/selection/pairs.py`](../rstar/selection/pairs.py) by
 `python -m rstar.rounds.reference`; a test keeps it current.

@@ -13,10 +13,8 @@ from pydantic import Field, model_validator
 
 from rstar.config import SearchConfig, Settings
 from rstar.rounds.cluster_spec import ClusterSpec
+from rstar.rounds.problems_spec import ProblemsSpec, Uri
 from rstar.selection import PairRules, SftRules
-
-Uri = Annotated[str, Field(min_length=1, max_length=1024)]
-"""``store:PATH`` (inside the round's store), ``hf:ORG/NAME`` (a hub, where online), or a local path."""
 
 NAME_LENGTH: Final = 34
 """With the longest suffix of a pod, ``-train-policy-100-worker-1023``, it is 63 characters: the most that a Service takes."""
@@ -28,15 +26,6 @@ KIND = "EvolutionRound"
 
 MUTABLE: Final = frozenset({"services", "lifecycle", "suspend", "cancel", "cluster"})
 """Fields of the spec that may change while the round runs, because no result depends on them."""
-
-
-class ProblemsSpec(Settings):
-    """A file or data set of problems."""
-
-    uri: Uri = Field(description="Where the problems are: store:PATH, hf:ORG/NAME, or, on a laptop, a local path.")
-    format: Literal["jsonl", "gsm8k", "math", "countdown"] = Field(default="jsonl", description="Format of the rows.")
-    split: str = Field(default="train", max_length=100, description="Split of a hub data set; unused for files.")
-    limit: int | None = Field(default=None, ge=1, description="Use only the first problems; unset: all.")
 
 
 class RolloutSearch(SearchConfig):

@@ -79,6 +79,10 @@ GOOD: dict[str, tuple[str, Data]] = {
         "new",
         MINIMAL | {"evaluate": {"problems": HELD_OUT, "methods": [{"name": "b", "method": "beam", "guidance": "ppm"}]}},
     ),
+    "several data sets": (
+        "new",
+        MINIMAL | {"problems": {"sets": [{"uri": "store:a", "limit": 3}, {"uri": "hf:b/c"}], "onBadRow": "skip"}},
+    ),
     "suspended and cancelled": ("new", MINIMAL | {"suspend": True, "cancel": True}),
     "autoscaling": ("new", MINIMAL | {"services": {"ppm": {"autoscaling": {"minReplicas": 2, "maxReplicas": 2}}}}),
     "nulls for what is left out": ("new", MINIMAL | {"previousRound": None, "rollout": {"search": None}}),
@@ -90,7 +94,12 @@ GOOD: dict[str, tuple[str, Data]] = {
             "previousRound": "p" * 34,
             "baseModel": "store:" + "m" * 1018,
             "evaluate": {
-                "problems": {"uri": "hf:" + "p" * 1021, "split": "s" * 100},
+                "problems": {
+                    "sets": [
+                        {"uri": f"hf:{number:01021}", "name": f"{number:0200}", "split": "s" * 100}
+                        for number in range(32)
+                    ]
+                },
                 "methods": [{"name": f"{number:040}", "method": "beam", "guidance": "ppm"} for number in range(32)],
             },
             "cluster": {
@@ -213,6 +222,12 @@ BAD: dict[str, tuple[str, Data, str]] = {
         {"problems": {"uri": "store:a", "format": "csv"}},
         'supported values: "jsonl"',
     ),
+    "one data set and a list": (
+        "new",
+        {"problems": {"uri": "store:a", "sets": [{"uri": "store:b"}]}},
+        "give either uri or sets: one data set, or a list of several",
+    ),
+    "no data set": ("new", {"problems": {"limit": 3}}, "give either uri or sets: one data set, or a list of several"),
     "no base model": ("new", {"baseModel": None}, "spec.baseModel: Required value"),
 }
 
@@ -239,6 +254,7 @@ def test_rstar_run_refuses_what_the_server_refuses(tmp_path: Path, case: str) ->
     [
         ({"baseModel": "out/models/base"}, "spec.baseModel"),
         ({"problems": {"uri": "data/train.jsonl"}}, "spec.problems.uri"),
+        ({"problems": {"sets": [{"uri": "store:a"}, {"uri": "data/train.jsonl"}]}}, "spec.problems.sets[1].uri"),
         ({"evaluate": {"problems": {"uri": "./held-out.jsonl"}}}, "spec.evaluate.problems.uri"),
     ],
 )

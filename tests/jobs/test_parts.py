@@ -16,6 +16,7 @@ from rstar_jobs.searches import merge_records
 from rstar_jobs.select import Selection, split_of
 
 from rstar.problem import Problem
+from rstar.readers.collect import Reading
 from rstar.record import NodeRecord, SearchRecord, Usage
 from rstar.rounds.observed import ManifestRef
 from rstar.rounds.spec import EvolutionRoundSpec, ProblemsSpec, SelectSpec
@@ -123,8 +124,8 @@ TRAINING = [
 ]
 
 
-def read_problems(spec: ProblemsSpec) -> list[Problem]:
-    return TRAINING if spec.uri == "store:train" else [Problem("h1", "what is 1+1", "2")]
+def read_problems(spec: ProblemsSpec) -> Reading:
+    return Reading(TRAINING if spec.uri == "store:train" else [Problem("h1", "what is 1+1", "2")])
 
 
 def spec_with(overlap: str) -> EvolutionRoundSpec:
@@ -156,4 +157,4 @@ def test_an_overlap_with_the_evaluation_is_refused_with_the_pair_and_the_remedy(
 
 def test_training_problems_without_any_answer_are_refused() -> None:
     with pytest.raises(BadInputError, match="none of the 1 training problems has an answer"):
-        training_problems(spec_with("allow"), lambda _: [Problem("t", "q")])
+        training_problems(spec_with("allow"), lambda _: Reading([Problem("t", "q")]))

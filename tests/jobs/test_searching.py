@@ -186,6 +186,21 @@ async def test_unsolved_problems_are_searched_again_with_more_rollouts_and_anoth
     assert all(node.parent < i for i, node in enumerate(found["never"].nodes))
 
 
+async def test_problems_of_several_data_sets_are_searched_and_left_out_rows_are_counted(tmp_path: Path) -> None:
+    sets = []
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text('{"id": 1, "question": "?", "answer": "18"}\nnonsense\n')
+        sets.append({"uri": str(tmp_path / f"{name}.jsonl")})
+    workspace = new_workspace(tmp_path)
+    sets.append({"uri": str(workspace.problems), "limit": 1})
+    workspace.document["spec"]["problems"] = {"sets": sets, "onBadRow": "skip"}
+    async with coordinator() as address:
+        code, result = await run(workspace, "rollout", {}, "--search", address)
+    assert code == 0
+    assert result["metrics"]["bad_rows"] == 2
+    assert sorted(records(workspace)) == ["a/1", "b/1", "problems/p0"]
+
+
 async def test_work_that_the_search_refuses_is_bad_input(tmp_path: Path) -> None:
     workspace = new_workspace(tmp_path, verifier="exakt")
     async with coordinator() as address:

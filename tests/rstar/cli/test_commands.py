@@ -213,6 +213,66 @@ def test_wrong_options_of_evaluate_are_an_error_before_anything_starts(sums: Pat
     assert_refused(rstar("evaluate", "--problems", "none.jsonl", *server), "none.jsonl")
 
 
-def test_an_unknown_problem_is_an_error_that_lists_the_known_ones(sums: Path) -> None:
-    assert_refused(rstar("solve", "--problem", f"{sums}:p7", "--policy", "127.0.0.1:1"), "has no problem 'p7'")
+def test_an_unknown_problem_is_an_error_that_shows_what_ids_look_like(sums: Path) -> None:
+    refused = rstar("solve", "--problem", f"{sums}:p7", "--policy", "127.0.0.1:1")
+    assert_refused(
+        refused, "has no problem 'p7': ids there are like 'p0', 'p1', 'p2'; the number of a row works too, 1 to 3"
+    )
     assert_refused(rstar("solve", "--policy", "127.0.0.1:1"), "QUESTION or --problem")
+
+
+async def test_a_problem_is_named_by_its_id_or_else_by_the_number_of_its_row(toy: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    rows = [{"id": "2", "question": "20?"}, {"question": "20?"}, {"question": "20?"}, {"id": "b", "question": "20?"}]
+    file.write_text("\n".join(json.dumps({**row, "answer": "20"}) for row in rows))
+
+    async def chosen(name: str) -> str:
+        finished = await rstar_with_servers(
+            "solve", "--problem", f"{file}:{name}", *toy, "--method", "greedy", "--json"
+        )
+        assert finished.code == 0, finished.err
+        problem: str = json.loads(finished.out)["problem"]
+        return problem
+
+    assert await chosen("2") == "2"
+    assert await chosen("4") == "b"
+    assert await chosen("3") not in {"2", "b"}  # by its content; row 2 has the same
+
+
+async def test_several_data_sets_are_evaluated_together_and_bad_rows_are_counted(
+    toy: list[str], tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        rows = [json.dumps({"id": i, "question": "20?", "answer": 20.0}) for i in range(3)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join([*rows[:2], "nonsense", rows[2]]))
+    problems = [word for name in ("a", "b") for word in ("--problems", str(tmp_path / f"{name}.jsonl"))]
+    common = ["evaluate", *problems, *toy, "--method", "greedy", "--verifier", "exact"]
+    assert_refused(await rstar_with_servers(*common), "a.jsonl:3: not JSON")
+    finished = await rstar_with_servers(*common, "--on-bad-row", "skip", "--json")
+    assert finished.code == 0, finished.err
+    found = json.loads(finished.out)
+    assert (found["problems"], found["badRows"]) == (6, 2)
+    table = await rstar_with_servers(*common, "--on-bad-row", "skip", "--limit", "2")
+    assert "4 problems of" in table.out
+    assert_refused(await rstar_with_servers(*common, "--on-bad-row", "maybe"), "onBadRow: must be fail or skip")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "solve"])
+async def test_a_split_of_a_data_set_folder_is_read_by_every_command(
+    toy: list[str], tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "sums"
+    folder.mkdir()
+    for split, count in (("train", 1), ("test", 2)):
+        rows = [{"question": f"{i}+20?", "answer": "so\n#### 20"} for i in range(count)]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.setitem(PLAIN_TERMINAL, "HF_HUB_OFFLINE", "1")
+    monkeypatch.setitem(PLAIN_TERMINAL, "HF_HOME", str(tmp_path / "home"))
+    options = ["--format", "gsm8k", "--split", "test", "--method", "greedy", "--verifier", "exact", "--json", *toy]
+    named = ["--problems", f"hf:{folder}"] if command == "evaluate" else ["--problem", f"hf:{folder}:2"]
+    finished = await rstar_with_servers(command, *named, *options)
+    assert finished.code == 0, finished.err
+    if command == "evaluate":
+        assert json.loads(finished.out)["problems"] == 2
+    unknown = [word if word != "test" else "validation" for word in options]
+    assert_refused(await rstar_with_servers(command, *named, *unknown), "cannot be loaded", "the split 'validation'")

@@ -129,6 +129,18 @@ def test_local_paths_become_keys_of_their_contents(tmp_path: Path) -> None:
     assert with_store_uris(a_round()) == (a_round(), [])
 
 
+def test_data_sets_of_a_list_are_moved_too_and_keep_the_names_in_their_ids(tmp_path: Path) -> None:
+    for name in ("aime24", "amc23"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "test.jsonl").write_text(json.dumps({"id": 0, "question": name, "answer": "1"}))
+    sets = [{"uri": str(tmp_path / name / "test.jsonl"), "limit": 3} for name in ("aime24", "amc23")]
+    moved, inputs = with_store_uris(a_round(problems=[*sets, {"uri": "hf:a/b"}]))
+    assert len(inputs) == 2
+    assert [source.name for source in moved.spec.problems.sources()] == ["aime24/test", "amc23/test", "a/b"]
+    assert [source.uri.partition(":")[0] for source in moved.spec.problems.sources()] == ["store", "store", "hf"]
+    assert [one.limit for one in moved.spec.problems.sets] == [3, 3, None]
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [

@@ -53,10 +53,11 @@ def _unchanged(name: str) -> Rule:
     )
 
 
-def _on_the_cluster(field: str, path: str) -> Rule:
+def _on_the_cluster(field: str, path: str, *, optional: bool = False) -> Rule:
     """Return the rule that pods can read a URI."""
+    absent = f"!has(self.{field}) || " if optional else ""
     return Rule(
-        f"self.{field}.startsWith('store:') || self.{field}.startsWith('hf:')",
+        f"{absent}self.{field}.startsWith('store:') || self.{field}.startsWith('hf:')",
         f"'{path} is ' + self.{field} + ', which pods cannot read: {_UPLOAD}'",
         f".{field}",
         computed=True,
@@ -111,7 +112,14 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
         _on_the_cluster("baseModel", "spec.baseModel"),
         *(_unchanged(name) for name in EvolutionRoundSpec.model_fields if name not in MUTABLE),
     ),
-    "ProblemsSpec": (_on_the_cluster("uri", "uri"),),
+    "ProblemsSpec": (
+        _on_the_cluster("uri", "uri", optional=True),
+        Rule(
+            "has(self.uri) != (has(self.sets) && size(self.sets) > 0)",
+            "give either uri or sets: one data set, or a list of several",
+        ),
+    ),
+    "DataSet": (_on_the_cluster("uri", "uri"),),
     "EvaluateSpec": (
         Rule(
             # The API server evaluates rules on a default, here {}, before it fills in the defaults inside it.
