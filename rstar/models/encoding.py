@@ -151,7 +151,7 @@ def _adds_space(pipeline: Mapping[str, Any]) -> bool:
 
 def _without_changes(pipeline: Mapping[str, Any]) -> dict[str, Any]:
     """Return a pipeline that splits the text as ``pipeline`` does and changes nothing in it."""
-    kept = [part for part in _parts(pipeline["normalizer"]) if part.get("pattern") == {"String": " "}]
+    kept = [part for part in _parts(pipeline["normalizer"]) if part.get("pattern") in ({"String": " "}, {"Regex": " "})]
     split = _parts(pipeline["pre_tokenizer"])
     for part in split:
         if part["type"] == "Metaspace":
