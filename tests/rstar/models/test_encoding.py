@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rstar_jobs.encoded import NO_LOSS, encode_example, encode_preference
 from rstar_policy.policy_tokenizer import PolicyTokenizer
+from transformers import AutoTokenizer
 
 from rstar.models.encoding import TrajectoryTokenizer
-from rstar.prompt import render
+from rstar.prompt import PromptStyle, render
 from rstar.selection import PreferencePair, SftExample
 from rstar.trajectory import CODE, END_OF_ANSWER, END_OF_CODE, END_OF_OUTPUT, END_OF_STEP, OUTPUT, neutralise
 from tests.support import tokenizers
@@ -151,3 +153,19 @@ def test_the_loss_is_on_what_the_policy_wrote(family: str) -> None:
     encoded = encode_example(tokenizer, SftExample("p", "q", steps, 1.0))
     trained = [token for token in encoded.labels if token != NO_LOSS]
     assert tokenizer.text(trained) == f"{CODE}\nprint(4)\n{END_OF_CODE}{steps[1]}</s>"
+
+
+@pytest.mark.parametrize("family", tokenizers.EXACT)
+def test_a_stored_tokenizer_encodes_as_it_did_in_training(family: str, tmp_path: Path) -> None:
+    trained = tokenizers.EXACT[family]()
+    trained.save_pretrained(tmp_path)
+    in_training, in_serving = (TrajectoryTokenizer(t) for t in (trained, AutoTokenizer.from_pretrained(tmp_path)))
+    steps = (
+        f"{CODE}\n# Step 1: é 漢\n    x = 2\n{END_OF_STEP}",
+        f" print(x) \n{END_OF_CODE}\n{OUTPUT}2{END_OF_OUTPUT}\n",
+    )
+    styles: tuple[PromptStyle, ...] = ("trained", "bootstrap")
+    for style in styles:
+        ids = in_serving.state("How  many?\n", steps, style)
+        assert ids == in_training.state("How  many?\n", steps, style)
+        assert in_serving.text(ids) == in_training.text(ids)
