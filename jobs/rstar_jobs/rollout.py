@@ -20,7 +20,8 @@ from rstar.readers.overlap import described, overlaps
 from rstar.record import SearchRecord, Usage
 from rstar.rounds.manifest import Manifest, Output
 from rstar.rounds.observed import ManifestRef, Stage
-from rstar.rounds.spec import EvolutionRoundSpec, ProblemsSpec
+from rstar.rounds.problems_spec import ProblemsSpec
+from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.seeds import derive
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation, problems_digest

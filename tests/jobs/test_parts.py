@@ -19,7 +19,8 @@ from rstar.problem import Problem
 from rstar.readers.collect import Reading
 from rstar.record import NodeRecord, SearchRecord, Usage
 from rstar.rounds.observed import ManifestRef
-from rstar.rounds.spec import EvolutionRoundSpec, ProblemsSpec, SelectSpec
+from rstar.rounds.problems_spec import ProblemsSpec
+from rstar.rounds.spec import EvolutionRoundSpec, SelectSpec
 
 REF = ManifestRef("rounds/r1/evaluate/0123456789abcdef/manifest.json", "f" * 64)
 
