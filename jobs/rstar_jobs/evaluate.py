@@ -19,7 +19,7 @@ from rstar.interfaces import Verifier
 from rstar.problem import Problem
 from rstar.readers import Reading
 from rstar.record import SearchRecord
-from rstar.rounds.evaluation import ProblemResult, grade, summarise
+from rstar.rounds.evaluation import ProblemResult, compared, grade
 from rstar.rounds.manifest import Manifest, Output
 from rstar.rounds.observed import SKIPPED, ManifestRef, Stage
 from rstar.rounds.spec import EvaluationMethod, EvolutionRoundSpec
@@ -45,9 +45,11 @@ RESULTS = pa.schema(
         ("tokens", pa.int64()),
         ("nodes", pa.int64()),
         ("error", pa.string()),
+        ("scored", pa.int64()),
     ]
 )
-"""``correct``: the chosen answer is correct; ``any``: some trajectory is; ``tokens``: generated for the problem."""
+"""``correct``: the chosen answer is correct; ``any``: some trajectory is; ``tokens``: generated for the problem;
+``scored``: steps that the PPM scored."""
 
 
 def evaluation_shards(spec: EvolutionRoundSpec, problems: list[Problem]) -> list[Shard]:
@@ -115,7 +117,9 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
         table = Path(folder) / "results.parquet"
         write_rows(table, rows, RESULTS)
         outputs.append(stage.upload(table, table.name))
-    methods = [summarise(method.name, results[method.name]).metrics() for method in spec.evaluate.methods]
+    methods = [
+        row.metrics() for row in compared({method.name: results[method.name] for method in spec.evaluate.methods})
+    ]
     return stage.finish(outputs, {"problems": len(problems), "methods": methods, **skipped, **reading.metrics()})
 
 
@@ -144,7 +148,8 @@ async def search_and_grade(
         for problem, record in zip(shard.problems, records, strict=True):
             # A problem that was searched once more has spent what both searches spent.
             key = shard.name, problem.id
-            results[key] = replace(results[key], tokens=record.usage.tokens, nodes=record.usage.nodes)
+            usage = record.usage
+            results[key] = replace(results[key], tokens=usage.tokens, nodes=usage.nodes, scored=usage.scored)
 
     earlier, missing = stored.split(shards)
     for shard, output, searched in stored.read(earlier):

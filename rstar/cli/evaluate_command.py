@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rstar.cli.errors import CommandError
+from rstar.cli.errors import FAILED, CommandError
 from rstar.cli.model_clients import ModelClients, requested_services, run_with_models
 from rstar.cli.options import (
     DEFAULT_STORE,
@@ -33,7 +33,7 @@ from rstar.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from rstar.config import SearchConfig
     from rstar.interfaces import Verifier
@@ -79,15 +79,18 @@ def evaluate(
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
-    """Compare search methods on held-out problems: accuracy with its 95 % interval, and tokens per problem.
+    """Compare search methods on held-out problems: accuracy with its 95 % interval, and what a problem cost.
 
-    "any correct" is pass@N: the share of problems with a correct trajectory among the N that were found.
+    "any correct" is pass@N: the share of problems with a correct trajectory among the N that were found. Every method is
+    compared with the first by McNemar's exact test on the same problems. Several data sets get a table each.
 
     For example:
 
     - `rstar evaluate --policy-model checkpoints/r4 --problems held-out.jsonl`
+    - `rstar evaluate --policy-model r4 --problems math500.jsonl --problems hf:openai/gsm8k/main --split test`
     - `rstar evaluate --policy-model r4 --ppm-model ppm-r4 --problems test.jsonl --method greedy --method mcts:rollouts=32,candidates=2 --method best-of-n:rollouts=64`
     """
+    from rstar.rounds.evaluation import compared
     from rstar.verify import equivalence
 
     services = requested_services(policy_model, ppm_model, policy, ppm, executor, prompt)
@@ -101,25 +104,58 @@ def evaluate(
     problem_list = reading.problems
     judge = verifier_named(verifier)
 
-    async def work(models: ModelClients) -> list[MethodSummary]:
+    async def work(models: ModelClients) -> dict[str, list[ProblemResult]]:
         try:
             return await _compare(models, configs, problem_list, judge, equivalence(verifier), seed, concurrency)
         finally:
             await judge.close()
 
-    summaries = [summary.metrics() for summary in run_with_models(services, store, work)]
+    results = run_with_models(services, store, work)
+    tables = {"": compared(results)} | _by_data_set(results, reading.data_sets)
+    rows = {name: [summary.metrics() for summary in summaries] for name, summaries in tables.items()}
     if json:
         import json as encoder
 
-        found = {"problems": len(problem_list), "badRows": reading.bad_rows, "methods": summaries}
-        typer.echo(encoder.dumps(found))
+        found = {"problems": len(problem_list), "badRows": reading.bad_rows, "methods": rows.pop("")}
+        typer.echo(encoder.dumps({**found, "dataSets": rows} if rows else found))
         return
     from rstar.cli.console import wide_console
     from rstar.cli.result_tables import methods_table
 
     left_out = f", {reading.bad_rows} bad rows left out" if reading.bad_rows else ""
-    title = f"{len(problem_list)} problems of {', '.join(problems)}{left_out}"
-    wide_console().print(methods_table(summaries, title))
+    for name, methods in rows.items():
+        title = name or f"{len(problem_list)} problems of {', '.join(problems)}{left_out}"
+        wide_console().print(methods_table(methods, title))
+    _report_failures(results)
+
+
+def _by_data_set(
+    results: Mapping[str, list[ProblemResult]], data_sets: Mapping[str, str]
+) -> dict[str, list[MethodSummary]]:
+    """Return a table per data set, where there are several."""
+    from rstar.rounds.evaluation import compared
+
+    return {
+        data_set: compared(
+            {
+                method: [result for result in some if data_sets[result.problem_id] == data_set]
+                for method, some in results.items()
+            }
+        )
+        for data_set in dict.fromkeys(data_sets.values())
+    }
+
+
+def _report_failures(results: Mapping[str, list[ProblemResult]]) -> None:
+    """Print one sentence per method whose searches failed. Raises ``CommandError`` when all of them did."""
+    failed = {name: [result for result in some if result.error] for name, some in results.items()}
+    for name, some in failed.items():
+        if some:
+            typer.echo(
+                f"{name}: {len(some)} searches failed, that of {some[0].problem_id} with: {some[0].error}", err=True
+            )
+    if all(len(failed[name]) == len(some) for name, some in results.items()):
+        raise CommandError("every search failed", FAILED)
 
 
 def _config(text: str, shared: list[tuple[str, str]], *, guided: bool) -> SearchConfig:
@@ -139,15 +175,14 @@ async def _compare(
     same: Same,
     seed: int,
     concurrency: int,
-) -> list[MethodSummary]:
+) -> dict[str, list[ProblemResult]]:
     """Run the methods one after the other, each with ``concurrency`` problems at the same time."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from rstar.rounds.evaluation import summarise
     from rstar.search.expansion import gather_or_cancel
 
-    summaries = []
+    results = {}
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         for name, config in configs.items():
             task = progress.add_task(name, total=len(problems))
@@ -156,11 +191,10 @@ async def _compare(
             def done(task: object = task) -> None:
                 progress.advance(task)  # type: ignore[arg-type]
 
-            results = await gather_or_cancel(
+            results[name] = await gather_or_cancel(
                 _problem_result(models, config, problem, verifier, same, seed, slots, done) for problem in problems
             )
-            summaries.append(summarise(name, results))
-    return summaries
+    return results
 
 
 async def _problem_result(

@@ -67,16 +67,25 @@ def methods_table(methods: Sequence[Mapping[str, Any]], title: str) -> Table:
         "accuracy",
         "95 % interval",
         "any correct (pass@N)",
+        f"against {methods[0]['name']} (McNemar)" if methods else "",
         "tokens/problem",
+        "scored/problem",
         "problems",
         "errors",
     ):
         table.add_column(column, justify="left" if column == "method" else "right")
     for m in methods:
         interval = f"{m['low']:.3f} to {m['high']:.3f}"
-        figures = (_share(m["accuracy"]), interval, _share(m["any"]), f"{m['tokens']:,.0f}")
-        table.add_row(m["name"], *figures, str(m["problems"]), str(m["errors"]))
+        shares = (_share(m["accuracy"]), interval, _share(m["any"]), _paired_cell(m["paired"]))
+        table.add_row(
+            m["name"], *shares, f"{m['tokens']:,.0f}", f"{m['scored']:,.0f}", str(m["problems"]), str(m["errors"])
+        )
     return table
+
+
+def _paired_cell(paired: Mapping[str, Any] | None) -> str:
+    """Return ``+12 -5, p .143``: problems that only this method, and only the first one, answers right."""
+    return "" if paired is None else f"+{paired['better']} -{paired['worse']}, p {_share(paired['p'])}"
 
 
 def method_cell(method: Mapping[str, Any]) -> str:

@@ -30,13 +30,15 @@ class Reading:
     """What was read.
 
     ``explicit``: ids that rows gave themselves; ``bad_rows``: how many rows were left out; ``row_ids``: the id of the
-    problem in each good row, by the row's number from 1 (of one data set only).
+    problem in each good row, by the row's number from 1 (of one data set only). ``data_sets``: the name of each
+    problem's data set, by its id (of several data sets only).
     """
 
     problems: list[Problem] = field(default_factory=list)
     explicit: frozenset[str] = frozenset()
     bad_rows: int = 0
     row_ids: Mapping[int, str] = field(default_factory=dict)
+    data_sets: Mapping[str, str] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, int]:
         """Return what a stage reports of the reading: the bad rows, where there are any."""

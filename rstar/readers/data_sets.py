@@ -49,17 +49,24 @@ def merged(names: Sequence[str], readings: Sequence[Reading], limit: int | None 
         (only,) = readings
         return replace(only, problems=only.problems[:limit])
     problems: dict[str, Problem] = {}
+    data_sets: dict[str, str] = {}
     explicit: set[str] = set()
     for name, reading in zip(names, readings, strict=True):
         for problem in reading.problems:
             own = problem.id in reading.explicit
             key = f"{name}/{problem.id}" if own else problem.id
             problems.setdefault(key, replace(problem, id=key))
+            data_sets.setdefault(key, name)
             explicit |= {key} if own else set()
     repeated = sum(len(reading.problems) for reading in readings) - len(problems)
     if repeated:
         log.warning("%s: dropped %d problems that another of the data sets has too", ", ".join(names), repeated)
-    return Reading(list(problems.values())[:limit], frozenset(explicit), sum(reading.bad_rows for reading in readings))
+    return Reading(
+        list(problems.values())[:limit],
+        frozenset(explicit),
+        sum(reading.bad_rows for reading in readings),
+        data_sets=data_sets,
+    )
 
 
 def _plain(uri: str) -> str:

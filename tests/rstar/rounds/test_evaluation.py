@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord, Usage
-from rstar.rounds.evaluation import ProblemResult, grade, summarise, wilson
+from rstar.rounds.evaluation import ProblemResult, compared, grade, mcnemar, summarise, wilson
 from tests.support.scripted import SumVerifier
 
 
@@ -59,3 +59,36 @@ def test_a_summary_has_means_per_problem_and_counts_failed_searches_as_wrong() -
 def test_a_summary_of_no_problems_has_the_widest_interval() -> None:
     row = summarise("mcts", [])
     assert (row.accuracy, row.low, row.high, row.tokens) == (0.0, 0.0, 1.0, 0.0)
+
+
+def outcomes(flags: list[bool]) -> list[ProblemResult]:
+    return [ProblemResult(f"p{i}", correct=flag, any=flag, tokens=1) for i, flag in enumerate(flags)]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "p"),
+    # scipy.stats.binomtest(min(better, worse), better + worse).pvalue
+    [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 0.0625), (9, 2, 0.065430), (12, 5, 0.143463), (20, 4, 0.001544)],
+)
+def test_mcnemars_test_agrees_with_the_binomial_test(better: int, worse: int, p: float) -> None:
+    before = outcomes([False] * better + [True] * worse + [True, False])
+    after = outcomes([True] * better + [False] * worse + [True, False])
+    found = mcnemar("greedy", before, after)
+    assert (found.better, found.worse, found.p) == (better, worse, pytest.approx(p, abs=1e-6))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
+def test_mcnemars_test_is_symmetric_and_ignores_problems_on_which_both_agree(pairs: list[tuple[bool, bool]]) -> None:
+    one, other = outcomes([a for a, _ in pairs]), outcomes([b for _, b in pairs])
+    assert mcnemar("a", one, other).p == mcnemar("b", other, one).p
+    differing = [(a, b) for a, b in pairs if a != b]
+    assert (
+        mcnemar("a", one, other).p
+        == mcnemar("a", outcomes([a for a, _ in differing]), outcomes([b for _, b in differing])).p
+    )
+
+
+def test_every_method_is_compared_with_the_first() -> None:
+    rows = compared({"greedy": outcomes([True, False, False]), "mcts": outcomes([False, True, True])})
+    assert rows[0].paired is None
+    assert rows[1].metrics()["paired"] == {"baseline": "greedy", "better": 2, "worse": 1, "p": 1.0}
