@@ -155,10 +155,14 @@ async def _run(
         return execution
 
     try:
-        async with executor, asyncio.TaskGroup() as group:
-            results = [group.create_task(result(program)) for program in programs]
-            for program, pending in zip(programs, results, strict=True):
-                _print_result(program.file, await pending, json=json)
+        async with executor:
+            results = [asyncio.create_task(result(program)) for program in programs]
+            try:
+                for program, pending in zip(programs, results, strict=True):
+                    _print_result(program.file, await pending, json=json)
+            finally:  # not a task group: it would hide the error in a group of errors
+                for pending in results:
+                    pending.cancel()
     except UnsafeError as error:
         _fail(f"{error}; run 'rstar executor doctor' for the remedy", _FAILED)
     except WardenFailedError as error:
