@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from rstar_executor.interpreter.one_thread import THREAD_LIMITS
+from rstar_executor.interpreter.one_thread import ENVIRONMENT
 from rstar_executor.server.local_executor import LocalExecutor
 
 from rstar.interfaces import ExecutionLimits
@@ -98,7 +98,7 @@ async def test_output_lost_in_a_closed_descriptor_is_an_exception(run: Run) -> N
     assert "Bad file descriptor" in execution.reason
 
 
-async def test_a_program_finds_the_thread_limits_as_its_environment_no_input_no_descriptors_and_an_empty_directory(
+async def test_a_program_finds_a_fixed_environment_no_input_no_descriptors_and_an_empty_directory(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RSTAR_TEST_SECRET", "hunter2")
@@ -111,7 +111,7 @@ for fd in range(64):
 print([dict(os.environ), sys.stdin.read(), fds, os.listdir(), sys.argv, os.getsid(0) == os.getpid()])
 """
     (execution,) = await run(program)
-    assert ast.literal_eval(execution.stdout) == [THREAD_LIMITS, "", [0, 1, 2], [], ["program.py"], True]
+    assert ast.literal_eval(execution.stdout) == [ENVIRONMENT, "", [0, 1, 2], [], ["program.py"], True]
 
 
 async def test_files_do_not_reach_the_next_program(run: Run) -> None:

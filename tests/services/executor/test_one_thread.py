@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from rstar_executor.interpreter.one_thread import THREAD_LIMITS
+from rstar_executor.interpreter.one_thread import ENVIRONMENT
 from rstar_executor.server import import_check, local_executor
 from rstar_executor.server.import_check import threads_started
 from rstar_executor.server.local_executor import LocalExecutor, UnsafeError
@@ -89,4 +89,4 @@ async def test_the_environment_of_a_program_is_the_thread_limits_for_libraries_i
         "import ctypes, os\ngetenv = ctypes.CDLL(None).getenv\ngetenv.restype = ctypes.c_char_p\n"
         "print({name: getenv(name.encode()).decode() for name in os.environ} == dict(os.environ), sorted(os.environ), os.cpu_count())"
     )
-    assert execution.stdout == f"True {sorted(THREAD_LIMITS)} 1\n"
+    assert execution.stdout == f"True {sorted(ENVIRONMENT)} 1\n"

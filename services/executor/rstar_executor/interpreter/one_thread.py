@@ -13,14 +13,13 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
-THREAD_LIMITS: Final = dict.fromkeys(
-    (
-        *("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "BLIS_NUM_THREADS"),
-        *("VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMEXPR_MAX_THREADS", "NUMBA_NUM_THREADS"),
-    ),
-    "1",
+_THREADS = (
+    *("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+    *("NUMEXPR_NUM_THREADS", "NUMEXPR_MAX_THREADS", "NUMBA_NUM_THREADS"),
 )
-"""The whole environment of a program. One thread each: as many programs run at once as there are cores."""
+ENVIRONMENT: Final = {**dict.fromkeys(_THREADS, "1"), "JOBLIB_MULTIPROCESSING": "0"}
+"""The whole environment of a program. One thread per library: as many programs run at once as there are cores. joblib
+works in one process: it would spawn others, which programs cannot."""
 
 _ARENA_MAX = -8
 
@@ -30,13 +29,13 @@ class ThreadsStartedError(Exception):
 
 
 def limit_libraries() -> None:
-    """Replace the environment by ``THREAD_LIMITS``, and have all threads of a program share one heap of the C library.
+    """Replace the environment by ``ENVIRONMENT``, and have all threads of a program share one heap of the C library.
 
     With heaps of their own, eight threads would use up the address space of a program: each reserves 64 MiB.
     ``os.cpu_count`` is 1, by which pools of processes and threads choose their size.
     """
     os.environ.clear()
-    os.environ.update(THREAD_LIMITS)
+    os.environ.update(ENVIRONMENT)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_ARENA_MAX, 1)
