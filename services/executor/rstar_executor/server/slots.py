@@ -65,17 +65,16 @@ class Slots:
         metrics.SLOTS.set(slots)
 
     async def start(self) -> None:
-        """Start the wardens. Raises ``WardenFailedError``."""
+        """Start the wardens. Raises ``WardenFailedError``; ``close`` ends those that did start."""
         starting = [asyncio.create_task(self._start()) for _ in range(self._count)]
         try:
-            self._idle += await asyncio.gather(*starting)
-        except BaseException:
-            for task in starting:
-                task.cancel()
+            await asyncio.wait(starting)
+        finally:
+            # Also when this is cancelled: a warden that starts cannot be given up halfway without a trace.
             ended = await asyncio.gather(*starting, return_exceptions=True)
             self._idle += [warden for warden in ended if isinstance(warden, WardenProcess)]
-            await self.close()
-            raise
+        for task in starting:
+            task.result()
         self.layers = self._idle[0].layers
 
     async def run(
