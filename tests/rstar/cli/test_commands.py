@@ -12,10 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 
-from tests.support.rpc.servicers import ScriptedExecutor, ScriptedPolicy, ScriptedPreferenceModel, running
+from tests.support.rpc.servicers import (
+    Context,
+    ScriptedExecutor,
+    ScriptedPolicy,
+    ScriptedPreferenceModel,
+    fails,
+    running,
+)
 from tests.support.scripted import ClosenessModel, DigitPolicy, SumExecutor
 
 RSTAR = (sys.executable, "-m", "rstar.cli.main")
@@ -199,6 +207,35 @@ async def test_evaluate_prints_accuracy_and_tokens_side_by_side(toy: list[str], 
     table = await rstar_with_servers("evaluate", "--problems", str(sums), *methods, *toy)
     assert "tokens/problem" in table.out
     assert "accuracy" in table.out
+
+
+@pytest.mark.parametrize(("failing", "code"), [({"p1"}, 0), ({"p0", "p1", "p2"}, 1)])
+async def test_failed_searches_of_evaluate_are_counted_and_end_nothing(
+    sums: Path, failing: set[str], code: int
+) -> None:
+    async def refuse(context: Context) -> None:
+        if policy.problems[-1] in failing:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the prompt has 9000 tokens")
+
+    policy, executor = ScriptedPolicy(refuse, DigitPolicy()), ScriptedExecutor(model=SumExecutor())
+    async with running(policy, executor) as server:
+        options = ["--policy", server.address, "--executor", server.address, "--method", "greedy"]
+        finished = await rstar_with_servers("evaluate", "--problems", str(sums), *options, "--verifier", "exact")
+    assert finished.code == code, finished.err
+    assert "Traceback" not in finished.err
+    assert f"greedy: {len(failing)} searches failed" in finished.err
+    assert "the prompt has 9000 tokens" in finished.err
+    assert "tokens/problem" in finished.out
+
+
+async def test_a_policy_that_is_gone_ends_an_evaluation_with_one_sentence(sums: Path) -> None:
+    policy, executor = ScriptedPolicy(fails(grpc.StatusCode.UNAVAILABLE)), ScriptedExecutor(model=SumExecutor())
+    async with running(policy, executor) as server:
+        options = ["--policy", server.address, "--executor", server.address, "--method", "greedy"]
+        finished = await rstar_with_servers("evaluate", "--problems", str(sums), *options)
+    assert finished.code == 1
+    assert "policy service at" in finished.err
+    assert "Traceback" not in finished.err
 
 
 def test_wrong_options_of_evaluate_are_an_error_before_anything_starts(sums: Path) -> None:
