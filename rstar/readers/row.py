@@ -19,9 +19,8 @@ class Fields:
 
     def __init__(self, row: Row) -> None:
         self._row = row
-        self._by_name = {key.lower(): value for key, value in row.items() if key.lower() != key} | {
-            key: value for key, value in row.items() if key.lower() == key
-        }
+        # A name in small letters comes before the same one in others.
+        self._by_name = {**{key.lower(): value for key, value in row.items()}, **row}
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
