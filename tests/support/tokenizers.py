@@ -140,17 +140,12 @@ def _with_byte_fallback(backend: Any) -> Any:
     if model["type"] == "Unigram":
         model["vocab"] += [[name, -20.0] for name in names]
     else:
-        model["vocab"] |= {name: len(model["vocab"]) + i for i, name in enumerate(names)}
         # As in Llama's vocabulary, no token holds a line break.
         model["merges"] = [pair for pair in model["merges"] if "\n" not in "".join(pair)]
-        model["vocab"] = {name: token for name, token in model["vocab"].items() if "\n" not in name}
-        model["vocab"] = {name: i for i, name in enumerate(sorted(model["vocab"], key=model["vocab"].__getitem__))}
-    for token in content["added_tokens"]:
-        token["id"] = (
-            [name for name, _ in model["vocab"]].index(token["content"])
-            if isinstance(model["vocab"], list)
-            else model["vocab"][token["content"]]
-        )
+        pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
+        model["vocab"] = {
+            piece: i for i, piece in enumerate([*(piece for piece in pieces if "\n" not in piece), *names])
+        }
     return Tokenizer.from_str(json.dumps(content))
 
 
