@@ -38,6 +38,8 @@ def _fault(model: Any) -> str:
     kinds = set(getattr(config, "layer_types", None) or ())
     if getattr(model, "_is_stateful", False) or kinds - _ATTENTION:
         return "keeps a recurrent state or another state than keys and values"
+    if any(getattr(layer, "is_causal", None) is False for layer in model.modules()):
+        return "is an encoder: its attention sees later tokens"
     parameters = inspect.signature(model.base_model.forward).parameters
     if not {"position_ids", "attention_mask"} <= set(parameters):
         return "takes no position ids"

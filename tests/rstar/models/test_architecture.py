@@ -22,6 +22,10 @@ TINY: dict[str, Any] = {"vocab_size": 300, "hidden_size": 16, "num_hidden_layers
 REFUSED: dict[str, tuple[Any, str]] = {
     "bloom": (transformers.BloomConfig(vocab_size=300, hidden_size=16, n_layer=1, n_head=2), "takes no position ids"),
     "mpt": (transformers.MptConfig(vocab_size=300, d_model=16, n_layers=1, n_heads=2), "takes no position ids"),
+    "bert": (
+        transformers.BertConfig(**TINY, intermediate_size=16, num_attention_heads=2),
+        "is an encoder: its attention sees later tokens",
+    ),
     "mamba": (transformers.MambaConfig(**TINY, state_size=4), "keeps a recurrent state"),
     "mamba2": (
         transformers.Mamba2Config(**TINY, state_size=4, num_heads=4, head_dim=8, n_groups=1),
