@@ -54,8 +54,6 @@ def parsed_rounds(files: Sequence[Path]) -> list[EvolutionRound]:
 
 def rounds_text(rounds: Sequence[EvolutionRound]) -> str:
     """Return the rounds as one YAML text."""
-    import yaml
+    from rstar.rounds.documents import documents_text
 
-    return yaml.safe_dump_all(
-        [item.model_dump(mode="json", by_alias=True, exclude_unset=True) for item in rounds], sort_keys=False
-    )
+    return documents_text(item.model_dump(mode="json", by_alias=True, exclude_unset=True) for item in rounds)

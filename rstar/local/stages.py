@@ -14,13 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from rstar.local.children import Child, end_orphan
 from rstar.local.commands import Commands, StageFiles
 from rstar.local.journal import Entry, Journal, fingerprint
 from rstar.local.log_files import attempt_log
 from rstar.local.log_tail import error_line
+from rstar.rounds.documents import documents_text
 from rstar.rounds.observed import (
     STAGES,
     Attempt,
@@ -73,7 +72,7 @@ class Stages:
         self.journal.entries = kept
         self.journal.number = self.item.spec.round
         self.journal.write()
-        text = yaml.safe_dump(self.item.model_dump(mode="json", by_alias=True, exclude_unset=True), sort_keys=False)
+        text = documents_text([self.item.model_dump(mode="json", by_alias=True, exclude_unset=True)])
         (self.journal.folder / "round.yaml").write_text(text)
 
     def start(self, action: StartStage, search: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -68,6 +68,12 @@ def read_documents(text: str) -> list[Document]:
     return documents
 
 
+def documents_text(contents: Iterable[Any]) -> str:
+    """Return plain data as the text that ``read_documents`` gives back."""
+    text: str = yaml.dump_all(contents, Dumper=_Dumper, sort_keys=False)
+    return text
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's parser with the scalars of the API server's reader."""
 
@@ -88,6 +94,12 @@ _SCALARS: Final = {
 for _name, (_pattern, _first) in _SCALARS.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first)
 _TRUE: Final = {"yes", "true", "on"}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts into quotes what ``_Loader`` would read as something else than text: PyYAML itself writes 123e45 as it is."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
 class _Reader:

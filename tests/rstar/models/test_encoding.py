@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rstar_jobs.encoded import NO_LOSS, encode_example, encode_preference
 from rstar_policy.policy_tokenizer import PolicyTokenizer
@@ -19,6 +19,7 @@ from rstar.selection import PreferencePair, SftExample
 from rstar.trajectory import CODE, END_OF_ANSWER, END_OF_CODE, END_OF_OUTPUT, END_OF_STEP, OUTPUT, neutralise
 from tests.support import tokenizers
 
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FAMILIES = st.sampled_from(sorted(tokenizers.EXACT))
 PIECES = st.sampled_from(
     [
@@ -66,11 +67,13 @@ def encodable(text: str) -> bool:
     return text.encode(errors="ignore").decode() == text
 
 
+@UNTIMED
 @given(FAMILIES, TEXTS.filter(encodable))
 def test_a_continuation_gives_back_its_text_byte_for_byte(family: str, text: str) -> None:
     assert made(family).text(made(family).continuation(text)) == text
 
 
+@UNTIMED
 @given(FAMILIES, TEXTS.filter(encodable), STEPS, LAST)
 def test_training_and_serving_encode_the_same_state_alike(
     family: str, question: str, steps: list[str], last: str
@@ -83,6 +86,7 @@ def test_training_and_serving_encode_the_same_state_alike(
     assert encode_preference(tokenizer, pair).chosen == served
 
 
+@UNTIMED
 @given(FAMILIES, TEXTS.filter(encodable), STEPS, LAST, st.sampled_from(["trained", "bootstrap"]))
 def test_the_ids_of_a_state_begin_with_those_of_its_parent(
     family: str, question: str, steps: list[str], last: str, style: Any
@@ -92,6 +96,7 @@ def test_the_ids_of_a_state_begin_with_those_of_its_parent(
     assert tokenizer.state(question, [*steps, last], style) == parent + tokenizer.step(last)
 
 
+@UNTIMED
 @given(FAMILIES, TEXTS.filter(encodable), STEPS, LAST)
 def test_the_ids_of_a_state_give_back_the_rendered_text_after_bos(
     family: str, question: str, steps: list[str], last: str
@@ -100,6 +105,7 @@ def test_the_ids_of_a_state_give_back_the_rendered_text_after_bos(
     assert made(family).text(ids).removeprefix("<s>") == render(question, [*steps, last])
 
 
+@UNTIMED
 @given(FAMILIES, st.lists(STEPS.filter(bool).map(lambda steps: steps[0]), min_size=1, max_size=3))
 def test_a_generated_step_has_the_same_ids_when_it_is_part_of_the_next_state(family: str, texts: list[str]) -> None:
     tokenizer = made(family)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
-from rstar.rounds.documents import YamlError, read_documents
+from rstar.rounds.documents import YamlError, documents_text, read_documents
 from rstar.rounds.load import SpecError, parse_rounds
 
 ROUND = """\
@@ -154,6 +157,18 @@ def test_values_of_the_right_type_are_read(tmp_path: Path) -> None:
 def test_labels_are_text(tmp_path: Path) -> None:
     (fault,) = refused(tmp_path, ROUND.replace("{name: r1}", "{name: r1, labels: {team: 7}, uid: x}"))
     assert fault.startswith("3: round r1: metadata.labels.team: must be text, not 7")
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.text(max_size=8), SCALARS | st.lists(SCALARS, max_size=3), min_size=1, max_size=4))
+@example({"a": "123e45", "014": "0o14", "1:30": "1_000", "on": "yes", "<<": ".inf", "7": "2024-01-01"})
+def test_written_documents_are_read_back_unchanged(content: dict[str, Any]) -> None:
+    assert [document.content for document in read_documents(documents_text([content, content]))] == [content, content]
 
 
 def test_a_missing_key_has_the_line_of_what_lacks_it(tmp_path: Path) -> None:
