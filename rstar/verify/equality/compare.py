@@ -58,7 +58,9 @@ def kind(answer: Answer) -> str:
         case Quantity(value, _):
             return kind(value)
         case Collection(own, _):
-            return {"bare": "a list", "square": "a list in brackets", "ratio": "a ratio or time"}.get(own, f"a {own}")
+            return {"bare": "a list", "square": "a list in brackets", "ratio": "a ratio", "time": "a time"}.get(
+                own, f"a {own}"
+            )
         case Interval():
             return "an interval"
         case SetOperation():
@@ -166,8 +168,6 @@ def _same_in_any_order(
 
 # Collections
 
-_ORDERED = frozenset({"tuple", "ratio"})
-
 
 def _same_collection(gold: Answer, given: Answer) -> bool:
     if not (isinstance(gold, Collection) and isinstance(given, Collection)):
@@ -176,11 +176,9 @@ def _same_collection(gold: Answer, given: Answer) -> bool:
     if Dots() in gold.items or Dots() in given.items:
         return len(kinds - {"bare"}) <= 1 and _same_in_order(gold.items, given.items)
     if gold.kind == given.kind:
-        if gold.kind in {"tuple", "ratio", "square"}:
+        if gold.kind in {"tuple", "ratio", "time", "square"}:
             return _same_in_order(gold.items, given.items)
         return _same_listing(gold.items, given.items)
-    if "ratio" in kinds:
-        return False
     if kinds == {"bare", "set"}:
         return _same_listing(gold.items, given.items)
     if kinds == {"tuple", "square"}:
@@ -256,6 +254,12 @@ def _same_relation(gold: Answer, given: Answer) -> bool:
         name, values = _one_name(collection.items)
         if name == pair[0]:
             return same(pair[1], Collection("set", tuple(values)))
+    if collection is not None and (listed := _component_wise(relations[0])) is not None:
+        return (
+            _same_listing(listed, collection.items)
+            if collection.kind == "bare"
+            else same(relations[0].sides[1], collection)
+        )
     if all(_is_inequality(item) for item in relations):
         return _same_inequality(gold, given)
     pairs = [assigned(item) for item in (gold, given)]
@@ -271,6 +275,14 @@ def _same_relation(gold: Answer, given: Answer) -> bool:
         return False
     other_side = given if isinstance(gold, Relation) else gold
     return same(pair[1], other_side) if pairs[0] else same(other_side, pair[1])
+
+
+def _component_wise(relation: Relation) -> list[Answer] | None:
+    """Return ``x=1, y=2`` for ``(x, y) = (1, 2)``."""
+    match relation:
+        case Relation((Collection("tuple", names), Collection("tuple", values)), ("=",)) if len(names) == len(values):
+            return [Relation((name, value), ("=",)) for name, value in zip(names, values, strict=True)]
+    return None
 
 
 def _is_inequality(relation: Relation) -> bool:
@@ -320,19 +332,20 @@ def _is_name(answer: Answer) -> bool:
 
 
 def _is_application(answer: Answer) -> bool:
-    """Return whether the answer is ``f(x)`` or ``P(A)``, which reads as a product of letters."""
+    """Return whether the answer is the name ``f(x)`` or ``P(A)``, or a derivative ``dy/dx``."""
     match answer:
-        case Apply("mul", (Apply("pow", (Symbol(f), _)), Symbol(x))) | Apply("mul", (Symbol(f), Symbol(x))):
-            return (
-                f in {"f", "g", "h", "F", "G", "H", "P", "p", "q", "Q", "S", "T", "V", "A", "s", "v", "u", "a"}
-                and x != f
-            )
+        case Symbol(name):
+            return name.endswith(")")
+        case Apply("div", (Apply("mul", (Symbol("d"), Symbol())), Apply("mul", (Symbol("d"), Symbol())))):
+            return True
     return False
 
 
 def _is_letters(answer: Answer) -> bool:
     """Return whether the answer is a product of capital letters, as in ``AB = 5``."""
     match answer:
+        case Apply("abs", (inner,)):
+            return _is_letters(inner)
         case Apply("mul", (Symbol("m"), Symbol(name))) if name.startswith("angle "):
             return True
         case Apply("mul", (left, Symbol(name))):

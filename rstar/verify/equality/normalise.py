@@ -48,7 +48,7 @@ _UNICODE = {
     "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
     "∠": r"\angle ", "△": r"\triangle ", "⟨": r"\langle ", "⟩": r"\rangle ", "∣": "|", "′": "'", "‘": "'", "’": "'",
     "“": '"', "”": '"', "。": ".", "、": ",", "，": ",", "．": ".", "；": ";", "：": ":", "ϕ": r"\phi ", "ϵ": r"\epsilon ",
-    "ϑ": r"\theta ", "µ": "u", "∑": r"\sum ", "∫": r"\int ", "∏": r"\prod ", "€": r"\text{ euro }",
+    "ϑ": r"\theta ", "µ": "u", "∑": r"\sum ", "∫": r"\int ", "∏": r"\prod ", "→": r"\to ", "€": r"\text{ euro }",
     "£": r"\text{ pound }", "¥": r"\text{ yen }", "₹": r"\text{ rupee }", "￥": r"\text{ yen }",
     "\u00a0": " ", "\u200b": "", "\u200c": "", "\u200d": "", "\ufeff": "", "\u2060": "", "\u2061": "", "\u2062": " ",
 }  # fmt: skip
@@ -123,8 +123,8 @@ _DEGREE = re.compile(r"\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\}|\\degree|\{\s
 _PERCENT_WORD = re.compile(r"(?<=[\d}) ])(?:percent|per cent|pct)(?![A-Za-z])", re.IGNORECASE)
 _MATHRM = re.compile(r"\\mathrm\s*\{([^{}]*)\}|\\mathrm\s+([A-Za-z0-9])(?![A-Za-z])")
 _LEAD = re.compile(
-    r"\s*(?:(?:so|thus|hence|therefore),?\s+)?(?:#{1,6}\s|####|(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|result|ans)\s*"
-    r"(?:is\s*:?|are\s*:?|:|=)|\\approx(?![A-Za-z])|=)\s*",
+    r"\s*\*{0,2}(?:(?:so|thus|hence|therefore),?\s+)?(?:#{1,6}\s|####|(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|result|ans)\s*"
+    r"(?:is\s*:?|are\s*:?|:|=)|\\approx(?![A-Za-z])|=)(?:\*\*(?=\s))?\s*",
     re.IGNORECASE,
 )
 _TRAIL = re.compile(r"(?:[.,;:]|(?<=[A-Za-z]{2})!|\\\\|\\text\s*\{\s*[.,;]?\s*\})\s*$")
@@ -141,6 +141,22 @@ _FENCES = (
 )
 _QUOTES = (('"', '"'), ("'", "'"))
 _HOLDER = re.compile(r"\\(?:boxed|fbox|text|mathrm|displaystyle)\s*\{")
+_SCALES = {
+    "hundred": "100",
+    "thousand": "10^3",
+    "million": "10^6",
+    "billion": "10^9",
+    "trillion": "10^{12}",
+    "dozen": "12",
+}
+_SCALE = re.compile(
+    rf"(?<=[\d}}])\s*(?:\\text\s*\{{\s*({'|'.join(_SCALES)})\b|({'|'.join(_SCALES)})s?\b)", re.IGNORECASE
+)
+_NO_BRACKET = re.compile(r"\\(?:left|right)\s*\.")
+_PLUS_MINUS = re.compile(r"\+/-|^\+-")
+_CHOOSE = re.compile(r"\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}")
+_INCHES = re.compile(r'(?<=\d)"$')
+_SPACED_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(?: \d{3})+")
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
 _WRAPPED_TEXT = re.compile(r"(?:answer|result)\s*(?:is|:)|\d|^\s*\(?[A-Za-z]\)?\s*$", re.IGNORECASE)
 
@@ -152,14 +168,17 @@ def normalise(text: str) -> str:
     text = _characters(text)
     text = _THIN_COMMA.sub("", text)
     text = _THIN_SPACE.sub("", text)
-    text = _SPACE_COMMAND.sub(" ", text)
+    text = _NO_BRACKET.sub("", _SPACE_COMMAND.sub(" ", text))
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", _PLUS_MINUS.sub(r"\\pm ", text))
     text = _COMMAND.sub(_command, text)
     text = _DEGREE.sub(r"\\degree ", text)
     text = text.replace("...", r"\dots ")
     text = _PERCENT_WORD.sub(r"\\%", text).replace(r"\%", "%")
     text = _TIMES_TEN.sub(r"\\times ", text)
     text = _MATHRM.sub(_mathrm, text)
-    return " ".join(_wrappers(text).split())
+    text = _SCALE.sub(_scaled, text)
+    text = _INCHES.sub(r"\\text{ in}", " ".join(_wrappers(text).split()))
+    return text.replace(" ", "") if _SPACED_THOUSANDS.fullmatch(text) else text
 
 
 def _characters(text: str) -> str:
@@ -177,6 +196,11 @@ def _characters(text: str) -> str:
 def _fraction(match: re.Match[str]) -> str:
     top, bottom = unicodedata.normalize("NFKC", match[0]).split("⁄")
     return rf"\frac{{{top}}}{{{bottom}}}"
+
+
+def _scaled(match: re.Match[str]) -> str:
+    word = match[1] or match[2]
+    return rf"\times {_SCALES[word.lower()]}" + (r"\text{" if match[1] else "")
 
 
 def _command(match: re.Match[str]) -> str:

@@ -6,6 +6,7 @@ and unknown commands are refused. Whatever is refused is compared by ``math_veri
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from rstar.verify.equality.functions import FUNCTIONS, NAMES
@@ -28,9 +29,11 @@ from rstar.verify.equality.tree import (
 )
 
 MAX_DEPTH = 60
+MAX_NAME_TOKENS = 14
 MAX_LETTERS = 3
 """Letters in a row that may be a product of variables."""
 
+_APPLIED = re.compile(r"\\?[A-Za-z]+(?:'|_\{?\w+\}?|\^\{-1\}|\^-1)?\((?:\\?[A-Za-z]+|\d+)(?:,(?:\\?[A-Za-z]+|\d+))*\)")
 _RELATIONS = {
     "=": "=", "<": "<", ">": ">", r"\le": "<=", r"\ge": ">=", r"\ne": "!=", r"\in": "in", r"\approx": "~",
 }  # fmt: skip
@@ -51,7 +54,7 @@ _DECORATED = (
     "\\mathbb",
 )
 _LETTER_MARKS = ("\\angle", "\\triangle")
-_WORD_LISTS = {"and": "and", "or": "or", "&": "and"}
+_WORD_LISTS = frozenset({"and", "or"})
 _MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "array", "smallmatrix", "Bmatrix"})
 _REALS = SetOperation("union", (Interval(negative(Symbol("infinity")), Symbol("infinity"), False, False),))
 
@@ -105,6 +108,8 @@ class _Parser:
             word = token.text.lower().strip(" ,.") if token.kind in {"text", "name"} else ""
             if token.kind == "sign" and token.text in {",", ";"}:
                 kind = kind or ","
+            elif token.kind == "sign" and token.text == "&":
+                kind = "and"
             elif word in _WORD_LISTS and (token.kind == "text" or len(word) > 1):
                 kind = word
             elif kind and token.kind == "text" and not word:
@@ -150,18 +155,34 @@ class _Parser:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise UnreadableError("the nesting is too deep")
-        sides = [self.named() or self.union()]
+        sides = [self.applied() or self.named() or self.union()]
         signs: list[str] = []
         while self.token.kind in {"sign", "command"} and self.token.text in _RELATIONS:
             signs.append(_RELATIONS[self.next().text])
             sides.append(self.union())
         if not signs and self.token.text == ":" and isinstance(sides[0], Number | Apply | Symbol):
+            kind = "ratio"
             while self.accept(":"):
+                # 7:05 is a time, 7:5 is a ratio.
+                kind = "time" if self.token.kind == "number" and self.token.text.startswith("0") else kind
                 sides.append(self.sum())
             self._depth -= 1
-            return Collection("ratio", tuple(sides))
+            return Collection(kind, tuple(sides))
         self._depth -= 1
         return Relation(tuple(sides), tuple(signs)) if signs else sides[0]
+
+    def applied(self) -> Answer | None:
+        """Return ``f(x)``, ``f'(2)``, ``f^{-1}(x)`` or ``P(A)`` before an equals sign as a name; None for anything else."""
+        end = self._at
+        texts: list[str] = []
+        while len(texts) < MAX_NAME_TOKENS and self._tokens[end].kind != "end" and self._tokens[end].text != "=":
+            texts.append(self._tokens[end].text)
+            end += 1
+        name = "".join(texts)
+        if self._tokens[end].text != "=" or not _APPLIED.fullmatch(name) or texts[0].lstrip("\\") in FUNCTIONS:
+            return None
+        self._at = end
+        return Symbol(name)
 
     def named(self) -> Answer | None:
         r"""Return the words before an equals sign (``\text{Area} = 12``) as a name; None for anything else."""
@@ -219,12 +240,12 @@ class _Parser:
         value = self.unary()
         while True:
             if self.accept("*") or self.accept(r"\cdot") or self.accept(r"\times"):
-                value = Apply("mul", (value, self.unary()))
+                value = multiplied(value, self.unary())
             elif self.accept("/"):
                 value = Apply("div", (value, self.unary()))
             elif self.starts_factor():
                 self.forbid_number_after_letter(value)
-                value = Apply("mul", (value, self.power()))
+                value = multiplied(value, self.power())
             else:
                 return value
 
@@ -618,6 +639,13 @@ class _Parser:
 def symbol(name: str) -> Symbol:
     """Return the symbol; e, i and pi are constants of the same name."""
     return Symbol(name)
+
+
+def multiplied(a: Answer, b: Answer) -> Answer:
+    """Return the product; of a number and a matrix it is a matrix."""
+    if isinstance(b, Matrix) and isinstance(a, Number | Symbol | Apply):
+        return Matrix(tuple(tuple(Apply("mul", (a, item)) for item in row) for row in b.rows))
+    return Apply("mul", (a, b))
 
 
 def is_set(answer: Answer) -> bool:

@@ -75,8 +75,6 @@ class _Translator:
             case ast.Name(name):
                 return self.name(name)
             case ast.Attribute(ast.Name(module), name) if module in _MODULES:
-                if name == "Reals":
-                    return Interval(negative(Symbol("infinity")), Symbol("infinity"), False, False)
                 return self.name(name)
             case ast.UnaryOp(ast.USub(), operand):
                 return negative(self.answer(operand, down))
@@ -90,7 +88,9 @@ class _Translator:
                     raise UnreadableError("a comparison that is not known")
                 return Relation(tuple(self.answer(side, down) for side in (left, *others)), signs)
             case ast.Tuple(items):
-                return Collection("tuple", tuple(self.answer(item, down) for item in items))
+                # Without parentheses it is a list: its first item starts where it starts.
+                bare = items and node.col_offset == items[0].col_offset
+                return Collection("bare" if bare else "tuple", tuple(self.answer(item, down) for item in items))
             case ast.List(items):
                 return self.square([self.answer(item, down) for item in items])
             case ast.Set(items):
@@ -127,6 +127,8 @@ class _Translator:
     def name(self, name: str) -> Answer:
         if name in _CONSTANTS:
             return _CONSTANTS[name]
+        if name == "Reals":
+            return Interval(negative(Symbol("infinity")), Symbol("infinity"), False, False)
         if name == "EmptySet":
             return SetOperation("union", ())
         if not _VARIABLE.fullmatch(name):

@@ -90,8 +90,7 @@ def plain_words(text: str) -> str | None:
     runs = _RUN.findall(inner)
     if not any(len(run) > 1 for run in runs):
         return None
-    in_text = inner != text
-    if not in_text and any(run in FUNCTIONS or run in NAMES or run in GREEK for run in runs):
+    if any(run in FUNCTIONS or run in NAMES or run in GREEK for run in runs):
         return None
     return words_of(inner)
 
@@ -173,7 +172,7 @@ def is_constant(answer: Answer) -> bool:
             return is_constant(value)
         case Relation(sides, signs):
             return set(signs) == {"="} and is_constant(sides[-1])
-        case Collection(("ratio" | "tuple" | "bare"), items):
+        case Collection(("ratio" | "time" | "tuple" | "bare"), items):
             return all(is_constant(item) for item in items)
     return False
 

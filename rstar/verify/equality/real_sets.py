@@ -91,8 +91,16 @@ def _half_line(left: Answer, sign: str, right: Answer, name: str) -> RealSet:
     if sign == "in" and left == variable:
         return real_set(right)[0]
     if sign in _FLIPPED:
-        if right == variable:
+        if right == variable or (isinstance(right, Apply) and right.name == "abs"):
             left, sign, right = right, _FLIPPED[sign], left
+        if isinstance(left, Apply) and left.name == "abs" and name not in symbols(right) and sign != "!=":
+            inner = left.arguments[0]
+            sides = _half_line(inner, sign, right, name), _half_line(negative(right), sign, inner, name)
+            if sign in {">", ">="}:
+                return union(
+                    _half_line(inner, sign, right, name), _half_line(inner, _FLIPPED[sign], negative(right), name)
+                )
+            return intersection(*sides)
         if left != variable or name in symbols(right):
             sign, right = _linear(left, sign, right, name)
         if sign in {"<", "<="}:

@@ -120,4 +120,6 @@ def negative(value: Answer) -> Answer:
     """Return ``-value``, folded into a literal."""
     if isinstance(value, Number):
         return Number(-value.value, value.digits, value.ulp)
+    if isinstance(value, Matrix):
+        return Matrix(tuple(tuple(negative(item) for item in row) for row in value.rows))
     return Apply("neg", (value,))

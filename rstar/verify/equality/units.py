@@ -30,6 +30,93 @@ _SPELLINGS = {
 _CANONICAL = {spelling: unit for unit, words in _SPELLINGS.items() for spelling in (unit, *words.split()) if spelling}
 _SINGLE = frozenset("mgshLlNJWVAKCF")
 _NO_UNIT = frozenset({*FUNCTIONS, *NAMES, *GREEK, "and", "or", "is", "to", "if", "then", "mod", "choose", "i", "e"})
+_CHANGING = frozenset(
+    [
+        "half",
+        "halves",
+        "third",
+        "thirds",
+        "quarter",
+        "quarters",
+        "fourth",
+        "fourths",
+        "fifth",
+        "fifths",
+        "sixth",
+        "sixths",
+        "seventh",
+        "sevenths",
+        "eighth",
+        "eighths",
+        "ninth",
+        "ninths",
+        "tenth",
+        "tenths",
+        "hundredth",
+        "hundredths",
+        "thousandth",
+        "thousandths",
+        "squared",
+        "cubed",
+        "factorial",
+        "root",
+        "minus",
+        "plus",
+        "times",
+        "negative",
+        "less",
+        "than",
+        "below",
+        "above",
+        "under",
+        "over",
+        "base",
+        "too",
+        "many",
+        "not",
+        "is",
+        "are",
+        "was",
+        "divided",
+        "by",
+        "multiplied",
+        "modulo",
+        "remainder",
+        "wrong",
+        "incorrect",
+        "short",
+        "off",
+        "before",
+        "after",
+        "past",
+        "ago",
+        "next",
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "and",
+        "or",
+        "if",
+        "but",
+        "at",
+        "least",
+        "most",
+        "up",
+        "down",
+        "about",
+        "around",
+        "without",
+    ]
+)
+"""Words that may make another value of the number before them."""
 _JOINERS = frozenset({"of", "per", "sq", "cu", "a", "an", "the"})
 _VARIABLES = frozenset("abcdxyz")
 
@@ -42,23 +129,28 @@ _TAIL = re.compile(
 _CURRENCY = re.compile(
     r"(?P<sign>[-+]?)\s*(?:\\?\$|\\text\s*\{\s*(?P<name>euro|pound|yen|rupee)\s*\})\s*(?P<value>[-\d.\\(].*)", re.DOTALL
 )
-_CLOCK = re.compile(r"(?<=[\d\s])([ap])\.\s?m\.?\s*$", re.IGNORECASE)
+_CLOCK = re.compile(r"(?<=[\d\s{])([ap])\.\s?m\.?(?=\s*\}?\s*$)", re.IGNORECASE)
 _PLAIN_WORD = re.compile(r"\\text\s*\{([^{}]*)\}|([A-Za-z$]+)")
 
 
 def split_unit(text: str) -> tuple[str, str, bool] | None:
     """Return the value, the unit and whether the text may also be an expression (``5 m``); None without a unit."""
-    text = _CLOCK.sub(r" \1m", text)
+    text = _CLOCK.sub(r"\1m", text)
     if (match := _CURRENCY.fullmatch(text)) is not None:
         value = match["sign"] + match["value"]
         inner = split_unit(value)
         unit = match["name"] or "dollar"
-        return (inner[0] if inner and inner[1] == unit else value), unit, False
+        if inner is None:
+            return value, unit, False
+        return inner[0], unit if inner[1] == unit else f"{unit}{inner[1]}", False
     unit, either = "", False
     while (match := _TAIL.fullmatch(text)) is not None:
         piece = match["unit"]
         words = _PLAIN_WORD.findall(piece)
-        if not all(_is_unit(text_word, word, bool(match["gap"])) for text_word, word in words):
+        said = [word for text_word, plain in words for word in (text_word or plain).lower().split()]
+        area = said[-1:] in (["squared"], ["cubed"]) and len(said) > 1
+        changing = _CHANGING & set(said[:-1] if area else said) or ("in" in said and len(said) > 1)
+        if changing or not all(_is_unit(text_word, word, bool(match["gap"])) for text_word, word in words):
             break
         unit = f"{piece} {unit}".strip()
         either = either or any(len(word) == 1 and word != "$" for _, word in words)
@@ -68,7 +160,7 @@ def split_unit(text: str) -> tuple[str, str, bool] | None:
 
 def _is_unit(content: str, word: str, gap: bool) -> bool:
     if not word:
-        return not ({"and", "or"} & set(content.lower().split())) and not any(c.isdigit() for c in content)
+        return not any(c.isdigit() for c in content)
     if word in _NO_UNIT:
         return False
     if gap and word.lower() in _JOINERS:
