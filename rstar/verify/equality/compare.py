@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from rstar.verify.equality.evaluate import symbols
 from rstar.verify.equality.expressions import proportional, same_expression
+from rstar.verify.equality.naming import assigned, is_application
 from rstar.verify.equality.read import readings
 from rstar.verify.equality.real_sets import real_set, same_set
 from rstar.verify.equality.tree import (
@@ -214,7 +215,7 @@ def _same_listing(gold: Sequence[Answer], given: Sequence[Answer]) -> bool:
 
 def _one_name(items: Sequence[Answer]) -> tuple[Answer | None, Sequence[Answer]]:
     """Return the one name that all values have, and the values; no name and the items where names differ or are missing."""
-    named = [assigned(item) for item in items]
+    named = [assigned(item, same) for item in items]
     names = {pair[0] for pair in named if pair}
     if len(names) != 1 or named[0] is None:
         return None, items
@@ -250,7 +251,7 @@ def _same_reals(gold: Answer, given: Answer) -> bool:
 def _same_relation(gold: Answer, given: Answer) -> bool:
     relations = [item for item in (gold, given) if isinstance(item, Relation)]
     collection = next((item for item in (gold, given) if isinstance(item, Collection)), None)
-    if collection is not None and (pair := assigned(relations[0])) and relations[0].signs == ("in",):
+    if collection is not None and (pair := assigned(relations[0], same)) and relations[0].signs == ("in",):
         name, values = _one_name(collection.items)
         if name == pair[0]:
             return same(pair[1], Collection("set", tuple(values)))
@@ -262,7 +263,7 @@ def _same_relation(gold: Answer, given: Answer) -> bool:
         )
     if all(_is_inequality(item) for item in relations):
         return _same_inequality(gold, given)
-    pairs = [assigned(item) for item in (gold, given)]
+    pairs = [assigned(item, same) for item in (gold, given)]
     if len(relations) == 2:
         if all(pairs):
             (name, value), (other, other_value) = pairs[0] or (gold, gold), pairs[1] or (given, given)
@@ -304,75 +305,7 @@ def _same_inequality(gold: Answer, given: Answer) -> bool:
 
 def _same_name(a: Answer, b: Answer) -> bool:
     """``f(x) = ...`` and ``y = ...`` name the same curve."""
-    return a == b or (_is_application(a) and b == Symbol("y")) or (_is_application(b) and a == Symbol("y"))
-
-
-def assigned(answer: Answer) -> tuple[Answer, Answer] | None:
-    """Return name and value of ``name = value`` (or ``name in set``), else None; a chain has equal values."""
-    match answer:
-        case Relation((name, value), ("in",)) if isinstance(name, Symbol):
-            return name, value
-        case Relation((first, second), ("=",)):
-            if _is_name(first) and not (_names_in(first) & _all_symbols(second) and isinstance(first, Symbol)):
-                return first, second
-            if _is_name(second) and not _all_symbols(first):
-                return second, first
-        case Relation((name, *values), signs) if set(signs) == {"="} and _is_name(name):
-            if all(same(values[0], value) for value in values[1:]):
-                return name, values[0]
-    return None
-
-
-def _is_name(answer: Answer) -> bool:
-    if isinstance(answer, Symbol):
-        return answer.name not in {"pi", "e", "i", "infinity"}
-    if isinstance(answer, Collection):
-        return answer.kind == "tuple" and all(isinstance(item, Symbol) for item in answer.items)
-    return _is_application(answer) or _is_letters(answer)
-
-
-def _is_application(answer: Answer) -> bool:
-    """Return whether the answer is the name ``f(x)`` or ``P(A)``, or a derivative ``dy/dx``."""
-    match answer:
-        case Symbol(name):
-            return name.endswith(")")
-        case Apply("div", (Apply("mul", (Symbol("d"), Symbol())), Apply("mul", (Symbol("d"), Symbol())))):
-            return True
-    return False
-
-
-def _is_letters(answer: Answer) -> bool:
-    """Return whether the answer is a product of capital letters, as in ``AB = 5``."""
-    match answer:
-        case Apply("abs", (inner,)):
-            return _is_letters(inner)
-        case Apply("mul", (Symbol("m"), Symbol(name))) if name.startswith("angle "):
-            return True
-        case Apply("mul", (left, Symbol(name))):
-            return name.isupper() and (
-                _is_letters(left)
-                or (isinstance(left, Symbol) and (left.name.isupper() or left.name.startswith(("angle", "triangle"))))
-            )
-    return False
-
-
-def _names_in(answer: Answer) -> frozenset[str]:
-    return symbols(answer)
-
-
-def _all_symbols(answer: Answer) -> frozenset[str]:
-    match answer:
-        case Collection(_, items):
-            return _union(_all_symbols(item) for item in items)
-        case Interval(low, high, _, _):
-            return symbols(low) | symbols(high)
-        case Matrix(rows):
-            return _union(symbols(item) for row in rows for item in row)
-    return symbols(answer)
-
-
-def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
-    return frozenset().union(*sets)
+    return a == b or (is_application(a) and b == Symbol("y")) or (is_application(b) and a == Symbol("y"))
 
 
 def _same_curve(a: Relation, b: Relation) -> bool:
