@@ -25,6 +25,7 @@ from rstar.verify.equality.tree import (
     SetOperation,
     Symbol,
     UnreadableError,
+    Words,
     negative,
 )
 
@@ -98,6 +99,17 @@ class _Parser(Arithmetic):
             return [item]
         return [replaced(item, 1), replaced(item, -1)]
 
+    def word(self) -> Words | None:
+        """Return letters that stand alone as a word: in a list, ``cat`` is no product of c, a and t."""
+        token, after = self.token, self.peek()
+        if token.kind != "name" or len(token.text) == 1 or token.text in {*FUNCTIONS, *NAMES, *GREEK, *WORD_LISTS}:
+            return None
+        separated = after.kind == "end" or after.text in {",", ";"} or after.text.lower() in WORD_LISTS
+        last = after.text in {")", "]", r"\}"} and self._tokens[self._at - 1].text in {",", ";"}
+        if not separated and not last:
+            return None
+        return Words(self.next().text.casefold())
+
     def applied(self) -> Answer | None:
         """Return ``f(x)``, ``f'(2)``, ``f^{-1}(x)`` or ``P(A)`` before an equals sign as a name; None for anything else."""
         end = self._at
@@ -128,6 +140,9 @@ class _Parser(Arithmetic):
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise UnreadableError("the nesting is too deep")
+        if (word := self.word()) is not None:
+            self._depth -= 1
+            return word
         sides = [self.applied() or self.named() or self.union()]
         signs: list[str] = []
         while self.token.kind in {"sign", "command"} and self.token.text in _RELATIONS:

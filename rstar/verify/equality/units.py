@@ -123,7 +123,7 @@ _VARIABLES = frozenset("abcdxyz")
 _WORD = r"(?:\\text\s*\{[^{}]*\}|\$|\\\$|[A-Za-z]+\.?)(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
 _FRACTION = r"\\frac\s*\{\s*\\text\s*\{[^{}]*\}[^{}]*\}\s*\{\s*\\text\s*\{[^{}]*\}(?:\^\{?\d\}?)?\s*\}"
 _TAIL = re.compile(
-    rf"(?P<value>.*(?:[\d)}}!%\]]|\\pi|\\degree))(?P<gap>\s*)(?P<unit>(?:{_FRACTION}|{_WORD})(?:(?:\s*(?:/|\\cdot\s|-)\s*|\s+){_WORD})*)\s*",
+    rf"(?P<value>.*(?:[\d)}}!%\]]|\\pi|\\degree))(?P<gap>\s*)(?P<unit>(?:{_FRACTION}|{_WORD})(?:(?:\s*(?:/|\\cdot(?![A-Za-z])|-)\s*|\s+){_WORD})*)\s*",
     re.DOTALL,
 )
 _CURRENCY = re.compile(
@@ -161,7 +161,7 @@ def split_unit(text: str) -> tuple[str, str, bool] | None:
 def _is_unit(content: str, word: str, gap: bool) -> bool:
     if not word:
         return not any(c.isdigit() for c in content)
-    if word in _NO_UNIT:
+    if word in _NO_UNIT and word not in _CANONICAL:
         return False
     if gap and word.lower() in _JOINERS:
         return True
