@@ -460,7 +460,7 @@ def test_kubectl_finds_rounds_by_every_name_of_the_kind(bed: Testbed, namespace:
         ("er", "kubectl get er -w"),
         ("er.spec", "Once created, only cancel, cluster, lifecycle, services, suspend may change."),
         ("er.spec.rollout", "The rollout stage: search over the training problems."),
-        ("er.spec.rollout.search", "round 4 on: rollouts 16, candidates 16, trees 2, extraRollouts [64, 128]"),
+        ("er.spec.rollout.search", "round 4 on: rollouts 16, candidates 16, trajectories 2, extraRollouts [64, 128]"),
         ("er.spec.rollout.search.exploration", "Exploration constant c of UCT (equation 1). At least 0. Default 2."),
         ("er.spec.trainPpm", "Training of the PPM (equation 4). The defaults are the paper's."),
         ("er.spec.evaluate.methods", "One column of the evaluation table."),
