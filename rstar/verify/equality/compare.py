@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rstar.verify.equality.evaluate import symbols
-from rstar.verify.equality.expressions import proportional, same_expression
+from rstar.verify.equality.expressions import proportional, rounds_to, same_expression
 from rstar.verify.equality.naming import assigned, is_application
 from rstar.verify.equality.read import readings
 from rstar.verify.equality.real_sets import real_set, same_set
@@ -248,7 +248,17 @@ def _same_reals(gold: Answer, given: Answer) -> bool:
 # Equations and inequalities
 
 
+def _exact(answer: Answer) -> Answer:
+    r"""Return the exact side of ``\sqrt2 \approx 1.41`` where the other one is its rounding, else the answer."""
+    match answer:
+        case Relation((value, Number() as shown), ("~",)) if rounds_to(value, shown):
+            return value
+    return answer
+
+
 def _same_relation(gold: Answer, given: Answer) -> bool:
+    if (_exact(gold), _exact(given)) != (gold, given):
+        return same(_exact(gold), _exact(given))
     relations = [item for item in (gold, given) if isinstance(item, Relation)]
     collection = next((item for item in (gold, given) if isinstance(item, Collection)), None)
     if collection is not None and (pair := assigned(relations[0], same)) and relations[0].signs == ("in",):

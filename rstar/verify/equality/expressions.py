@@ -58,6 +58,18 @@ def same_expression(a: Answer, b: Answer) -> bool:
     return any(_same_constant(a, b, base) for base in _bases(a, b))
 
 
+def rounds_to(node: Answer, shown: Number) -> bool:
+    """Return whether a decimal is a constant to within one unit of its last digit."""
+    if symbols(node) or is_infinite(node) or not shown.digits:
+        return False
+    try:
+        value = approximate(node, {}, _LOW, 0)
+    except NoValueError:
+        return False
+    difference = value - _LOW.mpf(shown.value.numerator) / shown.value.denominator
+    return bool(abs(difference) * shown.ulp.denominator <= shown.ulp.numerator)
+
+
 def is_infinite(node: Answer) -> int:
     """Return 1 for infinity, -1 for minus infinity, else 0."""
     if node == Symbol("infinity"):

@@ -213,3 +213,18 @@ async def test_any_text_can_be_the_reference() -> None:
             assert [v.correct for v in verdicts] == [answer.strip() == reference.strip() for answer in texts]
     finally:
         await verifier.close()
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "correct"),
+    [
+        (r"\sqrt{2}", r"\sqrt{2} \approx 1.41", True),
+        (r"\frac{20000}{\pi}", r"\frac{20000}{\pi} \approx 6366.2", True),
+        (r"\sqrt{2}", r"\sqrt{3} \approx 1.73", False),
+        (r"\sqrt{2}", r"\sqrt{2} \approx 1.73", False),
+        ("1.41", r"\sqrt{2} \approx 1.41", False),
+        ("5", r"4.9 \approx 5", False),
+    ],
+)
+def test_a_value_with_its_rounding_is_that_value(reference: str, answer: str, *, correct: bool) -> None:
+    assert equal(reference, answer) == correct
