@@ -12,7 +12,7 @@ from typing import Any
 
 import mpmath
 
-from rstar.verify.equality.evaluate import NoValueError, TooLargeError, approximate, exact, symbols
+from rstar.verify.equality.evaluate import NoValueError, approximate, exact, symbols
 from rstar.verify.equality.numbers import rounded, same_rational
 from rstar.verify.equality.tree import Answer, Apply, Number, Symbol, UnreadableError
 
@@ -189,6 +189,3 @@ def proportional(a: Answer, b: Answer) -> int:
         if not vanishes(low - first_low, abs(first_low), lambda high=high: high - first_high):
             return 0
     return 1 if first_low > 0 else -1
-
-
-__all__ = ["TooLargeError", "proportional", "same_expression"]

@@ -13,8 +13,7 @@ from functools import lru_cache
 
 from rstar.verify.equality.evaluate import symbols
 from rstar.verify.equality.functions import FUNCTIONS, NAMES
-from rstar.verify.equality.lexer import tokens
-from rstar.verify.equality.normalise import GREEK, normalise
+from rstar.verify.equality.normalise import GREEK
 from rstar.verify.equality.parser import parse
 from rstar.verify.equality.python_text import parse_python
 from rstar.verify.equality.tree import (
@@ -202,11 +201,3 @@ def _listed_words(text: str) -> list[Answer]:
     if re.search(r"[\\^_=<>+*/|{}\[\]]", inner):
         return [Words("".join(inner.split()))]
     return [Words(words_of(inner))]
-
-
-def is_mathematics(text: str) -> bool:
-    """Return whether the text has a command or a sign, so that ``math_verify`` may read what the parsers cannot."""
-    return "\\" in _TEXT.sub("", text)
-
-
-__all__ = ["normalise", "readings", "tokens", "words_of"]
