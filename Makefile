@@ -33,8 +33,12 @@ demo: setup  ## Four rounds of self-evolution on the Game of 24 (QUICK=1: two sh
 	$(BIN)/python examples/game24/demo.py --out $(OUT)$(if $(QUICK),-quick --quick)
 
 .PHONY: test
-test: setup  ## All tests that need no cluster
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST)
+test: setup  ## The tests that need no cluster, without the slow ones: under ten minutes
+	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(PYTEST)
+
+.PHONY: test-slow
+test-slow: setup  ## The slow tests that need no cluster: real rounds, several training processes, more attacks
+	$(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE) $(PYTEST)
 
 .PHONY: testbed
 testbed: setup  ## Build the control plane's programs (once: about ten minutes; needs Go)

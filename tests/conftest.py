@@ -12,6 +12,10 @@ from tests.support.paths import ROOT
 
 LONGEST: Final = (
     "tests/test_evolution.py",
+    "tests/jobs/test_training.py",
+    "tests/rstar/cli/test_commands.py",
+    "tests/rstar/cli/test_rounds_on_this_machine.py",
+    "tests/jobs/test_searching.py",
     "tests/services/executor/test_corpus.py",
     "tests/cluster/test_real_rounds.py",
     "tests/cluster/test_operator_crashes.py",

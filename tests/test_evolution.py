@@ -18,6 +18,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from rstar.store.digests import checkpoint_digest
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 GAME24 = ROOT / "examples/game24"
 RSTAR = str(Path(sysconfig.get_path("scripts")) / "rstar")
 ENVIRONMENT = os.environ | {"OMP_WAIT_POLICY": "passive"}

@@ -200,6 +200,7 @@ def test_sigterm_saves_a_checkpoint_and_exits_with_143(tmp_path: Path, base: Pat
     assert any(key.endswith("resume/latest.json") for key in workspace.store.list("rounds/r1/train-policy/"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train_policy", "train_ppm"])
 def test_two_processes_under_torchrun_shard_the_model_and_store_one_complete_checkpoint(
     tmp_path: Path, base: Path, stage: str

@@ -13,6 +13,8 @@ from rstar.rounds.status import RoundStatus
 from tests.support.operator.driving import Operator, run_to_end, simulation
 from tests.support.operator.simulated import Controllers, SimulatedCluster, round_body
 
+pytestmark = pytest.mark.slow
+
 
 def plain(status: RoundStatus) -> dict[str, Any]:
     """Return a status without its times."""

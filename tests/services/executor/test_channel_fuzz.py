@@ -18,6 +18,8 @@ from rstar.interfaces import Execution, ExecutionLimits
 from rstar.interfaces import ExecutionStatus as S
 from tests.support.states import HEAVY, after
 
+pytestmark = pytest.mark.slow
+
 LIMITS = ExecutionLimits(seconds=1, memory_mib=128)
 Execute = Callable[[Sequence[str], Sequence[str]], list[Execution]]
 

@@ -86,7 +86,10 @@ class Driver:
             timeout.cancel()
 
 
-@pytest.fixture(scope="module", params=SNAPSHOT_MIB)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(each, marks=() if each == "this user" else pytest.mark.slow) for each in SNAPSHOT_MIB],
+)
 def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
     setting = request.param
     if setting != "this user" and (reason := obstacle(setting)):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from benchmarks.executor_load import Outcome, drive
 from benchmarks.fleet import Fleet
 from rstar.rpc.clients import ExecutorClient
+
+pytestmark = pytest.mark.slow
 
 CALLS = 60
 

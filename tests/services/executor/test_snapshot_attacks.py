@@ -10,6 +10,8 @@ from rstar.interfaces import ExecutionStatus as S
 from tests.services.executor.conftest import Run
 from tests.support.states import HEAVY, after
 
+pytestmark = pytest.mark.slow
+
 LIMITS = ExecutionLimits(seconds=1)
 PLAIN = ["import random\nprint(random.random())", "import numpy\nprint(numpy.pi)"]
 

@@ -20,7 +20,7 @@ from tests.support.executor.restricted import SETTINGS, obstacle
 from tests.support.executor.solver_programs import PROGRAMS
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 FAILING = {"standard library: exit with a failure", "standard library: an uncaught exception"}
 ENVIRONMENT = {
