@@ -33,7 +33,7 @@ demo: setup  ## Four rounds of self-evolution on the Game of 24 (QUICK=1: two sh
 	$(BIN)/python examples/game24/demo.py --out $(OUT)$(if $(QUICK),-quick --quick)
 
 .PHONY: test
-test: setup  ## The tests that need no cluster, without the slow ones: under ten minutes
+test: setup  ## The tests that need no cluster, without the slow ones: about ten minutes
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(PYTEST)
 
 .PHONY: test-slow
