@@ -20,7 +20,8 @@ import yaml
 
 _BUSY: Final = (429, 503)
 _PAUSE: Final = 0.2
-_PATCH: Final = "application/merge-patch+json"
+_MERGE_PATCH: Final = "application/merge-patch+json"
+_STRATEGIC_MERGE_PATCH: Final = "application/strategic-merge-patch+json"
 
 
 class ApiError(Exception):
@@ -87,9 +88,10 @@ class Api:
                     raise
             await asyncio.sleep(_PAUSE)
 
-    async def patch(self, path: str, body: Any) -> Any:
-        """Merge ``body`` into the object."""
-        return await self.call("PATCH", path, body, content_type=_PATCH)
+    async def patch(self, path: str, body: Any, *, strategic: bool = False) -> Any:
+        """Merge ``body`` into the object. ``strategic``: lists of a built-in kind are merged by their key, not replaced."""
+        kind = _STRATEGIC_MERGE_PATCH if strategic else _MERGE_PATCH
+        return await self.call("PATCH", path, body, content_type=kind)
 
     async def watch(self, path: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Yield all objects of a collection as ADDED, then each change, for ever.

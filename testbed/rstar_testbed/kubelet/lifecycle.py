@@ -185,8 +185,10 @@ class PodLifecycle:
         await self._patch(status)
 
     async def _patch(self, status: dict[str, Any]) -> None:
+        # As the kubelet of Kubernetes: conditions of other writers stay, also those that it has not seen yet.
+        path = path_of(self.pod) + "/status"
         try:
-            self.pod = await self._api.patch(path_of(self.pod) + "/status", {"status": status})
+            self.pod = await self._api.patch(path, {"status": status}, strategic=True)
         except ApiError as error:
             if error.status != 404:
                 raise

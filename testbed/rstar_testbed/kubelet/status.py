@@ -129,7 +129,7 @@ def unschedulable(message: str, at: str) -> dict[str, Any]:
 def pod_status(
     pod: Pod, containers: Mapping[str, Container], *, address: str, node_address: str, bound: str, now: str
 ) -> dict[str, Any]:
-    """Return the status of a pod that is bound."""
+    """Return the status of a pod that is bound, with the conditions that the kubelet itself writes."""
     current = phase(containers)
     ready = all(each.ready for each in containers.values())
     done = "PodCompleted" if current in _TERMINAL else "" if ready else "ContainersNotReady"
@@ -141,8 +141,7 @@ def pod_status(
         "ContainersReady": (ready, done),
         "PodScheduled": (True, ""),
     }
-    # Other writers' conditions stay, such as an eviction's.
-    conditions = [each for kind, each in previous.items() if kind not in holds]
+    conditions = []
     for kind, (value, reason) in holds.items():
         condition = _condition(kind, value, now, reason)
         before = previous.get(kind)
