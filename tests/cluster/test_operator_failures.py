@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -125,7 +125,13 @@ def test_evicted_and_preempted_pods_cost_no_attempt(rounds: RoundNamespace) -> N
     path = f"/api/v1/namespaces/{rounds.namespace}/pods/{pods['evicted']}/eviction"
     rounds.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
     # As after a node's failure: the pod stays, with this condition.
-    condition = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
+    # Without its time the control plane takes the condition for an old one and sets it to False.
+    condition = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "DeletionByTaintManager",
+        "lastTransitionTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
     patch = json.dumps({"status": {"conditions": [condition]}})
     rounds.kubectl("patch", "pod", pods["preempted"], "--subresource=status", "--type=strategic", f"--patch={patch}")
     rounds.kubelet.end(rounds.namespace, pods["preempted"], code=143)
