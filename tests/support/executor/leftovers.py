@@ -19,10 +19,12 @@ KEY = 0x7273_7461
 
 _PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run", "/", "/root", "/home", "/usr/lib", str(Path.cwd()))
 _CLEANUP_SECONDS = 10.0
+_MOST_ZOMBIES = 20
+"""Two wardens reap before each program, and wait for the oldest where more than eight killed processes have not ended."""
 
 
 class Found(NamedTuple):
-    """The number of processes and descriptors, and the names of everything else."""
+    """The number of processes that have not ended and of their descriptors, and the names of everything else."""
 
     processes: int
     descriptors: int
@@ -43,8 +45,10 @@ NOTHING = Found(0, 0, frozenset())
 
 def look(driver: int, scratch: Path) -> Found:
     """Inspect the executors of process ``driver``, whose temporary files are in ``scratch``."""
-    processes = _processes(driver, scratch)
-    names = frozenset((*_below(scratch), *_marked()))
+    found = _processes(driver, scratch)
+    processes = {pid for pid in found if not _is_zombie(pid)}
+    unreaped = ["more processes than a warden leaves unreaped"] if len(found) - len(processes) > _MOST_ZOMBIES else []
+    names = frozenset((*_below(scratch), *_marked(), *unreaped))
     return Found(len(processes), sum(map(_descriptors, processes)), names)
 
 
@@ -70,6 +74,14 @@ def _processes(driver: int, scratch: Path) -> set[int]:
         except psutil.Error:
             continue
     return found
+
+
+def _is_zombie(pid: int) -> bool:
+    """Say whether a process has ended; a killed one that its warden has not reaped yet runs nothing."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _descriptors(pid: int) -> int:
