@@ -77,14 +77,14 @@ PACKED: dict[str, bytes] = {
 @pytest.mark.parametrize("name", PACKED)
 def test_the_same_rows_are_read_from_every_container(tmp_path: Path, name: str, packed: bool) -> None:
     file = tmp_path / (f"{name}.gz" if packed else name)
-    file.write_bytes(gzip.compress(PACKED[name]) if packed else PACKED[name])
+    file.write_bytes(gzip.compress(PACKED[name], mtime=0) if packed else PACKED[name])
     expected = read_problems([json.dumps(row) for row in ROWS])
     assert read_problems(file) == expected
     assert [problem.question for problem in read_problems(file, limit=2)] == [row["question"] for row in ROWS[:2]]
 
 
 def test_gzip_is_told_by_its_content(tmp_path: Path) -> None:
-    (tmp_path / "p.jsonl").write_bytes(gzip.compress(lines(ROWS)))
+    (tmp_path / "p.jsonl").write_bytes(gzip.compress(lines(ROWS), mtime=0))
     assert len(read_problems(tmp_path / "p.jsonl")) == 3
 
 
@@ -131,7 +131,7 @@ def test_asdiv_is_read_as_published(tmp_path: Path) -> None:
         ("p.csv", b"question,answer\na,1\n,2\n", ":3", "no 'question'"),
         ("p.parquet", b"PAR1 and no more", "", "not a readable Parquet file"),
         ("p.xml", b"<a><b></a>", "", "not XML"),
-        ("p.jsonl.gz", gzip.compress(lines(ROWS))[:40], "", "is damaged"),
+        ("p.jsonl.gz", gzip.compress(lines(ROWS), mtime=0)[:40], "", "is damaged"),
         ("p.zip", b"PK\x03\x04....", "", "is a ZIP archive: unpack it"),
         ("p.jsonl", "a".encode("utf-16"), "", "is text in UTF-16"),
         ("p.json", b"{}", "", "no 'question'"),
