@@ -288,11 +288,11 @@ class Arithmetic(Cursor):
             return self.subscripted(Symbol(f"{name} {''.join(parts)}"))
         if text in {r"\lfloor", r"\lceil"}:
             value = self.nested(self.sum)
-            self.expect(text.replace("l", "r", 1) if text == r"\lceil" else r"\rfloor")
+            self.expect(text.replace("l", "r", 1))
             return Apply("floor" if text == r"\lfloor" else "ceiling", (value,))
         if text == r"\{":
             return self.braces(r"\}")
-        if text in {r"\langle"}:
+        if text == r"\langle":
             items, _ = self.items()
             self.expect(r"\rangle")
             return Collection("tuple", tuple(items))
@@ -372,10 +372,8 @@ class Arithmetic(Cursor):
 
     def sign(self, text: str) -> Answer:
         """Return what a bracket or a bar opens."""
-        if text == "(":
-            return self.brackets("(")
-        if text == "[":
-            return self.brackets("[")
+        if text in {"(", "["}:
+            return self.brackets(text)
         if text == "{":
             return self.braces("}")
         if text == "|":

@@ -19,7 +19,12 @@ FLOAT_DIGITS = 15
 FLOAT_TOLERANCE = Fraction(1, 10**12)
 ROUNDED_DIGITS = 6
 ROUNDED_TOLERANCE = Fraction(1, 10**6)
-
+NUMBER_WORDS = {
+    name: k
+    for k, name in enumerate(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
+    )
+}  # fmt: skip
 
 _PLAIN = re.compile(
     r"(?P<sign>-?)(?:(?P<whole>\d{1,300}|[1-9]\d{0,2}(?:,\d{3}){1,90})(?:(?P<point>\.)(?P<fraction>\d{0,300}))?"

@@ -5,8 +5,8 @@ The work is linear in the length of the texts, and no library is loaded.
 
 from __future__ import annotations
 
-from rstar.verify.equality.numbers import plain_number, same_rational
-from rstar.verify.equality.read import NUMBER_WORDS, plain_words
+from rstar.verify.equality.numbers import NUMBER_WORDS, plain_number, same_rational
+from rstar.verify.equality.read import plain_words
 
 
 def quick(reference: str, answer: str) -> tuple[bool, str] | None:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from rstar.verify.equality.evaluate import symbols
 from rstar.verify.equality.functions import FUNCTIONS, NAMES
 from rstar.verify.equality.normalise import GREEK
+from rstar.verify.equality.numbers import NUMBER_WORDS
 from rstar.verify.equality.parser import parse
 from rstar.verify.equality.python_text import parse_python
 from rstar.verify.equality.tree import (
@@ -34,29 +35,7 @@ _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _BASE = re.compile(
     r"(?P<digits>[0-9][0-9A-F]*|[A-F][0-9A-F]*[0-9][0-9A-F]*)\s*_\s*\{?\s*(?:\\text\s*\{)?\s*(?:base\s*)?(?P<base>\d{1,2}|[a-z]+)\s*\}*"
 )
-_BASE_NAMES = {
-    name: k
-    for k, name in enumerate(
-        [
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-        ],
-        2,
-    )
-}
+_BASE_NAMES = {name: k for name, k in NUMBER_WORDS.items() if 2 <= k <= 16}
 _ORDINAL = re.compile(r"(?<![A-Za-z\d])\d+\s*\^?\s*\{?(?:\\text\s*\{)?(?:st|nd|rd|th)\}*(?![A-Za-z])")
 _RUN = re.compile(r"[^\W\d_]+")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
@@ -64,12 +43,6 @@ _WORDLIKE = re.compile(r"[^\d\\^_=<>+*/|{}\[\]()%$!]*")
 _PUNCTUATION = re.compile(r"[\s.,;:!?'\"“”‘’()~-]+")
 _ARTICLE = re.compile(r"(?:the|an?)\s+(?=\S\S)", re.IGNORECASE)
 _CHOICE = re.compile(r"\(?([A-Za-z])\)")
-NUMBER_WORDS = {
-    name: k
-    for k, name in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
-    )
-}  # fmt: skip
 _SEPARATED = re.compile(r",|;|(?<![A-Za-z])(?:and|or)(?![A-Za-z])")
 
 

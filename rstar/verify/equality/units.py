@@ -9,6 +9,7 @@ import re
 
 from rstar.verify.equality.functions import FUNCTIONS, NAMES
 from rstar.verify.equality.normalise import GREEK
+from rstar.verify.equality.numbers import NUMBER_WORDS
 
 _SPELLINGS = {
     "mm": "millimeter millimeters millimetre millimetres", "cm": "centimeter centimeters centimetre centimetres",
@@ -91,17 +92,7 @@ _CHANGING = frozenset(
         "past",
         "ago",
         "next",
-        "zero",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
+        *(name for name, k in NUMBER_WORDS.items() if k <= 10),
         "and",
         "or",
         "if",
