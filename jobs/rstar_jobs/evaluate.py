@@ -10,7 +10,7 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -145,11 +145,6 @@ async def search_and_grade(
 
     async def store(shard: Shard, records: list[SearchRecord]) -> None:
         outputs[shard.name] = await asyncio.to_thread(stored.put, shard, records)
-        for problem, record in zip(shard.problems, records, strict=True):
-            # A problem that was searched once more has spent what both searches spent.
-            key = shard.name, problem.id
-            usage = record.usage
-            results[key] = replace(results[key], tokens=usage.tokens, nodes=usage.nodes, scored=usage.scored)
 
     earlier, missing = stored.split(shards)
     for shard, output, searched in stored.read(earlier):

@@ -182,10 +182,12 @@ class _Searches:
         for opened, position in queue:
             shard, before = opened.shard, opened.records[position]
             problem = shard.problems[position]
-            record = await self._search(shard, problem, first=before is None)
+            found = await self._search(shard, problem, first=before is None)
+            # The record of a problem that was searched once more has what both searches spent.
+            record = found if before is None else replace(found, usage=before.usage + found.usage)
             success = await self._is_success(shard, problem, record)
-            self._progress.finished(shard.name, record, success=success, again=before is not None)
-            opened.records[position] = record if before is None else replace(record, usage=before.usage + record.usage)
+            self._progress.finished(shard.name, found, success=success, again=before is not None)
+            opened.records[position] = record
             opened.pending -= 1
             self._finished += before is None
             if not opened.pending:

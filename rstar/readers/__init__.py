@@ -7,8 +7,8 @@ math      {"problem" or "question", "answer" or "solution" with a \boxed{}} (MAT
 countdown {"nums": [8, 2, 6, 4], "target": 24}, or a table with the column Puzzles ("1 1 4 6", target 24)
 ========= =================================================================================================
 
-A format is the form of a row. The container is told by the file's content and suffix: JSON lines, a JSON list, CSV, TSV,
-Parquet, ASDiv's XML, each also with gzip, or a folder of JSON files.
+A format is the form of a row. The reader finds the container from the file's content and suffix. It may be JSON lines, a
+JSON list, CSV, TSV, Parquet or ASDiv's XML, each also with gzip, or a folder of JSON files.
 
 ``jsonl`` takes the first field with a value of *question, problem, query, prompt, instruction, input*, and of *answer,
 final_answer, expected_answer, reference_answer, correct_answer, ground_truth, gt, gold, target*, whatever their case.

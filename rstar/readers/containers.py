@@ -1,4 +1,4 @@
-"""The rows of a file, whatever it is packed in: the kind is told by the content, and by the suffix where both are possible.
+"""Reads the rows of a file in one of several containers, found from its content, or its suffix if the content fits several.
 
 ====================  ==================================================  =============
 JSON lines            an object per line                                  streamed

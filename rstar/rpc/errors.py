@@ -24,6 +24,9 @@ REFUSALS: Final = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
     }
 )
+NOT_ANSWERED: Final = "it did not answer within"
+"""How a server begins its reason when it ends a call at its deadline (``serving.bounded``); gRPC's own gives none."""
+
 TRANSPORT_FAILURES: Final = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -65,7 +68,7 @@ def failure(service: str, address: str, error: grpc.aio.AioRpcError) -> CallFail
     if code in TRANSPORT_FAILURES:
         return ServiceUnavailable(service, address, f"{code.name}: {details}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        ended_by_server = details.startswith("it did not answer")
+        ended_by_server = details.startswith(NOT_ANSWERED)
         return CallTimedOut(
             service, address, details if ended_by_server else "the deadline of the call passed before it answered"
         )

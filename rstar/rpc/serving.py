@@ -22,6 +22,7 @@ from prometheus_client import start_http_server
 
 from rstar.rpc.addresses import join_address
 from rstar.rpc.call_failures import pushback
+from rstar.rpc.errors import NOT_ANSWERED
 from rstar.rpc.logs import configure_logs
 from rstar.rpc.service_options import DEFAULT_DRAIN_SECONDS, DEFAULT_HOST
 from rstar.rpc.transport import SERVER_OPTIONS
@@ -180,7 +181,7 @@ async def bounded(
         await asyncio.wait((task, begins), return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait((task,), timeout=seconds or None)
         if not task.done():
-            reason = f"it did not answer within {seconds:g} s from when it began"
+            reason = f"{NOT_ANSWERED} {seconds:g} s from when it began"
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, reason)
         return task.result()
     finally:
