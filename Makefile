@@ -45,8 +45,8 @@ testbed: setup  ## Build the control plane's programs (once: about ten minutes; 
 	$(BIN)/python -m rstar_testbed build
 
 .PHONY: test-cluster
-test-cluster: testbed  ## The tests on a real API server, with MinIO and the training operator
-	$(BIN)/python -m pytest tests/cluster $(SIDE_BY_SIDE) $(PYTEST)
+test-cluster: testbed  ## The tests on a real API server, with MinIO and the training operator (QUICK=1: not the slow ones)
+	$(BIN)/python -m pytest tests/cluster $(if $(QUICK),-m "not slow") $(SIDE_BY_SIDE) $(PYTEST)
 
 .PHONY: crash-table
 crash-table: testbed  ## Kill the operator after every write of a round; print each outcome

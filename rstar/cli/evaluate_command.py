@@ -118,14 +118,14 @@ def evaluate(
 
         found = {"problems": len(problem_list), "badRows": reading.bad_rows, "methods": rows.pop("")}
         typer.echo(encoder.dumps({**found, "dataSets": rows} if rows else found))
-        return
-    from rstar.cli.console import wide_console
-    from rstar.cli.result_tables import methods_table
+    else:
+        from rstar.cli.console import wide_console
+        from rstar.cli.result_tables import methods_table
 
-    left_out = f", {reading.bad_rows} bad rows left out" if reading.bad_rows else ""
-    for name, methods in rows.items():
-        title = name or f"{len(problem_list)} problems of {', '.join(problems)}{left_out}"
-        wide_console().print(methods_table(methods, title))
+        left_out = f", {reading.bad_rows} bad rows left out" if reading.bad_rows else ""
+        for name, methods in rows.items():
+            title = name or f"{len(problem_list)} problems of {', '.join(problems)}{left_out}"
+            wide_console().print(methods_table(methods, title))
     _report_failures(results)
 
 

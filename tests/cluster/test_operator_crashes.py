@@ -61,6 +61,7 @@ def test_a_kill_after_any_write_leaves_the_same_children_and_status(
     assert not writes_without_kill(writes, histories)
 
 
+@pytest.mark.slow
 def test_an_operator_process_killed_after_each_of_its_writes_leaves_the_same_outcome(
     space: CrashNamespace, reference: tuple[RoundOutcome, list[Write]], tmp_path: Path
 ) -> None:

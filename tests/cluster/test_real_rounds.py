@@ -27,7 +27,7 @@ from tests.support.cluster.chart_operator import forbidden_requests
 from tests.support.cluster.pods import needs_root, wait_until
 from tests.support.cluster.real_rounds import PROBLEMS, ROUNDS_APPLIED, SHARD, Observations, Tenant
 
-pytestmark = [needs_root, pytest.mark.timeout(real_rounds.SECONDS + 600)]
+pytestmark = [needs_root, pytest.mark.slow, pytest.mark.timeout(real_rounds.SECONDS + 600)]
 
 NAMES = [f"r{number}" for number in range(1, ROUNDS_APPLIED + 1)]
 

@@ -100,6 +100,7 @@ class Attempt:
 
 
 @needs_root
+@pytest.mark.slow
 @pytest.mark.timeout(3 * SECONDS)
 def test_two_nodes_save_when_their_job_is_deleted_and_the_next_attempt_resumes_and_reports_one_manifest(
     client: NamespaceClient, store: S3Store, kubelet: StartKubelet, tmp_path: Path

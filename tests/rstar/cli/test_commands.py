@@ -221,11 +221,13 @@ async def test_failed_searches_of_evaluate_are_counted_and_end_nothing(
     async with running(policy, executor) as server:
         options = ["--policy", server.address, "--executor", server.address, "--method", "greedy"]
         finished = await rstar_with_servers("evaluate", "--problems", str(sums), *options, "--verifier", "exact")
-    assert finished.code == code, finished.err
+        encoded = await rstar_with_servers("evaluate", "--problems", str(sums), *options, "--json")
+    assert finished.code == encoded.code == code, finished.err
     assert "Traceback" not in finished.err
     assert f"greedy: {len(failing)} searches failed" in finished.err
     assert "the prompt has 9000 tokens" in finished.err
     assert "tokens/problem" in finished.out
+    assert [method["name"] for method in json.loads(encoded.out)["methods"]] == ["greedy"]
 
 
 async def test_a_policy_that_is_gone_ends_an_evaluation_with_one_sentence(sums: Path) -> None:
