@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 from rstar.verify.equality.evaluate import symbols
 from rstar.verify.equality.expressions import proportional, rounds_to, same_expression
+from rstar.verify.equality.kinds import kind
 from rstar.verify.equality.naming import assigned, is_application
+from rstar.verify.equality.percentages import is_percent, same_percent
 from rstar.verify.equality.read import readings
 from rstar.verify.equality.real_sets import real_set, same_set
 from rstar.verify.equality.tree import (
-    CONSTANTS,
     Answer,
     Apply,
     Based,
@@ -49,36 +50,6 @@ def compare(reference: str, answer: str) -> tuple[bool, str]:
     return False, f"{reason}: {failure}" if failure else reason
 
 
-def kind(answer: Answer) -> str:
-    """Return what an answer is, in words."""
-    match answer:
-        case Number():
-            return "a number"
-        case Words():
-            return "words"
-        case Quantity(value, _):
-            return kind(value)
-        case Collection(own, _):
-            return {"bare": "a list", "square": "a list in brackets", "ratio": "a ratio", "time": "a time"}.get(
-                own, f"a {own}"
-            )
-        case Interval():
-            return "an interval"
-        case SetOperation():
-            return "a set of numbers"
-        case Relation(_, signs):
-            return "an equation" if set(signs) <= {"="} else "an inequality"
-        case Matrix():
-            return "a matrix"
-        case Based():
-            return "a number in a base"
-        case Symbol(name) if name not in CONSTANTS:
-            return "a letter"
-        case Dots():
-            return "dots"
-    return "an expression" if symbols(answer) else "a number"
-
-
 def same(gold: Answer, given: Answer) -> bool:
     """Return whether ``given`` equals ``gold``. Raises ``UnreadableError`` where that cannot be decided."""
     if gold == given:
@@ -97,8 +68,8 @@ def same(gold: Answer, given: Answer) -> bool:
         return _same_collection(gold, given)
     if isinstance(gold, Words | Dots) or isinstance(given, Words | Dots):
         return False
-    if _is_percent(gold) or _is_percent(given):
-        return _same_percent(gold, given)
+    if is_percent(gold) or is_percent(given):
+        return same_percent(gold, given)
     return same_expression(gold, given)
 
 
@@ -108,26 +79,6 @@ def _same_quantity(gold: Answer, given: Answer) -> bool:
     if len(units) > 1 or any(isinstance(item, Words) for item in bare):
         return False
     return same(bare[0], bare[1])
-
-
-def _is_percent(answer: Answer) -> bool:
-    return isinstance(answer, Apply) and (
-        answer.name == "percent" or (answer.name == "neg" and _is_percent(answer.arguments[0]))
-    )
-
-
-def _percent_value(answer: Answer) -> Answer:
-    assert isinstance(answer, Apply)
-    (inner,) = answer.arguments
-    return inner if answer.name == "percent" else negative(_percent_value(inner))
-
-
-def _same_percent(gold: Answer, given: Answer) -> bool:
-    """50 % is 50 and 0.5; of two percentages the figures are compared."""
-    if _is_percent(gold) and _is_percent(given):
-        return same_expression(_percent_value(gold), _percent_value(given))
-    percent, other = (gold, given) if _is_percent(gold) else (given, gold)
-    return same_expression(_percent_value(percent), other) or same_expression(percent, other)
 
 
 def _same_based(gold: Answer, given: Answer) -> bool:

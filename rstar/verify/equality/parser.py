@@ -1,14 +1,16 @@
 r"""Reads LaTeX and plain mathematical text as an answer: one recursive-descent parser over the tokens of ``lexer``.
 
-This module reads lists, relations, brackets, sets and matrices; ``arithmetic`` reads what stands in them. Unknown
-commands are refused. Whatever is refused is compared as words instead, or by ``calculus``.
+This module reads lists and relations; ``brackets``, ``arithmetic`` and ``atoms`` read what stands in them. Unknown commands
+are refused. Whatever is refused is compared as words instead, or by ``calculus``.
 """
 
 from __future__ import annotations
 
 import re
 
-from rstar.verify.equality.arithmetic import MAX_LETTERS, WORD_LISTS, Arithmetic
+from rstar.verify.equality.arithmetic import WORD_LISTS
+from rstar.verify.equality.atoms import MAX_LETTERS
+from rstar.verify.equality.brackets import Brackets, are_sets, is_set
 from rstar.verify.equality.cursor import MAX_DEPTH
 from rstar.verify.equality.functions import FUNCTIONS, NAMES
 from rstar.verify.equality.lexer import tokens
@@ -18,15 +20,12 @@ from rstar.verify.equality.tree import (
     Answer,
     Apply,
     Collection,
-    Interval,
-    Matrix,
     Number,
     Relation,
     SetOperation,
     Symbol,
     UnreadableError,
     Words,
-    negative,
 )
 
 MAX_NAME_TOKENS = 14
@@ -34,8 +33,6 @@ _APPLIED = re.compile(r"\\?[A-Za-z]+(?:'|_\{?\w+\}?|\^\{-1\}|\^-1)?\((?:\\?[A-Za
 _RELATIONS = {
     "=": "=", "<": "<", ">": ">", r"\le": "<=", r"\ge": ">=", r"\ne": "!=", r"\in": "in", r"\approx": "~",
 }  # fmt: skip
-_MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "array", "smallmatrix", "Bmatrix"})
-_REALS = SetOperation("union", (Interval(negative(Symbol("infinity")), Symbol("infinity"), False, False),))
 
 
 def parse(text: str) -> Answer:
@@ -47,7 +44,7 @@ def parse(text: str) -> Answer:
     return answer
 
 
-class _Parser(Arithmetic):
+class _Parser(Brackets):
     def separator(self) -> str:
         """Consume separators: ``,`` ``;`` and the words and, or; return the kind, empty for none."""
         kind = ""
@@ -176,133 +173,3 @@ class _Parser(Arithmetic):
             self.next()
             parts.append(self.sum())
         return SetOperation(name, tuple(parts)) if name else parts[0]
-
-    def nested_items(self, closer: str) -> tuple[list[Answer], list[str]]:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise UnreadableError("the nesting is too deep")
-        bars, self._bars = self._bars, 0
-        found = self.items((closer,))
-        self._bars = bars
-        self._depth -= 1
-        self.expect(closer)
-        return found
-
-    def brackets(self, opener: str) -> Answer:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise UnreadableError("the nesting is too deep")
-        bars, self._bars = self._bars, 0
-        items, _ = self.items((")", "]"))
-        self._bars = bars
-        self._depth -= 1
-        closer = self.next().text
-        if closer not in {")", "]"}:
-            raise UnreadableError("a bracket is not closed")
-        if len(items) == 2 and (opener + closer in {"(]", "[)"}):
-            return Interval(items[0], items[1], opener == "[", closer == "]")
-        if opener + closer == "()" and len(items) == 1 and not self._trailing_comma():
-            return items[0]
-        if opener + closer == "()":
-            return Collection("tuple", tuple(items))
-        if opener + closer == "[]":
-            return items[0] if len(items) == 1 and isinstance(items[0], Matrix) else Collection("square", tuple(items))
-        raise UnreadableError("brackets do not match")
-
-    def _trailing_comma(self) -> bool:
-        return self._tokens[self._at - 2].text == ","
-
-    def braces(self, closer: str) -> Answer:
-        if closer == r"\}" and self.peek().text in {"|", ":", r"\in"} and self.token.kind == "name":
-            return self.set_builder()
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise UnreadableError("the nesting is too deep")
-        bars, self._bars = self._bars, 0
-        items, _ = self.items((closer,), expand=closer == r"\}")
-        self._bars = bars
-        self._depth -= 1
-        self.expect(closer)
-        if len(items) == 1 and closer == "}":
-            return items[0]
-        return Collection("set", tuple(items))
-
-    def set_builder(self) -> Answer:
-        r"""Return the condition of ``\{x | condition\}``."""
-        start = self._at
-        self.next()
-        if self.accept(r"\in"):
-            if self.sum() != _REALS:
-                raise UnreadableError("a set over other numbers than the reals")
-            if self.accept(r"\}"):
-                return _REALS
-        if not (self.accept("|") or self.accept(":")):
-            self._at = start
-            raise UnreadableError("a set without a condition")
-        condition = self.listing((r"\}",))
-        self.expect(r"\}")
-        if not is_set(condition):
-            raise UnreadableError("a condition that is no relation")
-        return condition
-
-    def matrix(self) -> Answer:
-        kind = self._group_text()
-        if kind not in _MATRICES:
-            raise UnreadableError(f"the environment {kind} is not known")
-        if kind == "array" and self.token.text == "{":
-            self._group_text()
-        rows: list[tuple[Answer, ...]] = []
-        row: list[Answer] = []
-        while True:
-            if self.accept(r"\end"):
-                if self._group_text() != kind:
-                    raise UnreadableError("the end of another environment")
-                break
-            if self.accept("\\\\"):
-                rows.append(tuple(row))
-                row = []
-                continue
-            if self.accept("&"):
-                continue
-            row.append(self.nested(self.sum))
-        if row:
-            rows.append(tuple(row))
-        if not rows or len({len(r) for r in rows}) != 1 or not rows[0]:
-            raise UnreadableError("the rows of a matrix differ in length")
-        return Matrix(tuple(rows))
-
-    def _group_text(self) -> str:
-        self.expect("{")
-        parts = []
-        while not self.accept("}"):
-            if self.token.kind == "end":
-                raise UnreadableError("a brace is not closed")
-            parts.append(self.next().text)
-        return "".join(parts)
-
-    def number_set(self) -> Answer:
-        self.expect("{")
-        letter = self.next().text
-        self.expect("}")
-        if letter == "R":
-            return _REALS
-        return Symbol(f"set {letter}")
-
-
-def is_set(answer: Answer) -> bool:
-    """Return whether ``answer`` can be a set of real numbers."""
-    match answer:
-        case Relation(_, signs):
-            return "=" not in signs and "~" not in signs
-        case Collection(("tuple" | "square"), items):
-            return len(items) == 2
-        case Collection("set", _) | Interval() | SetOperation():
-            return True
-    return False
-
-
-def are_sets(items: list[Answer]) -> bool:
-    """Return whether all items are sets of real numbers, and not all of them points ``(1, 2)``."""
-    return all(map(is_set, items)) and any(
-        not isinstance(item, Collection) or any("infinity" in str(end) for end in item.items) for item in items
-    )
