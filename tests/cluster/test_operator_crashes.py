@@ -21,7 +21,7 @@ from tests.support.cluster.operators import OperatorProcess, operator_in_process
 from tests.support.cluster.outcomes import RoundOutcome
 from tests.support.cluster.rounds import install_crd, install_prerequisites
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 NAMESPACE = "crashes"
 MAX_WRITES_OLD = 12
@@ -61,7 +61,6 @@ def test_a_kill_after_any_write_leaves_the_same_children_and_status(
     assert not writes_without_kill(writes, histories)
 
 
-@pytest.mark.slow
 def test_an_operator_process_killed_after_each_of_its_writes_leaves_the_same_outcome(
     space: CrashNamespace, reference: tuple[RoundOutcome, list[Write]], tmp_path: Path
 ) -> None:
