@@ -48,8 +48,6 @@ LETTER_MARKS = ("\\angle", "\\triangle")
 class Atoms(Cursor):
     """The part of the parser below powers. ``arithmetic`` reads sums and powers, ``brackets`` what stands in brackets."""
 
-    _bars = 0
-
     @abstractmethod
     def sum(self) -> Answer:
         """Return products joined by plus, minus and plus-minus signs; or dots."""
@@ -143,12 +141,7 @@ class Atoms(Cursor):
         if not self.accept("_"):
             return base
         if self.accept("{"):
-            parts: list[str] = []
-            while not self.accept("}"):
-                if self.token.kind == "end":
-                    raise UnreadableError("a brace is not closed")
-                parts.append(self.next().text)
-            return Symbol(f"{base.name}_{''.join(parts)}")
+            return Symbol(f"{base.name}_{self.rest_of_group()}")
         return Symbol(f"{base.name}_{self.next().text}")
 
     def command(self, text: str) -> Answer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from rstar.verify.equality.arithmetic import Arithmetic
-from rstar.verify.equality.cursor import MAX_DEPTH
 from rstar.verify.equality.tree import (
     Answer,
     Collection,
@@ -37,13 +36,9 @@ class Brackets(Arithmetic):
 
     def _inner(self, closers: tuple[str, ...], *, expand: bool = False) -> tuple[list[Answer], list[str]]:
         """Return the same up to a closing bracket, which is not read. A bar inside opens an absolute value."""
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise UnreadableError("the nesting is too deep")
         bars, self._bars = self._bars, 0
-        found = self.items(closers, expand=expand)
+        found = self.nested(lambda: self.items(closers, expand=expand))
         self._bars = bars
-        self._depth -= 1
         return found
 
     def brackets(self, opener: str) -> Answer:
@@ -122,12 +117,7 @@ class Brackets(Arithmetic):
 
     def _group_text(self) -> str:
         self.expect("{")
-        parts = []
-        while not self.accept("}"):
-            if self.token.kind == "end":
-                raise UnreadableError("a brace is not closed")
-            parts.append(self.next().text)
-        return "".join(parts)
+        return self.rest_of_group()
 
     def number_set(self) -> Answer:
         """Return the set that a blackboard letter names."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from rstar.verify.equality.lexer import Token
-from rstar.verify.equality.tree import Answer, UnreadableError
+from rstar.verify.equality.tree import UnreadableError
 
 MAX_DEPTH = 60
+
+T = TypeVar("T")
 
 
 class Cursor:
@@ -47,11 +50,20 @@ class Cursor:
         if not self.accept(text):
             raise UnreadableError(f"{text!r} is missing")
 
-    def nested(self, part: Callable[[], Answer]) -> Answer:
+    def rest_of_group(self) -> str:
+        """Return the text up to the closing brace, which is read."""
+        parts = []
+        while not self.accept("}"):
+            if self.token.kind == "end":
+                raise UnreadableError("a brace is not closed")
+            parts.append(self.next().text)
+        return "".join(parts)
+
+    def nested(self, part: Callable[[], T]) -> T:
         """Return what ``part`` reads, one level deeper. Raises ``UnreadableError`` when that is too deep."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise UnreadableError("the nesting is too deep")
-        value: Answer = part()
+        value = part()
         self._depth -= 1
         return value

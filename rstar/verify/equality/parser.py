@@ -11,7 +11,6 @@ import re
 from rstar.verify.equality.arithmetic import WORD_LISTS
 from rstar.verify.equality.atoms import MAX_LETTERS
 from rstar.verify.equality.brackets import Brackets, are_sets, is_set
-from rstar.verify.equality.cursor import MAX_DEPTH
 from rstar.verify.equality.functions import FUNCTIONS, NAMES
 from rstar.verify.equality.lexer import tokens
 from rstar.verify.equality.normalise import GREEK
@@ -82,7 +81,7 @@ class _Parser(Brackets):
         if self.token.text in closers:
             return items, kinds
         while True:
-            items.extend(self.expanded() if expand else [self.relation()])
+            items.extend(self.expanded() if expand else [self.nested(self.relation)])
             if not (kind := self.separator()):
                 return items, kinds
             if self.token.kind == "end" or self.token.text in closers:
@@ -91,7 +90,7 @@ class _Parser(Brackets):
 
     def expanded(self) -> list[Answer]:
         """Return one item, or both values of one with plus-minus."""
-        item = self.relation()
+        item = self.nested(self.relation)
         if not contains(item, "pm"):
             return [item]
         return [replaced(item, 1), replaced(item, -1)]
@@ -134,11 +133,7 @@ class _Parser(Brackets):
         return Symbol(" ".join(t.text for t in words).casefold())
 
     def relation(self) -> Answer:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise UnreadableError("the nesting is too deep")
         if (word := self.word()) is not None:
-            self._depth -= 1
             return word
         sides = [self.applied() or self.named() or self.union()]
         signs: list[str] = []
@@ -151,9 +146,7 @@ class _Parser(Brackets):
                 # 7:05 is a time, 7:5 is a ratio.
                 kind = "time" if self.token.kind == "number" and self.token.text.startswith("0") else kind
                 sides.append(self.sum())
-            self._depth -= 1
             return Collection(kind, tuple(sides))
-        self._depth -= 1
         return Relation(tuple(sides), tuple(signs)) if signs else sides[0]
 
     def union(self) -> Answer:
