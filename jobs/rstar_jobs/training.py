@@ -21,7 +21,7 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
-from rstar.rounds.spec import TrainingSpec
+from rstar.rounds.training_spec import TrainingSpec
 from rstar_jobs.errors import TerminatedError
 from rstar_jobs.processes import micro_batch_size, process_count
 from rstar_jobs.progress import Progress

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict
 from typing import Any, Final
 
-from rstar.rounds.observed import ModelRef, ServiceKind, ServiceRef, Stage
+from rstar.rounds.observed import ModelRef, ModelServing, ServiceKind, ServiceRef, Stage
 from rstar.rounds.programs import SERVICE_PROGRAMS
 
 GROUP: Final = "rstar.dev"
@@ -94,6 +94,7 @@ def _service(data: dict[str, Any]) -> ServiceRef:
         prompt=data["prompt"],
         replicas=data["replicas"],
         slots=data["slots"],
+        serving=ModelServing(**data["serving"]),
         call_seconds=data["call_seconds"],
         upstream=tuple(_service(item) for item in data["upstream"]),
     )

@@ -18,6 +18,10 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 """The precision of a model; auto is the checkpoint's on a GPU and float32 on a CPU."""
 
 
+EngineName = Literal["transformers", "vllm"]
+"""The library that runs a served model."""
+
+
 def model_folder(uri: str, store: str | None, cache: Path) -> Path:
     """Return a local Hugging Face folder for a path, ``store:PREFIX`` (in the store ``store``) or ``hf:ORG/NAME``.
 

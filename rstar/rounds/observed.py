@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
 
+from rstar.models.model_folder import EngineName, Precision
 from rstar.prompt import PromptStyle
 from rstar.rounds.status import Condition
 
@@ -151,6 +152,16 @@ class ModelRef:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelServing:
+    """How a server runs its model: see ``rstar.rounds.spec.ModelServiceSpec``."""
+
+    engine: EngineName = "transformers"
+    dtype: Precision = "auto"
+    tensor_parallel: int = 1
+    memory_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceRef:
     """The identity of a service: the planner compares services by nothing else.
 
@@ -163,6 +174,7 @@ class ServiceRef:
     prompt: PromptStyle | None = None
     replicas: int = 1
     slots: int | None = None
+    serving: ModelServing = ModelServing()
     call_seconds: float | None = None
     upstream: tuple[ServiceRef, ...] = ()
 

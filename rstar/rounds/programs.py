@@ -11,8 +11,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rstar.rounds.observed import BAD_INPUT, ManifestRef, ServiceKind, ServiceRef, Stage, StageOutput, StartStage
-from rstar.rounds.spec import EvolutionRoundSpec, TrainingSpec
+from rstar.rounds.observed import (
+    BAD_INPUT,
+    ManifestRef,
+    ModelServing,
+    ServiceKind,
+    ServiceRef,
+    Stage,
+    StageOutput,
+    StartStage,
+)
+from rstar.rounds.spec import EvolutionRoundSpec
+from rstar.rounds.training_spec import TrainingSpec
 
 _DIGEST_LENGTH: Final = 64
 
@@ -81,6 +91,7 @@ def service_arguments(
         arguments += ["--cache", place.cache] if place.cache is not None else []
     if ref.prompt is not None:
         arguments += ["--prompt", ref.prompt]
+    arguments += _serving_arguments(ref.serving)
     if ref.slots is not None:
         arguments += [program.slots_option, str(ref.slots)]
     if ref.call_seconds is not None:
@@ -90,6 +101,18 @@ def service_arguments(
     for kind, target in upstream:
         arguments += [f"--{kind}", target]
     return arguments
+
+
+def _serving_arguments(serving: ModelServing) -> list[str]:
+    """Return the options of a model server that differ from its defaults."""
+    default = ModelServing()
+    options = {
+        "--engine": (serving.engine, default.engine),
+        "--dtype": (serving.dtype, default.dtype),
+        "--tensor-parallel": (serving.tensor_parallel, default.tensor_parallel),
+        "--memory-share": (serving.memory_share, default.memory_share),
+    }
+    return [text for name, (value, usual) in options.items() if value != usual for text in (name, str(value))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,16 +28,16 @@ from rstar.rounds.spec import (
     EvolutionRoundSpec,
     LifecycleSpec,
     Metadata,
+    ModelServiceSpec,
     PreferenceModelSpec,
-    PreferenceTrainingSpec,
     RolloutSearch,
     RolloutSpec,
     SelectSpec,
     ServiceSpec,
     ServicesSpec,
-    TrainingSpec,
     paper_search,
 )
+from rstar.rounds.training_spec import PreferenceTrainingSpec, TrainingSpec
 
 SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("metadata", Metadata),
@@ -56,6 +56,7 @@ SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("evaluate.methods[]", EvaluationMethod),
     ("services", ServicesSpec),
     ("size of a service", ServiceSpec),
+    ("services.policy, services.ppm", ModelServiceSpec),
     ("autoscaling", Autoscaling),
     ("lifecycle", LifecycleSpec),
     ("cluster", ClusterSpec),
@@ -72,6 +73,7 @@ _HEADER: Final = f"""# Every key of an EvolutionRound
 
 Generated from the models in [`rstar/rounds/spec.py`](../rstar/rounds/spec.py),
 [`rstar/rounds/problems_spec.py`](../rstar/rounds/problems_spec.py),
+[`rstar/rounds/training_spec.py`](../rstar/rounds/training_spec.py),
 [`rstar/rounds/cluster_spec.py`](../rstar/rounds/cluster_spec.py), [`rstar/config.py`](../rstar/config.py),
 [`rstar/selection/sft.py`](../rstar/selection/sft.py) and [`rstar/selection/pairs.py`](../rstar/selection/pairs.py) by
 `python -m rstar.rounds.reference`; a test keeps it current.

@@ -48,12 +48,21 @@ def needed_services(
             prompt if stage is Stage.ROLLOUT else "trained",
             replicas=sizes.policy.size,
             slots=sizes.policy.slots,
+            serving=sizes.policy.serving,
         ),
         executor_service(spec),
     ]
     if "ppm" in inputs:
         size = sizes.ppm
-        refs.append(ServiceRef(ServiceKind.PPM, checkpoint(inputs["ppm"]), replicas=size.size, slots=size.slots))
+        refs.append(
+            ServiceRef(
+                ServiceKind.PPM,
+                checkpoint(inputs["ppm"]),
+                replicas=size.size,
+                slots=size.slots,
+                serving=size.serving,
+            )
+        )
     search = ServiceRef(
         ServiceKind.SEARCH,
         replicas=sizes.search.size,

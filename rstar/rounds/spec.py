@@ -12,8 +12,11 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, model_validator
 
 from rstar.config import SearchConfig, Settings
+from rstar.models.model_folder import EngineName, Precision
 from rstar.rounds.cluster_spec import ClusterSpec
+from rstar.rounds.observed import ModelServing
 from rstar.rounds.problems_spec import ProblemsSpec, Uri
+from rstar.rounds.training_spec import PreferenceTrainingSpec, TrainingSpec
 from rstar.selection import PairRules, SftRules
 
 NAME_LENGTH: Final = 34
@@ -76,59 +79,6 @@ class SelectSpec(PairRules, SftRules):
         gt=0,
         lt=1,
         description="Share of the problems whose pairs are held out to measure the PPM; those with pairs give no SFT examples.",
-    )
-
-
-class TrainingSpec(Settings):
-    """One training stage. The defaults are the paper's SFT settings."""
-
-    epochs: float = Field(
-        default=2.0, gt=0, le=1_000, description="Passes over the data; unused when maxTrainTokens is set."
-    )
-    max_train_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        description="Tokens to train on: data are repeated or cut to reach it; replaces epochs when set.",
-    )
-    batch_size: int = Field(
-        default=128, ge=1, description="Examples (or pairs) per optimiser step, over all processes."
-    )
-    micro_batch_size: int | None = Field(
-        default=None,
-        ge=1,
-        description="Examples per forward pass of one process; unset: batchSize divided by the processes.",
-    )
-    learning_rate: float = Field(default=7e-6, gt=0, le=1, description="Peak learning rate; decays linearly to 0.")
-    warmup_ratio: float = Field(default=0.03, ge=0, lt=1, description="Share of the steps with rising learning rate.")
-    weight_decay: float = Field(default=0.0, ge=0, le=1, description="AdamW weight decay.")
-    max_length: int = Field(
-        default=4_096, ge=8, le=1_048_576, description="Longest example in tokens; longer ones are dropped and counted."
-    )
-    save_steps: int = Field(
-        default=200, ge=1, description="Optimiser steps between checkpoints from which a restart continues."
-    )
-    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="Number format of training.")
-    fsdp: bool = Field(default=False, description="Shard parameters, gradients and optimiser state over the processes.")
-    nodes: int = Field(default=1, ge=1, le=1_024, description="Nodes that train together.")
-    processes_per_node: int = Field(default=1, ge=1, le=64, description="Processes (GPUs) per node.")
-
-
-class PreferenceTrainingSpec(TrainingSpec):
-    """Training of the PPM (equation 4). The defaults are the paper's."""
-
-    epochs: float = Field(default=1.0, gt=0, le=1_000, description="Passes over the pairs.")
-    batch_size: int = Field(default=512, ge=1, description="Pairs per optimiser step, over all processes.")
-    max_length: int = Field(
-        default=2_048,
-        ge=8,
-        le=1_048_576,
-        description="Longest sequence in tokens; longer pairs are dropped and counted.",
-    )
-    score_scale: float = Field(
-        default=1.0,
-        gt=0,
-        le=100,
-        description="Factor on the difference of the two scores before the sigmoid; tiny models learn faster with 4.",
     )
 
 
@@ -202,11 +152,44 @@ class ServiceSpec(Settings):
         return self.replicas or 1
 
 
+class ModelServiceSpec(ServiceSpec):
+    """Size of a model service during this round, and how its servers run the model."""
+
+    engine: EngineName = Field(
+        default="transformers",
+        description="Library that runs the model: transformers (any machine) or vllm (needs the extra vllm, or its image).",
+    )
+    dtype: Precision = Field(
+        default="auto",
+        description="Number format of the served model; auto: the checkpoint's on a GPU, float32 on a CPU.",
+    )
+    tensor_parallel: int = Field(
+        default=1, ge=1, le=64, description="Devices that share the model of one replica (engine vllm only)."
+    )
+    memory_share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of a device's memory for weights and key-value cache (engine vllm only); unset: 0.9.",
+    )
+
+    @model_validator(mode="after")
+    def _settings_of_vllm(self) -> ModelServiceSpec:
+        if self.engine != "vllm" and (self.tensor_parallel > 1 or self.memory_share is not None):
+            raise ValueError("tensorParallel and memoryShare need engine: vllm")
+        return self
+
+    @property
+    def serving(self) -> ModelServing:
+        """How each server runs the model."""
+        return ModelServing(self.engine, self.dtype, self.tensor_parallel, self.memory_share)
+
+
 class ServicesSpec(Settings):
     """The services the round needs."""
 
-    policy: ServiceSpec = Field(default_factory=ServiceSpec, description="The policy servers.")
-    ppm: ServiceSpec = Field(default_factory=ServiceSpec, description="The PPM servers.")
+    policy: ModelServiceSpec = Field(default_factory=ModelServiceSpec, description="The policy servers.")
+    ppm: ModelServiceSpec = Field(default_factory=ModelServiceSpec, description="The PPM servers.")
     executor: ServiceSpec = Field(
         default_factory=ServiceSpec,
         description="The code executors; unused on a cluster, where they are shared and sized at installation.",

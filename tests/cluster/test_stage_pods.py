@@ -62,7 +62,7 @@ class Attempt:
         self.client = client
         self.name = attempt_name("r1", Stage.TRAIN_POLICY, number)
         owner = Owner(made.round, client.namespace, "0")
-        images = dict.fromkeys(("policy", "ppm", "search", "jobs"), "none")
+        images = dict.fromkeys(("policy", "ppm", "search", "jobs", "vllm"), "none")
         configuration = Configuration.model_validate({"images": images})
         start = StartStage(Stage.TRAIN_POLICY, number, (("select", select),))
         job = PyTorchJobBackend().manifest(owner, attempt_pods(owner, configuration, start))

@@ -19,8 +19,8 @@ from rstar_jobs.training import TrainingData, train
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rstar.rounds.observed import Stage
-from rstar.rounds.spec import PreferenceTrainingSpec
 from rstar.rounds.stage import StageRun
+from rstar.rounds.training_spec import PreferenceTrainingSpec
 from rstar.store.folder_store import FolderStore
 
 HEADS = {

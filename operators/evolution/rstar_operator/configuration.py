@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from rstar.cluster.names import EXECUTOR_SERVICE, service_target
 from rstar.config import Settings
-from rstar.rounds.observed import ServiceKind
+from rstar.rounds.observed import ServiceKind, ServiceRef
 from rstar.rounds.validation_errors import validation_messages
 
 
@@ -28,6 +28,12 @@ class Images(Settings):
     ppm: str = Field(min_length=1, description="PPM servers.")
     search: str = Field(min_length=1, description="Search coordinators.")
     jobs: str = Field(min_length=1, description="Stage programs.")
+    vllm: str = Field(min_length=1, description="Policy and PPM servers with the engine vLLM.")
+
+    def of_service(self, ref: ServiceRef) -> str:
+        """Return the image of a round's service."""
+        image: str = self.vllm if ref.serving.engine == "vllm" else getattr(self, ref.kind)
+        return image
 
 
 class Configuration(Settings):

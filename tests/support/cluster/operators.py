@@ -25,7 +25,9 @@ from rstar_operator.watching import Watcher
 from rstar.cluster.api import Cluster
 from rstar.local.die_with_parent import PR_SET_PDEATHSIG
 
-SETTINGS: Mapping[str, Any] = {"images": {"policy": "policy:1", "ppm": "ppm:1", "search": "search:1", "jobs": "jobs:1"}}
+SETTINGS: Mapping[str, Any] = {
+    "images": {"policy": "policy:1", "ppm": "ppm:1", "search": "search:1", "jobs": "jobs:1", "vllm": "vllm:1"}
+}
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(

@@ -14,7 +14,7 @@ from rstar.rounds.status import RoundStatus
 from tests.support.operator.simulated import NAMESPACE, Controllers, KilledError, SimulatedCluster
 
 CONFIGURATION = Configuration.model_validate(
-    {"images": {"policy": "policy:1", "ppm": "ppm:1", "search": "search:1", "jobs": "jobs:1"}}
+    {"images": {"policy": "policy:1", "ppm": "ppm:1", "search": "search:1", "jobs": "jobs:1", "vllm": "vllm:1"}}
 )
 MOST_PASSES = 60
 

@@ -1,7 +1,7 @@
 {{/* The operator's configuration file. */}}
 {{- define "rstar.operator.config" -}}
 images:
-  {{- range $image := list "policy" "ppm" "search" "jobs" }}
+  {{- range $image := list "policy" "ppm" "search" "jobs" "vllm" }}
   {{ $image }}: {{ include "rstar.image" (dict "root" $ "image" $image) | quote }}
   {{- end }}
 imagePullPolicy: {{ .Values.images.pullPolicy }}

@@ -48,7 +48,7 @@ def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> J
     own = labels(owner.name, ref.kind) | {NAME_LABEL: name}
     container = ContainerSpec(
         name=ref.kind,
-        image=getattr(configuration.images, ref.kind),
+        image=configuration.images.of_service(ref),
         command=_command(owner, configuration, ref, size),
         resources=getattr(owner.round.spec.cluster.resources, ref.kind),
         grace=GRACE_SECONDS,

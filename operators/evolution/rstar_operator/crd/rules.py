@@ -70,6 +70,11 @@ _VOTES: Final = Rule(
     ".voteTop",
 )
 
+_ONE_SIZE: Final = Rule(
+    "!has(self.replicas) || !has(self.autoscaling)",
+    "replicas and autoscaling exclude each other: remove one of them",
+)
+
 ROOT_RULES: Final = (
     Rule(
         f"size(self.metadata.name) <= {NAME_LENGTH}",
@@ -144,10 +149,12 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
             "minReplicas must be at most maxReplicas: lower it or raise maxReplicas",
         ),
     ),
-    "ServiceSpec": (
+    "ServiceSpec": (_ONE_SIZE,),
+    "ModelServiceSpec": (
+        _ONE_SIZE,
         Rule(
-            "!has(self.replicas) || !has(self.autoscaling)",
-            "replicas and autoscaling exclude each other: remove one of them",
+            "self.engine == 'vllm' || self.tensorParallel == 1 && !has(self.memoryShare)",
+            "tensorParallel and memoryShare need engine: vllm",
         ),
     ),
     "Toleration": (
