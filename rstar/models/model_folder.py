@@ -22,8 +22,10 @@ EngineName = Literal["transformers", "vllm"]
 """The library that runs a served model."""
 
 
-def model_folder(uri: str, store: str | None, cache: Path) -> Path:
+def model_folder(uri: str, store: str | None, cache: Path, marker: str = "config.json") -> Path:
     """Return a local Hugging Face folder for a path, ``store:PREFIX`` (in the store ``store``) or ``hf:ORG/NAME``.
+
+    ``marker``: the file that every such folder has, another one for an adapter.
 
     Raises ``ValueError`` or ``OSError`` with a sentence that names the missing thing and its place.
     """
@@ -32,8 +34,8 @@ def model_folder(uri: str, store: str | None, cache: Path) -> Path:
         from huggingface_hub import snapshot_download
 
         found = Path(snapshot_download(found))
-    if not (found / "config.json").is_file():
-        raise ValueError(f"{found} holds no model: there is no config.json; give a Hugging Face model folder")
+    if not (found / marker).is_file():
+        raise ValueError(f"{found} holds no model: there is no {marker}; give a Hugging Face model folder")
     return found
 
 

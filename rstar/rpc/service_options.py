@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from rstar.models.model_folder import DeviceName, Precision
+from rstar.models.model_folder import DeviceName, EngineName, Precision
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes any free one.")]
@@ -24,6 +24,28 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; 
 Device = Annotated[DeviceName, typer.Option(help="Where the model runs; auto takes a GPU if there is one.")]
 Dtype = Annotated[Precision, typer.Option(help="Precision of the model; auto: the checkpoint's, float32 on CPU.")]
 
+EngineOption = Annotated[
+    EngineName, typer.Option("--engine", help="Library that runs the model; vllm needs the extra vllm.")
+]
+TensorParallel = Annotated[int, typer.Option(min=1, help="Devices that share the model (engine vllm).")]
+MemoryShare = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01,
+        max=0.99,
+        help="Share of a GPU's memory for weights and key-value cache (engine vllm); on a CPU, of the machine's for the cache. Unset: 0.9, on a CPU 0.1.",
+    ),
+]
+
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_DRAIN_SECONDS: Final = 30.0
 DEFAULT_CACHE: Final = Path(".rstar/cache")
+
+
+def check_engine_options(
+    engine: EngineName, tensor_parallel: int, memory_share: float | None, adapter: str | None = None
+) -> None:
+    """Raise ``ValueError`` with one sentence for an option of the engine vllm beside another engine."""
+    given = {"--tensor-parallel": tensor_parallel > 1, "--memory-share": memory_share is not None, "--adapter": adapter}
+    if engine != "vllm" and any(given.values()):
+        raise ValueError(f"{next(name for name, value in given.items() if value)} needs --engine vllm")

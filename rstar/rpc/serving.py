@@ -53,6 +53,7 @@ async def serve(
     ready_file: Path | None = None,
     warm_up: Callable[[], Awaitable[None]] | None = None,
     close: Callable[[], Awaitable[None]] | None = None,
+    failed: Callable[[], Awaitable[str]] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -60,8 +61,9 @@ async def serve(
     and reflection. ``port`` 0 takes any free port. ``ready_file`` gets ``host:port`` once the server reports SERVING.
     ``metrics_port`` serves Prometheus metrics over HTTP; None turns them off. ``drain_seconds`` is how long calls in
     progress may still take after a signal. ``warm_up`` runs before SERVING, ``close`` after the last call.
+    ``failed`` waits until the service can answer no more calls, and returns why.
 
-    Raises ``OSError`` when a port is taken, and every exception of ``warm_up``.
+    Raises ``OSError`` when a port is taken, every exception of ``warm_up``, and ``ServiceFailed`` after ``failed``.
     """
     configure_logs(name)
     log = structlog.get_logger()
@@ -86,7 +88,7 @@ async def serve(
                     with atomic_write(ready_file) as file:
                         file.write(address.encode())
                 log.info("serving", address=address)
-                await stopping.wait()
+                await _stopped(stopping, failed)
             log.info("draining", seconds=drain_seconds)
             await drain(server, health_service, gate, drain_seconds)
         finally:
@@ -94,6 +96,10 @@ async def serve(
             if close is not None:
                 await close()
     log.info("stopped")
+
+
+class ServiceFailed(Exception):  # noqa: N818 - named after the event
+    """The service can answer no more calls; a new process may."""
 
 
 class Health(health.aio.HealthServicer):
@@ -246,6 +252,21 @@ async def _warmed_up(warm_up: Callable[[], Awaitable[None]] | None, stopping: as
     finally:
         signalled.cancel()
         warming.cancel()
+
+
+async def _stopped(stopping: asyncio.Event, failed: Callable[[], Awaitable[str]] | None) -> None:
+    """Wait for a signal. Raises ``ServiceFailed`` when the service fails first."""
+    if failed is None:
+        await stopping.wait()
+        return
+    signalled, failure = asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(failed())
+    try:
+        await asyncio.wait((signalled, failure), return_when=asyncio.FIRST_COMPLETED)
+        if failure.done():
+            raise ServiceFailed(failure.result())
+    finally:
+        signalled.cancel()
+        failure.cancel()
 
 
 def _remove_stale(ready_file: Path | None) -> None:

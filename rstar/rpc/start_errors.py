@@ -8,17 +8,25 @@ from typing import NoReturn
 
 import typer
 
+from rstar.models.vllm_runtime import EngineStartError
+from rstar.rpc.serving import ServiceFailed
 from rstar.store.store import StoreError
 
 
 @contextlib.contextmanager
 def exit_on_start_error(service: str) -> Iterator[None]:
-    """End the program with exit code 2 for wrong settings (``ValueError``, ``OSError``) and 1 for ``StoreError``."""
+    """End the program with one sentence and exit code 2 for wrong settings (``ValueError``, ``OSError``), else with 1.
+
+    1 is for what another start may not meet: ``StoreError``, ``EngineStartError``, ``ServiceFailed`` and ``RuntimeError``,
+    such as a GPU without memory.
+    """
     try:
         yield
+    except typer.Exit:  # a RuntimeError
+        raise
     except (ValueError, OSError) as error:
         _exit(service, error, 2)
-    except StoreError as error:
+    except (StoreError, EngineStartError, ServiceFailed, RuntimeError) as error:
         _exit(service, error, 1)
 
 

@@ -52,22 +52,22 @@ def tiny_config(kind: str, vocabulary: int, **more: Any) -> Any:
     return LlamaConfig(**sizes) if kind == "llama" else Qwen2Config(**sizes)
 
 
-def save_policy(kind: str, folder: Path) -> Path:
-    """Write a random policy and its tokenizer."""
+def save_policy(kind: str, folder: Path, **sizes: Any) -> Path:
+    """Write a random policy and its tokenizer; ``sizes`` are keys of the configuration."""
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
-    config = tiny_config(kind, len(tokenizer), eos_token_id=tokenizer.eos_token_id)
+    config = tiny_config(kind, len(tokenizer), eos_token_id=tokenizer.eos_token_id, **sizes)
     model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def save_ppm(kind: str, folder: Path) -> Path:
-    """Write a random preference model and its tokenizer."""
+def save_ppm(kind: str, folder: Path, **sizes: Any) -> Path:
+    """Write a random preference model and its tokenizer; ``sizes`` are keys of the configuration."""
     torch.manual_seed(1)
     tokenizer = byte_tokenizer()
-    config = tiny_config(kind, len(tokenizer), num_labels=1, pad_token_id=tokenizer.pad_token_id)
+    config = tiny_config(kind, len(tokenizer), num_labels=1, pad_token_id=tokenizer.pad_token_id, **sizes)
     model: Any = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

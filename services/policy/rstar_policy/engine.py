@@ -30,6 +30,10 @@ class Engine(Protocol):
         """
         ...
 
+    async def failed(self) -> str:
+        """Wait until the engine can answer no more calls, and return why; cancelled when the service ends first."""
+        ...
+
     async def close(self) -> None:
         """End all calls and free the model."""
         ...

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM
 
 from rstar.models.architecture import context_length
+from rstar.models.checkpoint_files import check_checkpoint
 from rstar.models.encoding import TrajectoryTokenizer
 from rstar.models.pretrained import load_pretrained
 
@@ -30,17 +31,18 @@ def load_model(path: str | Path, *, device: str, dtype: str, threads: int | None
     not keep texts, or a device that is not there.
     """
     folder = Path(path)
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} holds no model: there is no config.json; give a Hugging Face model folder")
+    check_checkpoint(folder, "policy")
     model, tokenizer = load_pretrained(
         AutoModelForCausalLM, "causal language model", folder, device=device, dtype=dtype, threads=threads
     )
-    eos_ids = _eos_ids(model, tokenizer)
-    return LoadedModel(model, TrajectoryTokenizer(tokenizer), eos_ids, context_length(model))
+    ends = eos_ids(model.config, model.generation_config, tokenizer)
+    return LoadedModel(model, TrajectoryTokenizer(tokenizer), ends, context_length(model))
 
 
-def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+def eos_ids(*sources: Any) -> tuple[int, ...]:
+    """Return the ids that end a text in any of the ``sources``: configurations and a tokenizer, None for a missing one."""
     ids: set[int] = set()
-    for eos in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
+    for source in sources:
+        eos = getattr(source, "eos_token_id", None)
         ids |= {eos} if isinstance(eos, int) else set(eos or ())
     return tuple(sorted(ids))

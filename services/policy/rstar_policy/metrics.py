@@ -8,7 +8,12 @@ BATCH_ROWS = Histogram(
     "rstar_policy_batch_rows", "Rows of one decoding step.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 )
 TOKENS = Counter("rstar_policy_tokens", "Tokens generated for candidates.")
+PROMPT_TOKENS = Counter("rstar_policy_prompt_tokens", "Tokens of prompts (engine vllm).")
+CACHED_TOKENS = Counter(
+    "rstar_policy_cached_prompt_tokens", "Those of them that were in the prefix cache (engine vllm)."
+)
 QUEUED = Gauge("rstar_policy_queued_candidates", "Candidates that wait for free rows.")
+RUNNING = Gauge("rstar_policy_running_candidates", "Candidates that are being generated (engine vllm).")
 SECONDS = Histogram(
     "rstar_policy_propose_seconds",
     "Time from a call's arrival to its answer.",

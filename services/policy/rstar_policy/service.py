@@ -12,10 +12,13 @@ from typing import Any, NoReturn
 
 import grpc
 
+from rstar.models.vllm_runtime import EngineLost
+from rstar.rpc.call_failures import pushback
 from rstar.rpc.codec import propose_response, read_propose_request
-from rstar.rpc.serving import bounded, refuse
+from rstar.rpc.serving import PUSHBACK_SECONDS, bounded, refuse
 from rstar.v1 import policy_pb2, policy_pb2_grpc
 from rstar_policy import metrics
+from rstar_policy.admission import Overloaded
 from rstar_policy.engine import Engine
 
 FULL_NAME = policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
@@ -42,6 +45,10 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
             proposal = await bounded(context, work, begun, request.seconds)
         except ValueError as error:
             await refuse(context, str(error))
+        except Overloaded as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), pushback(PUSHBACK_SECONDS))
+        except EngineLost as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         except RuntimeError as error:
             await _fail(context, str(error))
         metrics.SECONDS.observe(time.perf_counter() - began)

@@ -148,6 +148,11 @@ class TransformersPolicy:
             raise
         return Proposal(tuple(candidate for proposal in proposals for candidate in proposal.candidates), self._digest)
 
+    async def failed(self) -> str:
+        """Wait for the end of the worker, which survives every error of a batch, and return that as a sentence."""
+        await asyncio.to_thread(self._worker.join)
+        return "the policy's worker thread has ended"
+
     async def close(self) -> None:
         """End the worker; waiting calls fail with ``RuntimeError``. Closing twice is allowed."""
         self._closed = True

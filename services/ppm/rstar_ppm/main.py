@@ -6,14 +6,18 @@ Heavy libraries are imported when the service starts, so that listing the comman
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rstar.models.model_folder import model_folder
+from rstar.models.vllm_runtime import VllmOptions
 from rstar.prompt import PromptStyle
 from rstar.rpc import service_options as options
 from rstar.rpc.start_errors import exit_on_start_error
+
+if TYPE_CHECKING:
+    from rstar_ppm.engine import Engine
 
 
 def serve(
@@ -23,6 +27,9 @@ def serve(
     prompt: Annotated[PromptStyle, typer.Option(help="Prompt the PPM was trained with.")] = "trained",
     threads: options.Threads = None,
     max_rows: Annotated[int, typer.Option(min=1, help="Most packed rows of one forward pass.")] = 256,
+    engine: options.EngineOption = "transformers",
+    tensor_parallel: options.TensorParallel = 1,
+    memory_share: options.MemoryShare = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     host: options.Host = options.DEFAULT_HOST,
@@ -37,29 +44,39 @@ def serve(
 
     serving.end_at_once_on_sigterm()
     with exit_on_start_error("ppm"):
+        options.check_engine_options(engine, tensor_parallel, memory_share)
         folder = model_folder(model, store, cache)
         # Imported after the settings are checked: these take seconds to load.
         from rstar_ppm.service import FULL_NAME, PreferenceModelService
-        from rstar_ppm.transformers_ppm import TransformersPreferenceModel
 
-        ppm = TransformersPreferenceModel.load(
-            folder, prompt=prompt, threads=threads, max_rows=max_rows, device=device, dtype=dtype
+        ppm: Engine
+        if engine == "vllm":
+            from rstar_ppm.vllm_ppm import VllmPreferenceModel
+
+            vllm_options = VllmOptions(dtype, tensor_parallel, memory_share, max_rows, threads)
+            ppm = VllmPreferenceModel.load(folder, prompt=prompt, options=vllm_options)
+        else:
+            from rstar_ppm.transformers_ppm import TransformersPreferenceModel
+
+            ppm = TransformersPreferenceModel.load(
+                folder, prompt=prompt, threads=threads, max_rows=max_rows, device=device, dtype=dtype
+            )
+
+        async def warm_up() -> None:
+            await ppm.score(State("", "1 + 1 = ?"), ["2"])
+
+        asyncio.run(
+            serving.serve(
+                "ppm",
+                PreferenceModelService(ppm).register,
+                [FULL_NAME],
+                host=host,
+                port=port,
+                metrics_port=metrics_port,
+                drain_seconds=drain_seconds,
+                ready_file=ready_file,
+                warm_up=warm_up,
+                close=ppm.close,
+                failed=ppm.failed,
+            )
         )
-
-    async def warm_up() -> None:
-        await ppm.score(State("", "1 + 1 = ?"), ["2"])
-
-    asyncio.run(
-        serving.serve(
-            "ppm",
-            PreferenceModelService(ppm).register,
-            [FULL_NAME],
-            host=host,
-            port=port,
-            metrics_port=metrics_port,
-            drain_seconds=drain_seconds,
-            ready_file=ready_file,
-            warm_up=warm_up,
-            close=ppm.close,
-        )
-    )

@@ -11,11 +11,12 @@ from typing import Any
 
 import grpc
 
+from rstar.models.vllm_runtime import EngineLost
 from rstar.rpc.codec import read_score_request, score_response
 from rstar.rpc.serving import bounded, refuse
 from rstar.v1 import preference_pb2, preference_pb2_grpc
 from rstar_ppm import metrics
-from rstar_ppm.transformers_ppm import TransformersPreferenceModel
+from rstar_ppm.engine import Engine
 
 FULL_NAME = preference_pb2.DESCRIPTOR.services_by_name["PreferenceModelService"].full_name
 
@@ -23,7 +24,7 @@ FULL_NAME = preference_pb2.DESCRIPTOR.services_by_name["PreferenceModelService"]
 class PreferenceModelService(preference_pb2_grpc.PreferenceModelServiceServicer):
     """Serves one preference model."""
 
-    def __init__(self, model: TransformersPreferenceModel) -> None:
+    def __init__(self, model: Engine) -> None:
         self._model = model
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -42,6 +43,8 @@ class PreferenceModelService(preference_pb2_grpc.PreferenceModelServiceServicer)
             scores = await bounded(context, work, begun, request.seconds)
         except ValueError as error:
             await refuse(context, str(error))
+        except EngineLost as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         except RuntimeError as error:
             await context.abort(grpc.StatusCode.INTERNAL, str(error))
         metrics.SECONDS.observe(time.perf_counter() - began)

@@ -22,6 +22,7 @@ from transformers import AutoModelForSequenceClassification
 
 from rstar.interfaces import Scores, State
 from rstar.models.architecture import context_length
+from rstar.models.checkpoint_files import check_checkpoint
 from rstar.models.encoding import TrajectoryTokenizer
 from rstar.models.futures import set_from_thread, settle_from_thread
 from rstar.models.pretrained import load_pretrained
@@ -96,6 +97,8 @@ class TransformersPreferenceModel:
         ``threads`` are torch's CPU threads (None: torch's default). Raises ``ValueError`` for a folder that holds no model
         with one scalar head, an architecture that cannot be served, and a tokenizer that does not keep texts.
         """
+        if Path(path).is_dir():
+            check_checkpoint(Path(path), "ppm")
         model, tokenizer = load_pretrained(
             AutoModelForSequenceClassification,
             "sequence classifier",
@@ -121,6 +124,11 @@ class TransformersPreferenceModel:
         call = _Call(state, tuple(candidates), asyncio.get_running_loop().create_future(), begun)
         self._inbox.put(call)
         return await call.answer
+
+    async def failed(self) -> str:
+        """Wait for the end of the worker, which survives every error of a batch, and return that as a sentence."""
+        await asyncio.to_thread(self._worker.join)
+        return "the PPM's worker thread has ended"
 
     async def close(self) -> None:
         """End the worker; waiting calls fail with ``RuntimeError``. Closing twice is allowed."""

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from rstar.rpc import service_options as options
+from rstar.rpc.start_errors import exit_on_start_error
 
 
 def serve(
@@ -60,8 +61,5 @@ def serve(
             close=close,
         )
 
-    try:
+    with exit_on_start_error("search"):
         asyncio.run(main())
-    except ValueError as error:
-        typer.echo(f"search: {error}", err=True)
-        raise typer.Exit(2) from None

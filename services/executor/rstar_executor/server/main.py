@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rstar.rpc import service_options as options
+from rstar.rpc.start_errors import exit_on_start_error
 
 
 def serve(
@@ -59,8 +60,9 @@ def serve(
             close=executor.close,
         )
 
-    try:
-        asyncio.run(main())
-    except (UnsafeError, WardenFailedError) as error:
-        print(f"rstar: {error}; 'rstar executor doctor' shows all checks", file=sys.stderr)
-        raise typer.Exit(1) from None
+    with exit_on_start_error("executor"):
+        try:
+            asyncio.run(main())
+        except (UnsafeError, WardenFailedError) as error:
+            print(f"rstar: {error}; 'rstar executor doctor' shows all checks", file=sys.stderr)
+            raise typer.Exit(1) from None
