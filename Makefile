@@ -89,6 +89,10 @@ bench: setup  ## Run the benchmarks of search, executor and generation; print ta
 	$(BIN)/python -m benchmarks.executor
 	$(BIN)/python -m benchmarks.generation
 
+.PHONY: bench-vllm
+bench-vllm: $(VLLM_VENV)/.ready  ## The policy on vLLM: through gRPC, against the transformers engine, its prefix cache
+	$(VLLM_VENV)/bin/python -m benchmarks.serving
+
 .PHONY: bench-load
 bench-load: setup  ## Ten minutes of full load on executors that come, drain and are killed
 	$(BIN)/python -m benchmarks.executor_load

@@ -40,7 +40,7 @@ def random_model(folder: Path) -> Path:
         num_hidden_layers=3,
         num_attention_heads=4,
         intermediate_size=384,
-        max_position_embeddings=128,
+        max_position_embeddings=512,
         tie_word_embeddings=True,
     )
     LlamaForCausalLM(config).save_pretrained(folder)

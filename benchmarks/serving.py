@@ -1,0 +1,262 @@
+"""Speed of the policy on vLLM: ``python -m benchmarks.serving [--json] [--model FOLDER]``, in vLLM's environment.
+
+The load is that of a search: 32 problems in flight, 16 candidates per call, and each call of a problem continues its last
+one by a step. Ratios are of turns in one run. Without a model folder, a random model of the Game of 24 example's size is used.
+The programs of the rollout are light: the engine's candidates are timed, and replaced by steps that run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import grpc
+import psutil
+import typer
+from prometheus_client import REGISTRY
+from rich.console import Console
+from rich.table import Table
+from rstar_executor.server.local_executor import LocalExecutor
+from rstar_policy.engine import Engine
+from rstar_policy.service import PolicyService
+from rstar_policy.transformers_engine import TransformersPolicy
+from rstar_policy.vllm_engine import VllmPolicy
+
+from benchmarks.generation import random_model
+from benchmarks.scripted import InstantPolicy, InstantVerifier
+from rstar.config import SearchConfig
+from rstar.interfaces import Policy, Proposal, Sampling, State
+from rstar.models.vllm_runtime import VllmOptions, last_output, request_id
+from rstar.problem import Problem
+from rstar.rpc.clients import PolicyClient
+from rstar.search.solve import solve
+
+PROBLEMS = 32
+CANDIDATES = 16
+STEPS = 3
+TURNS = 3
+ROWS = 256
+ROLLOUT_PROBLEMS = 64
+SMALL_REQUESTS = 10_000
+LABELS = {
+    "direct_tokens_per_s": "AsyncLLM called directly, tokens/s",
+    "service_tokens_per_s": "through the gRPC service, tokens/s",
+    "service_vs_direct": "service / direct",
+    "transformers_tokens_per_s": "transformers engine, tokens/s",
+    "vllm_vs_transformers": "vLLM / transformers engine",
+    "cached_with_affinity": "prompt tokens cached, 2 replicas, a problem's calls to one of them",
+    "cached_without_affinity": "prompt tokens cached, 2 replicas, calls to any of them",
+    "idle_share": "engine idle during a rollout, 64 problems in flight, real executor",
+    "growth_mib": "memory of the service's and the engine's processes after 10,000 requests, MiB more than after 1,000",
+}
+
+
+@dataclass
+class Direct:
+    """Calls ``AsyncLLM`` with the requests that the engine would make, without its queue, texts and metrics."""
+
+    engine: VllmPolicy
+
+    async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
+        """Return the engine's candidates."""
+        engine = self.engine
+        prompt = engine._tokenizer.encode(state.question, state.steps)
+        rule = engine._tokenizer.stop_rule(sampling.stop)
+        parameters = engine._parameters(n, sampling, seed, rule, sampling.max_new_tokens)
+        output = await last_output(engine._llm.generate({"prompt_token_ids": prompt}, parameters, request_id()))
+        return Proposal(tuple(engine._candidate(completion, rule) for completion in output.outputs))
+
+
+def questions(count: int, length: int) -> list[str]:
+    draw = random.Random(0)
+    return [f"{i} " + "".join(draw.choices("0123456789, ", k=length)) for i in range(count)]
+
+
+async def search_shaped(policy: Policy, sampling: Sampling, length: int) -> tuple[int, float]:
+    """Run the load and return (tokens generated, seconds)."""
+
+    async def problem(i: int, question: str) -> int:
+        steps: tuple[str, ...] = ()
+        tokens = 0
+        for depth in range(STEPS):
+            proposal = await policy.propose(State(f"p{i}", question, steps), CANDIDATES, sampling, 1_000 * i + depth)
+            tokens += sum(candidate.tokens for candidate in proposal.candidates)
+            steps += (f"# step {depth}\nx = {i}\n",)
+        return tokens
+
+    start = time.perf_counter()
+    tokens = sum(await asyncio.gather(*(problem(i, q) for i, q in enumerate(questions(PROBLEMS, length)))))
+    return tokens, time.perf_counter() - start
+
+
+@asynccontextmanager
+async def served(engine: Engine) -> AsyncIterator[str]:
+    """Serve ``engine`` over gRPC and yield the address."""
+    server = grpc.aio.server()
+    PolicyService(engine).register(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(0)
+
+
+async def in_turns(policies: Sequence[Policy], sampling: Sampling, length: int) -> list[float]:
+    """Return the tokens/s of each policy: the median of turns, each with prompts of its own."""
+    rates: list[list[float]] = [[] for _ in policies]
+    for turn in range(TURNS):
+        for found, policy in zip(rates, policies, strict=True):
+            tokens, seconds = await search_shaped(policy, sampling, length + turn)
+            found.append(tokens / seconds)
+    return [statistics.median(found) for found in rates]
+
+
+class AnyReplica:
+    """Sends every call to a replica drawn at random."""
+
+    def __init__(self, clients: Sequence[PolicyClient]) -> None:
+        self._clients, self._draw = clients, random.Random(0)
+
+    async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
+        return await self._draw.choice(self._clients).propose(state, n, sampling, seed)
+
+
+async def cached_share(policy: Policy, sampling: Sampling, length: int) -> float:
+    """Return the share of prompt tokens found in the prefix caches."""
+
+    def counted() -> tuple[float, float]:
+        names = ("rstar_policy_cached_prompt_tokens_total", "rstar_policy_prompt_tokens_total")
+        cached, all_tokens = (REGISTRY.get_sample_value(name) or 0.0 for name in names)
+        return cached, all_tokens
+
+    before = counted()
+    await search_shaped(policy, sampling, length)
+    cached, all_tokens = (after - earlier for after, earlier in zip(counted(), before, strict=True))
+    return float(cached / all_tokens)
+
+
+@dataclass
+class Timed(InstantPolicy):
+    """Waits for the engine's candidates and returns steps that run; adds up the time without a call in the engine."""
+
+    policy: Policy
+    sampling: Sampling
+    calls: int = 0
+    idle_seconds: float = 0.0
+    idle_since: float = field(default_factory=time.perf_counter)
+
+    async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
+        if not self.calls:
+            self.idle_seconds += time.perf_counter() - self.idle_since
+        self.calls += 1
+        try:
+            await self.policy.propose(state, n, self.sampling, seed)
+        finally:
+            self.calls -= 1
+            self.idle_since = time.perf_counter()
+        return await super().propose(state, n, sampling, seed)
+
+
+async def idle_share(policy: Policy, sampling: Sampling) -> float:
+    """Return the share of a rollout's time in which the engine has no call, from the first call to the last answer."""
+    config = SearchConfig(rollouts=2, candidates=8, answer="output")
+    timed = Timed(policy, sampling)
+    async with LocalExecutor(slots=1) as executor:
+        start = time.perf_counter()
+        timed.idle_since = start
+        await asyncio.gather(
+            *(
+                solve(
+                    Problem(f"p{i}", question, "1"),
+                    config,
+                    policy=timed,
+                    executor=executor,
+                    verifier=InstantVerifier(),
+                    seed=i,
+                )
+                for i, question in enumerate(questions(ROLLOUT_PROBLEMS, 40))
+            )
+        )
+        return timed.idle_seconds / (timed.idle_since - start)
+
+
+async def growth_mib(policy: Policy) -> float:
+    """Return how much the memory of this process and of vLLM's grows from request 1,000 to request 10,000."""
+
+    async def requests(count: int, seed: int) -> None:
+        gate = asyncio.Semaphore(64)
+
+        async def one(i: int) -> None:
+            async with gate:
+                await policy.propose(State(str(i), f"{i} + 1"), 1, Sampling(max_new_tokens=2), seed + i)
+
+        await asyncio.gather(*(one(i) for i in range(count)))
+
+    def mib() -> float:
+        processes = [psutil.Process(os.getpid()), *psutil.Process().children(recursive=True)]
+        return float(sum(process.memory_info().rss for process in processes)) / 2**20
+
+    await requests(SMALL_REQUESTS // 10, 0)
+    before = mib()
+    await requests(SMALL_REQUESTS - SMALL_REQUESTS // 10, SMALL_REQUESTS)
+    return mib() - before
+
+
+async def measure(folder: Path, tokens: int, length: int) -> dict[str, float]:
+    """Measure everything."""
+    sampling = Sampling(1.0, 1.0, tokens, ())
+    figures: dict[str, float] = {}
+
+    async with AsyncExitStack() as stack:
+        options = VllmOptions(memory_share=0.05, max_rows=ROWS)
+        engines = [await stack.enter_async_context(VllmPolicy.load(folder, options=options)) for _ in range(2)]
+        addresses = [await stack.enter_async_context(served(engine)) for engine in engines]
+        clients = [await stack.enter_async_context(PolicyClient([address])) for address in addresses]
+        both = await stack.enter_async_context(PolicyClient(addresses))
+        direct, service = await in_turns((Direct(engines[0]), clients[0]), sampling, length)
+        figures |= {
+            "direct_tokens_per_s": direct,
+            "service_tokens_per_s": service,
+            "service_vs_direct": service / direct,
+        }
+        figures["cached_with_affinity"] = await cached_share(both, sampling, length + TURNS)
+        figures["cached_without_affinity"] = await cached_share(AnyReplica(clients), sampling, length + TURNS + 1)
+        figures["idle_share"] = await idle_share(clients[0], sampling)
+        figures["growth_mib"] = await growth_mib(clients[0])
+    async with TransformersPolicy.load(folder) as reference:
+        (plain,) = await in_turns((reference,), sampling, length)
+    figures |= {"transformers_tokens_per_s": plain, "vllm_vs_transformers": direct / plain}
+    return {name: figures[name] for name in LABELS}
+
+
+def main(
+    model: Annotated[Path | None, typer.Option(help="Model folder; unset: a random one.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Most new tokens per candidate.")] = 24,
+    length: Annotated[int, typer.Option(min=1, help="Characters of a question.")] = 40,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure and print the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        figures = asyncio.run(measure(model or random_model(Path(folder)), tokens, length))
+    if as_json:
+        print(json.dumps({key: round(value, 4) for key, value in figures.items()}))
+        return
+    table = Table(f"serving, {PROBLEMS} problems x {CANDIDATES} candidates", "")
+    for name, label in LABELS.items():
+        table.add_row(label, f"{figures[name]:,.3g}" if figures[name] < 100 else f"{figures[name]:,.0f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
