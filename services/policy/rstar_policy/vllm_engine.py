@@ -193,7 +193,9 @@ class VllmPolicy:
         """End vLLM's process; waiting calls fail. Closing twice is allowed."""
         if not self._closed:
             self._closed = True
-            await asyncio.to_thread(self._llm.shutdown)
+            # vLLM's finaliser fails when the interpreter ends, so that no reference may be left.
+            llm, self._llm = self._llm, None
+            await asyncio.to_thread(llm.shutdown)
 
     async def __aenter__(self) -> Self:
         return self
