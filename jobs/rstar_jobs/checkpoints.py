@@ -27,10 +27,10 @@ from rstar_jobs.resume import ResumeStore
 from rstar_jobs.training import Trained
 
 
-def load(auto_class: Any, place: Path | str, **options: Any) -> tuple[Any, Any]:
+def load(auto_class: Any, place: Path, **options: Any) -> tuple[Any, Any]:
     """Return a model in float32 (the optimiser's precision) and its tokenizer, which has a pad token.
 
-    ``place`` is a folder or a name on the hub. Raises ``BadInputError`` when there is no such model, and for one that
+    ``place`` is a folder. Raises ``BadInputError`` when there is no such model, and for one that
     could not be served once it is trained.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -93,7 +93,8 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     source = spec.evaluate.problems if spec.evaluate.methods else None
     reading = Reading() if source is None else invocation.problems(source)
     problems = reading.problems
-    stage = invocation.open_stage(inputs, {"problems": problems_digest(problems)} if problems else {})
+    sources = {"problems": problems_digest(problems), **invocation.hub_commits(source)} if problems else {}
+    stage = invocation.open_stage(inputs, sources)
     if done := stage.finished():
         return done
     if not problems:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from rstar.hub_name import SCHEME, HubKind
 from rstar.problem import Problem
 from rstar.readers import Reading
 from rstar.rounds.manifest import Manifest, canonical, digest_of
@@ -18,8 +19,9 @@ from rstar.rounds.problems import read_problems_of
 from rstar.rounds.problems_spec import ProblemsSpec
 from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
 from rstar.rounds.stage import StageRun, download_output, load_input, stage_settings
-from rstar.store.artifacts import fetch
+from rstar.store.artifacts import fetch, fetch_model
 from rstar.store.digests import checkpoint_digest
+from rstar.store.revisions import is_on_hub, pinned
 from rstar.store.store import Store
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.progress import Progress
@@ -85,14 +87,30 @@ class Invocation:
     def problems(self, spec: ProblemsSpec) -> Reading:
         """Return the problems of all data sets of ``spec``, in order. Raises ``BadInputError``."""
         try:
-            return read_problems_of(spec, self.store, self.cache)
+            return read_problems_of(spec, self.store, self.cache, self._pinned_data_set)
         except (ValueError, OSError) as error:
             raise BadInputError(str(error)) from None
 
-    def base_model(self) -> tuple[Path | str, str]:
-        """Return the place of the spec's base model and its digest (``hf:NAME`` on the hub). Raises ``BadInputError``."""
-        place = self._fetch(self.spec.base_model)
-        return place, checkpoint_digest(place) if isinstance(place, Path) else self.spec.base_model
+    def base_model_digest(self) -> str:
+        """Return the digest of the spec's base model, ``hf:NAME@COMMIT`` on the hub. Raises ``BadInputError``."""
+        place = self._fetch(self._pinned(self.spec.base_model, "model"))
+        return checkpoint_digest(place) if isinstance(place, Path) else f"{SCHEME}{place}"
+
+    def base_model(self) -> Path:
+        """Return a local folder with the spec's base model. Raises ``BadInputError``."""
+        try:
+            return fetch_model(self._pinned(self.spec.base_model, "model"), self.store, self.cache)
+        except (ValueError, OSError) as error:
+            raise BadInputError(str(error)) from None
+
+    def hub_commits(self, *problems: ProblemsSpec | None, base_model: bool = False) -> dict[str, str]:
+        """Return the commit of each name on the hub, by the URI in the spec. Raises ``BadInputError``.
+
+        The first call of the round fixes them (``rstar.store.revisions``).
+        """
+        uris: list[tuple[str, HubKind]] = [(self.spec.base_model, "model")] if base_model else []
+        uris += [(source.uri, "dataset") for given in problems if given is not None for source in given.sources()]
+        return {uri: self._pinned(uri, kind).rpartition("@")[2] for uri, kind in uris if is_on_hub(uri, kind)}
 
     def input_model(self, name: str) -> Path:
         """Return a local folder with the model of the input ``name``. Raises ``BadInputError``."""
@@ -101,6 +119,15 @@ class Invocation:
         if checkpoint_digest(folder) != expected:
             raise BadInputError(f"{folder} does not match its manifest: was it changed by hand?")
         return folder
+
+    def _pinned_data_set(self, uri: str) -> str:
+        return pinned(uri, "dataset", self.store, self.round.name)
+
+    def _pinned(self, uri: str, kind: HubKind) -> str:
+        try:
+            return pinned(uri, kind, self.store, self.round.name)
+        except ValueError as error:
+            raise BadInputError(str(error)) from None
 
     def _fetch(self, uri: str) -> Path | str:
         try:

@@ -105,10 +105,12 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     if spec.round > 1:
         invocation.need("policy")
     config = search_config(spec, guided="ppm" in invocation.inputs)
+    # The round's first stage fixes the commits of all that the round reads from the hub.
+    commits = invocation.hub_commits(spec.problems, spec.evaluate.problems, base_model=True)
     problems, left_out = training_problems(spec, invocation.problems)
-    sources = {"problems": problems_digest(problems)}
+    sources = {"problems": problems_digest(problems), **invocation.hub_commits(spec.problems)}
     if "policy" not in invocation.inputs:
-        sources["base_model"] = invocation.base_model()[1]
+        sources["base_model"] = invocation.base_model_digest()
     stage = invocation.open_stage(invocation.inputs, sources)
     if done := stage.finished():
         return done
@@ -121,7 +123,7 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     outputs, tally = asyncio.run(
         search_and_count(invocation.search, shards, StoredShards(stage), spec.rollout.concurrency, invocation.progress)
     )
-    return stage.finish(outputs, tally.metrics() | left_out)
+    return stage.finish(outputs, tally.metrics() | left_out | ({"hub_commits": commits} if commits else {}))
 
 
 def training_problems(

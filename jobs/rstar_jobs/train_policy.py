@@ -28,15 +28,14 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest] | None:
     """Train, store the checkpoint, then write the manifest (process 0)."""
     micro_batch_size(invocation.spec.train_policy, process_count())
     manifest = invocation.load("select")
-    base, digest = invocation.base_model()
-    stage = invocation.open_stage(["select"], {"base_model": digest})
+    stage = invocation.open_stage(["select"], {"base_model": invocation.base_model_digest()})
     if done := stage.finished():
         return done
     with tempfile.TemporaryDirectory() as folder:
         examples = read_sft(invocation.download("select", manifest, "sft.parquet", Path(folder) / "sft.parquet"))
     if not examples:
         raise BadInputError(_nothing_to_imitate(manifest.metrics.get(SFT_HELD_OUT, 0)))
-    return _train(invocation, stage, base, examples)
+    return _train(invocation, stage, invocation.base_model(), examples)
 
 
 def _nothing_to_imitate(held_out: int) -> str:
@@ -50,7 +49,7 @@ def _nothing_to_imitate(held_out: int) -> str:
 
 
 def _train(
-    invocation: Invocation, stage: StageRun, base: Path | str, examples: list[SftExample]
+    invocation: Invocation, stage: StageRun, base: Path, examples: list[SftExample]
 ) -> tuple[ManifestRef, Manifest] | None:
     # Imported here: they take seconds to load, and bad input must be refused before.
     from transformers import AutoModelForCausalLM, Trainer

@@ -23,10 +23,12 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 PolicyModelOption = Annotated[
-    str | None, typer.Option(help="Policy checkpoint to serve on this machine: a folder, store:PREFIX or hf:ORG/NAME.")
+    str | None,
+    typer.Option(help="Policy checkpoint to serve on this machine: a folder, store:PREFIX or hf:ORG/NAME@REVISION."),
 ]
 PpmModelOption = Annotated[
-    str | None, typer.Option(help="PPM checkpoint to serve on this machine: a folder, store:PREFIX or hf:ORG/NAME.")
+    str | None,
+    typer.Option(help="PPM checkpoint to serve on this machine: a folder, store:PREFIX or hf:ORG/NAME@REVISION."),
 ]
 PolicyOption = Annotated[
     list[str] | None, typer.Option(help="Address of a running policy server, HOST:PORT; repeatable.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rstar.store.artifacts import fetch
+from rstar.store.artifacts import fetch, fetch_model
 from rstar.store.open import open_store
+from rstar.store.revisions import pinned
 
 if TYPE_CHECKING:
     import torch
@@ -22,20 +23,23 @@ EngineName = Literal["transformers", "vllm"]
 """The library that runs a served model."""
 
 
-def model_folder(uri: str, store: str | None, cache: Path, marker: str = "config.json") -> Path:
-    """Return a local Hugging Face folder for a path, ``store:PREFIX`` (in the store ``store``) or ``hf:ORG/NAME``.
+def model_folder(uri: str, store: str | None, cache: Path, round_name: str | None = None) -> Path:
+    """Return a local Hugging Face folder for a path, ``store:PREFIX`` (in the store ``store``) or ``hf:ORG/NAME@REVISION``.
 
-    ``marker``: the file that every such folder has, another one for an adapter.
-
-    Raises ``ValueError`` or ``OSError`` with a sentence that names the missing thing and its place.
+    ``round_name``: the round whose recorded commit of a hub model counts; None: the revision's current commit. Raises
+    ``ValueError`` or ``OSError`` with a sentence that names the missing thing and its place.
     """
+    opened = None if store is None else open_store(store)
+    if round_name is not None and opened is not None:
+        uri = pinned(uri, "model", opened, round_name)
+    return fetch_model(uri, opened, cache)
+
+
+def adapter_folder(uri: str, store: str | None, cache: Path) -> Path:
+    """Return a local folder for the adapter at a path or ``store:PREFIX``. Raises ``ValueError`` or ``OSError``."""
     found = fetch(uri, None if store is None else open_store(store), cache)
     if isinstance(found, str):
-        from huggingface_hub import snapshot_download
-
-        found = Path(snapshot_download(found))
-    if not (found / marker).is_file():
-        raise ValueError(f"{found} holds no model: there is no {marker}; give a Hugging Face model folder")
+        raise ValueError(f"{uri}: an adapter is a local folder or store:PREFIX")
     return found
 
 

@@ -70,8 +70,9 @@ def merged(names: Sequence[str], readings: Sequence[Reading], limit: int | None 
 
 
 def _plain(uri: str) -> str:
-    """Return the path of a URI without its scheme and the suffixes of data files."""
-    path = re.sub(r"^(store|hf):", "", uri).strip("/")
+    """Return the path of a URI without its scheme, its revision on the hub and the suffixes of data files."""
+    path = re.sub(r"^hf:([^@]*)@.*", r"\1", uri)
+    path = re.sub(r"^(store|hf):", "", path).strip("/")
     while (shorter := _SUFFIX.sub("", path)) != path:
         path = shorter
     return path

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rstar.hub import snapshot
+from rstar.hub_name import read_hub_name
 from rstar.problem import Problem
 from rstar.readers.collect import OnBadRow, Reading, check_format, collect
 
@@ -17,8 +19,9 @@ def read_hub(
 ) -> list[Problem]:
     """Read a data set's rows as one of the formats: ``read_hub("openai/gsm8k/main", "test", "gsm8k")``.
 
-    ``name`` is ORG/NAME, ORG/NAME/CONFIGURATION, or a local folder. Raises ``ValueError`` when ``datasets`` is not
-    installed, when the data set cannot be loaded (no network, unknown name or split), and for bad rows.
+    ``name`` is ORG/NAME or ORG/NAME/CONFIGURATION, each with @REVISION or without, or a local folder. Raises
+    ``ValueError`` when ``datasets`` is not installed, when the data set cannot be loaded (no network, unknown name or
+    split), and for bad rows.
     """
     return read_hub_set(name, split, format, limit, on_bad_row).problems
 
@@ -34,11 +37,13 @@ def read_hub_set(
         raise ValueError(
             f"hf:{name}: reading the hub needs the package datasets; install rstar[jobs], or give a file instead"
         ) from None
-    path, configuration = name, None
-    if name.count("/") == 2 and not Path(name).exists():
-        path, _, configuration = name.rpartition("/")
+    path, configuration = Path(name), None
+    if not path.exists():
+        # By its name, ``datasets`` would load any cached commit where the hub cannot be reached.
+        hub_name = read_hub_name(name, "dataset")
+        path, configuration = snapshot(hub_name, "dataset"), hub_name.configuration or None
     try:
-        rows = load_dataset(path, configuration, split=split)
+        rows = load_dataset(str(path), configuration, split=split)
     except Exception as error:  # of the hub, the network or the file system
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(

@@ -16,11 +16,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from rstar.hub_name import SCHEME, HubKind, read_hub_name
 from rstar.rounds.documents import Document, YamlError, read_documents
 from rstar.rounds.problems import read_source
 from rstar.rounds.problems_spec import Source
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.validation_errors import nearest, validation_messages
+from rstar.store.revisions import is_on_hub
 from rstar.store.store import Store
 from rstar.verify import verifier_names
 
@@ -156,17 +158,28 @@ def _file_faults(rounds: list[EvolutionRound], store: Store | None) -> Iterator[
 
 
 def _model_fault(uri: str, store: Store | None) -> str:
-    if uri.startswith("hf:"):
-        return ""
+    if uri.startswith(SCHEME):
+        return _hub_fault(uri, "model")
     if uri.startswith("store:"):
         key = f"{uri.removeprefix('store:').rstrip('/')}/config.json"
         return "" if store is None or store.exists(key) else f"the store holds no {key}; put the base model there first"
     return "" if Path(uri, "config.json").is_file() else f"{uri} is not a model folder: it has no config.json"
 
 
+def _hub_fault(uri: str, kind: HubKind) -> str:
+    """Return what is wrong with the form of a name on the hub, which is not asked here; '' if nothing."""
+    try:
+        read_hub_name(uri, kind)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def _source_faults(source: Source, store: Store | None) -> list[str]:
     """Read the rows that the round would use, and return one fault per bad row."""
-    if source.uri.startswith("hf:") or (store is None and source.uri.startswith("store:")):
+    if is_on_hub(source.uri, "dataset"):
+        return [fault] if (fault := _hub_fault(source.uri, "dataset")) else []
+    if source.uri.startswith(SCHEME) or (store is None and source.uri.startswith("store:")):
         return []
     with TemporaryDirectory() as cache:
         try:

@@ -32,7 +32,10 @@ class Output(BaseModel):
 
 
 class Manifest(BaseModel):
-    """``sources`` are the digests of inputs that no stage made: the problems and the base model."""
+    """``sources`` are the digests of inputs that no stage made: the problems and the base model.
+
+    A model on the hub is ``hf:ORG/NAME@COMMIT``; of a data set on the hub there is also the commit, by its URI.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

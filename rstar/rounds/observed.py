@@ -145,10 +145,14 @@ class ServiceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A model: its URI, and the digest of the manifest that lists it ('' for a base model)."""
+    """A model: its URI, and the digest of the manifest that lists it ('' for a base model).
+
+    ``round_name``: the round that fixes the commit of a model on the hub, '' for other models.
+    """
 
     uri: str
     digest: str = ""
+    round_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def _decide(
         return _release(
             observed, stage, EndReason.CANCELLED, "Waiting", "PreviousRoundNotReady", message, PREVIOUS_ROUND_POLL
         )
-    return _run(spec, observed, stage, stage_inputs(spec, observed, stage), now)
+    return _run(spec, name, observed, stage, stage_inputs(spec, observed, stage), now)
 
 
 def _release(
@@ -148,10 +148,15 @@ def _reason(attempt: Attempt) -> str:
 
 
 def _run(
-    spec: EvolutionRoundSpec, observed: Observed, stage: Stage, inputs: Mapping[str, ManifestRef], now: datetime
+    spec: EvolutionRoundSpec,
+    name: str,
+    observed: Observed,
+    stage: Stage,
+    inputs: Mapping[str, ManifestRef],
+    now: datetime,
 ) -> PhaseDecision:
     """Start the services of ``stage`` and keep exactly one attempt of it running."""
-    needed = needed_services(spec, stage, _models(observed, stage, inputs))
+    needed = needed_services(spec, name, stage, _models(observed, stage, inputs))
     services = reconcile(needed, observed.services, spec.lifecycle, now)
     if services.failure:
         return _release(observed, stage, EndReason.CANCELLED, "Failed", "ServiceFailed", services.failure)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rstar.readers import Reading, merged, read_file, read_hub_set
@@ -10,13 +12,14 @@ from rstar.store.artifacts import fetch
 from rstar.store.store import Store
 
 
-def read_problems_of(spec: ProblemsSpec, store: Store | None, cache: Path) -> Reading:
+def read_problems_of(spec: ProblemsSpec, store: Store | None, cache: Path, pin: Callable[[str], str] = str) -> Reading:
     """Return the problems of all data sets of ``spec``, in order.
 
-    Raises ``ValueError`` or ``OSError`` with one line per bad row or missing file.
+    ``pin`` gives a URI's commit on the hub (``rstar.store.revisions``); without it the current one is read. Raises ``ValueError`` or ``OSError`` with one line per bad row or missing file.
     """
     sources = spec.sources()
-    readings = [read_source(source, store, cache) for source in sources]
+    # The names stay those of the spec: a problem's id must not depend on the commit.
+    readings = [read_source(replace(source, uri=pin(source.uri)), store, cache) for source in sources]
     return merged([source.name for source in sources], readings, spec.limit)
 
 

@@ -12,7 +12,7 @@ from rstar.config import Settings
 from rstar.readers import OnBadRow, data_set_names
 
 Uri = Annotated[str, Field(min_length=1, max_length=1024)]
-"""``store:PATH`` (inside the round's store), ``hf:ORG/NAME`` (a hub, where online), or a local path."""
+"""``store:PATH`` (inside the round's store), ``hf:ORG/NAME@REVISION`` (the hub), or a local path."""
 
 Format = Literal["jsonl", "gsm8k", "math", "countdown"]
 
@@ -20,7 +20,9 @@ Format = Literal["jsonl", "gsm8k", "math", "countdown"]
 class DataSet(Settings):
     """One of several data sets. A key that is left out has the value that it has in the problems around it."""
 
-    uri: Uri = Field(description="Where the problems are: store:PATH, hf:ORG/NAME, or, on a laptop, a local path.")
+    uri: Uri = Field(
+        description="Where the problems are: store:PATH, hf:ORG/NAME@REVISION, or, on a laptop, a local path."
+    )
     name: str | None = Field(
         default=None,
         min_length=1,
@@ -50,7 +52,7 @@ class ProblemsSpec(Settings):
 
     uri: Uri | None = Field(
         default=None,
-        description="Where the problems are: store:PATH, hf:ORG/NAME, or, on a laptop, a local path; unset where sets names them.",
+        description="Where the problems are: store:PATH, hf:ORG/NAME@REVISION, or, on a laptop, a local path; unset where sets names them.",
     )
     sets: tuple[DataSet, ...] = Field(default=(), max_length=32, description="Several data sets, instead of uri.")
     format: Format = Field(

@@ -88,6 +88,7 @@ def service_arguments(
         arguments += ["--metrics-port", str(place.metrics_port)]
     if ref.model is not None:
         arguments += ["--model", ref.model.uri, "--store", place.store]
+        arguments += ["--round", ref.model.round_name] if ref.model.round_name else []
         arguments += ["--cache", place.cache] if place.cache is not None else []
     if ref.prompt is not None:
         arguments += ["--prompt", ref.prompt]

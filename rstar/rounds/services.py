@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from rstar.hub_name import SCHEME
 from rstar.rounds.observed import (
     BAD_INPUT,
     ManifestRef,
@@ -33,13 +34,16 @@ def stage_searches(spec: EvolutionRoundSpec, stage: Stage) -> bool:
 
 
 def needed_services(
-    spec: EvolutionRoundSpec, stage: Stage, inputs: Mapping[str, ManifestRef]
+    spec: EvolutionRoundSpec, name: str, stage: Stage, inputs: Mapping[str, ManifestRef]
 ) -> tuple[ServiceRef, ...]:
-    """Return the services of ``stage``, each after those that it calls. ``inputs``: the stage's own (policy, ppm)."""
+    """Return the services of ``stage`` of round ``name``, each after those that it calls.
+
+    ``inputs``: the stage's own (policy, ppm).
+    """
     if not stage_searches(spec, stage):
         return ()
     sizes = spec.services
-    policy = ModelRef(spec.base_model) if "policy" not in inputs else checkpoint(inputs["policy"])
+    policy = given_model(spec.base_model, name) if "policy" not in inputs else checkpoint(inputs["policy"])
     prompt = spec.rollout.prompt or ("bootstrap" if spec.round == 1 else "trained")
     refs = [
         ServiceRef(
@@ -77,6 +81,11 @@ def executor_service(spec: EvolutionRoundSpec) -> ServiceRef:
     """Return the executors that every searching stage of the round needs."""
     size = spec.services.executor
     return ServiceRef(ServiceKind.EXECUTOR, replicas=size.size, slots=size.slots)
+
+
+def given_model(uri: str, round_name: str) -> ModelRef:
+    """Return a model that no stage trained. The round fixes its commit if it is on the hub."""
+    return ModelRef(uri, round_name=round_name if uri.startswith(SCHEME) else "")
 
 
 def checkpoint(manifest: ManifestRef) -> ModelRef:

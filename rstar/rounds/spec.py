@@ -237,7 +237,7 @@ class EvolutionRoundSpec(Settings):
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of every random choice in the round.")
     base_model: Uri = Field(
-        description="The model every round's SFT restarts from: store:PATH, hf:ORG/NAME, or, on a laptop, a local path."
+        description="The model every round's SFT restarts from: store:PATH, hf:ORG/NAME@REVISION, or, on a laptop, a local path."
     )
     problems: ProblemsSpec = Field(description="The training problems.")
     verifier: str = Field(

@@ -17,8 +17,11 @@ MetricsPort = Annotated[
 ReadyFile = Annotated[Path | None, typer.Option(help="File that gets host:port once the service is ready.")]
 DrainSeconds = Annotated[float, typer.Option(min=0, help="How long calls in progress may still take after SIGTERM.")]
 
-Model = Annotated[str, typer.Option(help="Checkpoint: a local folder, hf:ORG/NAME, or store:PREFIX.")]
+Model = Annotated[str, typer.Option(help="Checkpoint: a local folder, hf:ORG/NAME@REVISION, or store:PREFIX.")]
 Store = Annotated[str | None, typer.Option(help="Store of store: models: a folder or s3://BUCKET/PREFIX.")]
+Round = Annotated[
+    str | None, typer.Option(help="Round of the store that fixes the commit of an hf: model; unset: its current one.")
+]
 Cache = Annotated[Path, typer.Option(help="Folder for fetched checkpoints.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; unset: torch decides.")]
 Device = Annotated[DeviceName, typer.Option(help="Where the model runs; auto takes a GPU if there is one.")]

@@ -1,7 +1,7 @@
 """Local files for the URI of a model or a data set in a spec.
 
 ``store:PATH`` is used in place in a folder store, and downloaded from a bucket into a cache keyed by digest.
-``hf:NAME`` is left to the hub's client. Any other URI is a local path.
+``hf:NAME`` is a name on the hub (``rstar.hub``). Any other URI is a local path.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import shutil
 import uuid
 from pathlib import Path
 
+from rstar.hub import snapshot
+from rstar.hub_name import read_hub_name
 from rstar.store.atomic import TEMPORARY
 from rstar.store.digests import MANIFEST, checkpoint_digest, folder_digest
 from rstar.store.folder_store import FolderStore
@@ -39,6 +41,18 @@ def fetch(uri: str, store: Store | None, cache: Path) -> Path | str:
             raise FileNotFoundError(f"{uri}: not in the store {store.uri}")
         return path
     return _download(key, store, cache)
+
+
+def fetch_model(uri: str, store: Store | None, cache: Path) -> Path:
+    """Return a local Hugging Face folder: as ``fetch``, with the files of ``hf:ORG/NAME@REVISION`` from the hub.
+
+    Raises ``ValueError`` or ``OSError`` with a sentence that names the missing thing and its place.
+    """
+    found = fetch(uri, store, cache)
+    folder = found if isinstance(found, Path) else snapshot(read_hub_name(uri, "model"), "model")
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds no model: there is no config.json; give a Hugging Face model folder")
+    return folder
 
 
 def _download(key: str, store: Store, cache: Path) -> Path:

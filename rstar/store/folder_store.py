@@ -7,7 +7,9 @@ between writers of one key (the last one wins), and permissions.
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -53,6 +55,23 @@ class FolderStore:
         """Store the object atomically. Raises ``StoreError`` when there is no room or no permission."""
         self._place(key, lambda file: file.write(data))
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Store the object atomically unless there is one; return whether it was stored."""
+        path = self.path(key)
+        complete = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+        try:
+            with atomic_write(complete) as file:
+                file.write(data)
+            # Unlike a rename, a link never replaces a file.
+            os.link(complete, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise self._failed(key, error) from error
+        finally:
+            complete.unlink(missing_ok=True)
+        return True
+
     def upload(self, key: str, path: Path, digest: str | None = None) -> None:
         """Store a local file atomically. Raises ``StoreError`` when there is no room or no permission."""
         with path.open("rb") as source:
@@ -90,6 +109,9 @@ class FolderStore:
             with atomic_write(self.path(key)) as file:
                 fill(file)
         except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise StoreError(f"no room for {key} in {self.folder}: free some space and start again") from error
-            raise StoreError(f"cannot write {key} in {self.folder}: {error.strerror or error}") from error
+            raise self._failed(key, error) from error
+
+    def _failed(self, key: str, error: OSError) -> StoreError:
+        if error.errno in _NO_ROOM:
+            return StoreError(f"no room for {key} in {self.folder}: free some space and start again")
+        return StoreError(f"cannot write {key} in {self.folder}: {error.strerror or error}")

@@ -15,6 +15,8 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -32,6 +34,7 @@ from rstar.store.store import StoreError, check_key
 
 _MISSING: Final = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
 _DENIED: Final = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+_EXISTS: Final = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT}
 _BLOCK: Final = 1 << 20
 _SHA256: Final = "sha256"
 """Name of the object's metadata: the header ``x-amz-meta-sha256``. S3's own checksum of an object in parts is another."""
@@ -47,8 +50,9 @@ _RETRIES: Final = Retry(
 class S3Store:
     """Objects are ``s3://bucket/prefix/<key>``."""
 
-    def __init__(self, client: Minio, bucket: str, prefix: str = "") -> None:
+    def __init__(self, client: Minio, http: PoolManager, bucket: str, prefix: str = "") -> None:
         self._client = client
+        self._http = http
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
@@ -71,6 +75,13 @@ class S3Store:
         missing = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not environment.get(name)]
         if missing:
             raise ValueError(f"{uri} needs {' and '.join(missing)} in the environment")
+        http = PoolManager(
+            timeout=_TIMEOUT,
+            maxsize=10,
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=environment.get("SSL_CERT_FILE") or certifi.where(),
+            retries=_RETRIES,
+        )
         client = Minio(
             server.netloc,
             access_key=environment["AWS_ACCESS_KEY_ID"],
@@ -79,15 +90,9 @@ class S3Store:
             secure=server.scheme == "https",
             # Without a region the client would request the bucket's, for which a user of one prefix has no right.
             region=environment.get("AWS_REGION") or "us-east-1",
-            http_client=PoolManager(
-                timeout=_TIMEOUT,
-                maxsize=10,
-                cert_reqs="CERT_REQUIRED",
-                ca_certs=environment.get("SSL_CERT_FILE") or certifi.where(),
-                retries=_RETRIES,
-            ),
+            http_client=http,
         )
-        store = cls(client, parts.netloc, parts.path)
+        store = cls(client, http, parts.netloc, parts.path)
         store._check_bucket(endpoint)
         return store
 
@@ -124,6 +129,25 @@ class S3Store:
             self._client.put_object(self._bucket, self._name(key), io.BytesIO(data), len(data), metadata=metadata)
         except (MinioException, HTTPError) as error:
             raise self._failed("write", key, error) from error
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store the object atomically unless there is one; return whether it was stored.
+
+        A server without conditional writes replaces the object.
+        """
+        try:
+            # The client has no option for the condition.
+            url = self._client.get_presigned_url("PUT", self._bucket, self._name(key), timedelta(minutes=10))
+            response = self._http.request("PUT", url, body=data, headers={"If-None-Match": "*"})
+        except (MinioException, HTTPError) as error:
+            raise self._failed("write", key, error) from error
+        if response.status in _EXISTS:
+            return False
+        if response.status == HTTPStatus.NOT_IMPLEMENTED:
+            self.write(key, data)
+        elif response.status != HTTPStatus.OK:
+            raise StoreError(f"cannot write {key} in {self.uri}: status {response.status}, {response.data[:300]!r}")
+        return True
 
     def upload(self, key: str, path: Path, digest: str | None = None) -> None:
         """Store a local file atomically. Raises ``StoreError`` when the server refuses or cannot be reached."""

@@ -37,6 +37,13 @@ class Store(Protocol):
         """Store the object atomically, in place of one of the same key."""
         ...
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Store the object atomically unless there is one; return whether it was stored.
+
+        Of concurrent callers one gets True, and its object stays.
+        """
+        ...
+
     def upload(self, key: str, path: Path, digest: str | None = None) -> None:
         """Store a local file atomically; ``digest`` is its sha256, where the caller has it already."""
         ...

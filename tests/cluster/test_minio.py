@@ -199,7 +199,7 @@ def test_a_tenant_can_neither_read_nor_change_another_tenants_objects(
         opened(a, f"s3://{bucket}/ns-b")
     with pytest.raises(StoreError, match="does not let this user into"):
         opened(a, f"s3://{bucket}")
-    theirs = S3Store(opened(a)._client, bucket, "ns-b")
+    theirs = S3Store(opened(a)._client, opened(a)._http, bucket, "ns-b")
     uses: list[Callable[[], Any]] = [
         lambda: theirs.exists("models/base"),
         lambda: theirs.read("models/base"),
@@ -207,8 +207,8 @@ def test_a_tenant_can_neither_read_nor_change_another_tenants_objects(
         lambda: list(theirs.list("")),
         lambda: theirs.write("models/base", b"mine"),
         lambda: theirs.delete("models/base"),
-        lambda: list(S3Store(theirs._client, bucket, "").list("ns-")),
-        lambda: S3Store(theirs._client, bucket, "").write("ns-a", b"beside the prefix"),
+        lambda: list(S3Store(theirs._client, theirs._http, bucket, "").list("ns-")),
+        lambda: S3Store(theirs._client, theirs._http, bucket, "").write("ns-a", b"beside the prefix"),
     ]
     for use in uses:
         with pytest.raises(StoreError, match="AccessDenied"):

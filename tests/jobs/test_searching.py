@@ -17,6 +17,7 @@ from rstar.store.tables import read_pairs, read_sft, read_trees
 from tests.support.jobs.coordinator import GatedPolicy, coordinator
 from tests.support.jobs.stage_workspace import StageWorkspace
 
+NO_MODEL = f"hf:none/needed@{'0' * 40}"
 SEARCH = {"rollouts": 8, "candidates": 4}
 
 
@@ -60,7 +61,7 @@ async def run(
 def new_workspace(folder: Path, problems: int = 6, **changes: Any) -> StageWorkspace:
     folder.mkdir(exist_ok=True)
     rollout = {"search": SEARCH, "shardSize": 2, "concurrency": 3}
-    workspace = StageWorkspace(folder, **{"rollout": rollout, "baseModel": "hf:none/needed", **changes})
+    workspace = StageWorkspace(folder, **{"rollout": rollout, "baseModel": NO_MODEL, **changes})
     rows = [{"id": f"p{i}", "question": "which digits add up?", "answer": str(12 + i)} for i in range(problems)]
     workspace.problems.write_text("\n".join(map(json.dumps, rows)))
     return workspace

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from rstar.models.model_folder import model_folder
+from rstar.models.model_folder import adapter_folder, model_folder
 from rstar.models.vllm_runtime import VllmOptions
 from rstar.prompt import PromptStyle
 from rstar.rpc import service_options as options
@@ -26,6 +26,7 @@ VLLM_ROWS: Final = 256
 def serve(
     model: options.Model,
     store: options.Store = None,
+    round: options.Round = None,
     cache: options.Cache = options.DEFAULT_CACHE,
     prompt: Annotated[
         PromptStyle, typer.Option(help="Prompt of a trained policy, or few-shot for a general LLM.")
@@ -61,7 +62,7 @@ def serve(
     serving.end_at_once_on_sigterm()
     with exit_on_start_error("policy"):
         options.check_engine_options(engine, tensor_parallel, memory_share, adapter)
-        folder = model_folder(model, store, cache)
+        folder = model_folder(model, store, cache, round)
         # Imported after the settings are checked: these take seconds to load.
         from rstar_policy.service import FULL_NAME, PolicyService
 
@@ -70,7 +71,7 @@ def serve(
             from rstar_policy.vllm_engine import VllmPolicy
 
             vllm_options = VllmOptions(dtype, tensor_parallel, memory_share, max_rows or VLLM_ROWS, threads)
-            added = None if adapter is None else model_folder(adapter, store, cache, marker="adapter_config.json")
+            added = None if adapter is None else adapter_folder(adapter, store, cache)
             loaded = VllmPolicy.load(folder, prompt=prompt, options=vllm_options, adapter=added)
         else:
             from rstar_policy.transformers_engine import MAX_ROWS, TransformersPolicy

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def serve(
     model: options.Model,
     store: options.Store = None,
+    round: options.Round = None,
     cache: options.Cache = options.DEFAULT_CACHE,
     prompt: Annotated[PromptStyle, typer.Option(help="Prompt the PPM was trained with.")] = "trained",
     threads: options.Threads = None,
@@ -45,7 +46,7 @@ def serve(
     serving.end_at_once_on_sigterm()
     with exit_on_start_error("ppm"):
         options.check_engine_options(engine, tensor_parallel, memory_share)
-        folder = model_folder(model, store, cache)
+        folder = model_folder(model, store, cache, round)
         # Imported after the settings are checked: these take seconds to load.
         from rstar_ppm.service import FULL_NAME, PreferenceModelService
 

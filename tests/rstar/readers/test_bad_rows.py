@@ -127,5 +127,7 @@ def test_a_data_set_is_read_through_the_library_and_is_an_error_of_one_sentence_
     (folder / "train.jsonl").write_text(f"{GOOD}\n{OTHER}\n")
     assert hub(str(folder), tmp_path / "home") == "2"
     refused = hub("nobody/nothing", tmp_path / "home")
-    assert refused.startswith("refused: hf:nobody/nothing: cannot be loaded (")
+    assert refused.startswith(
+        "refused: the data set hf:nobody/nothing@main is not (completely) in the hub's local cache"
+    )
     assert len(refused.splitlines()) == 1

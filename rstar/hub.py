@@ -1,0 +1,78 @@
+"""The commit that a name on the Hugging Face hub means, and the files of a commit, through ``huggingface_hub``.
+
+Offline (``HF_HUB_OFFLINE=1``, or no network) both come from the hub's local cache. ``huggingface_hub`` is imported only
+here, when it is needed: the executor and the operator have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from rstar.hub_name import HubKind, HubName
+
+T = TypeVar("T")
+
+
+def commit_of(name: HubName, kind: HubKind) -> str:
+    """Return the commit (40 hex digits) of the name's revision: the hub's, or the cached one where it is unreachable.
+
+    Raises ``ValueError`` with one sentence when the hub refuses the name, or when it is neither reachable nor cached.
+    """
+    if name.is_fixed:
+        return name.revision
+    from huggingface_hub import HfApi
+
+    found = _asked(
+        name, kind, lambda: HfApi().resolve_revision(name.repository, repo_type=kind, revision=name.revision)
+    )
+    return found.resolved
+
+
+def snapshot(name: HubName, kind: HubKind) -> Path:
+    """Return a local folder with all files of the name's revision, downloaded into the hub's cache where they are missing.
+
+    Raises ``ValueError`` as ``commit_of``, and when only a part of the files is cached.
+    """
+    fixed = name.at(commit_of(name, kind))
+    from huggingface_hub import snapshot_download
+
+    def download() -> str:
+        return str(snapshot_download(fixed.repository, repo_type=kind, revision=fixed.revision))
+
+    return Path(_asked(fixed, kind, download))
+
+
+def _asked(name: HubName, kind: HubKind, request: Callable[[], T]) -> T:
+    """Return the answer of the hub's client, with its errors as one sentence."""
+    from huggingface_hub import errors
+
+    what = f"the {'model' if kind == 'model' else 'data set'} {name.uri}"
+    try:
+        return request()
+    except errors.RevisionNotFoundError:
+        raise ValueError(f"{what}: the hub has no such revision; check the part after @") from None
+    except errors.GatedRepoError:
+        raise ValueError(
+            f"{what}: its owner must grant access; ask for it on the hub's page, and set HF_TOKEN"
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise ValueError(
+            f"{what}: the hub does not know it; check the name, and set HF_TOKEN if it is private"
+        ) from None
+    except (errors.RevisionResolutionError, errors.LocalEntryNotFoundError) as error:
+        raise ValueError(
+            f"{what} is not (completely) in the hub's local cache, and the hub cannot be reached ({_first_line(error)}); "
+            "check the network and HF_HUB_OFFLINE, or give a local folder"
+        ) from error
+    except (OSError, errors.HfHubHTTPError) as error:
+        raise ValueError(f"{what}: cannot be fetched from the hub ({_first_line(error)})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the first line of the innermost cause: the hub's client wraps it in advice for its own options."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
