@@ -15,11 +15,12 @@ from typing import Any, Final, Literal
 INDEX: Final = "model.safetensors.index.json"
 SINGLE: Final = "model.safetensors"
 
-Role = Literal["policy", "ppm"]
+Role = Literal["policy", "ppm", "decoder"]
 
 _HEADS: Final[dict[Role, tuple[str, ...]]] = {
     "policy": ("lm_head", "embed_out"),
     "ppm": ("score", "v_head", "classifier"),
+    "decoder": (),
 }
 _EMBEDDINGS: Final = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings")
 _LARGEST_HEADER: Final = 1 << 28
@@ -44,7 +45,7 @@ def check_checkpoint(folder: Path, role: Role) -> None:
     """Raise ``ValueError`` with one sentence when ``folder`` cannot serve as the ``role``.
 
     Checked: ``config.json`` is an object; every weight file is there and has the length that its header states; the head
-    of the role is stored (a policy's may be tied to the embeddings); the embeddings have a row for every token of the
+    of the role is stored (a policy's may be tied to the embeddings; a decoder has none); the embeddings have a row for every token of the
     tokenizer. Weights that are not in safetensors files are not examined.
     """
     config = _json(folder / "config.json", f"{folder} holds no model")

@@ -22,6 +22,9 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 EngineName = Literal["transformers", "vllm"]
 """The library that runs a served model."""
 
+ConventionName = Literal["rstar", "qwen-prm", "math-shepherd", "skywork-prm"]
+"""How a process reward model reads a solution and gives its score: see the PPM service."""
+
 
 def model_folder(uri: str, store: str | None, cache: Path, round_name: str | None = None) -> Path:
     """Return a local Hugging Face folder for a path, ``store:PREFIX`` (in the store ``store``) or ``hf:ORG/NAME@REVISION``.

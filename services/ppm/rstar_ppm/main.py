@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rstar.models.model_folder import model_folder
+from rstar.models.model_folder import ConventionName, model_folder
 from rstar.models.vllm_runtime import VllmOptions
 from rstar.prompt import PromptStyle
 from rstar.rpc import service_options as options
@@ -26,6 +26,9 @@ def serve(
     round: options.Round = None,
     cache: options.Cache = options.DEFAULT_CACHE,
     prompt: Annotated[PromptStyle, typer.Option(help="Prompt the PPM was trained with.")] = "trained",
+    convention: Annotated[
+        ConventionName, typer.Option(help="How the model reads steps: rstar, or that of a public process reward model.")
+    ] = "rstar",
     threads: options.Threads = None,
     max_rows: Annotated[int, typer.Option(min=1, help="Most packed rows of one forward pass.")] = 256,
     engine: options.EngineOption = "transformers",
@@ -52,6 +55,8 @@ def serve(
 
         ppm: Engine
         if engine == "vllm":
+            if convention != "rstar":
+                raise ValueError(f"--convention {convention} needs --engine transformers")
             from rstar_ppm.vllm_ppm import VllmPreferenceModel
 
             vllm_options = VllmOptions(dtype, tensor_parallel, memory_share, max_rows, threads)
@@ -60,7 +65,13 @@ def serve(
             from rstar_ppm.transformers_ppm import TransformersPreferenceModel
 
             ppm = TransformersPreferenceModel.load(
-                folder, prompt=prompt, threads=threads, max_rows=max_rows, device=device, dtype=dtype
+                folder,
+                prompt=prompt,
+                convention=convention,
+                threads=threads,
+                max_rows=max_rows,
+                device=device,
+                dtype=dtype,
             )
 
         async def warm_up() -> None:

@@ -1,4 +1,4 @@
-"""Scores of packed rows by one model: tanh of the scalar head at each candidate's last token.
+"""Scores of packed rows by one model: its head at each candidate's last token.
 
 A packed row has several last tokens, so the backbone and the head are called separately. At loading, packed scores are
 compared with those of plain forward passes; if they differ, the model scores one sequence at a time. Synchronous.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import structlog
 import torch
 
+from rstar_ppm.heads import ScoringModel
 from rstar_ppm.packing import Row, pack, tree_mask
 
 DECIMALS: Final = 6
@@ -20,14 +21,15 @@ DECIMALS: Final = 6
 
 
 class Scorer:
-    """Scores rows with a sequence-classification model of one label."""
+    """Scores rows with a decoder and its head."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: ScoringModel) -> None:
         """Take a model in evaluation mode and check whether it can score packed rows."""
-        self._model = model
+        self._model = model.decoder
+        self._head = model.head
         self._packed = self._can_pack()
         if not self._packed:
-            structlog.get_logger().warning("packed_scoring_off", architecture=model.config.model_type)
+            structlog.get_logger().warning("packed_scoring_off", architecture=self._model.config.model_type)
 
     @property
     def packed(self) -> bool:
@@ -45,16 +47,14 @@ class Scorer:
     def _score_packed(self, rows: Sequence[Row]) -> dict[int, float]:
         packed = pack(rows)
         device = self._model.device
-        backbone = getattr(self._model, self._model.base_model_prefix)
-        hidden = backbone(
+        hidden = self._model(
             input_ids=packed.ids.to(device),
             attention_mask=tree_mask(packed.segment.to(device), self._model.dtype),
             position_ids=packed.positions.to(device),
             use_cache=False,
         ).last_hidden_state
-        logits = self._model.score(hidden[packed.row.to(device), packed.column.to(device)])
-        scores = torch.tanh(logits[:, 0].float()).tolist()
-        return dict(zip(packed.slot, scores, strict=True))
+        scores = self._head(hidden[packed.row.to(device), packed.column.to(device)])
+        return dict(zip(packed.slot, scores.tolist(), strict=True))
 
     @torch.inference_mode()
     def _score_plain(self, rows: Sequence[Row]) -> dict[int, float]:
@@ -63,8 +63,8 @@ class Scorer:
             for slot, candidate in zip(row.slots, row.candidates, strict=True):
                 ids = torch.tensor([[*row.prefix, *candidate]], device=self._model.device)
                 # Without an explicit mask some architectures treat a token with the padding's id as padding.
-                output = self._model(input_ids=ids, attention_mask=torch.ones_like(ids))
-                scores[slot] = float(torch.tanh(output.logits[0, 0].float()))
+                output = self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+                scores[slot] = float(self._head(output.last_hidden_state[0, -1:]))
         return scores
 
     def _can_pack(self) -> bool:

@@ -1,9 +1,9 @@
 """A PPM from a Hugging Face folder, shared by many concurrent callers.
 
 Calls are queued; one worker thread takes all waiting calls, packs each call's candidates after their prefix, and scores
-rows of similar length together. An error fails the calls of its batch only. The score is tanh(logit) at the candidate's
-last token (paper, section 3.3) of ``render(question, steps) + candidate``, encoded as in training
-(``rstar.models.encoding``).
+rows of similar length together. An error fails the calls of its batch only. The platform's own PPMs score
+tanh(logit) at the candidate's last token (paper, section 3.3) of ``render(question, steps) + candidate``, encoded as in
+training (``rstar.models.encoding``); public process reward models have other conventions (``rstar_ppm.conventions``).
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import structlog
-from transformers import AutoModelForSequenceClassification
 
 from rstar.interfaces import Scores, State
 from rstar.models.architecture import context_length
-from rstar.models.checkpoint_files import check_checkpoint
 from rstar.models.encoding import TrajectoryTokenizer
 from rstar.models.futures import set_from_thread, settle_from_thread
-from rstar.models.pretrained import load_pretrained
+from rstar.models.model_folder import ConventionName
 from rstar.prompt import PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_ppm import metrics
+from rstar_ppm.conventions import StepEncoder, step_encoder
+from rstar_ppm.heads import Loading, ScoringModel, load_scoring_model
 from rstar_ppm.packing import Row, batches, rows_of
 from rstar_ppm.scorer import Scorer
 
@@ -65,15 +65,12 @@ class TransformersPreferenceModel:
     ...     scores = await ppm.score(State("p", "1+1?"), ["<code>x = 2<end_of_step>"])
     """
 
-    def __init__(
-        self, model: Any, tokenizer: TrajectoryTokenizer, style: PromptStyle, digest: str, max_rows: int = MAX_ROWS
-    ) -> None:
-        """Start the worker. ``model`` is a sequence-classification model of one label, in evaluation mode."""
-        self._tokenizer = tokenizer
-        self._style = style
+    def __init__(self, model: ScoringModel, encoder: StepEncoder, digest: str, max_rows: int = MAX_ROWS) -> None:
+        """Start the worker. ``model`` is in evaluation mode, and ``encoder`` is of its convention."""
+        self._encoder = encoder
         self._digest = digest
         self._max_rows = max_rows
-        self._context = context_length(model)
+        self._context = context_length(model.decoder)
         self._scorer = Scorer(model)
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._closed = False
@@ -91,25 +88,23 @@ class TransformersPreferenceModel:
         device: str = "auto",
         dtype: str = "auto",
         digest: str | None = None,
+        convention: ConventionName = "rstar",
     ) -> Self:
         """Load a Hugging Face folder (blocking). ``digest`` None computes the checkpoint's.
 
         ``threads`` are torch's CPU threads (None: torch's default). Raises ``ValueError`` for a folder that holds no model
-        with one scalar head, an architecture that cannot be served, and a tokenizer that does not keep texts.
+        of the convention, an architecture that cannot be served, and a tokenizer that does not keep texts.
         """
-        if Path(path).is_dir():
-            check_checkpoint(Path(path), "ppm")
-        model, tokenizer = load_pretrained(
-            AutoModelForSequenceClassification,
-            "sequence classifier",
-            path,
-            device=device,
-            dtype=dtype,
-            threads=threads,
-        )
-        if model.config.num_labels != 1:
-            raise ValueError(f"{path} gives {model.config.num_labels} labels: a PPM has one score (num_labels=1)")
-        return cls(model, TrajectoryTokenizer(tokenizer), prompt, digest or checkpoint_digest(Path(path)), max_rows)
+        folder = Path(path)
+        try:
+            model = load_scoring_model(convention, Loading(folder, device, dtype, threads))
+            tokenizer = TrajectoryTokenizer(model.tokenizer)
+            encoder = step_encoder(convention, tokenizer, model.tokenizer.bos_token, prompt)
+        except ValueError as error:
+            if convention == "rstar":
+                raise
+            raise ValueError(f"{path} is no model of the convention {convention}: {error}") from error
+        return cls(model, encoder, digest or checkpoint_digest(folder), max_rows)
 
     async def score(self, state: State, candidates: Sequence[str], begun: asyncio.Event | None = None) -> Scores:
         """Score each candidate as the next step of ``state``, in [-1, 1], to 6 decimals.
@@ -189,8 +184,9 @@ class TransformersPreferenceModel:
     def _add(self, call: _Call, group: _CallGroup) -> None:
         """Add the rows of ``call`` to ``group``, or end the call with an error when it cannot be scored."""
         try:
-            prefix = self._tokenizer.state(call.state.question, call.state.steps, self._style)
-            candidates = [self._tokenizer.step(candidate) for candidate in call.candidates]
+            prefix = self._encoder.encoded(call.state.question, call.state.steps).ids
+            number = len(call.state.steps) + 1
+            candidates = [self._encoder.step(candidate, number) for candidate in call.candidates]
         except Exception as error:
             call.settle(RuntimeError(f"the tokenizer failed: {error}"))
             return

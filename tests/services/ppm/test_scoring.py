@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rstar_ppm.heads import Loading, load_scoring_model
 from rstar_ppm.packing import Row, batches, pack, rows_of, tree_mask
 from rstar_ppm.scorer import Scorer
 from rstar_ppm.transformers_ppm import TransformersPreferenceModel
@@ -55,13 +56,13 @@ async def test_a_score_does_not_depend_on_the_rest_of_the_batch(checkpoint: Path
 
 
 def test_an_architecture_that_cannot_be_packed_is_scored_one_by_one(checkpoint: Path) -> None:
-    model: Any = AutoModelForSequenceClassification.from_pretrained(checkpoint)
+    model = load_scoring_model("rstar", Loading(checkpoint, "cpu", "float32", None))
     rows = [Row((1, 2, 3), ((4, 5), (6,)), (0, 1)), Row((7,), ((8, 9, 10),), (2,))]
     packed = Scorer(model)
     assert packed.packed
     expected = packed.score(rows)
     # Without explicit positions, all candidates after the first get wrong ones.
-    model.model.register_forward_pre_hook(
+    model.decoder.register_forward_pre_hook(
         lambda _, args, kwargs: (args, {k: v for k, v in kwargs.items() if k != "position_ids"}), with_kwargs=True
     )
     fallback = Scorer(model)
