@@ -131,6 +131,11 @@ class ClusterSpec(Settings):
         default="Keep", description="What happens to the round's files in the object store when the round is deleted."
     )
     cache_size: Bytes = Field(
-        default="20Gi", description="Disk of each pod for models and data fetched from the object store."
+        default="20Gi",
+        description="Disk of each pod for models and data fetched from the object store; with cacheClaim: how much of the volume they may take.",
+    )
+    cache_claim: ObjectName | None = Field(
+        default=None,
+        description="PersistentVolumeClaim of the namespace in which pods share fetched models and data; unset: each pod has its own disk.",
     )
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec, description="CPU, memory and GPUs of the pods.")

@@ -1,21 +1,22 @@
 """Local files for the URI of a model or a data set in a spec.
 
-``store:PATH`` is used in place in a folder store, and downloaded from a bucket into a cache keyed by digest.
+``store:PATH`` is used in place in a folder store, and downloaded from a bucket into a cache (``shared_cache``).
 ``hf:NAME`` is a name on the hub (``rstar.hub``). Any other URI is a local path.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from rstar.hub import snapshot
 from rstar.hub_name import read_hub_name
-from rstar.store.atomic import TEMPORARY
-from rstar.store.digests import MANIFEST, checkpoint_digest, folder_digest
+from rstar.store.digests import MANIFEST, combined_digest
 from rstar.store.folder_store import FolderStore
+from rstar.store.shared_cache import RemoteFile, SharedCache
 from rstar.store.store import Store, check_key
 
 
@@ -56,35 +57,35 @@ def fetch_model(uri: str, store: Store | None, cache: Path) -> Path:
 
 
 def _download(key: str, store: Store, cache: Path) -> Path:
-    """Download an object or a folder to ``cache/<digest>/<name>``, unless a manifest gives the digest and it is cached."""
-    known = _digest_in_manifest(key, store)
+    """Fetch an object or a folder into ``cache/<digest>/<name>`` and return its place there.
+
+    A folder beside a manifest is described by the manifest; of all else the store is asked for the digests.
+    """
     name = key.rpartition("/")[2]
-    if known and (cache / known / name).exists():
-        return cache / known / name
-    partial = cache / f"{TEMPORARY}{uuid.uuid4().hex}"
-    try:
-        if store.exists(key):
-            store.download(key, partial / name)
-        for item in store.list(f"{key}/"):
-            store.download(item, partial / name / item.removeprefix(f"{key}/"))
-        if not (partial / name).exists():
+    listed = _listed_in_manifest(key, store)
+    if listed:
+        digest = combined_digest((file.path.removeprefix(f"{name}/"), file.sha256) for file in listed)
+    else:
+        keys = [key] if store.exists(key) else list(store.list(f"{key}/"))
+        if not keys:
             raise FileNotFoundError(f"store:{key}: not in the store {store.uri}")
-        found = checkpoint_digest(partial / name if known else partial)
-        if known and found != known:
-            raise ValueError(f"store:{key}: its files do not match their manifest; was the store changed by hand?")
-        target = cache / found
+        listed = [RemoteFile(f"{name}{item.removeprefix(key)}", store.digest(item)) for item in keys]
+        digest = combined_digest((file.path, file.sha256) for file in listed)
+
+    def download(path: str, place: Path) -> None:
         try:
-            partial.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-        return target / name
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            store.download(f"{key}{path.removeprefix(name)}", place)
+        except KeyError:
+            raise FileNotFoundError(f"store:{key}{path.removeprefix(name)}: not in the store {store.uri}") from None
+
+    try:
+        return SharedCache(cache, cache_limit(os.environ)).fetch(digest, listed, download) / name
+    except ValueError as error:
+        raise ValueError(f"store:{key}: {error}") from None
 
 
-def _digest_in_manifest(key: str, store: Store) -> str:
-    """Return the digest of the folder ``key`` from the manifest beside it, or '' when there is no manifest.
+def _listed_in_manifest(key: str, store: Store) -> list[RemoteFile]:
+    """Return the files of the folder ``key`` from the manifest beside it; [] when it lists none or there is no manifest.
 
     The manifest is read as plain JSON, because its model is in a layer above (``rstar.rounds``). Raises ``ValueError``
     when it lists no outputs.
@@ -94,8 +95,23 @@ def _digest_in_manifest(key: str, store: Store) -> str:
     try:
         data = store.read(manifest)
     except KeyError:
-        return ""
+        return []
     try:
-        return folder_digest([(output["path"], output["sha256"]) for output in json.loads(data)["outputs"]], name)
+        outputs = json.loads(data)["outputs"]
+        files = [RemoteFile(output["path"], output["sha256"], output["size"]) for output in outputs]
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"store:{manifest} lists no outputs with their digests; was it changed by hand?") from None
+    return [file for file in files if file.path.startswith(f"{name}/")]
+
+
+def cache_limit(environment: Mapping[str, str]) -> int | None:
+    """Return the most bytes of a cache from RSTAR_CACHE_SIZE (such as 20Gi); None without it. Raises ``ValueError``."""
+    text = environment.get("RSTAR_CACHE_SIZE")
+    if not text:
+        return None
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMGTP]i?|k)?", text)
+    if found is None:
+        raise ValueError(f"RSTAR_CACHE_SIZE={text} is no size: write one such as 20Gi")
+    unit = found[2] or ""
+    power = "_KMGTP".index(unit[0].upper()) if unit else 0
+    return int(float(found[1]) * (1024 if unit.endswith("i") else 1000) ** power)

@@ -65,6 +65,19 @@ def test_a_searching_stage_is_started_with_its_inputs_and_its_coordinator() -> N
     )
 
 
+def test_pods_that_fetch_share_a_claim_and_others_keep_their_own_disk() -> None:
+    cluster = {"cacheClaim": "models", "cacheSize": "500Gi"}
+    item = EvolutionRound.model_validate({**BODY, "spec": {**BODY["spec"], "cluster": cluster}})  # type: ignore[dict-item]
+    owner = Owner(item, OWNER.namespace, OWNER.uid)
+    stage = attempt_pods(owner, CONFIGURATION, StartStage(Stage.TRAIN_POLICY, 1, ())).template["spec"]
+    services = [deployment(owner, CONFIGURATION, ref)["spec"]["template"]["spec"] for ref in (POLICY, SEARCH)]
+    shared = {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}}
+    assert [shared in spec["volumes"] for spec in (stage, *services)] == [True, True, False]
+    [container] = stage["containers"]
+    assert {"name": "RSTAR_CACHE_SIZE", "value": "500Gi"} in container["env"]
+    assert {"name": "HF_HOME", "value": "/cache/huggingface"} in container["env"]
+
+
 @pytest.mark.parametrize(("use", "torchrun", "gpus"), [("auto", True, 8), ("never", False, 0)])
 def test_a_round_that_trains_no_ppm_asks_for_no_nodes_and_gpus_for_it(use: str, torchrun: bool, gpus: int) -> None:
     changes = {

@@ -52,6 +52,9 @@ spec:
             {{- include "rstar.pod-ip" . | nindent 12 }}
             - {name: OMP_WAIT_POLICY, value: passive}
             - {name: HF_HOME, value: /cache/huggingface}
+            {{- if $v.cacheClaim }}
+            - {name: RSTAR_CACHE_SIZE, value: {{ $v.cacheSize | quote }}}
+            {{- end }}
           envFrom:
             # A model of the hub needs no store, but may need HF_TOKEN.
             - secretRef: {name: {{ include "rstar.storage-secret" .root }}, optional: {{ not $stored }}}
@@ -65,7 +68,11 @@ spec:
             - {name: tmp, mountPath: /tmp}
       volumes:
         - name: cache
+          {{- if $v.cacheClaim }}
+          persistentVolumeClaim: {claimName: {{ $v.cacheClaim }}}
+          {{- else }}
           emptyDir: {sizeLimit: {{ $v.cacheSize }}}
+          {{- end }}
         - name: tmp
           emptyDir: {sizeLimit: 1Gi}
 {{- end }}

@@ -142,10 +142,22 @@ def test_a_checkpoint_is_fetched_with_all_its_files_and_has_the_digest_of_the_ma
     assert checkpoint_digest(folder) == manifest.folder_digest("checkpoint") == checkpoint_digest(tmp_path / "model")
     assert fetch(uri, store, cache) == folder
     if not isinstance(store, FolderStore):
-        (cache / "kept").touch()
-        (folder / "deep" / "weights").write_bytes(b"cached: it is not downloaded again")
-        assert (Path(fetch(uri, store, cache)) / "deep" / "weights").read_bytes().startswith(b"cached")
-        assert {path.name for path in cache.iterdir()} == {"kept", manifest.folder_digest("checkpoint")}
+        assert {path.name for path in cache.iterdir()} == {".locks", manifest.folder_digest("checkpoint")}
+        (folder / "deep" / "weights").write_bytes(b"damaged")
+        assert checkpoint_digest(Path(fetch(uri, store, cache))) == manifest.folder_digest("checkpoint")
+
+
+def test_a_model_that_no_stage_made_is_downloaded_once_too(
+    bucket: str, requests: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    store = open_store(f"s3://{bucket}")
+    for name in ("config.json", "deep/weights"):
+        store.write(f"inputs/0123/base/{name}", name.encode())
+    requests.clear()
+    folders = {fetch("store:inputs/0123/base", store, tmp_path / "cache") for _ in range(2)}
+    assert [(Path(folder) / "config.json").read_bytes() for folder in folders] == [b"config.json"]
+    downloads = [path for method, path in requests if method == "GET" and "inputs/0123/base/" in path]
+    assert sorted(downloads) == [f"/{bucket}/inputs/0123/base/{name}" for name in ("config.json", "deep/weights")]
 
 
 def test_a_changed_file_of_the_store_is_fetched_again(store: Store, tmp_path: Path) -> None:
@@ -158,11 +170,11 @@ def test_a_changed_file_of_the_store_is_fetched_again(store: Store, tmp_path: Pa
 
 def test_a_checkpoint_that_does_not_match_its_manifest_is_not_fetched(bucket: str, tmp_path: Path) -> None:
     store = open_store(f"s3://{bucket}")
-    run, _, _ = finished(store, tmp_path)
+    run, _, manifest = finished(store, tmp_path)
     store.write(run.key("checkpoint/config.json"), b"[]")
-    with pytest.raises(ValueError, match="do not match their manifest"):
+    with pytest.raises(ValueError, match=r"checkpoint/config\.json does not match its digest"):
         fetch(f"store:{run.prefix}/checkpoint", store, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not (tmp_path / "cache" / manifest.folder_digest("checkpoint")).exists()
 
 
 def test_other_uris_are_local_paths_or_names_on_the_hub(store: Store, tmp_path: Path) -> None:

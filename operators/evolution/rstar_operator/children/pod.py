@@ -52,12 +52,17 @@ class ContainerSpec:
 def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpec) -> dict[str, Any]:
     """Return the pod's spec."""
     cluster = owner.round.spec.cluster
+    # Only pods that read the object store fetch anything.
+    shared = container.storage and cluster.cache_claim is not None
     body: dict[str, Any] = {
         "name": container.name,
         "image": container.image,
         "imagePullPolicy": configuration.image_pull_policy,
         "command": list(container.command),
-        "env": _environment(max(1, container.resources.cores // container.processes)),
+        "env": [
+            *_environment(max(1, container.resources.cores // container.processes)),
+            *(_shared_cache(cluster.cache_size) if shared else []),
+        ],
         "resources": _resources(container.resources),
         "securityContext": _RESTRICTED_CONTAINER,
         # For a program that dies without a termination message, the log tail is the message.
@@ -75,7 +80,9 @@ def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpe
         "containers": [body],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
-            {"name": "cache", "emptyDir": {"sizeLimit": cluster.cache_size}},
+            {"name": "cache", "persistentVolumeClaim": {"claimName": cluster.cache_claim}}
+            if shared
+            else {"name": "cache", "emptyDir": {"sizeLimit": cluster.cache_size}},
         ],
     }
     optional: dict[str, Any] = {
@@ -103,6 +110,11 @@ def _environment(threads: int) -> list[Json]:
         # Threads that spin while they wait take shared cores from each other.
         {"name": "OMP_WAIT_POLICY", "value": "passive"},
     ]
+
+
+def _shared_cache(size: str) -> list[Json]:
+    """Return the settings of a cache that outlives the pod: its bound, and a place in it for the hub's own cache."""
+    return [{"name": "RSTAR_CACHE_SIZE", "value": size}, {"name": "HF_HOME", "value": f"{CACHE}/huggingface"}]
 
 
 def _resources(wanted: PodResources) -> Json:
