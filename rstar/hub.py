@@ -6,13 +6,16 @@ here, when it is needed: the executor and the operator have none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from rstar.hub_name import HubKind, HubName
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 def commit_of(name: HubName, kind: HubKind) -> str:
@@ -33,7 +36,8 @@ def commit_of(name: HubName, kind: HubKind) -> str:
 def snapshot(name: HubName, kind: HubKind) -> Path:
     """Return a local folder with all files of the name's revision, downloaded into the hub's cache where they are missing.
 
-    Raises ``ValueError`` as ``commit_of``, and when only a part of the files is cached.
+    The files are compared with the hub's checksums, where it can be reached, and damaged ones are fetched again. Raises
+    ``ValueError`` as ``commit_of``, when only a part of the files is cached, and for a file that stays damaged.
     """
     fixed = name.at(commit_of(name, kind))
     from huggingface_hub import snapshot_download
@@ -41,7 +45,44 @@ def snapshot(name: HubName, kind: HubKind) -> Path:
     def download() -> str:
         return str(snapshot_download(fixed.repository, repo_type=kind, revision=fixed.revision))
 
-    return Path(_asked(fixed, kind, download))
+    folder = Path(_asked(fixed, kind, download))
+    if damaged := _damaged(fixed, kind):
+        _fetch_again(fixed, kind, damaged)
+        if damaged := _damaged(fixed, kind):
+            raise ValueError(
+                f"{fixed.uri}: {damaged[0]} does not match the hub's checksum, also after a second download"
+            )
+    return folder
+
+
+def _damaged(name: HubName, kind: HubKind) -> list[str]:
+    """Return the files of a cached commit that differ from the hub's checksums; [] where the hub cannot be reached."""
+    from huggingface_hub import HfApi
+
+    try:
+        checked = _asked(
+            name,
+            kind,
+            lambda: HfApi().verify_repo_checksums(name.repository, repo_type=kind, revision=name.revision),
+        )
+    except ValueError as error:
+        log.warning("not compared with the hub's checksums: %s", error)
+        return []
+    return [mismatch["path"] for mismatch in checked.mismatches]
+
+
+def _fetch_again(name: HubName, kind: HubKind, paths: Sequence[str]) -> None:
+    from huggingface_hub import hf_hub_download
+
+    for path in paths:
+        log.warning("%s: %s is damaged in the hub's cache: fetched again", name.uri, path)
+
+        def download(path: str = path) -> str:
+            return str(
+                hf_hub_download(name.repository, path, repo_type=kind, revision=name.revision, force_download=True)
+            )
+
+        _asked(name, kind, download)
 
 
 def _asked(name: HubName, kind: HubKind, request: Callable[[], T]) -> T:
@@ -66,7 +107,7 @@ def _asked(name: HubName, kind: HubKind, request: Callable[[], T]) -> T:
             f"{what} is not (completely) in the hub's local cache, and the hub cannot be reached ({_first_line(error)}); "
             "check the network and HF_HUB_OFFLINE, or give a local folder"
         ) from error
-    except (OSError, errors.HfHubHTTPError) as error:
+    except Exception as error:  # of the hub, the network or the file system
         raise ValueError(f"{what}: cannot be fetched from the hub ({_first_line(error)})") from error
 
 

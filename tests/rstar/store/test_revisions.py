@@ -127,6 +127,22 @@ def test_without_cache_and_network_one_sentence_says_so(
         assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_file_of_the_hubs_cache_is_fetched_again(hub: FakeHub) -> None:
+    name = read_hub_name(MODEL, "model")
+    folder = snapshot(name, "model")
+    for file in ("weights", "config.json"):
+        (folder / file).resolve().write_bytes(b"damaged")
+    assert snapshot(name, "model") == folder
+    assert (folder / "weights").read_bytes() == b"1" * 20_000
+    assert (folder / "config.json").read_bytes() == b'{"first": 1}'
+
+
+def test_a_file_that_the_hub_sends_damaged_is_refused(hub: FakeHub) -> None:
+    hub.broken["weights"] = b"2" * 20_000
+    with pytest.raises(ValueError, match="weights does not match the hub's checksum"):
+        snapshot(read_hub_name(MODEL, "model"), "model")
+
+
 @pytest.mark.parametrize(
     ("uri", "reason"), [(f"{MODEL}@v9", "no such revision"), ("hf:org/none", "the hub does not know it")]
 )
