@@ -78,11 +78,11 @@ def _sequence_classifier(loading: Loading) -> ScoringModel:
 
 
 def _causal_model(loading: Loading) -> ScoringModel:
-    check_checkpoint(loading.folder, "policy")
     model, tokenizer = loading.load(AutoModelForCausalLM, "causal language model")
     kinds = model.config.architectures or []
     if not any(kind.endswith("ForCausalLM") for kind in kinds):
         raise ValueError(f"it is a {', '.join(kinds) or 'model without a name'}, no causal language model")
+    check_checkpoint(loading.folder, "policy")
     exact = TrajectoryTokenizer(tokenizer)
     labels = [single_token(exact, text) for text in (SHEPHERD_WRONG, SHEPHERD_CORRECT)]
     rows = model.get_output_embeddings().weight[labels].detach()
