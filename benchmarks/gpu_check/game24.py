@@ -20,7 +20,7 @@ import yaml
 from rstar_executor.server.local_executor import LocalExecutor
 from rstar_policy.transformers_engine import TransformersPolicy
 from rstar_ppm.transformers_ppm import TransformersPreferenceModel
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 from benchmarks.gpu_check.models import GAME24, tokenizer
 from benchmarks.gpu_check.runner import Figures, Setting
@@ -60,7 +60,7 @@ class Scale:
 TEN_TIMES: Final = Scale(4, 384, 50_000, 0.1, {3: 50, 4: 1_300, 5: 3_650}, {4: 100, 5: 100}, 13, 60.0)
 """7.1 million parameters and 5,000 games; the example has 0.7 million and 500."""
 
-QUICK: Final = Scale(2, 64, 4_800, 0.5, {3: 2}, {3: 1}, 4, 5.0)
+QUICK: Final = Scale(2, 96, 6_400, 0.5, {3: 2}, {3: 1}, 4, 5.0)
 """A model that is shown plays of these games alone, and learns them by heart: it has no time to learn the rules."""
 
 
@@ -145,6 +145,7 @@ def _pretrain(folder: Path, scale: Scale, excluded: Collection[Numbers]) -> None
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
     )
+    set_seed(0)
     model = LlamaForCausalLM(config)
     train(model, examples, int(words.pad_token_id), 0)
     model.save_pretrained(folder)

@@ -16,6 +16,7 @@ from rstar.cli.evaluate_command import evaluate
 from rstar.cli.installed_commands import InstalledCommands, InstalledServices
 from rstar.cli.lifecycle_commands import cancel, resume, suspend
 from rstar.cli.logs_command import logs
+from rstar.cli.plan_command import plan
 from rstar.cli.run_command import run_rounds_file
 from rstar.cli.solve_command import solve
 from rstar.cli.status_command import status
@@ -33,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run_rounds_file)
+app.command()(plan)
 app.command()(submit)
 app.command()(status)
 app.command()(logs)

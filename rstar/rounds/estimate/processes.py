@@ -1,0 +1,94 @@
+"""The processes of a round and the memory of each. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from rstar.rounds.estimate.memory import Memory, serving, training
+from rstar.rounds.estimate.model_size import BYTES
+from rstar.rounds.estimate.planned import PlannedRound
+from rstar.rounds.observed import Stage
+
+ROWS: Final = 1_024
+"""``--max-rows`` of the policy service: most candidates that it generates at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEstimate:
+    """Memory of one of ``count`` processes. ``longest``: with every sequence of a training batch at ``maxLength``."""
+
+    name: str
+    count: int
+    memory: Memory
+    longest: Memory | None = None
+
+
+def processes(planned: PlannedRound) -> tuple[ProcessEstimate, ...]:
+    """Return the model servers and the training processes of a round."""
+    spec = planned.spec
+    found = [policy_server(planned)]
+    if planned.guided or any(method.guidance == "ppm" for method in spec.evaluate.methods):
+        found.append(ppm_server(planned))
+    found.append(training_process(planned, Stage.TRAIN_POLICY))
+    if spec.trains_ppm:
+        found.append(training_process(planned, Stage.TRAIN_PPM))
+    return tuple(found)
+
+
+def policy_server(planned: PlannedRound) -> ProcessEstimate:
+    """Return a policy server that generates for its share of all problems which are searched at once."""
+    spec, service, texts = planned.spec, planned.spec.services.policy, planned.rollout_texts
+    candidates = spec.rollout.concurrency * spec.search.trajectories * spec.search.candidates / service.size
+    memory = serving(
+        planned.model,
+        number_bytes=served_bytes(planned, service.dtype, base=spec.round == 1),
+        sequences=min(service.slots or ROWS, candidates),
+        length=texts.prompt_tokens + texts.steps * texts.step_tokens,
+        devices=service.tensor_parallel,
+    )
+    return ProcessEstimate("policy server", service.size, memory)
+
+
+def ppm_server(planned: PlannedRound) -> ProcessEstimate:
+    """Return a PPM server."""
+    service = planned.spec.services.ppm
+    number_bytes = served_bytes(planned, service.dtype, base=False)
+    memory = serving(
+        planned.model,
+        number_bytes=number_bytes,
+        sequences=0,
+        length=0,
+        devices=service.tensor_parallel,
+        policy=False,
+    )
+    return ProcessEstimate("PPM server", service.size, memory)
+
+
+def served_bytes(planned: PlannedRound, dtype: str, *, base: bool) -> int:
+    """Return the bytes of a served weight. auto: as stored on a GPU, which is float32 after training; float32 on a CPU."""
+    stored = planned.model.dtype if base else "float32"
+    on_gpu = planned.spec.cluster.resources.policy.gpus > 0
+    chosen = dtype if dtype != "auto" else stored if on_gpu else "float32"
+    return BYTES.get(chosen, 4)
+
+
+def training_process(planned: PlannedRound, stage: Stage) -> ProcessEstimate:
+    """Return a process of a training stage. A pair is two sequences."""
+    is_sft = stage is Stage.TRAIN_POLICY
+    spec = planned.spec.train_policy if is_sft else planned.spec.train_ppm
+    count = spec.nodes * spec.processes_per_node
+    rows = spec.micro_batch_size or max(1, spec.batch_size // count)
+
+    def memory(length: float) -> Memory:
+        return training(
+            planned.model,
+            sequences=rows if is_sft else 2 * rows,
+            length=length,
+            mixed=spec.precision == "bfloat16",
+            shards=count if spec.fsdp else 1,
+            logits=is_sft,
+        )
+
+    mean = min(planned.sequence_tokens(stage), spec.max_length)
+    return ProcessEstimate(f"{stage} process", count, memory(mean), memory(spec.max_length))
