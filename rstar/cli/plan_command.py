@@ -72,7 +72,9 @@ def plan(
     ] = None,
     coverage: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Share of the problems that the first search solves; unset: the paper's."),
+        typer.Option(
+            min=0.0, max=1.0, help="Share of the training problems that the round solves; unset: the paper's."
+        ),
     ] = None,
     steps: Annotated[float | None, typer.Option(min=1.0, help="Steps of a trajectory, its answer included.")] = None,
     step_tokens: Annotated[float | None, typer.Option(min=1.0, help="Tokens of a step.")] = None,

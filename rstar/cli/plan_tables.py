@@ -113,10 +113,12 @@ def _storage_table(estimates: Sequence[RoundEstimate]) -> Table:
         table.add_column(column, justify="right")
     for estimate in estimates:
         needed = estimate.executors
-        executors = ["?"] * 3
-        if needed is not None:
-            executors = [f"{needed.programs_per_second:,.1f}", f"{needed.slots:,}", f"{needed.replicas:,}"]
-        table.add_row(estimate.name, *(_bytes(estimate.storage[kind]) for kind in kinds), *executors)
+        cells = [_bytes(estimate.storage[kind]) for kind in kinds]
+        if needed is None:
+            cells += ["?"] * 3
+        else:
+            cells += [f"{needed.programs_per_second:,.1f}", f"{needed.slots:,}", f"{needed.replicas:,}"]
+        table.add_row(estimate.name, *cells)
     return table
 
 
@@ -130,10 +132,11 @@ def _assumption_table(planned: Sequence[PlannedRound]) -> Table:
         rows.setdefault(("model", f"{one.model.parameters:,}", _model_source(one)), []).append(one.name)
         if one.assumptions.coverage is None:
             rows.setdefault(("coverage", f"{one.coverage:g}", "the paper's round"), []).append(one.name)
-        for name, value, source in one.assumptions.described():
-            rows.setdefault((name if name != "model" else "rates' model", f"{value:,.6g}", source), []).append(one.name)
-    for (name, value, source), names in rows.items():
-        table.add_row(name, "all" if len(names) == len(planned) else ", ".join(names), value, source)
+        for name, number, source in one.assumptions.described():
+            row = ("model of the rates" if name == "model" else name, f"{number:,.6g}", source)
+            rows.setdefault(row, []).append(one.name)
+    for row, names in rows.items():
+        table.add_row(row[0], "all" if len(names) == len(planned) else ", ".join(names), *row[1:])
     return table
 
 

@@ -88,8 +88,9 @@ def test_engines_and_sharded_training_pass_in_small_on_the_cpu() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_check_passes_in_small_on_the_cpu() -> None:
-    finished = gpu_check("--device", "cpu", "--quick", "--json")
+    finished = gpu_check("--device", "cpu", "--quick", "--json", timeout=880)
     assert finished.returncode == 0, finished.stderr
     found = states(finished)
     assert len(found) == len(CHECKS)

@@ -86,7 +86,7 @@ def measured_values(store: Store, stages: Mapping[Stage, FinishedStage], spec: E
     rollout = stages[Stage.ROLLOUT]
     metrics = rollout.manifest.metrics
     solved = metrics["coverage"] * metrics["problems"]
-    values: dict[str, Any] = {**_texts(store, rollout, spec.search.trajectories)}
+    values: dict[str, Any] = {"coverage": metrics["coverage"], **_texts(store, rollout)}
     values["node_bytes"] = sum(output.size for output in rollout.manifest.outputs) / max(metrics["nodes"], 1)
     values["policy_rate"] = _each(rollout.rate, spec.services.policy.size)
     if (select := stages.get(Stage.SELECT)) is not None and solved:
@@ -106,7 +106,7 @@ def measured_values(store: Store, stages: Mapping[Stage, FinishedStage], spec: E
     return values
 
 
-def _texts(store: Store, rollout: FinishedStage, trajectories: int) -> dict[str, float]:
+def _texts(store: Store, rollout: FinishedStage) -> dict[str, float]:
     """Return the figures of the candidates in ``SHARDS`` shards of trees, evenly spread: problems may be sorted."""
     from rstar.store.tables import read_trees
 
@@ -118,22 +118,20 @@ def _texts(store: Store, rollout: FinishedStage, trajectories: int) -> dict[str,
         for i in range(count):
             store.download(f"{rollout.prefix}/{shards[(2 * i + 1) * len(shards) // (2 * count)]}", path)
             records += [record for _, record in read_trees(path)]
-    return texts_of(records, trajectories)
+    return texts_of(records)
 
 
-def texts_of(records: list[SearchRecord], trajectories: int) -> dict[str, float]:
-    """Return steps per trajectory, tokens per step, the shares of distinct and of valid candidates, and the coverage.
+def texts_of(records: list[SearchRecord]) -> dict[str, float]:
+    """Return steps per trajectory, tokens per step, and the shares of distinct and of valid candidates.
 
-    ``coverage`` is that of the first search of each problem, its first ``trajectories`` trees. Raises ``ValueError`` when no trajectory has an answer.
+    Raises ``ValueError`` when no trajectory has an answer.
     """
     nodes = [node for record in records for node in record.nodes if node.parent >= 0]
     depths = [len(record.path(terminal)) for record in records for terminal in record.terminals()]
     if not depths:
         raise ValueError("no trajectory of the measured round has an answer: measure another round")
     kept, generated = sum(node.tokens for node in nodes), sum(record.usage.tokens for record in records)
-    solved = [any(node.correct for node in record.nodes if node.tree < trajectories) for record in records]
     return {
-        "coverage": sum(solved) / len(solved),
         "steps": sum(depths) / len(depths),
         "step_tokens": kept / len(nodes),
         "distinct": min(kept / generated, 1.0),

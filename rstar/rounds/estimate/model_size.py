@@ -17,6 +17,9 @@ from typing import Any, Final
 
 BYTES: Final[Mapping[str, int]] = {"float32": 4, "bfloat16": 2, "float16": 2}
 _SUFFIXES: Final = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9}
+_MOST_HEADER_BYTES: Final = 100_000_000
+"""The format's own limit."""
+
 _UNTIED: Final = ("llama", "mistral")
 """Model types that keep the output embedding apart where the config does not say."""
 
@@ -122,6 +125,8 @@ def parameters_in(file: Path) -> int:
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
+            if length > _MOST_HEADER_BYTES:
+                raise ValueError
             header = json.loads(stream.read(length))
         return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
     except (struct.error, ValueError, KeyError, TypeError, AttributeError):

@@ -31,7 +31,7 @@ class PlannedRound:
 
     @property
     def coverage(self) -> float:
-        """The share of the problems that the first search solves."""
+        """The share of the problems that all their searches solve."""
         paper = PAPER_COVERAGE[min(self.spec.round, len(PAPER_COVERAGE)) - 1]
         return paper if self.assumptions.coverage is None else self.assumptions.coverage
 
@@ -65,16 +65,15 @@ class PlannedRound:
         return None if rate is None else rate * self.speed * self.spec.services.ppm.size
 
     def rollout(self) -> SearchCost:
-        """Return the work of the first search of every problem, and of the further ones where it found no answer.
+        """Return the work of the first search of every problem, and of the further ones where the earlier found no answer.
 
-        It is taken that the further searches solve nothing.
+        Each search is taken to solve the same share of the problems that are left to it.
         """
-        search = self.spec.search
-        first = search_cost(search, self.rollout_texts, guided=self.guided).times(self.problems)
-        unsolved = self.problems * (1 - self.coverage)
-        further = (search.model_copy(update={"rollouts": n, "trajectories": 1}) for n in search.extra_rollouts)
-        costs = (search_cost(one, self.rollout_texts, guided=self.guided).times(unsolved) for one in further)
-        return sum(costs, first)
+        search, further = self.spec.search, self.spec.search.extra_rollouts
+        configs = [search, *(search.model_copy(update={"rollouts": n, "trajectories": 1}) for n in further)]
+        left = (1 - self.coverage) ** (1 / len(configs))
+        costs = (search_cost(config, self.rollout_texts, guided=self.guided) for config in configs)
+        return sum((cost.times(self.problems * left**turn) for turn, cost in enumerate(costs)), SearchCost())
 
     def evaluation(self) -> SearchCost:
         """Return the work of all methods of the evaluation."""
