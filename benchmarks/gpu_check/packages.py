@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -27,11 +28,11 @@ NAMES: Final = (
 _PLATFORMS: Final = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 
-def add_packages() -> None:
-    """Let this process and its children import from the folder what is not installed."""
-    folder = ROOT / FOLDER
-    if folder.is_dir() and str(folder) not in sys.path:
-        sys.path.append(str(folder))
+def add_paths() -> None:
+    """Let this process and its children import the checkout, which need not be installed, and the folder's packages."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    sources = [str(ROOT / folder) for folder in project["tool"]["hatch"]["build"]["dev-mode-dirs"]]
+    sys.path[:] = [*sources, *(path for path in sys.path if path not in sources), str(ROOT / FOLDER)]
 
 
 def make_packages(python: str) -> int:

@@ -6,6 +6,7 @@ Each check trains on the same few sequences, so the loss must fall, and opens wh
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import tempfile
@@ -98,6 +99,9 @@ def _sft(setting: Setting, *, sharded: bool = False, **changes: Any) -> Figures:
         seconds = time.perf_counter() - began
         if sharded and not all(isinstance(weight, DTensor) for weight in trained.model.parameters()):
             raise AssertionError("the parameters are not sharded: accelerate did not use FSDP")
+        kind = json.loads((Path(folder) / "config.json").read_text())["architectures"]
+        if kind != ["Qwen2ForCausalLM"]:
+            raise AssertionError(f"the stored model is of the architecture {kind}: other programs cannot load it")
         asyncio.run(_propose_once(Path(folder), setting.device))
     return _figures(trained, seconds)
 
@@ -167,6 +171,7 @@ def _spec(kind: Any, setting: Setting, **changes: Any) -> Any:
     return kind(
         epochs=4 if quick else 20,
         batch_size=4 if quick else 16,
+        micro_batch_size=2,  # with the logits of 150,000 words, more would not fit on a GPU of 24 GB
         learning_rate=1e-3 if quick else 1e-4,
         warmup_ratio=0,
         precision="bfloat16",

@@ -7,6 +7,7 @@ from ``rstar.rounds.estimate``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,7 +120,7 @@ def plan(
         if held_out is not None:
             evaluated = _count(held_out, evaluation_problems, "--evaluation-problems", item.name, opened, counted)
         model = _model(spec.base_model, parameters, opened)
-        assumptions = _assumptions(spec, machine, earlier, given)
+        assumptions = _assumptions(spec, model.parameters, machine, earlier, given)
         planned.append(_planned(item, model, assumptions, problems, evaluated))
     estimates = [estimate_round(one) for one in planned]
     if json:
@@ -155,33 +156,40 @@ def _rounds(file: Path) -> list[EvolutionRound]:
 
 def _assumptions(
     spec: EvolutionRoundSpec,
+    parameters: int,
     machine: str | None,
-    earlier: tuple[str, Mapping[str, Any]] | None,
+    earlier: Earlier | None,
     given: Mapping[str, Any],
 ) -> Assumptions:
     """Return the assumptions of a round: by its problems' format, the machine, the earlier round, and the options."""
-    from rstar.rounds.estimate.assumptions import assumed_for, with_machine
+    from rstar.rounds.estimate.assumptions import assumed_for, scaled, with_machine
 
     assumptions = assumed_for(spec.problems.sources()[0].format)
     if machine is not None:
         try:
-            assumptions = with_machine(assumptions, machine)
+            assumptions = with_machine(assumptions, machine, parameters)
         except ValueError as error:
             raise CommandError(f"--machine: {error}") from None
     if earlier is not None:
-        assumptions = assumptions.with_values(*earlier)
-    if any(given[name] is not None for name in ("policy_rate", "sft_rate")):
-        # Rates that the user gives are those of the model in the file.
-        assumptions = assumptions.for_this_model()
+        assumptions = assumptions.with_values(earlier.source, scaled(earlier.values, earlier.parameters, parameters))
     return assumptions.with_values("option", given)
 
 
-def _measured(place: str, items: list[EvolutionRound]) -> tuple[str, Mapping[str, Any]]:
-    """Return the values of an earlier round and their source.
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The values of an earlier round, for its own model of so many ``parameters``."""
+
+    source: str
+    values: Mapping[str, float | None]
+    parameters: int | None
+
+
+def _measured(place: str, items: list[EvolutionRound]) -> Earlier:
+    """Return the values of an earlier round.
 
     Its numbers of processes are those of the round of its name in the file, or else of the file's first round.
     """
-    from rstar.rounds.estimate.measured import measured_round, measured_values
+    from rstar.rounds.estimate.measured import measured_parameters, measured_round, measured_values
     from rstar.store.store import StoreError
 
     root, name = _store_and_round(place)
@@ -189,7 +197,8 @@ def _measured(place: str, items: list[EvolutionRound]) -> tuple[str, Mapping[str
         store = opened_store(root)
         found, stages = measured_round(store, name)
         spec = next((item.spec for item in items if item.name == found), items[0].spec)
-        return f"measured: {found} in {root}", measured_values(store, stages, spec)
+        values = measured_values(store, stages, spec)
+        return Earlier(f"measured: {found} in {root}", values, measured_parameters(store, stages))
     except ValueError as error:
         raise CommandError(f"--measured {place}: {error}") from None
     except KeyError as error:

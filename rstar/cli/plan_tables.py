@@ -133,8 +133,7 @@ def _assumption_table(planned: Sequence[PlannedRound]) -> Table:
         if one.assumptions.coverage is None:
             rows.setdefault(("coverage", f"{one.coverage:g}", "the paper's round"), []).append(one.name)
         for name, number, source in one.assumptions.described():
-            row = ("model of the rates" if name == "model" else name, f"{number:,.6g}", source)
-            rows.setdefault(row, []).append(one.name)
+            rows.setdefault((name, f"{number:,.6g}", source), []).append(one.name)
     for row, names in rows.items():
         table.add_row(row[0], "all" if len(names) == len(planned) else ", ".join(names), *row[1:])
     return table

@@ -21,8 +21,7 @@ class Assumptions:
     """Values that the spec does not give. None: unknown, or by the round's number, its spec or its texts.
 
     Rates are per process: generated tokens per second of a policy server, scored candidates of a PPM server, tokens of
-    the sequences of a training process. ``model``: the number of parameters for which the rates hold; None: the round's.
-    ``node_bytes``: of a node in the stored trees; ``program_seconds``: of one program in a slot of an executor;
+    the sequences of a training process; all for the round's own model. ``node_bytes``: of a node in the stored trees; ``program_seconds``: of one program in a slot of an executor;
     ``start_seconds``: of a stage, until its work begins, and with its end.
     """
 
@@ -38,7 +37,6 @@ class Assumptions:
     score_rate: float | None = None
     sft_rate: float | None = None
     ppm_rate: float | None = None
-    model: int | None = None
     program_seconds: float = 0.005
     start_seconds: float = 20.0
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -57,10 +55,6 @@ class Assumptions:
         """Return these assumptions with ``values`` in place of those of the same name; None leaves the earlier one."""
         given = {name: value for name, value in values.items() if value is not None}
         return replace(self, **given, sources={**self.sources, **dict.fromkeys(given, source)})
-
-    def for_this_model(self) -> Assumptions:
-        """Return these assumptions with rates that hold for the round's own model."""
-        return replace(self, model=None)
 
     def described(self) -> list[tuple[str, float, str]]:
         """Return (name, value, source) of every known value."""
@@ -123,9 +117,24 @@ def assumed_for(form: Format) -> Assumptions:
     return Assumptions().with_values(source, values)
 
 
-def with_machine(assumptions: Assumptions, name: str) -> Assumptions:
-    """Return the assumptions with the rates of a machine of ``MACHINES``. Raises ``ValueError`` for another name."""
+def with_machine(assumptions: Assumptions, name: str, parameters: int) -> Assumptions:
+    """Return the assumptions with the rates of a machine of ``MACHINES``, for a model of so many ``parameters``.
+
+    Raises ``ValueError`` for another name.
+    """
     if name not in MACHINES:
         raise ValueError(f"there is no machine {name!r} in the table of measured rates, only {', '.join(MACHINES)}")
     machine = MACHINES[name]
-    return assumptions.with_values(machine.about, {**machine.rates, "model": machine.parameters})
+    return assumptions.with_values(machine.about, scaled(machine.rates, machine.parameters, parameters))
+
+
+def scaled(values: Mapping[str, float | None], measured: int | None, parameters: int) -> dict[str, float | None]:
+    """Return ``values`` with the rates of a model of ``measured`` parameters (None: as many) for one of ``parameters``.
+
+    A token costs work in proportion to the parameters.
+    """
+    factor = measured / parameters if measured else 1.0
+    return {
+        name: value * factor if name.endswith("_rate") and value is not None else value
+        for name, value in values.items()
+    }

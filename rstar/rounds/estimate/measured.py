@@ -78,15 +78,18 @@ def _finished_at(stage: FinishedStage) -> str:
     return str(stage.run.get("finished", ""))
 
 
-def measured_values(store: Store, stages: Mapping[Stage, FinishedStage], spec: EvolutionRoundSpec) -> dict[str, Any]:
-    """Return values for ``Assumptions``; ``spec`` is that of the measured round, or of one with as many processes.
+def measured_values(
+    store: Store, stages: Mapping[Stage, FinishedStage], spec: EvolutionRoundSpec
+) -> dict[str, float | None]:
+    """Return values for ``Assumptions``, for the model of the measured round; ``spec`` is that of the measured round, or of one with as many processes.
 
     The rates are divided by the numbers of its processes.
     """
     rollout = stages[Stage.ROLLOUT]
     metrics = rollout.manifest.metrics
     solved = metrics["coverage"] * metrics["problems"]
-    values: dict[str, Any] = {"coverage": metrics["coverage"], **_texts(store, rollout)}
+    texts = _texts(store, rollout)
+    values: dict[str, float | None] = {"coverage": metrics["coverage"], **texts}
     values["node_bytes"] = sum(output.size for output in rollout.manifest.outputs) / max(metrics["nodes"], 1)
     values["policy_rate"] = _each(rollout.rate, spec.services.policy.size)
     if (select := stages.get(Stage.SELECT)) is not None and solved:
@@ -101,8 +104,7 @@ def measured_values(store: Store, stages: Mapping[Stage, FinishedStage], spec: E
     if (sft := stages.get(Stage.TRAIN_POLICY)) is not None:
         figures = sft.manifest.metrics
         length = figures["train_tokens"] / figures["trained_examples"]
-        values["prompt_tokens"] = max(length - values["steps"] * values["step_tokens"], 1.0)
-        values["model"] = _parameters(store, sft)
+        values["prompt_tokens"] = max(length - texts["steps"] * texts["step_tokens"], 1.0)
     return values
 
 
@@ -143,8 +145,11 @@ def _each(rate: float | None, processes: int) -> float | None:
     return None if rate is None else rate / processes
 
 
-def _parameters(store: Store, trained: FinishedStage) -> int | None:
-    """Return the parameters of the checkpoint, from the sizes of its files and its dtype."""
+def measured_parameters(store: Store, stages: Mapping[Stage, FinishedStage]) -> int | None:
+    """Return the parameters of the round's policy, from the sizes of its files and its dtype; None: it is not there."""
+    trained = stages.get(Stage.TRAIN_POLICY)
+    if trained is None:
+        return None
     try:
         config = json.loads(store.read(f"{trained.prefix}/{_CHECKPOINT}config.json"))
     except (KeyError, ValueError):

@@ -43,15 +43,10 @@ class PlannedRound:
         return self.assumptions.with_values("", {"prompt_tokens": self.assumptions.prompt_tokens + more}).texts
 
     @property
-    def speed(self) -> float:
-        """Factor on the assumed rates: a token costs work in proportion to the parameters."""
-        return (self.assumptions.model or self.model.parameters) / self.model.parameters
-
-    @property
     def policy_rate(self) -> float | None:
         """Generated tokens per second of all policy servers; None: unknown."""
         rate = self.assumptions.policy_rate
-        return None if rate is None else rate * self.speed * self.spec.services.policy.size
+        return None if rate is None else rate * self.spec.services.policy.size
 
     @property
     def score_rate(self) -> float | None:
@@ -62,7 +57,7 @@ class PlannedRound:
         rate, policy = self.assumptions.score_rate, self.assumptions.policy_rate
         if rate is None and policy is not None:
             rate = policy / self.assumptions.step_tokens
-        return None if rate is None else rate * self.speed * self.spec.services.ppm.size
+        return None if rate is None else rate * self.spec.services.ppm.size
 
     def rollout(self) -> SearchCost:
         """Return the work of the first search of every problem, and of the further ones where the earlier found no answer.

@@ -88,6 +88,7 @@ def training_process(planned: PlannedRound, stage: Stage) -> ProcessEstimate:
             mixed=spec.precision == "bfloat16",
             shards=count if spec.fsdp else 1,
             logits=is_sft,
+            checkpointing=getattr(spec, "gradient_checkpointing", False),
         )
 
     mean = min(planned.sequence_tokens(stage), spec.max_length)

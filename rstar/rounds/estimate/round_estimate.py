@@ -133,7 +133,7 @@ def _training(planned: PlannedRound, stage: Stage) -> StageEstimate:
     tokens = planned.train_tokens(stage)
     if not tokens:
         return StageEstimate(stage, seconds=assumed.start_seconds, gpu_hours=0.0)
-    worked = _seconds(tokens, None if rate is None else rate * planned.speed * spec.nodes * spec.processes_per_node)
+    worked = _seconds(tokens, None if rate is None else rate * spec.nodes * spec.processes_per_node)
     if worked is None:
         return StageEstimate(stage, train_tokens=tokens)
     seconds = assumed.start_seconds + worked

@@ -11,8 +11,8 @@ import pytest
 from rstar.rounds.estimate.model_size import KNOWN
 from rstar.store.folder_store import FolderStore
 from tests.rstar.cli.test_commands import PLAIN_TERMINAL, assert_refused, rstar
-from tests.rstar.rounds.estimate.test_rounds import finished_round
 from tests.support.paths import ROOT
+from tests.support.rounds.earlier_round import finished_round
 
 GAME24, GSM8K = (ROOT / f"examples/{name}/rounds.yaml" for name in ("game24", "gsm8k"))
 HUB = ("--parameters", "1.5B", "--train-problems", "7473", "--evaluation-problems", "1319")

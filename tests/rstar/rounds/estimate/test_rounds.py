@@ -10,21 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar.problem import Problem
-from rstar.record import NodeRecord, SearchRecord, Usage
-from rstar.rounds.estimate.assumptions import MACHINES, Assumptions, assumed_for, with_machine
+from rstar.rounds.estimate.assumptions import MACHINES, Assumptions, assumed_for, scaled, with_machine
 from rstar.rounds.estimate.measured import measured_round, measured_values
 from rstar.rounds.estimate.model_size import KNOWN, ModelSize
 from rstar.rounds.estimate.planned import PlannedRound
 from rstar.rounds.estimate.round_estimate import RoundEstimate, estimate_round
 from rstar.rounds.load import parse_rounds
-from rstar.rounds.manifest import canonical
 from rstar.rounds.observed import Stage
 from rstar.rounds.spec import EvolutionRoundSpec
-from rstar.rounds.stage import StageRun
 from rstar.store.folder_store import FolderStore
-from rstar.store.tables import write_trees
 from tests.support.paths import ROOT
+from tests.support.rounds.earlier_round import finished_round
 
 GAME24 = parse_rounds(ROOT / "examples/game24/rounds.yaml")
 GSM8K = parse_rounds(ROOT / "examples/gsm8k/rounds.yaml")
@@ -90,8 +86,14 @@ def test_without_rates_all_but_time_and_executors_is_known() -> None:
 
 
 def test_rates_of_another_model_are_scaled_by_the_parameters() -> None:
-    one = planned(GSM8K[0].spec, **RATES, model=2 * KNOWN["Qwen2.5-1.5B"].parameters)
-    assert one.policy_rate == 2 * 100 * 12
+    assert scaled({"policy_rate": 100, "sft_rate": None, "steps": 3}, 2_000, 1_000) == {
+        "policy_rate": 200,
+        "sft_rate": None,
+        "steps": 3,
+    }
+    assert scaled({"policy_rate": 100}, None, 1_000) == {"policy_rate": 100}
+    assert with_machine(Assumptions(), "cpu-2-vllm", 494_032_768 * 2).policy_rate == 106
+    assert planned(GSM8K[0].spec, **RATES).policy_rate == 100 * 12
 
 
 def test_executors_keep_the_policy_busy() -> None:
@@ -123,7 +125,7 @@ def test_more_problems_never_need_less(problems: int, more: int, item: Any) -> N
 
 @pytest.mark.parametrize("item", GAME24, ids=lambda item: item.name)
 def test_the_estimate_of_the_demo_is_within_the_factor_that_the_page_states(item: Any) -> None:
-    assumptions = with_machine(assumed_for("countdown"), "cpu-2-game24")
+    assumptions = with_machine(assumed_for("countdown"), "cpu-2-game24", TINY.parameters)
     one = PlannedRound(item.name, item.spec, TINY, assumptions, 500, 200)
     found = (one.rollout().tokens, one.rollout().executions, one.evaluation().tokens, estimate_round(one).seconds)
     for estimated, measured in zip(found, MEASURED_RUN[item.name], strict=True):
@@ -136,7 +138,7 @@ def test_the_page_has_the_table_of_machines_and_the_comparison_with_the_demo() -
     for name, machine in MACHINES.items():
         rates = (machine.rates[key] for key in ("policy_rate", "sft_rate", "ppm_rate"))
         assert f"| `{name}` | {' | '.join(f'{rate:,}' for rate in rates)} | {machine.parameters:,} |" in page
-    assumptions = with_machine(assumed_for("countdown"), "cpu-2-game24")
+    assumptions = with_machine(assumed_for("countdown"), "cpu-2-game24", TINY.parameters)
     rounds = [PlannedRound(item.name, item.spec, TINY, assumptions, 500, 200) for item in GAME24]
     for figures in (
         [one.rollout().tokens for one in rounds],
@@ -145,30 +147,6 @@ def test_the_page_has_the_table_of_machines_and_the_comparison_with_the_demo() -
         *zip(*MEASURED_RUN.values(), strict=True),
     ):
         assert f"| {' | '.join(f'{figure:,.0f}' for figure in figures)} |" in page
-
-
-def finished_round(store: FolderStore, name: str, finished: str, folder: Path) -> None:
-    """Store the rollout, the selection and the SFT of a round over one problem: a tree of five nodes."""
-    nodes = [
-        NodeRecord(-1),
-        NodeRecord(0, tokens=10, text="a"),
-        NodeRecord(0, tokens=10, text="b", valid=False, terminal=True),
-        NodeRecord(1, tokens=20, text="c", terminal=True, answer="1", correct=True),
-        NodeRecord(1, tokens=20, text="d", terminal=True, answer="2", correct=False),
-    ]
-    record = SearchRecord("p", tuple(nodes), Usage(rollouts=2, nodes=4, tokens=80, executions=4))
-    path = folder / "shard.parquet"
-    write_trees(path, [(Problem("p", "1 + 0?", "1"), record)])
-    for stage, metrics, rate in (
-        (Stage.ROLLOUT, {"coverage": 0.5, "problems": 4, "nodes": 16, "tokens": 320}, 60.0),
-        (Stage.SELECT, {"pairs_train": 5, "pairs_held_out": 1}, None),
-        (Stage.TRAIN_POLICY, {"train_tokens": 1_000, "trained_examples": 20}, 32.0),
-    ):
-        run = StageRun(store, name, stage, 0, {})
-        outputs = [run.upload(path, "trees/00000.parquet")] if stage is Stage.ROLLOUT else []
-        run.finish(outputs, metrics)
-        times = {"finished": finished, "last_progress": {"tokens_per_second": rate} if rate else None}
-        store.write(run.key("run.json"), canonical(times))
 
 
 def test_an_earlier_round_gives_texts_coverage_and_rates_per_process(tmp_path: Path) -> None:
@@ -191,7 +169,6 @@ def test_an_earlier_round_gives_texts_coverage_and_rates_per_process(tmp_path: P
         "pairs_per_solved": 3,
         "sft_rate": 32 / 16,
         "prompt_tokens": 50 - 30,
-        "model": None,
     }
 
 
@@ -204,13 +181,14 @@ def test_a_store_without_a_finished_rollout_cannot_be_measured(tmp_path: Path) -
 
 
 def test_later_sources_replace_earlier_ones_and_are_named() -> None:
-    found = with_machine(assumed_for("gsm8k"), "cpu-2-vllm").with_values("option", {"steps": 9, "step_tokens": None})
+    found = with_machine(assumed_for("gsm8k"), "cpu-2-vllm", 494_032_768).with_values(
+        "option", {"steps": 9, "step_tokens": None}
+    )
     described = {name: (value, source) for name, value, source in found.described()}
     assert described["steps"] == (9, "option")
     assert described["step_tokens"][0] == 27
     assert described["policy_rate"] == (212, MACHINES["cpu-2-vllm"].about)
     assert described["distinct"] == (0.9, "assumed")
-    assert found.for_this_model().model is None
     with pytest.raises(ValueError, match="no machine 'h100'"):
-        with_machine(found, "h100")
+        with_machine(found, "h100", 1)
     json.dumps(found.described())
