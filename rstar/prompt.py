@@ -11,9 +11,12 @@ from typing import Final, Literal
 
 from rstar.trajectory import ASSISTANT, USER, neutralise
 
-PromptStyle = Literal["trained", "bootstrap"]
+PromptStyle = Literal["trained", "bootstrap", "chat"]
 
-_BOOTSTRAP: Final = """You solve math problems by short steps of Python. Each step is a comment that says what it does, then code.
+QUESTION: Final = "{question}"
+"""Stands for the question in a few-shot prompt."""
+
+FEW_SHOT: Final = """You solve math problems by short steps of Python. Each step is a comment that says what it does, then code.
 End each step with <end_of_step>, the last one, which prints the result, with <end_of_code>. You are then shown the
 output and write the final answer in \\boxed{}, ended by <end_of_answer>. Follow the examples exactly.
 
@@ -44,20 +47,38 @@ print(sum(roots))
 <output>5<end_of_output>
 <answer>The roots add up to \\boxed{5}.<end_of_answer>
 
-Question: """
+Question: {question}
+"""
 
 
-def render(question: str, steps: Sequence[str] = (), style: PromptStyle = "trained") -> str:
+def render(question: str, steps: Sequence[str] = (), style: PromptStyle = "trained", few_shot: str = FEW_SHOT) -> str:
     """Return the text that the model continues: the prompt of ``question`` and the partial trajectory after it.
 
-    ``bootstrap`` is the few-shot prompt of round 1, for a general LLM that was not trained on the grammar.
+    ``style`` and ``few_shot``: see ``render_prompt``.
     """
-    return render_prompt(question, style) + "".join(steps)
+    return render_prompt(question, style, few_shot) + "".join(steps)
 
 
-def render_prompt(question: str, style: PromptStyle = "trained") -> str:
-    """Return the prompt alone; the loss leaves it out."""
+def render_prompt(question: str, style: PromptStyle = "trained", few_shot: str = FEW_SHOT) -> str:
+    """Return the prompt alone; the loss leaves it out.
+
+    ``bootstrap`` is the few-shot prompt of round 1, for a general LLM that was not trained on the grammar: ``few_shot``
+    with the question in the place of ``{question}``. ``chat`` is the same text as a user's message to an instruct model;
+    ``rstar.models.chat`` puts it into the model's chat template.
+    """
     question = neutralise(question)
-    if style == "bootstrap":
-        return f"{_BOOTSTRAP}{question}\n"
-    return f"{USER}:\n{question}\n{ASSISTANT}: Let's think step by step and solve the problem with code."
+    if style == "trained":
+        return f"{USER}:\n{question}\n{ASSISTANT}: Let's think step by step and solve the problem with code."
+    before, _, after = few_shot.partition(QUESTION)
+    return before + question + after
+
+
+def read_few_shot(data: bytes, name: str) -> str:
+    """Return the few-shot prompt in a file of the user's. Raises ``ValueError``, one sentence that names the file."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{name}: the prompt is not a text in UTF-8") from None
+    if (count := text.count(QUESTION)) != 1:
+        raise ValueError(f"{name}: the prompt has {count} times {QUESTION}: write it once, where the question belongs")
+    return text

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from rstar.hub_name import SCHEME, HubKind
+from rstar.models.prompt_file import few_shot_file
 from rstar.problem import Problem
 from rstar.readers import Reading
 from rstar.rounds.manifest import Manifest, canonical, digest_of
@@ -93,8 +94,7 @@ class Invocation:
 
     def base_model_digest(self) -> str:
         """Return the digest of the spec's base model, ``hf:NAME@COMMIT`` on the hub. Raises ``BadInputError``."""
-        place = self._fetch(self._pinned(self.spec.base_model, "model"))
-        return checkpoint_digest(place) if isinstance(place, Path) else f"{SCHEME}{place}"
+        return self._model_digest(self.spec.base_model)
 
     def base_model(self) -> Path:
         """Return a local folder with the spec's base model. Raises ``BadInputError``."""
@@ -103,14 +103,44 @@ class Invocation:
         except (ValueError, OSError) as error:
             raise BadInputError(str(error)) from None
 
-    def hub_commits(self, *problems: ProblemsSpec | None, base_model: bool = False) -> dict[str, str]:
+    def hub_commits(self, *problems: ProblemsSpec | None, models: bool = False) -> dict[str, str]:
         """Return the commit of each name on the hub, by the URI in the spec. Raises ``BadInputError``.
 
         The first call of the round fixes them (``rstar.store.revisions``).
         """
-        uris: list[tuple[str, HubKind]] = [(self.spec.base_model, "model")] if base_model else []
+        uris: list[tuple[str, HubKind]] = [(uri, "model") for uri in self._models()] if models else []
         uris += [(source.uri, "dataset") for given in problems if given is not None for source in given.sources()]
         return {uri: self._pinned(uri, kind).rpartition("@")[2] for uri, kind in uris if is_on_hub(uri, kind)}
+
+    def searching_model(self) -> dict[str, str]:
+        """Return the digest of the policy that searches when no stage made it, by its name among the sources.
+
+        An endpoint's is its model's name there: neither its address nor its key says which model it is. Raises
+        ``BadInputError``.
+        """
+        other = self.spec.rollout.policy
+        if other is None:
+            return {"base_model": self.base_model_digest()}
+        if other.model is None:
+            return {"rollout_policy": f"endpoint:{other.name}"}
+        return {"rollout_policy": self._model_digest(other.model)}
+
+    def prompt_parts(self) -> dict[str, str]:
+        """Return the digests of the user's few-shot prompt and of an endpoint's tokenizer, as far as they are given.
+
+        Raises ``BadInputError``.
+        """
+        rollout, found = self.spec.rollout, {}
+        if rollout.prompt_file is not None:
+            try:
+                text = few_shot_file(rollout.prompt_file, self.store, self.cache)
+            except (ValueError, OSError) as error:
+                raise BadInputError(f"rollout.promptFile: {error}") from None
+            found["prompt_file"] = digest_of(text.encode())
+        if rollout.policy is not None and rollout.policy.tokenizer is not None:
+            uri = rollout.policy.tokenizer
+            found["tokenizer"] = self._model_digest(uri)
+        return found
 
     def input_model(self, name: str) -> Path:
         """Return a local folder with the model of the input ``name``. Raises ``BadInputError``."""
@@ -119,6 +149,19 @@ class Invocation:
         if checkpoint_digest(folder) != expected:
             raise BadInputError(f"{folder} does not match its manifest: was it changed by hand?")
         return folder
+
+    def _models(self) -> list[str]:
+        """Return the models that the round names: the base model, and those of ``rollout.policy``."""
+        other = self.spec.rollout.policy
+        return [
+            uri
+            for uri in (self.spec.base_model, *((other.model, other.tokenizer) if other is not None else ()))
+            if uri is not None
+        ]
+
+    def _model_digest(self, uri: str) -> str:
+        place = self._fetch(self._pinned(uri, "model"))
+        return checkpoint_digest(place) if isinstance(place, Path) else f"{SCHEME}{place}"
 
     def _pinned_data_set(self, uri: str) -> str:
         return pinned(uri, "dataset", self.store, self.round.name)

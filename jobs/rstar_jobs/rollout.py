@@ -102,15 +102,19 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     spec = invocation.spec
     for name in invocation.inputs:
         invocation.load(name)
-    if spec.round > 1:
+    if spec.round > 1 and spec.rollout.policy is None:
         invocation.need("policy")
     config = search_config(spec, guided="ppm" in invocation.inputs)
     # The round's first stage fixes the commits of all that the round reads from the hub.
-    commits = invocation.hub_commits(spec.problems, spec.evaluate.problems, base_model=True)
+    commits = invocation.hub_commits(spec.problems, spec.evaluate.problems, models=True)
     problems, left_out = training_problems(spec, invocation.problems)
-    sources = {"problems": problems_digest(problems), **invocation.hub_commits(spec.problems)}
+    sources = {
+        "problems": problems_digest(problems),
+        **invocation.hub_commits(spec.problems),
+        **invocation.prompt_parts(),
+    }
     if "policy" not in invocation.inputs:
-        sources["base_model"] = invocation.base_model_digest()
+        sources |= invocation.searching_model()
     stage = invocation.open_stage(invocation.inputs, sources)
     if done := stage.finished():
         return done

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
 from rstar.cli.options import absolute_store
+from rstar.prompt import PromptStyle
 
 if TYPE_CHECKING:
     from rstar.interfaces import Executor, Policy, PreferenceModel
@@ -46,12 +47,12 @@ def requested_services(
         raise CommandError("give either --policy-model FOLDER or --policy HOST:PORT")
     if ppm_model is not None and ppm:
         raise CommandError("give --ppm-model FOLDER or --ppm HOST:PORT, not both")
-    if prompt not in {"trained", "bootstrap"}:
-        raise CommandError(f"--prompt is trained or bootstrap, not {prompt!r}")
+    if prompt not in get_args(PromptStyle):
+        raise CommandError(f"--prompt is {', '.join(get_args(PromptStyle))}, not {prompt!r}")
     for option, uri in (("--policy-model", policy_model), ("--ppm-model", ppm_model)):
         if uri and not uri.startswith(("hf:", "store:")) and not Path(uri, "config.json").is_file():
             raise CommandError(f"{option} {uri}: not a model folder: it has no config.json")
-    style: Literal["trained", "bootstrap"] = "bootstrap" if prompt == "bootstrap" else "trained"
+    style = cast(PromptStyle, prompt)
     return ServiceOptions(policy_model, ppm_model, policy or (), ppm or (), executor or (), style)
 
 

@@ -46,7 +46,12 @@ FormatOption = Annotated[
     ),
 ]
 SplitOption = Annotated[str, typer.Option(help="Split of a hub data set (hf:NAME); unused for files.")]
-PromptOption = Annotated[str, typer.Option(help="Prompt for --policy-model: trained, or bootstrap (few-shot).")]
+PromptOption = Annotated[
+    str,
+    typer.Option(
+        help="Prompt for --policy-model: trained, bootstrap (few-shot), or chat (few-shot in a chat template)."
+    ),
+]
 
 
 def search_config(method: str, settings: Iterable[tuple[str, Any]], *, guided: bool) -> SearchConfig:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from rstar.cluster.api import Cluster, Kind, NotFoundError
 from rstar.rounds.problems_spec import ProblemsSpec
-from rstar.rounds.spec import EvolutionRound
+from rstar.rounds.spec import EvolutionRound, RolloutSpec
 from rstar.store.digests import checkpoint_digest, file_digest, files_of
 from rstar.store.store import Store
 
@@ -42,7 +42,11 @@ def local_paths(item: EvolutionRound) -> list[str]:
     """Return the paths on this machine that a round names."""
     spec = item.spec
     all_problems = [spec.problems, *([spec.evaluate.problems] if spec.evaluate.problems else [])]
-    uris = [spec.base_model, *(source.uri for problems in all_problems for source in problems.sources())]
+    uris = [
+        spec.base_model,
+        *_of_rollout(spec.rollout),
+        *(source.uri for problems in all_problems for source in problems.sources()),
+    ]
     return [uri for uri in uris if is_local(uri)]
 
 
@@ -67,9 +71,31 @@ def with_store_uris(item: EvolutionRound) -> tuple[EvolutionRound, list[Input]]:
 
     spec = item.spec
     update: dict[str, object] = {"base_model": store_uri(spec.base_model), "problems": problems(spec.problems)}
+    if _of_rollout(spec.rollout):
+        update["rollout"] = _moved_rollout(spec.rollout, store_uri)
     if spec.evaluate.problems is not None:
         update["evaluate"] = spec.evaluate.model_copy(update={"problems": problems(spec.evaluate.problems)})
     return item.model_copy(update={"spec": spec.model_copy(update=update)}), list(inputs.values())
+
+
+def _of_rollout(rollout: RolloutSpec) -> list[str]:
+    """Return the URIs that a rollout names: of a model, a tokenizer and a prompt."""
+    found = [rollout.prompt_file]
+    if rollout.policy is not None:
+        found += [rollout.policy.model, rollout.policy.tokenizer]
+    return [uri for uri in found if uri is not None]
+
+
+def _moved_rollout(rollout: RolloutSpec, store_uri: Callable[[str], str]) -> RolloutSpec:
+    """Return the rollout with every URI replaced; what is unset stays unset."""
+    update: dict[str, object] = {}
+    if rollout.prompt_file is not None:
+        update["prompt_file"] = store_uri(rollout.prompt_file)
+    if rollout.policy is not None:
+        uris = {"model": rollout.policy.model, "tokenizer": rollout.policy.tokenizer}
+        moved = {key: store_uri(uri) for key, uri in uris.items() if uri is not None}
+        update["policy"] = rollout.policy.model_copy(update=moved)
+    return rollout.model_copy(update=update)
 
 
 def upload(inputs: Iterable[Input], store: Store, report: Callable[[str], None]) -> None:

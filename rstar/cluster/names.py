@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict
 from typing import Any, Final
 
-from rstar.rounds.observed import ModelRef, ModelServing, ServiceKind, ServiceRef, Stage
+from rstar.rounds.observed import EndpointRef, ModelRef, ModelServing, SecretRef, ServiceKind, ServiceRef, Stage
 from rstar.rounds.programs import SERVICE_PROGRAMS
 
 GROUP: Final = "rstar.dev"
@@ -92,9 +92,18 @@ def _service(data: dict[str, Any]) -> ServiceRef:
         kind=ServiceKind(data["kind"]),
         model=ModelRef(**model) if model is not None else None,
         prompt=data["prompt"],
+        prompt_file=data["prompt_file"],
         replicas=data["replicas"],
         slots=data["slots"],
         serving=ModelServing(**data["serving"]),
         call_seconds=data["call_seconds"],
         upstream=tuple(_service(item) for item in data["upstream"]),
+        endpoint=_endpoint(data["endpoint"]),
     )
+
+
+def _endpoint(data: dict[str, Any] | None) -> EndpointRef | None:
+    if data is None:
+        return None
+    secret = data["key_secret"]
+    return EndpointRef(**{**data, "key_secret": SecretRef(**secret) if secret is not None else None})

@@ -65,7 +65,8 @@ class PlatformCommands:
         """
         if ref.kind is ServiceKind.EXECUTOR and ref.slots is None:
             ref = replace(ref, slots=max(1, self._cores // ref.replicas))
-        place = ServicePlace("127.0.0.1", port, self._store, ready_file=str(ready_file))
+        key = ref.endpoint.key_variable if ref.endpoint is not None else None
+        place = ServicePlace("127.0.0.1", port, self._store, ready_file=str(ready_file), key_variable=key)
         targets = [(kind, address) for kind, addresses in upstream.items() for address in addresses]
         threads = max(1, self._cores // 2 // ref.replicas) if ref.model is not None else 1
         return Launch((sys.executable, *service_arguments(ref, place, targets)), threads_environment(threads))

@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from tokenizers import Tokenizer
 
-from rstar.prompt import PromptStyle, render_prompt
+from rstar.models.chat import chat_text
+from rstar.prompt import FEW_SHOT, PromptStyle, render_prompt
 from rstar.trajectory import written_by_policy
 
 SPACE: Final = "▁"
@@ -59,6 +60,7 @@ class TrajectoryTokenizer:
         self.added: Mapping[str, int] = {token["content"]: token["id"] for token in pipeline["added_tokens"]}
         """The id of each added token (markers and other special tokens), which is never split."""
         self._bos = _bos_of(tokenizer)
+        self._tokenizer = tokenizer
         self.eos: int | None = tokenizer.eos_token_id
         """The id of the end-of-text token, None where the tokenizer has none."""
         if (found := self.text(self.continuation(PROBE))) != PROBE:
@@ -92,9 +94,17 @@ class TrajectoryTokenizer:
         """Return the ids of a step after other steps; what the policy wrote and inserted outputs are encoded apart."""
         return [token for text, _ in written_by_policy(step) for token in self.continuation(text)]
 
-    def state(self, question: str, steps: Iterable[str] = (), style: PromptStyle = "trained") -> list[int]:
-        """Return the ids of the text that the model continues: ``rstar.prompt.render`` of the same arguments."""
-        return [*self.prompt(render_prompt(question, style)), *(token for step in steps for token in self.step(step))]
+    def state(
+        self, question: str, steps: Iterable[str] = (), style: PromptStyle = "trained", few_shot: str = FEW_SHOT
+    ) -> list[int]:
+        """Return the ids of the text that the model continues: ``rstar.prompt.render`` of the same arguments.
+
+        The prompt ``chat`` is put into the chat template; raises ``ValueError`` where the tokenizer has none.
+        """
+        prompt = render_prompt(question, style, few_shot)
+        if style == "chat":
+            prompt = chat_text(self._tokenizer, prompt)
+        return [*self.prompt(prompt), *(token for step in steps for token in self.step(step))]
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of generated tokens, special tokens included; bytes that are not UTF-8 become U+FFFD."""

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from rstar.interfaces import RoleUnavailable
 from rstar.models.model_folder import Precision
 
 GPU_MEMORY_SHARE: Final = 0.9
@@ -37,7 +38,7 @@ class EngineStartError(Exception):
     """vLLM did not start, for a reason that another attempt may not meet, such as memory in use by another process."""
 
 
-class EngineLost(RuntimeError):  # noqa: N818 - named after the event
+class EngineLost(RoleUnavailable):
     """The engine has ended, and with it this server: another server may answer the call."""
 
 

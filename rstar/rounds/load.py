@@ -17,10 +17,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from rstar.hub_name import SCHEME, HubKind, read_hub_name
+from rstar.models.prompt_file import few_shot_file
 from rstar.rounds.documents import Document, YamlError, read_documents
 from rstar.rounds.problems import read_source
 from rstar.rounds.problems_spec import Source
-from rstar.rounds.spec import EvolutionRound
+from rstar.rounds.spec import EvolutionRound, RolloutSpec
 from rstar.rounds.validation_errors import nearest, validation_messages
 from rstar.store.revisions import is_on_hub
 from rstar.store.store import Store
@@ -150,6 +151,8 @@ def _file_faults(rounds: list[EvolutionRound], store: Store | None) -> Iterator[
         spec = item.spec
         if fault := _model_fault(spec.base_model, store):
             yield f"round {item.name}: spec.baseModel: {fault}"
+        for key, fault in _rollout_faults(spec.rollout, store):
+            yield f"round {item.name}: spec.rollout.{key}: {fault}"
         for where, problems in (("problems", spec.problems), ("evaluate.problems", spec.evaluate.problems)):
             sources = [source for source in problems.sources() if source not in checked] if problems else []
             checked.update(sources)
@@ -162,7 +165,7 @@ def _model_fault(uri: str, store: Store | None) -> str:
         return _hub_fault(uri, "model")
     if uri.startswith("store:"):
         key = f"{uri.removeprefix('store:').rstrip('/')}/config.json"
-        return "" if store is None or store.exists(key) else f"the store holds no {key}; put the base model there first"
+        return "" if store is None or store.exists(key) else f"the store holds no {key}; put the model there first"
     return "" if Path(uri, "config.json").is_file() else f"{uri} is not a model folder: it has no config.json"
 
 
@@ -173,6 +176,30 @@ def _hub_fault(uri: str, kind: HubKind) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def _rollout_faults(rollout: RolloutSpec, store: Store | None) -> Iterator[tuple[str, str]]:
+    """Yield (key, fault) for the model, the tokenizer and the prompt that a rollout names."""
+    policy = rollout.policy
+    if policy is not None and policy.model is not None and (fault := _model_fault(policy.model, store)):
+        yield "policy.model", fault
+    if policy is not None and policy.tokenizer is not None and (fault := _tokenizer_fault(policy.tokenizer, store)):
+        yield "policy.tokenizer", fault
+    if rollout.prompt_file is not None and (store is not None or not rollout.prompt_file.startswith("store:")):
+        with TemporaryDirectory() as cache:
+            try:
+                few_shot_file(rollout.prompt_file, store, Path(cache))
+            except (ValueError, OSError) as error:
+                yield "promptFile", str(error)
+
+
+def _tokenizer_fault(uri: str, store: Store | None) -> str:
+    if uri.startswith(SCHEME):
+        return _hub_fault(uri, "model")
+    if uri.startswith("store:"):
+        key = f"{uri.removeprefix('store:').rstrip('/')}/tokenizer.json"
+        return "" if store is None or store.exists(key) else f"the store holds no {key}; put the tokenizer there first"
+    return "" if Path(uri, "tokenizer.json").is_file() else f"{uri} holds no tokenizer: it has no tokenizer.json"
 
 
 def _source_faults(source: Source, store: Store | None) -> list[str]:

@@ -166,9 +166,33 @@ class ModelServing:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretRef:
+    """One entry of a Secret: the names of the Secret and of its key."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRef:
+    """A server with OpenAI's completions that runs already, and its model's ``name`` there.
+
+    ``tokenizer``: the URI of one with the model's chat template.
+    Its key is in ``key_variable`` of the environment on a laptop, in ``key_secret`` on a cluster; None: it needs none.
+    """
+
+    url: str
+    name: str
+    tokenizer: str | None = None
+    key_variable: str | None = None
+    key_secret: SecretRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceRef:
     """The identity of a service: the planner compares services by nothing else.
 
+    ``prompt_file``: the URI of a few-shot prompt of the user's. ``endpoint``: a policy service sends its calls there, and has no ``model`` of its own.
     ``upstream``: the services that a search coordinator calls. Another policy needs another coordinator.
     ``call_seconds``: the deadline of its calls to models.
     """
@@ -176,11 +200,13 @@ class ServiceRef:
     kind: ServiceKind
     model: ModelRef | None = None
     prompt: PromptStyle | None = None
+    prompt_file: str | None = None
     replicas: int = 1
     slots: int | None = None
     serving: ModelServing = ModelServing()
     call_seconds: float | None = None
     upstream: tuple[ServiceRef, ...] = ()
+    endpoint: EndpointRef | None = None
 
 
 ServiceState = Literal["starting", "ready", "stopping", "failed"]

@@ -61,7 +61,7 @@ def stage_inputs(spec: EvolutionRoundSpec, observed: Observed, stage: Stage) -> 
     if stage is not Stage.ROLLOUT:
         outputs = {name: observed.output(source) for name, source in STAGE_INPUTS[stage].items()}
         return {name: output.manifest for name, output in outputs.items() if output is not None}
-    policy = observed.previous.outputs.get(Stage.TRAIN_POLICY)
+    policy = observed.previous.outputs.get(Stage.TRAIN_POLICY) if spec.rollout.policy is None else None
     ppm = ppm_guidance(spec, observed.previous).ppm
     inputs = {"policy": policy.manifest if policy else None, "ppm": ppm}
     return {name: ref for name, ref in inputs.items() if ref is not None}

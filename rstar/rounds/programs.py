@@ -65,7 +65,10 @@ def training_settings(spec: EvolutionRoundSpec, stage: Stage) -> TrainingSpec | 
 
 @dataclass(frozen=True, slots=True)
 class ServicePlace:
-    """Where one replica listens and keeps its files. ``tenant``: the name under which it calls shared executors."""
+    """Where one replica listens and keeps its files. ``tenant``: the name under which it calls shared executors.
+
+    ``key_variable``: the environment variable with the key of the endpoint that it calls.
+    """
 
     host: str
     port: int
@@ -74,6 +77,7 @@ class ServicePlace:
     ready_file: str | None = None
     metrics_port: int | None = None
     tenant: str | None = None
+    key_variable: str | None = None
 
 
 def service_arguments(
@@ -87,11 +91,19 @@ def service_arguments(
     if place.metrics_port is not None:
         arguments += ["--metrics-port", str(place.metrics_port)]
     if ref.model is not None:
-        arguments += ["--model", ref.model.uri, "--store", place.store]
+        arguments += ["--model", ref.model.uri]
         arguments += ["--round", ref.model.round_name] if ref.model.round_name else []
+    if reads_store(ref):
+        arguments += ["--store", place.store]
         arguments += ["--cache", place.cache] if place.cache is not None else []
+    if ref.endpoint is not None:
+        arguments += ["--endpoint", ref.endpoint.url, "--model-name", ref.endpoint.name]
+        arguments += ["--tokenizer", ref.endpoint.tokenizer] if ref.endpoint.tokenizer is not None else []
+        arguments += ["--api-key-env", place.key_variable] if place.key_variable is not None else []
     if ref.prompt is not None:
         arguments += ["--prompt", ref.prompt]
+    if ref.prompt_file is not None:
+        arguments += ["--prompt-file", ref.prompt_file]
     arguments += _serving_arguments(ref.serving)
     if ref.slots is not None:
         arguments += [program.slots_option, str(ref.slots)]
@@ -102,6 +114,12 @@ def service_arguments(
     for kind, target in upstream:
         arguments += [f"--{kind}", target]
     return arguments
+
+
+def reads_store(ref: ServiceRef) -> bool:
+    """Return whether a service reads files of the store: a model, a prompt, or the tokenizer of an endpoint."""
+    tokenizer = ref.endpoint.tokenizer if ref.endpoint is not None else None
+    return ref.model is not None or ref.prompt_file is not None or tokenizer is not None
 
 
 def _serving_arguments(serving: ModelServing) -> list[str]:

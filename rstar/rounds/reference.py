@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from rstar.config import ExecutionSettings, SearchConfig, Settings
 from rstar.rounds.cluster_spec import ClusterSpec, PodResources, ResourcesSpec, Toleration
 from rstar.rounds.problems_spec import DataSet, ProblemsSpec
+from rstar.rounds.rollout_policy_spec import RolloutPolicySpec, SecretKey
 from rstar.rounds.spec import (
     API_VERSION,
     KIND,
@@ -46,6 +47,8 @@ SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("problems.sets[]", DataSet),
     ("rollout", RolloutSpec),
     ("rollout.search", RolloutSearch),
+    ("rollout.policy", RolloutPolicySpec),
+    ("entry of a Secret", SecretKey),
     ("search settings", SearchConfig),
     ("execution", ExecutionSettings),
     ("preferenceModel", PreferenceModelSpec),
@@ -73,6 +76,7 @@ _HEADER: Final = f"""# Every key of an EvolutionRound
 
 Generated from the models in [`rstar/rounds/spec.py`](../rstar/rounds/spec.py),
 [`rstar/rounds/problems_spec.py`](../rstar/rounds/problems_spec.py),
+[`rstar/rounds/rollout_policy_spec.py`](../rstar/rounds/rollout_policy_spec.py),
 [`rstar/rounds/training_spec.py`](../rstar/rounds/training_spec.py),
 [`rstar/rounds/cluster_spec.py`](../rstar/rounds/cluster_spec.py), [`rstar/config.py`](../rstar/config.py),
 [`rstar/selection/sft.py`](../rstar/selection/sft.py) and [`rstar/selection/pairs.py`](../rstar/selection/pairs.py) by

@@ -7,7 +7,7 @@ stage are gone, so that the models of two stages are never in memory together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from rstar.hub_name import SCHEME
@@ -15,6 +15,7 @@ from rstar.rounds.observed import (
     BAD_INPUT,
     ManifestRef,
     ModelRef,
+    ModelServing,
     Service,
     ServiceKind,
     ServiceRef,
@@ -43,19 +44,7 @@ def needed_services(
     if not stage_searches(spec, stage):
         return ()
     sizes = spec.services
-    policy = given_model(spec.base_model, name) if "policy" not in inputs else checkpoint(inputs["policy"])
-    prompt = spec.rollout.prompt or ("bootstrap" if spec.round == 1 else "trained")
-    refs = [
-        ServiceRef(
-            ServiceKind.POLICY,
-            policy,
-            prompt if stage is Stage.ROLLOUT else "trained",
-            replicas=sizes.policy.size,
-            slots=sizes.policy.slots,
-            serving=sizes.policy.serving,
-        ),
-        executor_service(spec),
-    ]
+    refs = [_policy_service(spec, name, stage, inputs), executor_service(spec)]
     if "ppm" in inputs:
         size = sizes.ppm
         refs.append(
@@ -75,6 +64,26 @@ def needed_services(
         upstream=tuple(refs),
     )
     return (*refs, search)
+
+
+def _policy_service(spec: EvolutionRoundSpec, name: str, stage: Stage, inputs: Mapping[str, ManifestRef]) -> ServiceRef:
+    """Return the policy of a searching stage: in the rollout ``rollout.policy`` where it is given."""
+    size = spec.services.policy
+    policy = ServiceRef(
+        ServiceKind.POLICY,
+        given_model(spec.base_model, name) if "policy" not in inputs else checkpoint(inputs["policy"]),
+        spec.rollout_prompt if stage is Stage.ROLLOUT else "trained",
+        spec.rollout.prompt_file if stage is Stage.ROLLOUT else None,
+        replicas=size.size,
+        slots=size.slots,
+        serving=size.serving,
+    )
+    other = spec.rollout.policy if stage is Stage.ROLLOUT else None
+    if other is None:
+        return policy
+    if other.model is not None:
+        return replace(policy, model=given_model(other.model, name))
+    return replace(policy, model=None, serving=ModelServing(), endpoint=other.server)
 
 
 def executor_service(spec: EvolutionRoundSpec) -> ServiceRef:

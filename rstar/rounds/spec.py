@@ -13,9 +13,11 @@ from pydantic import Field, model_validator
 
 from rstar.config import SearchConfig, Settings
 from rstar.models.model_folder import EngineName, Precision
+from rstar.prompt import PromptStyle
 from rstar.rounds.cluster_spec import ClusterSpec
 from rstar.rounds.observed import ModelServing
 from rstar.rounds.problems_spec import ProblemsSpec, Uri
+from rstar.rounds.rollout_policy_spec import RolloutPolicySpec
 from rstar.rounds.training_spec import PreferenceTrainingSpec, TrainingSpec
 from rstar.selection import PairRules, SftRules
 
@@ -51,9 +53,29 @@ class RolloutSpec(Settings):
         default=64, ge=1, le=100_000, description="Problems per shard; a restart searches only the missing shards."
     )
     concurrency: int = Field(default=32, ge=1, le=10_000, description="Problems searched at once.")
-    prompt: Literal["trained", "bootstrap"] | None = Field(
-        default=None, description="Prompt of the policy; unset: bootstrap in round 1, trained afterwards."
+    prompt: PromptStyle | None = Field(
+        default=None,
+        description="Prompt of the policy: trained, bootstrap (few-shot, for a general LLM) or chat (that in the model's chat template); unset: bootstrap in round 1 and for rollout.policy, else trained.",
     )
+    prompt_file: Uri | None = Field(
+        default=None,
+        description="Few-shot prompt of your own for bootstrap and chat, a text in UTF-8 with {question} where the question belongs: store:PATH, or, on a laptop, a local path; unset: the built-in one.",
+    )
+    policy: RolloutPolicySpec | None = Field(
+        default=None,
+        description="Another policy than the trained one, for this stage alone; unset: the base model in round 1, then the previous round's policy.",
+    )
+
+    @model_validator(mode="after")
+    def _chat_template(self) -> RolloutSpec:
+        endpoint = self.policy.server if self.policy is not None else None
+        if self.prompt == "chat" and endpoint is not None and endpoint.tokenizer is None:
+            raise ValueError(
+                "prompt chat of an endpoint needs policy.tokenizer, which has the chat template; or use prompt bootstrap"
+            )
+        if self.prompt_file is not None and self.prompt_file.startswith("hf:"):
+            raise ValueError("promptFile is a file: use store:PATH or a local path")
+        return self
 
 
 class PreferenceModelSpec(Settings):
@@ -268,6 +290,8 @@ class EvolutionRoundSpec(Settings):
             raise ValueError("round 1 starts from the base model: remove previousRound or raise round")
         if self.round > 1 and self.previous_round is None:
             raise ValueError(f"round {self.round} needs previousRound: the name of round {self.round - 1}")
+        if self.rollout.prompt_file is not None and self.rollout_prompt == "trained":
+            raise ValueError("rollout.promptFile is a few-shot prompt: set rollout.prompt to bootstrap or chat")
         names = [method.name for method in self.evaluate.methods]
         if len(set(names)) != len(names):
             raise ValueError("evaluate.methods: every method needs its own name")
@@ -288,6 +312,12 @@ class EvolutionRoundSpec(Settings):
     def search(self) -> RolloutSearch:
         """The rollout stage's search settings: the user's, or the paper's for this round's number."""
         return self.rollout.search or paper_search(self.round)
+
+    @property
+    def rollout_prompt(self) -> PromptStyle:
+        """The prompt of the policy in the rollout stage."""
+        untrained = self.round == 1 or self.rollout.policy is not None
+        return self.rollout.prompt or ("bootstrap" if untrained else "trained")
 
 
 class Metadata(Settings):

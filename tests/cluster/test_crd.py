@@ -83,6 +83,23 @@ GOOD: dict[str, tuple[str, Data]] = {
         "new",
         MINIMAL | {"problems": {"sets": [{"uri": "store:a", "limit": 3}, {"uri": "hf:b/c"}], "onBadRow": "skip"}},
     ),
+    "an endpoint for the rollout": (
+        "new",
+        MINIMAL
+        | {
+            "rollout": {
+                "prompt": "chat",
+                "promptFile": "store:few.txt",
+                "policy": {
+                    "endpoint": "https://llm.example.com/v1",
+                    "name": "org/large",
+                    "tokenizer": "hf:org/large",
+                    "apiKeyEnv": "LLM_KEY",
+                    "apiKeySecret": {"name": "llm", "key": "api-key"},
+                },
+            }
+        },
+    ),
     "suspended and cancelled": ("new", MINIMAL | {"suspend": True, "cancel": True}),
     "autoscaling": ("new", MINIMAL | {"services": {"ppm": {"autoscaling": {"minReplicas": 2, "maxReplicas": 2}}}}),
     "nulls for what is left out": ("new", MINIMAL | {"previousRound": None, "rollout": {"search": None}}),
@@ -228,6 +245,36 @@ BAD: dict[str, tuple[str, Data, str]] = {
         "give either uri or sets: one data set, or a list of several",
     ),
     "no data set": ("new", {"problems": {"limit": 3}}, "give either uri or sets: one data set, or a list of several"),
+    "a checkpoint and an endpoint for the rollout": (
+        "new",
+        {"rollout": {"policy": {"model": "hf:a/b", "endpoint": "http://h/v1", "name": "m"}}},
+        "give either model or endpoint: a checkpoint to serve, or a server that runs already",
+    ),
+    "an endpoint without a name": (
+        "new",
+        {"rollout": {"policy": {"endpoint": "http://h/v1"}}},
+        "an endpoint needs name: the name of the model that it serves",
+    ),
+    "a key for a checkpoint": (
+        "new",
+        {"rollout": {"policy": {"model": "hf:a/b", "apiKeyEnv": "KEY"}}},
+        "name, tokenizer, apiKeyEnv and apiKeySecret belong to an endpoint: remove them, or give endpoint",
+    ),
+    "the chat prompt of an endpoint without a template": (
+        "new",
+        {"rollout": {"prompt": "chat", "policy": {"endpoint": "http://h/v1", "name": "m"}}},
+        "prompt chat of an endpoint needs policy.tokenizer, which has the chat template; or use prompt bootstrap",
+    ),
+    "a few-shot prompt for a trained policy": (
+        "new",
+        {"rollout": {"prompt": "trained", "promptFile": "store:few.txt"}},
+        "rollout.promptFile is a few-shot prompt: set rollout.prompt to bootstrap or chat",
+    ),
+    "a key in the URL of an endpoint": (
+        "new",
+        {"rollout": {"policy": {"endpoint": "http://user:key@h/v1", "name": "m"}}},
+        "spec.rollout.policy.endpoint",
+    ),
     "no base model": ("new", {"baseModel": None}, "spec.baseModel: Required value"),
 }
 
@@ -253,6 +300,8 @@ def test_rstar_run_refuses_what_the_server_refuses(tmp_path: Path, case: str) ->
     ("changes", "path"),
     [
         ({"baseModel": "out/models/base"}, "spec.baseModel"),
+        ({"rollout": {"promptFile": "few.txt"}}, "spec.rollout.promptFile"),
+        ({"rollout": {"policy": {"model": "models/large"}}}, "spec.rollout.policy.model"),
         ({"problems": {"uri": "data/train.jsonl"}}, "spec.problems.uri"),
         ({"problems": {"sets": [{"uri": "store:a"}, {"uri": "data/train.jsonl"}]}}, "spec.problems.sets[1].uri"),
         ({"evaluate": {"problems": {"uri": "./held-out.jsonl"}}}, "spec.evaluate.problems.uri"),

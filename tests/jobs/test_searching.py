@@ -13,6 +13,7 @@ import pytest
 
 from rstar.record import SearchRecord
 from rstar.rounds.observed import ManifestRef
+from rstar.store.digests import file_digest
 from rstar.store.tables import read_pairs, read_sft, read_trees
 from tests.support.jobs.coordinator import GatedPolicy, coordinator
 from tests.support.jobs.stage_workspace import StageWorkspace
@@ -315,3 +316,25 @@ async def test_an_evaluation_without_problems_has_no_metrics(tmp_path: Path) -> 
     workspace = new_workspace(tmp_path)
     code, result = await run(workspace, "evaluate", {"policy": workspace.trained("train-policy")})
     assert (code, result["metrics"]) == (0, {})
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_the_lineage_of_a_rollout_names_the_policy_that_searched_and_no_address(
+    tmp_path: Path, number: int
+) -> None:
+    policy = {"endpoint": "http://gpu-box:8000/v1", "name": "org/large", "apiKeyEnv": "LLM_KEY"}
+    few_shot = tmp_path / "few.txt"
+    few_shot.write_text("Q: {question}\n")
+    rollout = {"search": SEARCH, "policy": policy, "promptFile": str(few_shot)}
+    chain = {"round": number, **({"previousRound": "r0"} if number > 1 else {})}
+    async with coordinator() as address:
+        workspace = new_workspace(tmp_path / "a", problems=1, rollout=rollout, **chain)
+        code, result = await run(workspace, "rollout", {}, "--search", address)
+    assert code == 0, result
+    manifest = workspace.store.read(workspace.ref().key).decode()
+    sources = json.loads(manifest)["sources"]
+    assert sources["rollout_policy"] == "endpoint:org/large"
+    assert sources["prompt_file"] == file_digest(few_shot)
+    assert set(sources) == {"problems", "prompt_file", "rollout_policy"}
+    assert "gpu-box" not in manifest
+    assert "LLM_KEY" not in manifest

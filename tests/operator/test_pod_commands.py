@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rstar_operator.children.attempt import attempt_pods
 from rstar_operator.children.deployment import deployment
 from rstar_operator.children.identity import Owner
 
-from rstar.cluster.names import service_name
-from rstar.rounds.observed import ManifestRef, ModelRef, ServiceKind, ServiceRef, Stage, StartStage
+from rstar.cluster.names import decode_service, encode_service, service_name
+from rstar.rounds.observed import (
+    EndpointRef,
+    ManifestRef,
+    ModelRef,
+    SecretRef,
+    ServiceKind,
+    ServiceRef,
+    Stage,
+    StartStage,
+)
 from rstar.rounds.spec import EvolutionRound
 from tests.support.operator.driving import CONFIGURATION
 
@@ -52,6 +63,26 @@ def target(ref: ServiceRef, port: int) -> str:
 def test_a_service_is_started_with_the_slots_of_the_spec(ref: ServiceRef, options: str) -> None:
     [container] = deployment(OWNER, CONFIGURATION, ref)["spec"]["template"]["spec"]["containers"]
     assert " ".join(container["command"]) == f"python -m rstar_{ref.kind} --host $(POD_IP) {options}"
+
+
+def test_a_client_of_an_endpoint_gets_the_key_from_the_secret_and_no_gpus() -> None:
+    resources = {"policy": {"gpus": 8}, "search": {"cpu": "250m"}}
+    item = EvolutionRound.model_validate({**BODY, "spec": {**BODY["spec"], "cluster": {"resources": resources}}})  # type: ignore[dict-item]
+    endpoint = EndpointRef("https://llm.example.com/v1", "large", None, "LLM_KEY", SecretRef("llm", "api-key"))
+    ref = ServiceRef(ServiceKind.POLICY, prompt="bootstrap", endpoint=endpoint)
+    assert decode_service(encode_service(ref)) == ref
+    owner = Owner(item, OWNER.namespace, OWNER.uid)
+    [container] = deployment(owner, CONFIGURATION, ref)["spec"]["template"]["spec"]["containers"]
+    command = " ".join(container["command"])
+    assert "--endpoint https://llm.example.com/v1 --model-name large --api-key-env RSTAR_ENDPOINT_KEY" in command
+    secret = {"secretKeyRef": {"name": "llm", "key": "api-key"}}
+    assert {"name": "RSTAR_ENDPOINT_KEY", "valueFrom": secret} in container["env"]
+    assert container["resources"]["limits"]["cpu"] == "250m"
+    assert "nvidia.com/gpu" not in container["resources"]["limits"]
+    assert container["image"] == CONFIGURATION.images.policy
+    without = deployment(owner, CONFIGURATION, replace(ref, endpoint=replace(endpoint, key_secret=None)))
+    [container] = without["spec"]["template"]["spec"]["containers"]
+    assert "--api-key-env" not in container["command"]
 
 
 def test_a_searching_stage_is_started_with_its_inputs_and_its_coordinator() -> None:

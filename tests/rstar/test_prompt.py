@@ -1,8 +1,11 @@
 """The prompt, byte for byte: a model that was trained with one prompt fails with another."""
 
 import hashlib
+import re
 
-from rstar.prompt import render, render_prompt
+import pytest
+
+from rstar.prompt import read_few_shot, render, render_prompt
 from rstar.trajectory import MARKERS, boxed, code_of, split_steps
 
 QUESTION = "What is 6 * 4?"
@@ -49,3 +52,28 @@ def test_a_question_cannot_forge_markers_in_either_style() -> None:
 
 def test_text_outside_ascii_is_kept() -> None:
     assert "caf\u00e9 \u2264 \u03c0\n" in render("caf\u00e9 \u2264 \u03c0")
+
+
+def test_a_few_shot_prompt_of_the_users_takes_the_place_of_the_built_in_one() -> None:
+    few_shot = read_few_shot(b"Solve {x}.\nQ: {question}\nA:", "mine.txt")
+    for style in ("bootstrap", "chat"):
+        assert render(QUESTION, ("<code>\n",), style, few_shot) == f"Solve {{x}}.\nQ: {QUESTION}\nA:<code>\n"
+    assert render_prompt(QUESTION, "trained", few_shot) == render_prompt(QUESTION)
+    assert render_prompt("{question}", "chat", few_shot).endswith("Q: {question}\nA:")
+
+
+def test_the_message_of_a_chat_is_the_bootstrap_prompt() -> None:
+    assert render_prompt(QUESTION, "chat") == render_prompt(QUESTION, "bootstrap")
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"Solve: ", "mine.txt: the prompt has 0 times {question}: write it once, where the question belongs"),
+        (b"{question} {question}", "mine.txt: the prompt has 2 times {question}"),
+        (b"\xff {question}", "mine.txt: the prompt is not a text in UTF-8"),
+    ],
+)
+def test_a_few_shot_prompt_without_one_place_for_the_question_is_refused(data: bytes, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        read_few_shot(data, "mine.txt")

@@ -26,7 +26,8 @@ class Engine(Protocol):
         """Return n candidates; candidate k depends only on (state, sampling, seed, k).
 
         ``begun`` is set when the first of them leaves the queue. Cancelling the awaiting task frees the call's rows. Raises ``ValueError`` with one sentence for a request that
-        can never be served, ``RuntimeError`` when the engine failed or is closed.
+        can never be served, ``RuntimeError`` when the engine failed or is closed, ``RoleUnavailable`` when the server
+        that it calls is lost.
         """
         ...
 

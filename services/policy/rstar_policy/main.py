@@ -1,4 +1,4 @@
-"""The command line of the policy service: load a checkpoint, warm up, serve.
+"""The command line of the policy service: load a checkpoint or ask a running server, warm up, serve.
 
 Heavy libraries are imported when the service starts, so that listing the commands stays fast.
 """
@@ -6,31 +6,58 @@ Heavy libraries are imported when the service starts, so that listing the comman
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
 from rstar.models.model_folder import adapter_folder, model_folder
+from rstar.models.prompt_file import few_shot_file
 from rstar.models.vllm_runtime import VllmOptions
-from rstar.prompt import PromptStyle
+from rstar.prompt import FEW_SHOT, PromptStyle
 from rstar.rpc import service_options as options
 from rstar.rpc.start_errors import exit_on_start_error
+from rstar.store.open import open_store
+from rstar_policy.engine import Engine
+from rstar_policy.instruct_engine import InstructPolicy
 
-if TYPE_CHECKING:
-    from rstar_policy.engine import Engine
-
+ROWS: Final = 1_024
 VLLM_ROWS: Final = 256
 """vLLM reserves memory for its rows when it starts."""
 
 
 def serve(
-    model: options.Model,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint: a local folder, hf:ORG/NAME@REVISION, or store:PREFIX.", show_default=False),
+    ] = None,
     store: options.Store = None,
     round: options.Round = None,
     cache: options.Cache = options.DEFAULT_CACHE,
     prompt: Annotated[
-        PromptStyle, typer.Option(help="Prompt of a trained policy, or few-shot for a general LLM.")
+        PromptStyle,
+        typer.Option(
+            help="Prompt of a trained policy, few-shot for a general LLM (bootstrap), or that in a chat template (chat)."
+        ),
     ] = "trained",
+    prompt_file: Annotated[
+        str | None,
+        typer.Option(
+            help="Few-shot prompt of your own with {question} in it: a file or store:PATH.", show_default=False
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="URL of a running server with OpenAI's completions, such as vllm serve; instead of --model."),
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option(help="Name of the endpoint's model; unset: its only one.", show_default=False)
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the endpoint's key; unset: none.", show_default=False)
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or hf:ORG/NAME with the endpoint's chat template.", show_default=False)
+    ] = None,
     threads: options.Threads = None,
     max_rows: Annotated[
         int | None,
@@ -55,30 +82,51 @@ def serve(
     ready_file: options.ReadyFile = None,
     drain_seconds: options.DrainSeconds = options.DEFAULT_DRAIN_SECONDS,
 ) -> None:
-    """Serve a policy model over gRPC."""
+    """Serve a policy model over gRPC: a checkpoint, or the model of a running server."""
     from rstar.interfaces import Sampling, State
     from rstar.rpc import serving
 
     serving.end_at_once_on_sigterm()
     with exit_on_start_error("policy"):
+        if (model is None) == (endpoint is None):
+            raise ValueError("give either --model, a checkpoint, or --endpoint, the URL of a running server")
         options.check_engine_options(engine, tensor_parallel, memory_share, adapter)
-        folder = model_folder(model, store, cache, round)
-        # Imported after the settings are checked: these take seconds to load.
+        opened = None if store is None else open_store(store)
+        few_shot = FEW_SHOT if prompt_file is None else few_shot_file(prompt_file, opened, cache)
+        # Imported after the settings are checked: they take seconds to load.
         from rstar_policy.service import FULL_NAME, PolicyService
 
         loaded: Engine
-        if engine == "vllm":
+        if endpoint is not None:
+            from rstar_policy.openai_engine import open_endpoint
+            from rstar_policy.openai_prompt import endpoint_prompt
+
+            render = endpoint_prompt(prompt, few_shot, tokenizer, opened, cache)
+            loaded = open_endpoint(endpoint, model_name, api_key_env, render, max_rows or ROWS)
+        elif engine == "vllm":
             from rstar_policy.vllm_engine import VllmPolicy
 
-            vllm_options = VllmOptions(dtype, tensor_parallel, memory_share, max_rows or VLLM_ROWS, threads)
-            added = None if adapter is None else adapter_folder(adapter, store, cache)
-            loaded = VllmPolicy.load(folder, prompt=prompt, options=vllm_options, adapter=added)
+            loaded = VllmPolicy.load(
+                model_folder(model or "", store, cache, round),
+                prompt=prompt,
+                few_shot=few_shot,
+                options=VllmOptions(dtype, tensor_parallel, memory_share, max_rows or VLLM_ROWS, threads),
+                adapter=None if adapter is None else adapter_folder(adapter, store, cache),
+            )
         else:
-            from rstar_policy.transformers_engine import MAX_ROWS, TransformersPolicy
+            from rstar_policy.transformers_engine import TransformersPolicy
 
             loaded = TransformersPolicy.load(
-                folder, prompt=prompt, threads=threads, max_rows=max_rows or MAX_ROWS, device=device, dtype=dtype
+                model_folder(model or "", store, cache, round),
+                prompt=prompt,
+                few_shot=few_shot,
+                threads=threads,
+                max_rows=max_rows or ROWS,
+                device=device,
+                dtype=dtype,
             )
+        if prompt != "trained":
+            loaded = InstructPolicy(loaded)
 
         async def warm_up() -> None:
             await loaded.propose(State("", "1 + 1 = ?"), 1, Sampling(max_new_tokens=1), 0)

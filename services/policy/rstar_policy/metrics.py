@@ -20,3 +20,6 @@ SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
 FAILED_BATCHES = Counter("rstar_policy_failed_batches", "Batches that ended with an error; their calls failed.")
+ENDPOINT_RETRIES = Counter(
+    "rstar_policy_endpoint_retries", "Requests to an endpoint that were sent again after a failure."
+)

@@ -1,6 +1,7 @@
 """The gRPC side of the policy service: one method in front of an engine.
 
-Bad requests end with INVALID_ARGUMENT and one sentence, failures of the engine with INTERNAL. A call that is cancelled or
+Bad requests end with INVALID_ARGUMENT and one sentence, failures of the engine with INTERNAL, the loss of the server
+that an engine calls with UNAVAILABLE. A call that is cancelled or
 past its deadline cancels the engine's work.
 """
 
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from rstar.models.vllm_runtime import EngineLost
+from rstar.interfaces import RoleUnavailable
 from rstar.rpc.call_failures import pushback
 from rstar.rpc.codec import propose_response, read_propose_request
 from rstar.rpc.serving import PUSHBACK_SECONDS, bounded, refuse
@@ -47,7 +48,7 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
             await refuse(context, str(error))
         except Overloaded as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), pushback(PUSHBACK_SECONDS))
-        except EngineLost as error:
+        except RoleUnavailable as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         except RuntimeError as error:
             await _fail(context, str(error))

@@ -21,7 +21,7 @@ import structlog
 
 from rstar.interfaces import Proposal, Sampling, State
 from rstar.models.futures import set_from_thread, settle_from_thread
-from rstar.prompt import PromptStyle
+from rstar.prompt import FEW_SHOT, PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_policy import metrics
 from rstar_policy.candidates import Job
@@ -101,6 +101,7 @@ class TransformersPolicy:
         path: str | Path,
         *,
         prompt: PromptStyle = "trained",
+        few_shot: str = FEW_SHOT,
         threads: int | None = None,
         max_rows: int = MAX_ROWS,
         device: str = "auto",
@@ -113,7 +114,7 @@ class TransformersPolicy:
         this engine cannot serve.
         """
         loaded = load_model(path, device=device, dtype=dtype, threads=threads)
-        tokenizer = PolicyTokenizer(loaded.tokenizer, prompt, loaded.eos_ids)
+        tokenizer = PolicyTokenizer(loaded.tokenizer, prompt, loaded.eos_ids, few_shot)
         return cls(loaded.model, tokenizer, loaded.context, digest or checkpoint_digest(Path(path)), max_rows)
 
     @property

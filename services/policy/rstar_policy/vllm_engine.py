@@ -17,7 +17,7 @@ from rstar.interfaces import Candidate, Finish, Proposal, Sampling, State
 from rstar.models.checkpoint_files import check_checkpoint
 from rstar.models.encoding import TrajectoryTokenizer
 from rstar.models.vllm_runtime import VllmOptions, adapter_rank, failed, last_output, request_id, start_engine
-from rstar.prompt import PromptStyle
+from rstar.prompt import FEW_SHOT, PromptStyle
 from rstar.seeds import derive
 from rstar.store.digests import checkpoint_digest, combined_digest
 from rstar_policy import metrics
@@ -56,6 +56,7 @@ class VllmPolicy:
         path: str | Path,
         *,
         prompt: PromptStyle = "trained",
+        few_shot: str = FEW_SHOT,
         options: VllmOptions = VllmOptions(),  # noqa: B008 - it is frozen
         adapter: str | Path | None = None,
         digest: str | None = None,
@@ -69,7 +70,7 @@ class VllmPolicy:
         check_checkpoint(folder, "policy")
         tokenizer = AutoTokenizer.from_pretrained(folder)
         ends = eos_ids(AutoConfig.from_pretrained(folder), _generation_config(folder), tokenizer)
-        policy_tokenizer = PolicyTokenizer(TrajectoryTokenizer(tokenizer), prompt, ends)
+        policy_tokenizer = PolicyTokenizer(TrajectoryTokenizer(tokenizer), prompt, ends, few_shot)
         more: dict[str, Any] = {}
         if adapter is not None:
             more = {"enable_lora": True, "max_lora_rank": adapter_rank(Path(adapter))}

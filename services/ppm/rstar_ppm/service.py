@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from rstar.models.vllm_runtime import EngineLost
+from rstar.interfaces import RoleUnavailable
 from rstar.rpc.codec import read_score_request, score_response
 from rstar.rpc.serving import bounded, refuse
 from rstar.v1 import preference_pb2, preference_pb2_grpc
@@ -43,7 +43,7 @@ class PreferenceModelService(preference_pb2_grpc.PreferenceModelServiceServicer)
             scores = await bounded(context, work, begun, request.seconds)
         except ValueError as error:
             await refuse(context, str(error))
-        except EngineLost as error:
+        except RoleUnavailable as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         except RuntimeError as error:
             await context.abort(grpc.StatusCode.INTERNAL, str(error))

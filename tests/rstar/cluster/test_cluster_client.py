@@ -129,6 +129,21 @@ def test_local_paths_become_keys_of_their_contents(tmp_path: Path) -> None:
     assert with_store_uris(a_round()) == (a_round(), [])
 
 
+def test_the_checkpoint_of_the_rollout_is_moved_and_an_endpoint_is_not(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    moved, [item] = with_store_uris(a_round(rollout={"policy": {"model": str(tmp_path)}, "shardSize": 3}))
+    assert moved.spec.rollout.policy is not None
+    assert moved.spec.rollout.policy.model == f"store:{item.key}"
+    assert moved.spec.rollout.shard_size == 3
+    (tmp_path / "few.txt").write_text("{question}")
+    policy = {"endpoint": "http://h/v1", "name": "m", "tokenizer": str(tmp_path)}
+    prompted, inputs = with_store_uris(a_round(rollout={"promptFile": str(tmp_path / "few.txt"), "policy": policy}))
+    rollout = prompted.spec.rollout
+    assert [rollout.prompt_file, rollout.policy and rollout.policy.tokenizer] == [f"store:{i.key}" for i in inputs]
+    given = a_round(rollout={"policy": {"endpoint": "http://h/v1", "name": "m"}})
+    assert with_store_uris(given) == (given, [])
+
+
 def test_data_sets_of_a_list_are_moved_too_and_keep_the_names_in_their_ids(tmp_path: Path) -> None:
     for name in ("aime24", "amc23"):
         (tmp_path / name).mkdir()

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from rstar.local.commands import PlatformCommands, StageFiles
-from rstar.rounds.observed import ManifestRef, ModelRef, ServiceKind, ServiceRef, Stage, StartStage
+from rstar.rounds.observed import (
+    EndpointRef,
+    ManifestRef,
+    ModelRef,
+    SecretRef,
+    ServiceKind,
+    ServiceRef,
+    Stage,
+    StartStage,
+)
 from rstar.rounds.spec import EvolutionRoundSpec, PreferenceModelSpec
 
 FILES = StageFiles(Path("round.yaml"), Path("result.json"), Path("progress.json"))
@@ -82,6 +91,14 @@ def test_a_coordinator_is_given_every_address_of_its_upstream_services() -> None
     )
     assert "-m rstar_search " in command
     assert "--policy 127.0.0.1:1 --policy 127.0.0.1:2 --executor 127.0.0.1:3" in command
+
+
+def test_a_client_of_an_endpoint_is_given_the_name_of_the_variable_with_its_key() -> None:
+    endpoint = EndpointRef("http://h/v1", "large", None, "LLM_KEY", SecretRef("llm", "api-key"))
+    ref = ServiceRef(ServiceKind.POLICY, prompt="bootstrap", endpoint=endpoint)
+    command = " ".join(PlatformCommands("/store").service(ref, 0, Path("r"), {}).command)
+    assert "--endpoint http://h/v1 --model-name large --api-key-env LLM_KEY --prompt bootstrap" in command
+    assert "--model " not in command
 
 
 def test_a_model_service_is_given_its_model_store_and_prompt() -> None:

@@ -147,6 +147,48 @@ def test_missing_problems_and_models_are_reported(folder: Path) -> None:
     assert "none.jsonl: no such file" in problems
 
 
+@pytest.mark.parametrize(
+    ("policy", "sentence"),
+    [
+        ({"model": "nowhere"}, "spec.rollout.policy.model: nowhere is not a model folder"),
+        ({}, "give either model or endpoint"),
+        ({"endpoint": "http://h/v1"}, "an endpoint needs name"),
+        ({"model": "hf:a/b", "name": "b"}, "belong to an endpoint"),
+        ({"endpoint": "http://u:key@h/v1", "name": "b"}, "spec.rollout.policy.endpoint"),
+        ({"endpoint": "h:8000", "name": "b"}, "spec.rollout.policy.endpoint"),
+    ],
+    ids=str,
+)
+def test_a_policy_of_the_rollout_that_cannot_be_used_is_reported(
+    folder: Path, policy: dict[str, Any], sentence: str
+) -> None:
+    [fault] = faults(folder, document(folder, rollout={"policy": policy}))
+    assert sentence in fault
+
+
+@pytest.mark.parametrize(
+    ("rollout", "number", "sentence"),
+    [
+        ({"promptFile": "none.txt"}, 1, "spec.rollout.promptFile: none.txt: no such file"),
+        ({"promptFile": "FOLDER/train.jsonl"}, 1, "the prompt has 0 times {question}"),
+        ({"promptFile": "hf:a/b"}, 1, "promptFile is a file"),
+        ({"promptFile": "p.txt", "prompt": "trained"}, 1, "set rollout.prompt to bootstrap or chat"),
+        ({"promptFile": "p.txt"}, 2, "set rollout.prompt to bootstrap or chat"),
+        ({"prompt": "chat", "policy": {"endpoint": "http://h/v1", "name": "b"}}, 1, "needs policy.tokenizer"),
+        ({"policy": {"endpoint": "http://h", "name": "b", "tokenizer": "x"}}, 1, "x holds no tokenizer"),
+    ],
+    ids=str,
+)
+def test_a_prompt_of_the_rollout_that_cannot_be_used_is_reported(
+    folder: Path, rollout: dict[str, Any], number: int, sentence: str
+) -> None:
+    file = str(rollout.get("promptFile", "")).replace("FOLDER", str(folder))
+    changes = {**rollout, **({"promptFile": file} if file else {})}
+    given = document(folder, number, rollout=changes)
+    [fault] = faults(folder, given, number_of=lambda _: number - 1)
+    assert sentence in fault
+
+
 def test_problems_and_models_of_the_store_are_looked_up_there(folder: Path) -> None:
     store = FolderStore(folder / "store")
     item = document(folder, baseModel="store:base", problems={"uri": "store:data/train.jsonl"})

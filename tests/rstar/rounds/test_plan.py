@@ -11,10 +11,14 @@ from rstar.rounds.observed import (
     STAGES,
     Attempt,
     AttemptState,
+    EndpointRef,
     EndReason,
     EndStage,
+    ModelRef,
+    ModelServing,
     Observed,
     PreviousRound,
+    SecretRef,
     Service,
     ServiceKind,
     ServiceRef,
@@ -25,7 +29,8 @@ from rstar.rounds.observed import (
 )
 from rstar.rounds.pair_accuracy import pair_accuracy
 from rstar.rounds.plan import Plan, plan
-from rstar.rounds.services import LONGEST_BACKOFF, backoff
+from rstar.rounds.services import LONGEST_BACKOFF, backoff, checkpoint, needed_services
+from rstar.rounds.spec import EvolutionRoundSpec
 from tests.support.rounds.simulated_round import START, SimulatedRound, done, output, previous, spec
 
 
@@ -46,6 +51,55 @@ def test_round_1_searches_with_the_base_model_and_the_bootstrap_prompt() -> None
     assert policy.model is not None
     assert policy.model.uri == "store:base"
     assert policy.prompt == "bootstrap"
+
+
+ENDPOINT = {
+    "endpoint": "https://llm.example.com/v1",
+    "name": "large",
+    "apiKeyEnv": "LLM_KEY",
+    "apiKeySecret": {"name": "llm", "key": "api-key"},
+}
+
+
+def with_rollout_policy(number: int, searching: dict[str, object], **services: object) -> EvolutionRoundSpec:
+    content = spec(number).model_dump(by_alias=True, exclude_unset=True)
+    return EvolutionRoundSpec.model_validate({**content, "rollout": {"policy": searching}, "services": services})
+
+
+def policy_of(spec: EvolutionRoundSpec, stage: Stage) -> ServiceRef:
+    inputs = {"policy": output(Stage.TRAIN_POLICY).manifest} if stage is Stage.EVALUATE else {}
+    return next(ref for ref in needed_services(spec, stage, inputs) if ref.kind is ServiceKind.POLICY)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_another_checkpoint_searches_in_the_rollout_alone_and_is_not_trained(number: int) -> None:
+    given = with_rollout_policy(number, {"model": "hf:org/large"}, policy={"engine": "vllm"})
+    planned = plan(given, "r", Observed(previous=previous()), START)
+    policy = next(a.ref for a in planned.actions if isinstance(a, StartService) and a.ref.kind is ServiceKind.POLICY)
+    assert policy == policy_of(given, Stage.ROLLOUT)
+    assert (policy.model, policy.prompt, policy.serving.engine) == (ModelRef("hf:org/large"), "bootstrap", "vllm")
+    assert "policy" not in planned.status.inputs
+    evaluated = policy_of(given, Stage.EVALUATE)
+    assert (evaluated.model, evaluated.prompt) == (checkpoint(output(Stage.TRAIN_POLICY).manifest), "trained")
+
+
+def test_a_prompt_of_the_users_is_for_the_rollout_alone() -> None:
+    content = spec(1).model_dump(by_alias=True, exclude_unset=True)
+    given = EvolutionRoundSpec.model_validate({**content, "rollout": {"prompt": "chat", "promptFile": "store:p.txt"}})
+    policy = policy_of(given, Stage.ROLLOUT)
+    assert (policy.prompt, policy.prompt_file) == ("chat", "store:p.txt")
+    evaluated = policy_of(given, Stage.EVALUATE)
+    assert (evaluated.prompt, evaluated.prompt_file) == ("trained", None)
+
+
+def test_an_endpoint_searches_in_the_rollout_without_a_model_of_the_round() -> None:
+    given = with_rollout_policy(1, ENDPOINT, policy={"engine": "vllm", "tensorParallel": 8})
+    policy = policy_of(given, Stage.ROLLOUT)
+    secret = SecretRef("llm", "api-key")
+    assert policy.endpoint == EndpointRef("https://llm.example.com/v1", "large", None, "LLM_KEY", secret)
+    assert policy.model is None
+    assert policy.serving == ModelServing()
+    assert policy_of(given, Stage.EVALUATE).endpoint is None
 
 
 def test_a_later_round_searches_with_the_previous_policy() -> None:

@@ -18,6 +18,7 @@ from rstar.rounds.observed import (
     BAD_INPUT,
     STAGE_INPUTS,
     STAGES,
+    EndpointRef,
     ManifestRef,
     ModelRef,
     ServiceKind,
@@ -73,6 +74,17 @@ def test_a_service_that_is_started_by_hand_listens_on_the_port_of_the_table(kind
     required = ["--model", "m"] if kind in {ServiceKind.POLICY, ServiceKind.PPM} else []
     required += ["--policy", "h:1", "--executor", "h:2"] if kind is ServiceKind.SEARCH else []
     assert service_parameters(kind, required)["port"] == SERVICE_PROGRAMS[kind].port
+
+
+def test_the_policy_service_accepts_the_command_line_of_an_endpoint() -> None:
+    endpoint = EndpointRef("https://llm.example.com/v1", "large", "hf:org/large", key_variable="UNUSED")
+    place = ServicePlace("127.0.0.1", 0, "/store", key_variable="LLM_KEY")
+    ref = ServiceRef(ServiceKind.POLICY, prompt="chat", prompt_file="store:few.txt", endpoint=endpoint)
+    _, _, *options = service_arguments(ref, place)
+    given = service_parameters(ServiceKind.POLICY, options)
+    assert (given["endpoint"], given["model_name"], given["api_key_env"]) == (endpoint.url, "large", "LLM_KEY")
+    assert (given["tokenizer"], given["prompt_file"], given["store"]) == ("hf:org/large", "store:few.txt", "/store")
+    assert given["model"] is None
 
 
 def service_parameters(kind: ServiceKind, options: list[str]) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from rstar.cluster.names import (
     service_name,
     service_target,
 )
+from rstar.rounds.cluster_spec import PodResources
 from rstar.rounds.observed import ServiceKind, ServiceRef
-from rstar.rounds.programs import SERVICE_PROGRAMS, ServicePlace, service_arguments
+from rstar.rounds.programs import SERVICE_PROGRAMS, ServicePlace, reads_store, service_arguments
 from rstar.rounds.spec import ServiceSpec
 from rstar_operator.children.identity import Owner, metadata
 from rstar_operator.children.pod import CACHE, ContainerSpec, pod_spec
@@ -36,6 +37,9 @@ MIN_READY_SECONDS: Final = 3
 between, and a stage starts on it. A kubelet needs a second to notice the end of a container, and the API's times are cut
 to seconds, so that two of the three may be left."""
 
+KEY_VARIABLE: Final = "RSTAR_ENDPOINT_KEY"
+"""The variable with an endpoint's key in the pods of a policy."""
+
 _STARTUP_PERIOD: Final = 5
 _STARTUP_FAILURES: Final = 720
 """A model of many gigabytes may take an hour to load. A start that takes too long is ended by the round's deadline."""
@@ -50,10 +54,11 @@ def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> J
         name=ref.kind,
         image=configuration.images.of_service(ref),
         command=_command(owner, configuration, ref, size),
-        resources=getattr(owner.round.spec.cluster.resources, ref.kind),
+        resources=_resources(owner, ref),
         grace=GRACE_SECONDS,
-        storage=ref.model is not None,
+        storage=reads_store(ref),
         extra=_ports_and_probes(ref),
+        environment=_key(ref),
     )
     spec: Json = {
         "selector": {"matchLabels": {NAME_LABEL: name}},
@@ -120,10 +125,26 @@ def _command(owner: Owner, configuration: Configuration, ref: ServiceRef, size: 
         metrics_port=METRICS_PORT,
         # Rounds that share executors take turns on them.
         tenant=f"{owner.namespace}/{owner.name}",
+        key_variable=KEY_VARIABLE if _key(ref) else None,
     )
     upstream = [(used.kind, upstream_target(owner, configuration, used)) for used in ref.upstream]
     # A round's services are planned without their sizes, which may change while the round runs.
     return ["python", *service_arguments(replace(ref, slots=size.slots), place, upstream)]
+
+
+def _resources(owner: Owner, ref: ServiceRef) -> PodResources:
+    """Return the resources of a service's pods. A client of an endpoint runs no model: it needs those of a coordinator."""
+    kind = ServiceKind.SEARCH if ref.endpoint is not None else ref.kind
+    resources: PodResources = getattr(owner.round.spec.cluster.resources, kind)
+    return resources
+
+
+def _key(ref: ServiceRef) -> list[Json]:
+    """Return the variable with the key of the service's endpoint, from the Secret; [] where it needs none."""
+    if ref.endpoint is None or ref.endpoint.key_secret is None:
+        return []
+    secret = ref.endpoint.key_secret
+    return [{"name": KEY_VARIABLE, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}]
 
 
 def upstream_target(owner: Owner, configuration: Configuration, ref: ServiceRef) -> str:

@@ -36,7 +36,8 @@ _RESTRICTED_CONTAINER: Final[Json] = {
 class ContainerSpec:
     """The container of a pod. ``storage``: it uses the object store. ``grace``: seconds between SIGTERM and SIGKILL.
 
-    ``processes`` of the container share its cores. ``extra`` is added to its body (ports, probes).
+    ``processes`` of the container share its cores. ``extra`` is added to its body (ports, probes), ``environment`` to
+    its variables.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ContainerSpec:
     storage: bool
     extra: Json
     processes: int = 1
+    environment: Sequence[Json] = ()
 
 
 def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpec) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpe
         "env": [
             *_environment(max(1, container.resources.cores // container.processes)),
             *(_shared_cache(cluster.cache_size) if shared else []),
+            *container.environment,
         ],
         "resources": _resources(container.resources),
         "securityContext": _RESTRICTED_CONTAINER,

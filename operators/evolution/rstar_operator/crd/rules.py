@@ -113,6 +113,12 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
             "a method is guided by a PPM, but preferenceModel.use is never, so the round trains none: use auto or remove the method",
             ".evaluate.methods",
         ),
+        Rule(
+            "!has(self.rollout.promptFile) || (has(self.rollout.prompt) ? self.rollout.prompt != 'trained' : "
+            "self.round == 1 || has(self.rollout.policy))",
+            "rollout.promptFile is a few-shot prompt: set rollout.prompt to bootstrap or chat",
+            ".rollout.promptFile",
+        ),
         Rule("!oldSelf.cancel || self.cancel", "spec.cancel cannot be undone: create a new round", ".cancel"),
         _on_the_cluster("baseModel", "spec.baseModel"),
         *(_unchanged(name) for name in EvolutionRoundSpec.model_fields if name not in MUTABLE),
@@ -131,6 +137,36 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
             "!has(self.methods) || size(self.methods) == 0 || has(self.problems)",
             "the methods need held-out problems: add evaluate.problems or remove the methods",
             ".problems",
+        ),
+    ),
+    "RolloutSpec": (
+        Rule(
+            "!has(self.prompt) || self.prompt != 'chat' || !has(self.policy) || !has(self.policy.endpoint) || "
+            "has(self.policy.tokenizer)",
+            "prompt chat of an endpoint needs policy.tokenizer, which has the chat template; or use prompt bootstrap",
+            ".prompt",
+        ),
+        Rule(
+            "!has(self.promptFile) || self.promptFile.startsWith('store:')",
+            "promptFile must be store:PATH, for pods read files of the store; `rstar submit` uploads a local file",
+            ".promptFile",
+        ),
+    ),
+    "RolloutPolicySpec": (
+        _on_the_cluster("model", "model", optional=True),
+        _on_the_cluster("tokenizer", "tokenizer", optional=True),
+        Rule(
+            "has(self.model) != has(self.endpoint)",
+            "give either model or endpoint: a checkpoint to serve, or a server that runs already",
+        ),
+        Rule(
+            "!has(self.endpoint) || has(self.name)",
+            "an endpoint needs name: the name of the model that it serves",
+        ),
+        Rule(
+            "has(self.endpoint) || "
+            "!has(self.name) && !has(self.tokenizer) && !has(self.apiKeyEnv) && !has(self.apiKeySecret)",
+            "name, tokenizer, apiKeyEnv and apiKeySecret belong to an endpoint: remove them, or give endpoint",
         ),
     ),
     "RolloutSearch": (_VOTES,),
