@@ -6,6 +6,7 @@ for that Python on Linux x86_64, with the versions of ``requirements.lock``. The
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -33,6 +34,8 @@ def add_paths() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     sources = [str(ROOT / folder) for folder in project["tool"]["hatch"]["build"]["dev-mode-dirs"]]
     sys.path[:] = [*sources, *(path for path in sys.path if path not in sources), str(ROOT / FOLDER)]
+    # What multiprocessing preloads for its children, and what they start, sees only the environment.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*sources, os.environ.get("PYTHONPATH"), sys.path[-1]]))
 
 
 def make_packages(python: str) -> int:

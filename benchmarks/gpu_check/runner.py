@@ -136,8 +136,12 @@ def _child(function: str, setting: Setting, connection: Connection) -> None:
     module, _, name = function.partition(":")
     try:
         check: Callable[[Setting], Figures] = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        connection.send(("skipped", 0.0, None, f"not installed: {error.name}"))
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and importlib.util.find_spec(package) is None:
+            connection.send(("skipped", 0.0, None, f"not installed: {package}"))
+        else:
+            connection.send(("failed", 0.0, None, f"{type(error).__name__}: {error}"))
         return
     connection.send(("loaded", 0.0, None, ""))
     began = time.monotonic()

@@ -66,9 +66,11 @@ def test_a_check_without_its_packages_or_without_time_is_skipped_and_says_why(tm
     lacking = Check("lacking", f"{SAMPLES}:passes", 60, ("json", "no_such_package"))
     [missing] = run_checks([lacking], setting, 600)
     [undeclared] = run_checks([Check("undeclared", "no_such_package.checks:one", 60)], setting, 600)
+    [broken] = run_checks([Check("broken", f"{SAMPLES}.absent:one", 60)], setting, 600)
     [late] = outcomes(tmp_path, "passes", seconds=0)
     assert (missing.state, missing.reason) == ("skipped", "not installed: no_such_package")
     assert (undeclared.state, undeclared.reason) == ("skipped", "not installed: no_such_package")
+    assert (broken.state, "tests.support.checks.absent" in broken.reason) == ("failed", True)
     assert (late.state, late.reason) == ("skipped", "the 0 s of all checks together are over")
 
 
