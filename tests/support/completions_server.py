@@ -143,6 +143,8 @@ def _refusal(server: Server, body: dict[str, Any]) -> str:
     switches = server.switches
     if switches.strict and (unknown := set(body) - OPENAI):
         return f"unrecognized arguments: {', '.join(sorted(unknown))}"
+    if len(body.get("stop", ())) > 4:
+        return "a list of at most 4 stop texts is expected"
     if switches.most_n is not None and body.get("n", 1) > switches.most_n:
         return f"n must be at most {switches.most_n}"
     if switches.context is not None and len(body["prompt"].encode()) + body["max_tokens"] > switches.context:

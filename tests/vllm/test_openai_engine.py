@@ -30,7 +30,7 @@ from rstar.trajectory import END_OF_STEP, STEP_STOPS
 from tests.support.tiny_model import byte_tokenizer, tiny_config
 
 STATE = State("p", "1 + 1?", ("<code>\nx = 1\n<end_of_step>",))
-SAMPLING = Sampling(1.0, 1.0, 40, ("a", "bc", *STEP_STOPS))
+SAMPLING = Sampling(1.0, 1.0, 40, ("a", "bc", END_OF_STEP))
 
 SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -121,6 +121,18 @@ async def test_a_candidate_depends_on_its_number_and_the_seed_and_not_on_n(polic
     many = await policy.propose(STATE, 70, SAMPLING, 7)
     assert texts(few.candidates) == texts(many.candidates[:3])
     assert len(set(texts(many.candidates))) > 60
+
+
+async def test_more_stop_texts_than_vllm_takes_give_the_same_candidates(policy: OpenAIPolicy) -> None:
+    few = await policy.propose(STATE, 4, SAMPLING, 7)
+    unused = ("never to be seen", "nor this")
+    many = await policy.propose(STATE, 4, Sampling(1.0, 1.0, 40, (*SAMPLING.stop, *unused)), 7)
+    assert texts(many.candidates) == texts(few.candidates)
+
+
+async def test_the_stop_texts_of_a_search_are_taken(policy: OpenAIPolicy) -> None:
+    proposal = await policy.propose(STATE, 2, Sampling(1.0, 1.0, 8, STEP_STOPS), 7)
+    assert len(proposal.candidates) == 2
 
 
 async def test_markers_are_in_the_text(policy: OpenAIPolicy) -> None:

@@ -32,6 +32,9 @@ from rstar_policy.openai_replies import read_candidates, read_stream
 START_ATTEMPTS: Final = 3
 """Tries of each request at start: a server that is not there is said within seconds."""
 
+MOST_STOPS: Final = 4
+"""Most stop texts of a request, in OpenAI's interface and in vLLM; for more, the reply is read as a stream."""
+
 FEWEST_TOKENS: Final = 16
 """A request that is refused even with so few new tokens cannot be served."""
 
@@ -133,20 +136,22 @@ class OpenAIPolicy:
     async def _candidates(
         self, prompt: str, n: int, sampling: Sampling, seed: int, begun: asyncio.Event | None
     ) -> list[Candidate]:
-        """Return n candidates, from requests of at most ``most_n`` each."""
+        """Return n candidates, from requests of as many as the server takes at once."""
         first_seed = derive(seed, "endpoint") % _SEEDS
         limit = sampling.max_new_tokens
         if self._model.context is not None:
             limit = min(limit, self._model.context - 1)
 
+        most_n = 1 if streams(self._model, sampling.stop) else self._most_n
+
         async def part(first: int) -> list[Candidate]:
-            size = min(self._most_n, n - first)
+            size = min(most_n, n - first)
             async with self._places(size):
                 if begun is not None:
                     begun.set()
                 return await self._part(prompt, size, sampling, first_seed + first, limit)
 
-        parts = await gather_or_cancel(part(first) for first in range(0, n, self._most_n))
+        parts = await gather_or_cancel(part(first) for first in range(0, n, most_n))
         return [candidate for candidates in parts for candidate in candidates]
 
     async def _part(self, prompt: str, size: int, sampling: Sampling, seed: int, limit: int) -> list[Candidate]:
@@ -165,7 +170,7 @@ class OpenAIPolicy:
                 limit = max(FEWEST_TOKENS, limit // 2)
 
     async def _answer(self, body: Mapping[str, Any], size: int, stops: Sequence[str]) -> list[Candidate]:
-        if self._model.abilities.stops == "streamed" and stops:
+        if streams(self._model, stops):
             return [await self._server.stream(body, lambda events: read_stream(events, stops))]
         candidates = read_candidates(await self._server.complete(body), stops)
         if len(candidates) != size:
@@ -208,10 +213,15 @@ def request_body(model: ServedModel, prompt: str, n: int, sampling: Sampling, se
         body["logprobs"] = 1
     if able.extensions:
         body |= EXTENSIONS
-    if sampling.stop and able.stops != "streamed":
+    if sampling.stop and not streams(model, sampling.stop):
         body["stop"] = list(sampling.stop)
         body |= KEEP_STOP if able.stops == "kept" else {}
     return body
+
+
+def streams(model: ServedModel, stops: Sequence[str]) -> bool:
+    """Return whether a reply is read as a stream, up to the first of ``stops``."""
+    return bool(stops) and (model.abilities.stops == "streamed" or len(stops) > MOST_STOPS)
 
 
 def open_endpoint(

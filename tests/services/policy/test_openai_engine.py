@@ -92,6 +92,13 @@ async def test_the_candidates_are_the_same_whatever_the_server_cannot_do(
     assert all(candidate.tokens > 0 for candidate in proposal.candidates)
 
 
+async def test_more_stop_texts_than_a_server_takes_give_the_same_candidates(checkpoint: Path) -> None:
+    async with endpoint(checkpoint) as (policy, _):
+        few = await policy.propose(STATE, 3, SAMPLING, 5)
+        more = Sampling(1.0, 1.0, 60, (*SAMPLING.stop, "never to be seen", "nor this"))
+        assert texts((await policy.propose(STATE, 3, more, 5)).candidates) == texts(few.candidates)
+
+
 async def test_a_candidate_depends_on_its_number_and_the_seed_and_not_on_n(checkpoint: Path) -> None:
     async with endpoint(checkpoint) as (policy, _):
         few = await policy.propose(STATE, 3, SAMPLING, 2**64 - 1)
