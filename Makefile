@@ -93,6 +93,10 @@ bench: setup  ## Run the benchmarks of search, executor and generation; print ta
 bench-vllm: $(VLLM_VENV)/.ready  ## The policy on vLLM: through gRPC, against the transformers engine, its prefix cache
 	$(VLLM_VENV)/bin/python -m benchmarks.serving
 
+.PHONY: gpu-check
+gpu-check:  ## Check engines, executor and training on one CUDA GPU, in at most eight minutes
+	$(PYTHON) -m benchmarks.gpu_check
+
 .PHONY: bench-load
 bench-load: setup  ## Ten minutes of full load on executors that come, drain and are killed
 	$(BIN)/python -m benchmarks.executor_load
