@@ -5,13 +5,16 @@ transformers and vLLM load the stored folders without this project.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import structlog
 import torch
+from accelerate import PartialState
 from transformers.utils.logging import disable_progress_bar
 
 from rstar.models.architecture import context_length
@@ -20,22 +23,33 @@ from rstar.models.pretrained import open_pretrained
 from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import ManifestRef
 from rstar.rounds.stage import StageRun
+from rstar.rounds.training_spec import TrainingSpec
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import CHECKPOINT
-from rstar_jobs.processes import is_leader
+from rstar_jobs.lora import check_lora_installed
+from rstar_jobs.processes import is_leader, process_count
 from rstar_jobs.resume import ResumeStore
 from rstar_jobs.training import Trained
 
 
-def load(auto_class: Any, place: Path, **options: Any) -> tuple[Any, Any]:
-    """Return a model in float32 (the optimiser's precision) and its tokenizer, which has a pad token.
+def load(auto_class: Any, place: Path, spec: TrainingSpec, **options: Any) -> tuple[Any, Any]:
+    """Return a model for training and its tokenizer, which has a pad token.
 
-    ``place`` is a folder. Raises ``BadInputError`` when there is no such model, and for one that
-    could not be served once it is trained.
+    The weights are float32, the optimiser's format; frozen ones (LoRA) are bfloat16 where ``precision`` is. A model that is
+    sharded is loaded by one process of each node, and has no weights in the others until the trainer shards it.
+
+    ``place`` is a folder. Raises ``BadInputError`` when there is no such model, for one that could
+    not be served once it is trained, and for settings that need a package or a GPU that is not there.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
+    if spec.lora is not None:
+        check_lora_installed()
+    if spec.fsdp and process_count() > 1:
+        _load_in_one_process()
+    frozen = spec.lora is not None and spec.precision == "bfloat16"
+    options |= {"dtype": torch.bfloat16 if frozen else torch.float32} | _attention(spec)
     try:
-        model, tokenizer = open_pretrained(auto_class, "model for this stage", place, dtype=torch.float32, **options)
+        model, tokenizer = open_pretrained(auto_class, "model for this stage", place, **options)
     except ValueError as error:
         raise BadInputError(str(error)) from error
     if tokenizer.pad_token_id is None:
@@ -43,6 +57,29 @@ def load(auto_class: Any, place: Path, **options: Any) -> tuple[Any, Any]:
             raise BadInputError(f"the tokenizer of {place} has neither a pad nor an end-of-text token: give it one")
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def _attention(spec: TrainingSpec) -> dict[str, str]:
+    if spec.attention == "auto":
+        return {}
+    if spec.attention == "flash_attention_2":
+        instead = "or use attention: sdpa"
+        if not torch.cuda.is_available():
+            raise BadInputError(f"attention flash_attention_2 needs a GPU, and there is none: train on one, {instead}")
+        if find_spec("flash_attn") is None:
+            raise BadInputError(
+                f"attention flash_attention_2 needs the package flash-attn, which is not installed: install it, {instead}"
+            )
+    return {"attn_implementation": spec.attention}
+
+
+def _load_in_one_process() -> None:
+    """Make transformers load weights in the first process of each node only; the trainer hands out the shards.
+
+    It reads these two variables, and needs the process group to know which process is the first.
+    """
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+    PartialState(cpu=not torch.cuda.is_available())
 
 
 def trajectory_tokenizer(tokenizer: Any) -> TrajectoryTokenizer:
@@ -68,6 +105,9 @@ def finish(
         return None
     with tempfile.TemporaryDirectory(prefix="rstar-checkpoint-") as folder:
         trained.model.save_pretrained(folder, state_dict=trained.state)
+        # save_pretrained writes the number format in which the model was trained.
+        trained.model.config.dtype = trained.dtype
+        trained.model.config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         outputs = stage.upload_folder(Path(folder), CHECKPOINT)
     structlog.get_logger().info("trained", **{**trained.metrics, **metrics})

@@ -32,3 +32,8 @@ def add_special_tokens(model: Any, tokenizer: Any) -> int:
         for layer in embeddings.values():
             layer.weight[new] = layer.weight[:old].mean(dim=0)
     return len(missing)
+
+
+def marker_ids(tokenizer: Any) -> list[int]:
+    """Return the ids of all markers, for a tokenizer that has them."""
+    return [int(tokenizer.convert_tokens_to_ids(marker)) for marker in MARKERS]

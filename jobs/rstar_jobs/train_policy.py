@@ -57,11 +57,13 @@ def _train(
     from rstar_jobs.batches import ExampleCollator
     from rstar_jobs.checkpoints import finish, length_limit, load, trajectory_tokenizer
     from rstar_jobs.encoded import encode_example
-    from rstar_jobs.special_tokens import add_special_tokens
+    from rstar_jobs.lora import add_lora
+    from rstar_jobs.special_tokens import add_special_tokens, marker_ids
     from rstar_jobs.training import TrainingData, train
 
     spec = invocation.spec.train_policy
-    model, tokenizer = load(AutoModelForCausalLM, base)
+    seed = derive(stage.seed, "train-policy", invocation.spec.round)
+    model, tokenizer = load(AutoModelForCausalLM, base, spec)
     added = add_special_tokens(model, tokenizer)
     limit = length_limit(model, spec.max_length)
     encoder = trajectory_tokenizer(tokenizer)
@@ -71,7 +73,8 @@ def _train(
         raise BadInputError(f"all {len(encoded)} trajectories are longer than {limit} tokens: raise maxLength")
     data = TrainingData(kept, [len(example.ids) for example in kept], ExampleCollator(tokenizer.pad_token_id))
     resume = ResumeStore(stage)
-    seed = derive(stage.seed, "train-policy", invocation.spec.round)
+    if spec.lora is not None:
+        model = add_lora(model, spec.lora, seed, tokens=marker_ids(tokenizer))
     trained = train(Trainer, model, data, spec, seed=seed, resume=resume, progress=invocation.progress)
     metrics = {"dropped_too_long": len(encoded) - len(kept), "markers_added": added}
     return finish(stage, resume, trained, tokenizer, metrics)

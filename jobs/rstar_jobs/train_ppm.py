@@ -81,14 +81,15 @@ def _train(
     from rstar_jobs.batches import PairCollator
     from rstar_jobs.checkpoints import finish, length_limit, load, trajectory_tokenizer
     from rstar_jobs.encoded import EncodedPair, encode_preference
+    from rstar_jobs.lora import add_lora
     from rstar_jobs.preference import pairwise_trainer, ranked_right
-    from rstar_jobs.preference_head import HEAD_SLOPE, start_head
+    from rstar_jobs.preference_head import HEAD_SLOPE, scalar_head, start_head
     from rstar_jobs.training import TrainingData, train
 
     spec = invocation.spec.train_ppm
     seed = derive(stage.seed, "train-ppm", invocation.spec.round)
     set_seed(seed % 2**32)  # some architectures have random layers before the head
-    model, tokenizer = load(AutoModelForSequenceClassification, policy, num_labels=1)
+    model, tokenizer = load(AutoModelForSequenceClassification, policy, spec, num_labels=1)
     start_head(model, seed)
     model.config.pad_token_id = tokenizer.pad_token_id  # the model uses it to find the last token of a row
     limit = length_limit(model, spec.max_length)
@@ -112,6 +113,8 @@ def _train(
         model.to(f"cuda:{local_rank()}")
     # A model that needs sharding does not fit on one device, so it cannot be measured before the trainer shards it.
     before = [] if spec.fsdp else hits(model)
+    if spec.lora is not None:
+        model = add_lora(model, spec.lora, seed, head=scalar_head(model))
     examples = [ids for _, ids in kept]
     lengths = [len(ids.chosen) + len(ids.rejected) for ids in examples]
     resume = ResumeStore(stage)

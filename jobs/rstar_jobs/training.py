@@ -23,9 +23,11 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 
 from rstar.rounds.training_spec import TrainingSpec
 from rstar_jobs.errors import TerminatedError
+from rstar_jobs.lora import merged
 from rstar_jobs.processes import micro_batch_size, process_count
 from rstar_jobs.progress import Progress
 from rstar_jobs.resume import ResumeStore
+from rstar_jobs.stored_dtype import in_dtype, round_weights, stored_dtype
 from rstar_jobs.training_order import training_order
 
 
@@ -40,13 +42,15 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained model. ``state`` is the whole model's on process 0 and may be empty in the others.
+    """A trained model, its weights rounded to the format ``dtype`` in which it is stored.
 
+    ``state`` is the whole model's on process 0, in this format, and may be empty in the others.
     ``log``: what the trainer logged from the first step on, in this attempt and in those that it resumed.
     """
 
     model: Any
     state: dict[str, torch.Tensor]
+    dtype: torch.dtype
     metrics: dict[str, Any]
     log: Sequence[Mapping[str, Any]] = ()
 
@@ -61,7 +65,7 @@ def train(
     resume: ResumeStore,
     progress: Progress,
 ) -> Trained:
-    """Train ``model`` in place. Raises ``TerminatedError`` after SIGTERM, with a checkpoint in ``resume``."""
+    """Train ``model`` in place; LoRA's additions are merged into its weights. Raises ``TerminatedError`` after SIGTERM, with a checkpoint in ``resume``."""
     world = process_count()
     order = training_order(data.lengths, spec.batch_size, spec.epochs, spec.max_train_tokens, seed)
     with tempfile.TemporaryDirectory(prefix="rstar-train-") as work:
@@ -93,13 +97,18 @@ def train(
         "train_tokens": sum(data.lengths[i] for i in order),
         "loss": round(outcome.training_loss, 5),
     }
-    state = trainer.accelerator.get_state_dict(trainer.model)
-    return Trained(trainer.model, state, metrics, trainer.state.log_history)
+    dtype = stored_dtype(spec, on_gpu=torch.cuda.is_available())
+    whole = merged(trainer.model, dtype)
+    round_weights(whole, dtype)
+    whole.config.use_cache = True  # off during training, where keys and values would only take memory
+    state = in_dtype(trainer.accelerator.get_state_dict(whole), dtype)
+    return Trained(whole, state, dtype, metrics, trainer.state.log_history)
 
 
 def _arguments(spec: TrainingSpec, work: Path, micro: int, world: int, seed: int, examples: int) -> TrainingArguments:
     steps = math.ceil(examples / spec.batch_size)
-    return TrainingArguments(
+    sharded = spec.fsdp and world > 1
+    arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=1,
         per_device_train_batch_size=micro,
@@ -111,9 +120,11 @@ def _arguments(spec: TrainingSpec, work: Path, micro: int, world: int, seed: int
         train_sampling_strategy="sequential",
         seed=seed % 2**32,
         bf16=spec.precision == "bfloat16",
-        fsdp=True if spec.fsdp and world > 1 else None,  # type: ignore[arg-type]
+        fsdp=True if sharded else None,  # type: ignore[arg-type]
+        fsdp_config={"cpu_ram_efficient_loading": True} if sharded else None,
+        gradient_checkpointing=spec.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if spec.gradient_checkpointing else None,
         use_cpu=not torch.cuda.is_available(),
-        use_cache=True,
         save_strategy="steps",
         save_steps=spec.save_steps,
         save_total_limit=1,
@@ -126,6 +137,9 @@ def _arguments(spec: TrainingSpec, work: Path, micro: int, world: int, seed: int
         disable_tqdm=True,
         report_to="none",
     )
+    # One process trains on one device: with more in sight the Trainer would multiply the batch by their number.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def _tokens_by_step(lengths: Sequence[int], batch_size: int) -> list[int]:

@@ -38,7 +38,7 @@ from rstar.rounds.spec import (
     ServicesSpec,
     paper_search,
 )
-from rstar.rounds.training_spec import PreferenceTrainingSpec, TrainingSpec
+from rstar.rounds.training_spec import LoraSpec, PreferenceTrainingSpec, TrainingSpec
 
 SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("metadata", Metadata),
@@ -55,6 +55,7 @@ SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("select", SelectSpec),
     ("trainPolicy", TrainingSpec),
     ("trainPpm", PreferenceTrainingSpec),
+    ("trainPolicy.lora, trainPpm.lora", LoraSpec),
     ("evaluate", EvaluateSpec),
     ("evaluate.methods[]", EvaluationMethod),
     ("services", ServicesSpec),

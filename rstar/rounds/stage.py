@@ -18,7 +18,16 @@ from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.store.digests import MANIFEST, file_digest, files_of
 from rstar.store.store import Store
 
-_WITHOUT_EFFECT = {"save_steps", "micro_batch_size", "fsdp", "nodes", "processes_per_node"}
+_WITHOUT_EFFECT = {
+    "save_steps",
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "attention",
+    "fsdp",
+    "nodes",
+    "processes_per_node",
+}
+"""Settings that change how a stage trains: its memory and speed, and only the rounding of its result."""
 
 
 def stage_settings(spec: EvolutionRoundSpec, stage: Stage) -> dict[str, Any]:

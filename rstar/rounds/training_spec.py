@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rstar.config import Settings
+
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2"]
+"""The implementation of attention in transformers; auto is its own choice, sdpa where the model has it."""
+
+StoredDtype = Literal["auto", "float32", "bfloat16"]
+"""The number format of a stored checkpoint; auto: bfloat16 after training in bfloat16 or on a GPU, else float32."""
+
+
+class LoraSpec(Settings):
+    """Training of low-rank additions to the weights (LoRA) instead of the weights. They are merged when stored."""
+
+    rank: int = Field(default=16, ge=1, le=1_024, description="Rank of the addition to each weight matrix.")
+    alpha: int = Field(default=32, ge=1, le=10_000, description="The addition is multiplied by alpha divided by rank.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the input of the addition.")
+    target_modules: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(),
+        max_length=64,
+        description="Layers that get an addition, by the end of their names, such as q_proj; empty: all linear layers but the head.",
+    )
 
 
 class TrainingSpec(Settings):
@@ -38,9 +57,33 @@ class TrainingSpec(Settings):
         default=200, ge=1, description="Optimiser steps between checkpoints from which a restart continues."
     )
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="Number format of training.")
+    stored_dtype: StoredDtype = Field(
+        default="auto",
+        description="Number format of the stored checkpoint; auto: bfloat16 after training in bfloat16 or on a GPU, else float32.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Keep only each layer's input for the backward pass and compute the rest again: less memory, about a third more time.",
+    )
+    attention: Attention = Field(
+        default="auto",
+        description="Implementation of attention; auto: the model's default. flash_attention_2 needs the package flash-attn, a GPU and precision bfloat16.",
+    )
+    lora: LoraSpec | None = Field(
+        default=None,
+        description="Train low-rank additions, new tokens and the head only; unset: all weights. Needs a higher learningRate, such as 0.0002.",
+    )
     fsdp: bool = Field(default=False, description="Shard parameters, gradients and optimiser state over the processes.")
     nodes: int = Field(default=1, ge=1, le=1_024, description="Nodes that train together.")
     processes_per_node: int = Field(default=1, ge=1, le=64, description="Processes (GPUs) per node.")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> TrainingSpec:
+        if self.lora is not None and self.fsdp:
+            raise ValueError("lora and fsdp exclude each other: LoRA has few states to shard; remove one of them")
+        if self.attention == "flash_attention_2" and self.precision != "bfloat16":
+            raise ValueError("attention flash_attention_2 needs precision: bfloat16")
+        return self
 
 
 class PreferenceTrainingSpec(TrainingSpec):

@@ -157,8 +157,17 @@ def test_a_policy_whose_hidden_states_saturate_the_head_is_refused(tmp_path: Pat
     assert "\n" not in result["error"]
 
 
-@pytest.mark.parametrize("stage", ["train_policy", "train_ppm"])
-def test_after_sigkill_training_resumes_and_gives_the_same_checkpoint(tmp_path: Path, base: Path, stage: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "lora"),
+    [
+        ("train_policy", None),
+        ("train_ppm", None),
+        pytest.param("train_policy", {"rank": 4, "dropout": 0.1}, marks=pytest.mark.slow),
+    ],
+)
+def test_after_sigkill_training_resumes_and_gives_the_same_checkpoint(
+    tmp_path: Path, base: Path, stage: str, lora: dict[str, Any] | None
+) -> None:
     digests, slopes = [], []
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
@@ -166,6 +175,7 @@ def test_after_sigkill_training_resumes_and_gives_the_same_checkpoint(tmp_path: 
         workspace.document["spec"]["trainPolicy" if stage == "train_policy" else "trainPpm"] |= {
             "epochs": 24,
             "saveSteps": 5,
+            "lora": lora,
         }
         inputs = {"select": select}
         if stage == "train_ppm":

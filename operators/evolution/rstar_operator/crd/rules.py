@@ -75,6 +75,18 @@ _ONE_SIZE: Final = Rule(
     "replicas and autoscaling exclude each other: remove one of them",
 )
 
+_TRAINING: Final = (
+    Rule(
+        "!has(self.lora) || !self.fsdp",
+        "lora and fsdp exclude each other: LoRA has few states to shard; remove one of them",
+    ),
+    Rule(
+        "!has(self.attention) || self.attention != 'flash_attention_2' || self.precision == 'bfloat16'",
+        "attention flash_attention_2 needs precision: bfloat16",
+        ".attention",
+    ),
+)
+
 ROOT_RULES: Final = (
     Rule(
         f"size(self.metadata.name) <= {NAME_LENGTH}",
@@ -193,6 +205,8 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
             "tensorParallel and memoryShare need engine: vllm",
         ),
     ),
+    "TrainingSpec": _TRAINING,
+    "PreferenceTrainingSpec": _TRAINING,
     "Toleration": (
         Rule("has(self.key) || self.operator == 'Exists'", "a toleration without key needs operator: Exists"),
         Rule(
