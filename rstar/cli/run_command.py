@@ -53,6 +53,7 @@ def run_rounds_file(
     """
     from rstar.cli.result_tables import result_json, result_table
     from rstar.local.commands import PlatformCommands
+    from rstar.local.devices import gpu_faults, visible_gpus
     from rstar.local.driver import round_number, run_rounds
     from rstar.local.lock import DriverRunningError
     from rstar.local.redo import parse_redo
@@ -69,13 +70,16 @@ def run_rounds_file(
         raise CommandError(str(error)) from None
     except StoreError as error:
         raise CommandError(str(error), FAILED) from None
+    gpus = visible_gpus()
+    if faults := list(gpu_faults(rounds, gpus)):
+        raise CommandError("\n".join(faults))
     for sentence in _pending_requests(work, [item.name for item in rounds], store):
         typer.echo(f"rstar: {sentence}", err=True)
     with ExitStack() as stack:
         report = _report(stack, [item.name for item in rounds], watch=watch, quiet=quiet, lines_to_stderr=json)
         try:
-            commands = PlatformCommands(absolute_store(store))
-            result = run_rounds(rounds, opened, work.absolute(), commands, report, redone)
+            commands = PlatformCommands(absolute_store(store), gpus=gpus)
+            result = run_rounds(rounds, opened, work.absolute(), commands, report, redone, gpus)
         except DriverRunningError as error:
             raise CommandError(str(error), FAILED) from None
         except StoreError as error:

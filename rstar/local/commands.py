@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from rstar.local.devices import gpu_environment
 from rstar.rounds.observed import ServiceKind, ServiceRef, StartStage
 from rstar.rounds.programs import ServicePlace, StagePlace, service_arguments, stage_arguments, training_settings
 from rstar.rounds.spec import EvolutionRoundSpec
@@ -49,11 +50,12 @@ class Commands(Protocol):
 
 
 class PlatformCommands:
-    """The platform's own services and stage programs, sharing this machine's cores."""
+    """The platform's own services and stage programs, sharing this machine's cores and GPUs."""
 
-    def __init__(self, store: str, cores: int | None = None) -> None:
-        """Use the store at URI ``store``; ``cores`` unset: all that this process may use."""
+    def __init__(self, store: str, cores: int | None = None, gpus: Sequence[str] = ()) -> None:
+        """Use the store at URI ``store``; ``cores`` unset: all that this process may use; ``gpus``: those for training."""
         self._store = store
+        self._gpus = gpus
         self._cores = cores or len(os.sched_getaffinity(0))
 
     def service(
@@ -74,7 +76,7 @@ class PlatformCommands:
     def stage(self, spec: EvolutionRoundSpec, start: StartStage, files: StageFiles, search: Sequence[str]) -> Launch:
         """``python -m rstar_jobs.STAGE ...``; training with all cores, and through torchrun if it has several processes.
 
-        torchrun would only add its own start, some seconds, to a single process.
+        A training process has one GPU, where there are any. torchrun would only add its own start, some seconds, to a single process.
         """
         place = StagePlace(str(files.round), self._store, str(files.result), str(files.progress), search=tuple(search))
         training = training_settings(spec, start.stage)
@@ -82,7 +84,8 @@ class PlatformCommands:
         threads = max(1, self._cores // processes)
         launched = processes if training is not None and processes > 1 else None
         arguments = stage_arguments(start, place, processes=launched)
-        return Launch((sys.executable, *arguments), threads_environment(threads))
+        gpus = self._gpus[:processes] if training is not None else ()
+        return Launch((sys.executable, *arguments), threads_environment(threads) | gpu_environment(gpus))
 
 
 def threads_environment(threads: int) -> dict[str, str]:

@@ -51,17 +51,18 @@ def run_rounds(
     commands: Commands,
     report: Report = lambda _: None,
     redo: Sequence[Redo] = (),
+    gpus: Sequence[str] = (),
 ) -> RunResult:
     """Run ``rounds``, in order of their numbers, until they are done, one fails or is suspended, or a signal arrives.
 
     A round that is suspended by ``rstar suspend`` is waited for; a round whose spec has ``suspend: true`` ends the run.
-    ``work`` holds journals, logs and the lock; the stages ``redo`` are made again. Raises ``DriverRunningError`` when another driver has the lock. Must run
+    ``work`` holds journals, logs and the lock; the stages ``redo`` are made again; model services share ``gpus``. Raises ``DriverRunningError`` when another driver has the lock. Must run
     in the main thread: signals arrive there, and children get their death signal when that thread ends.
     """
     with sole_driver(work), _Signals() as signals:
         for name, stage in redo:
             delete_output(store, name, stage, Journal(work / name))
-        return _Run(rounds, store, work, commands, report, signals).run()
+        return _Run(rounds, store, work, commands, report, signals, gpus).run()
 
 
 def round_number(work: Path, name: str) -> int | None:
@@ -113,6 +114,7 @@ class _Run:
         commands: Commands,
         report: Report,
         signals: _Signals,
+        gpus: Sequence[str],
     ) -> None:
         self._rounds = rounds
         self._store = store
@@ -120,7 +122,7 @@ class _Run:
         self._commands = commands
         self._report = report
         self._signals = signals
-        self._services = Services(commands, work / "services")
+        self._services = Services(commands, work / "services", gpus)
         self._statuses: dict[str, RoundStatus] = {}
 
     def run(self) -> RunResult:

@@ -6,6 +6,7 @@ A service is identified by its ``ServiceRef``. It keeps running across stages an
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Final
 
 from rstar.local.children import Child
 from rstar.local.commands import Commands
+from rstar.local.devices import gpu_environment, least_used
 from rstar.local.log_files import service_log
 from rstar.local.log_tail import error_line
 from rstar.rounds.observed import Service, ServiceKind, ServiceRef, ServiceState
@@ -34,14 +36,20 @@ class _Running:
     exit_code: int | None = None
     reason: str = ""
     addresses: list[str] = field(default_factory=list)
+    gpus: list[str] = field(default_factory=list)
 
 
 class Services:
-    """All services of one driver. Logs and ready files are in ``folder``."""
+    """All services of one driver. Logs and ready files are in ``folder``.
 
-    def __init__(self, commands: Commands, folder: Path) -> None:
+    Each replica of a model service gets ``gpus`` of its own, as many as its ``tensorParallel``; replicas share them when
+    there are more replicas than GPUs.
+    """
+
+    def __init__(self, commands: Commands, folder: Path, gpus: Sequence[str] = ()) -> None:
         self._commands = commands
         self._folder = folder
+        self._gpus = gpus
         self._running: dict[ServiceRef, _Running] = {}
         self._started = 0
 
@@ -59,17 +67,21 @@ class Services:
             failures=before.failures if before else 0,
         )
         upstream: dict[ServiceKind, list[str]] = {used.kind: self.addresses(used) for used in ref.upstream}
+        taken = [gpu for other in self._running.values() if other is not before for gpu in other.gpus]
         for replica, port in enumerate(running.ports):
             name = f"{ref.kind}-{running.number}-{replica}"
             ready_file = self._folder / f"{name}.ready"
             ready_file.parent.mkdir(parents=True, exist_ok=True)
             ready_file.unlink(missing_ok=True)
             launch = self._commands.service(ref, port, ready_file, upstream)
+            gpus = least_used(self._gpus, taken, ref.serving.tensor_parallel) if ref.model is not None else ()
+            taken += gpus
+            running.gpus += gpus
             # A service has no state to save, and the next driver needs its memory at once: SIGKILL.
             child = Child(
                 launch.command,
                 service_log(self._folder, ref.kind, running.number, replica),
-                launch.environment,
+                {**launch.environment, **gpu_environment(gpus)},
                 grace=GRACE_SECONDS,
                 parent_death_signal=signal.SIGKILL,
             )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rstar.local.children import POLL_SECONDS
 from rstar.local.commands import PlatformCommands
+from rstar.local.devices import visible_gpus
 from rstar.local.services import Services
 from rstar.prompt import PromptStyle
 from rstar.rounds.observed import ModelRef, ServiceKind, ServiceRef
@@ -58,7 +59,7 @@ def running_services(options: ServiceOptions, store: str) -> Iterator[Addresses]
     if not options.executor:
         refs[ServiceKind.EXECUTOR] = ServiceRef(ServiceKind.EXECUTOR)
     with tempfile.TemporaryDirectory(prefix="rstar-") as folder:
-        services = Services(PlatformCommands(store), Path(folder))
+        services = Services(PlatformCommands(store), Path(folder), visible_gpus())
         try:
             for ref in refs.values():
                 services.start(ref)

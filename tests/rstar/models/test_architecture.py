@@ -15,6 +15,7 @@ from rstar_ppm.transformers_ppm import TransformersPreferenceModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rstar.models.architecture import check_architecture, context_length
+from rstar.rounds.training_spec import TrainingSpec
 from tests.support.tiny_model import byte_tokenizer, tiny_config
 
 TINY: dict[str, Any] = {"vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 1}
@@ -61,7 +62,7 @@ def saved(config: Any, folder: Path, auto_class: Any = AutoModelForCausalLM) -> 
 
 LOADERS: dict[str, Callable[[Path], Any]] = {
     "policy": TransformersPolicy.load,
-    "training": lambda folder: load(AutoModelForCausalLM, folder),
+    "training": lambda folder: load(AutoModelForCausalLM, folder, TrainingSpec()),
 }
 
 
