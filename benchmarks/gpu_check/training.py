@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from unittest.mock import patch
 
 import rstar_jobs.training
@@ -35,7 +35,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Trainer, TrainingArguments
 
 from benchmarks.gpu_check.models import policy_folder, real_sizes, search_states
-from benchmarks.gpu_check.runner import Figures, Setting, Skipped
+from benchmarks.gpu_check.runner import Figures, Setting
 from rstar.interfaces import Sampling, State
 from rstar.rounds.observed import Stage
 from rstar.rounds.stage import StageRun
@@ -43,8 +43,6 @@ from rstar.rounds.training_spec import PreferenceTrainingSpec, TrainingSpec
 from rstar.selection import PreferencePair, SftExample
 from rstar.store.folder_store import FolderStore
 from rstar.trajectory import END_OF_CODE, END_OF_STEP
-
-CHECKPOINTING: Final = "gradient_checkpointing"
 
 
 def sft_bfloat16(setting: Setting) -> Figures:
@@ -54,9 +52,7 @@ def sft_bfloat16(setting: Setting) -> Figures:
 
 def sft_checkpointing(setting: Setting) -> Figures:
     """Train the policy with gradient checkpointing."""
-    if CHECKPOINTING not in TrainingSpec.model_fields:
-        raise Skipped("the spec of this version has no key gradientCheckpointing")
-    return _sft(setting, **{CHECKPOINTING: True})
+    return _sft(setting, gradient_checkpointing=True)
 
 
 def sft_fsdp(setting: Setting) -> Figures:
@@ -135,7 +131,7 @@ async def _score_once(folder: Path, device: str) -> None:
 
 def trained_policy(base: Path, examples: Sequence[SftExample], spec: TrainingSpec, folder: Path) -> Trained:
     """Train ``base`` on ``examples`` by the code of the stage train-policy, and store the model in ``folder``."""
-    model, words = load(AutoModelForCausalLM, base)
+    model, words = load(AutoModelForCausalLM, base, spec)
     encoder = trajectory_tokenizer(words)
     encoded = [encode_example(encoder, example) for example in examples]
     data = TrainingData(encoded, [len(example.ids) for example in encoded], ExampleCollator(words.pad_token_id))
@@ -144,7 +140,7 @@ def trained_policy(base: Path, examples: Sequence[SftExample], spec: TrainingSpe
 
 def trained_ppm(policy: Path, pairs: Sequence[PreferencePair], spec: PreferenceTrainingSpec, folder: Path) -> Trained:
     """Train a PPM from ``policy`` on ``pairs`` by the code of the stage train-ppm, and store the model in ``folder``."""
-    model, words = load(AutoModelForSequenceClassification, policy, num_labels=1)
+    model, words = load(AutoModelForSequenceClassification, policy, spec, num_labels=1)
     start_head(model, 0)
     model.config.pad_token_id = words.pad_token_id
     encoder = trajectory_tokenizer(words)

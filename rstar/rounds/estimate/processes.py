@@ -40,9 +40,11 @@ def policy_server(planned: PlannedRound) -> ProcessEstimate:
     """Return a policy server that generates for its share of all problems which are searched at once."""
     spec, service, texts = planned.spec, planned.spec.services.policy, planned.rollout_texts
     candidates = spec.rollout.concurrency * spec.search.trajectories * spec.search.candidates / service.size
+    # Round 1 serves the base model.
+    stored = planned.model.dtype if spec.round == 1 else stored_format(planned, Stage.TRAIN_POLICY)
     memory = serving(
         planned.model,
-        number_bytes=served_bytes(planned, service.dtype, base=spec.round == 1),
+        number_bytes=served_bytes(planned, service.dtype, stored=stored),
         sequences=min(service.slots or ROWS, candidates),
         length=texts.prompt_tokens + texts.steps * texts.step_tokens,
         devices=service.tensor_parallel,
@@ -53,7 +55,7 @@ def policy_server(planned: PlannedRound) -> ProcessEstimate:
 def ppm_server(planned: PlannedRound) -> ProcessEstimate:
     """Return a PPM server."""
     service = planned.spec.services.ppm
-    number_bytes = served_bytes(planned, service.dtype, base=False)
+    number_bytes = served_bytes(planned, service.dtype, stored=stored_format(planned, Stage.TRAIN_PPM))
     memory = serving(
         planned.model,
         number_bytes=number_bytes,
@@ -65,12 +67,22 @@ def ppm_server(planned: PlannedRound) -> ProcessEstimate:
     return ProcessEstimate("PPM server", service.size, memory)
 
 
-def served_bytes(planned: PlannedRound, dtype: str, *, base: bool) -> int:
-    """Return the bytes of a served weight. auto: as stored on a GPU, which is float32 after training; float32 on a CPU."""
-    stored = planned.model.dtype if base else "float32"
+def served_bytes(planned: PlannedRound, dtype: str, *, stored: str) -> int:
+    """Return the bytes of a served weight. auto: the format in which it is ``stored`` on a GPU, float32 on a CPU."""
     on_gpu = planned.spec.cluster.resources.policy.gpus > 0
     chosen = dtype if dtype != "auto" else stored if on_gpu else "float32"
     return BYTES.get(chosen, 4)
+
+
+def stored_format(planned: PlannedRound, stage: Stage) -> str:
+    """Return the number format of the checkpoint of a training stage: ``storedDtype``, or what its auto means."""
+    is_sft = stage is Stage.TRAIN_POLICY
+    spec = planned.spec.train_policy if is_sft else planned.spec.train_ppm
+    if spec.stored_dtype != "auto":
+        return spec.stored_dtype
+    resources = planned.spec.cluster.resources
+    on_gpu = (resources.train_policy if is_sft else resources.train_ppm).gpus > 0
+    return "bfloat16" if on_gpu or spec.precision == "bfloat16" else "float32"
 
 
 def training_process(planned: PlannedRound, stage: Stage) -> ProcessEstimate:
@@ -88,7 +100,7 @@ def training_process(planned: PlannedRound, stage: Stage) -> ProcessEstimate:
             mixed=spec.precision == "bfloat16",
             shards=count if spec.fsdp else 1,
             logits=is_sft,
-            checkpointing=getattr(spec, "gradient_checkpointing", False),
+            checkpointing=spec.gradient_checkpointing,
         )
 
     mean = min(planned.sequence_tokens(stage), spec.max_length)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from rstar.rounds.estimate.model_size import BYTES
 from rstar.rounds.estimate.planned import PlannedRound
-from rstar.rounds.estimate.processes import ProcessEstimate, processes
+from rstar.rounds.estimate.processes import ProcessEstimate, processes, stored_format
 from rstar.rounds.estimate.search_cost import SearchCost
 from rstar.rounds.observed import Stage
 
@@ -152,12 +153,13 @@ def _executors(planned: PlannedRound, rollout: SearchCost) -> Executors | None:
 
 
 def _storage(planned: PlannedRound, rollout: SearchCost, evaluation: SearchCost) -> dict[str, float]:
-    """Checkpoints are float32. A resumable checkpoint is stored before the one that it replaces is deleted."""
-    parameters, models = planned.model.parameters, 1 + planned.spec.trains_ppm
+    """A resumable checkpoint is stored before the one that it replaces is deleted."""
+    parameters = planned.model.parameters
+    trained = [Stage.TRAIN_POLICY, *([Stage.TRAIN_PPM] if planned.spec.trains_ppm else [])]
     return {
         "trees": rollout.nodes * planned.assumptions.bytes_per_node,
         "evaluation trees": evaluation.nodes * planned.assumptions.bytes_per_node,
-        "checkpoints": models * 4 * parameters,
+        "checkpoints": sum(BYTES[stored_format(planned, stage)] for stage in trained) * parameters,
         "resume checkpoints, while training": 2 * OPTIMISER_BYTES * parameters,
     }
 
