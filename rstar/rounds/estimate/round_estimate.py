@@ -153,7 +153,7 @@ def _executors(planned: PlannedRound, rollout: SearchCost) -> Executors | None:
 
 
 def _storage(planned: PlannedRound, rollout: SearchCost, evaluation: SearchCost) -> dict[str, float]:
-    """A resumable checkpoint is stored before the one that it replaces is deleted."""
+    """Return bytes by kind. A resumable checkpoint is stored before the one that it replaces is deleted."""
     parameters = planned.model.parameters
     trained = [Stage.TRAIN_POLICY, *([Stage.TRAIN_PPM] if planned.spec.trains_ppm else [])]
     return {
