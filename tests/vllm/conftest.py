@@ -20,6 +20,16 @@ ROWS = 16
 OPTIONS = VllmOptions(memory_share=0.01, max_rows=ROWS, threads=1)
 
 
+START_SECONDS = 1_200
+"""vLLM reads gigabytes of libraries when it starts, in three processes; a fixture's start counts as part of a test."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(START_SECONDS))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)

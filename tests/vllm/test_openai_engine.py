@@ -98,7 +98,6 @@ def texts(candidates: tuple[Candidate, ...]) -> list[tuple[str, Finish]]:
     return [(candidate.text, candidate.finish) for candidate in candidates]
 
 
-@pytest.mark.timeout(1_200)
 async def test_every_ability_of_vllm_is_found(url: str) -> None:
     model = await inspect_endpoint(CompletionsServer(url), "tiny")
     assert model.abilities.missing() == []
