@@ -180,20 +180,16 @@ class Decoder:
     def _draw(self, logits: Tensor, first_row: int, since: int) -> list[Job]:
         """Draw a token for each candidate from ``since`` on; row r has ``logits[r - first_row]``."""
         table = self._table
-        device = logits.device
-
-        def on_device(column: Any) -> Tensor:
-            return torch.from_numpy(column).to(device)
-
         drawn, logprobs = sample(
-            logits[on_device(table.row[since:] - first_row)],
-            on_device(table.temperature[since:]),
-            on_device(table.top_p[since:]),
-            on_device(table.next_uniforms(since)),
+            logits,
+            torch.from_numpy(table.temperature[since:]),
+            torch.from_numpy(table.top_p[since:]),
+            torch.from_numpy(table.next_uniforms(since)),
+            torch.from_numpy(table.row[since:] - first_row),
         )
         if not bool(torch.isfinite(logprobs).all()):
             raise ArithmeticError("the model gave logits that are no numbers: its weights or its dtype are broken")
-        table.record(since, drawn.cpu().numpy(), logprobs.double().cpu().numpy(), self._tokenizer)
+        table.record(since, drawn.numpy(), logprobs.double().numpy(), self._tokenizer)
         complete = table.retire(self._tokenizer)
         self._assign_rows()
         return complete

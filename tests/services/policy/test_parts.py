@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rstar_policy.placement import assign_rows
 from rstar_policy.policy_tokenizer import PolicyTokenizer
@@ -45,11 +45,37 @@ def test_samples_have_the_softmax_distribution(temperature: float, top_p: float)
     assert torch.allclose(logprobs, logits.log_softmax(-1)[tokens])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8).filter(lambda p: sum(p) > 1e-6), st.floats(0, 1))
 def test_a_token_without_mass_is_never_drawn(masses: list[float], uniform: float) -> None:
     probabilities = torch.tensor([masses])
     token = invert(probabilities, torch.tensor([uniform], dtype=torch.float64))
     assert probabilities[0, token] > 0
+
+
+@pytest.mark.parametrize("vocabulary", [1, 127, 128, 129, 1_000])
+def test_the_inverse_of_the_distribution_over_blocks_is_that_over_all_tokens(vocabulary: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    masses = torch.rand(20, vocabulary, generator=generator) ** 8
+    masses[:, : vocabulary // 2] = 0
+    uniform = torch.rand(200, dtype=torch.float64, generator=generator)
+    row = torch.arange(200) % 20
+    cumulated = masses.double().cumsum(dim=-1)[row]
+    expected = (cumulated <= (uniform * cumulated[:, -1]).unsqueeze(-1)).sum(dim=-1)
+    assert torch.equal(invert(masses, uniform, row), expected)
+
+
+def test_candidates_of_one_row_draw_as_if_each_had_a_row_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 300, generator=generator)
+    row = torch.arange(40) % 4
+    temperature, top_p = torch.tensor([0.0, 0.7, 1.0, 1.0, 1.3]).repeat(8), torch.tensor([1.0, 0.8]).repeat(20)
+    uniform = torch.rand(40, dtype=torch.float64, generator=generator)
+    own = sample(logits[row], temperature, top_p, uniform)
+    monkeypatch.setattr("rstar_policy.sampling._VALUES_AT_ONCE", (600, 600))  # two rows at a time
+    shared = sample(logits, temperature, top_p, uniform, row)
+    assert torch.equal(shared[0], own[0])
+    assert torch.allclose(shared[1], own[1])
 
 
 def test_the_nucleus_keeps_the_most_likely_token_however_small() -> None:
