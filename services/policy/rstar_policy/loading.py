@@ -12,6 +12,7 @@ from rstar.models.architecture import context_length
 from rstar.models.checkpoint_files import check_checkpoint
 from rstar.models.encoding import TrajectoryTokenizer
 from rstar.models.pretrained import load_pretrained
+from rstar_policy.packed_weights import can_pack, pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,17 @@ def load_model(path: str | Path, *, device: str, dtype: str, threads: int | None
     """
     folder = Path(path)
     check_checkpoint(folder, "policy")
-    model, tokenizer = load_pretrained(
+    model, tokenizer = _load(folder, device, dtype, threads)
+    ends, context = eos_ids(model.config, model.generation_config, tokenizer), context_length(model)
+    if can_pack(model) and not pack(model):
+        model, _ = _load(folder, device, dtype, threads)
+    return LoadedModel(model, TrajectoryTokenizer(tokenizer), ends, context)
+
+
+def _load(folder: Path, device: str, dtype: str, threads: int | None) -> tuple[Any, Any]:
+    return load_pretrained(
         AutoModelForCausalLM, "causal language model", folder, device=device, dtype=dtype, threads=threads
     )
-    ends = eos_ids(model.config, model.generation_config, tokenizer)
-    return LoadedModel(model, TrajectoryTokenizer(tokenizer), ends, context_length(model))
 
 
 def eos_ids(*sources: Any) -> tuple[int, ...]:

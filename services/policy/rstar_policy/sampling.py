@@ -48,7 +48,7 @@ def sample(
     logprobs = torch.zeros(len(temperature))
     # Candidates that share a row and its settings draw from one distribution, computed once.
     settings = torch.stack([row.double(), temperature.double(), top_p.double()], dim=1)
-    distinct, which = settings.unique(dim=0, return_inverse=True)
+    distinct, which = settings.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     many = max(1, _VALUES_AT_ONCE[logits.device.type == "cpu"] // logits.shape[1])
     for start in range(0, len(distinct), many):
         some = distinct[start : start + many]
@@ -104,7 +104,8 @@ def invert(masses: Tensor, uniform: Tensor, row: Tensor | None = None) -> Tensor
     # The block that holds the token first, then the token in it: a running sum over a whole vocabulary in double
     # precision costs several times the forward pass's share of it.
     vocabulary = masses.shape[1]
-    blocks = torch.nn.functional.pad(masses, (0, -vocabulary % _BLOCK_TOKENS)).unflatten(-1, (-1, _BLOCK_TOKENS))
+    padded = torch.nn.functional.pad(masses, (0, -vocabulary % _BLOCK_TOKENS))
+    blocks = padded.view(len(masses), -1, _BLOCK_TOKENS)
     before = blocks.sum(dim=-1).double().cumsum(dim=-1)[row]
     target = uniform.double() * before[:, -1]
     block = _first_above(before, target)
