@@ -85,10 +85,11 @@ class Decoder:
         by_prompt: dict[tuple[int, ...], list[Job]] = {}
         for job in jobs:
             by_prompt.setdefault(job.prompt, []).append(job)
+        expected = self.candidates + sum(job.n for job in jobs)
         complete = []
         for prompts in _prefill_batches(sorted(by_prompt, key=len)):
             first_row, since = self._arena.rows, len(self._table)
-            logits = self._prefill(prompts)
+            logits = self._prefill(prompts, expected)
             for row, prompt in enumerate(prompts, start=first_row):
                 for job in by_prompt[prompt]:
                     self._table.add(job, row)
@@ -114,9 +115,10 @@ class Decoder:
         self._table = CandidateTable()
         self._arena.clear()
 
-    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
+    def _prefill(self, prompts: Sequence[tuple[int, ...]], expected: int = 0) -> Tensor:
         """Run ``prompts`` after their cached prefixes, give each a row, and return the logits, ``(prompts, vocabulary)``.
 
+        ``expected`` is the number of rows that all their candidates may need.
         A row is laid out as padding, cached prefix, padding, new tokens. The mask hides the padding, and the positions skip it.
         """
         prefixes = [self._prefixes.longest(prompt) for prompt in prompts]
@@ -150,7 +152,7 @@ class Decoder:
                 self._prefixes.put(
                     prompt, tuple(k[row, :, -length:] for k in keys), tuple(v[row, :, -length:] for v in values)
                 )
-        self._arena.append(keys, values, lengths)
+        self._arena.append(keys, values, lengths, expected)
         logits: Tensor = output.logits[:, -1]
         return logits
 
