@@ -7,7 +7,7 @@ gives every candidate one token. Everything here is synchronous and single-threa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -19,11 +19,9 @@ from rstar_policy.candidates import CandidateTable, Job
 from rstar_policy.kv_arena import KvArena
 from rstar_policy.placement import Ints, assign_rows
 from rstar_policy.policy_tokenizer import PolicyTokenizer
-from rstar_policy.prefix_cache import CachedPrefix, PrefixCache, stacked
+from rstar_policy.prefill_order import batches, waves
+from rstar_policy.prefix_cache import CachedPrefix, PrefixCache, Prompt, stacked
 from rstar_policy.sampling import sample
-
-PREFILL_TOKENS: Final = 16_384
-"""Prompt tokens of one forward pass, padding included: the limit bounds its memory."""
 
 PREFIX_BYTES: Final = 256 << 20
 """Memory for the keys and values of earlier prompts."""
@@ -82,18 +80,20 @@ class Decoder:
     @torch.inference_mode()
     def admit(self, jobs: Sequence[Job]) -> list[Job]:
         """Run the prompts of ``jobs`` and draw the first token of each candidate; return the jobs that are complete."""
-        by_prompt: dict[tuple[int, ...], list[Job]] = {}
+        by_prompt: dict[Prompt, list[Job]] = {}
         for job in jobs:
             by_prompt.setdefault(job.prompt, []).append(job)
         expected = self.candidates + sum(job.n for job in jobs)
         complete = []
-        for prompts in _prefill_batches(sorted(by_prompt, key=len)):
-            first_row, since = self._arena.rows, len(self._table)
-            logits = self._prefill(prompts, expected)
-            for row, prompt in enumerate(prompts, start=first_row):
-                for job in by_prompt[prompt]:
-                    self._table.add(job, row)
-            complete += self._draw(logits, first_row, since)
+        prompts = list(by_prompt)
+        for wave in waves(prompts, self._cached(prompts)):
+            for batch in batches(wave, self._cached(wave)):
+                first_row, since = self._arena.rows, len(self._table)
+                logits = self._prefill(batch, expected)
+                for row, prompt in enumerate(batch, start=first_row):
+                    for job in by_prompt[prompt]:
+                        self._table.add(job, row)
+                complete += self._draw(logits, first_row, since)
         return complete
 
     @torch.inference_mode()
@@ -115,7 +115,7 @@ class Decoder:
         self._table = CandidateTable()
         self._arena.clear()
 
-    def _prefill(self, prompts: Sequence[tuple[int, ...]], expected: int = 0) -> Tensor:
+    def _prefill(self, prompts: Sequence[Prompt], expected: int = 0) -> Tensor:
         """Run ``prompts`` after their cached prefixes, give each a row, and return the logits, ``(prompts, vocabulary)``.
 
         ``expected`` is the number of rows that all their candidates may need.
@@ -155,6 +155,10 @@ class Decoder:
         self._arena.append(keys, values, lengths, expected)
         logits: Tensor = output.logits[:, -1]
         return logits
+
+    def _cached(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Return the number of tokens of each prompt that need not be run."""
+        return [self._prefixes.longest(prompt).length for prompt in prompts]
 
     def _cache_of(self, prefixes: list[CachedPrefix], width: int) -> DynamicCache:
         """Return a cache that holds the prefixes, left-padded to ``width`` columns."""
@@ -222,15 +226,3 @@ def _rearranged(tensor: Tensor, columns: Tensor) -> Tensor:
     """Return ``tensor (rows, heads, columns, width)`` with each row's columns rearranged."""
     rows = torch.arange(len(tensor), device=tensor.device).unsqueeze(-1)
     return tensor.transpose(1, 2)[rows, columns].transpose(1, 2)
-
-
-def _prefill_batches(prompts: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
-    """Cut prompts sorted by length into batches of at most ``PREFILL_TOKENS``, at least one prompt each."""
-    batch: list[tuple[int, ...]] = []
-    for prompt in prompts:
-        if batch and (len(batch) + 1) * len(prompt) > PREFILL_TOKENS:
-            yield batch
-            batch = []
-        batch.append(prompt)
-    if batch:
-        yield batch

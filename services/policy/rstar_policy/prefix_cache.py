@@ -1,12 +1,14 @@
 """Keys and values of earlier prompts, so that the expansion of a node does not run its prefix again.
 
-A child's prompt is its parent's plus one step; progressive widening sends a node's own prompt again. Entries are whole
-prompts. The least recently used ones are dropped when a budget of bytes is exceeded.
+A child's prompt is its parent's plus one step; progressive widening sends a node's own prompt again; the prompts of a
+few-shot style begin with the same examples. Entries are whole prompts, of which a new prompt uses the tokens that it
+shares. The least recently used ones are dropped when a budget of bytes is exceeded.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from bisect import bisect_left, insort
+from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
@@ -33,16 +35,19 @@ class PrefixCache:
         self._budget = budget
         self._bytes = 0
         self._entries: OrderedDict[Prompt, CachedPrefix] = OrderedDict()
-        self._lengths: Counter[int] = Counter()
+        self._sorted: list[Prompt] = []
 
     def longest(self, prompt: Prompt) -> CachedPrefix:
         """Return the longest cached prefix of ``prompt`` that leaves at least one token to run."""
-        for length in sorted((length for length in self._lengths if length <= len(prompt)), reverse=True):
-            entry = self._entries.get(prompt[:length])
-            if entry is not None:
-                self._entries.move_to_end(prompt[:length])
-                return _shortened(entry, min(length, len(prompt) - 1))
-        return NOTHING
+        # In lexicographic order, the entry that shares the most tokens stands next to the prompt.
+        place = bisect_left(self._sorted, prompt)
+        neighbours = self._sorted[max(0, place - 1) : place + 1]
+        shared, best = max(((shared_tokens(entry, prompt), entry) for entry in neighbours), default=(0, ()))
+        length = min(shared, len(prompt) - 1)
+        if not length:
+            return NOTHING
+        self._entries.move_to_end(best)
+        return _shortened(self._entries[best], length)
 
     def put(self, prompt: Prompt, keys: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> None:
         """Add ``prompt``; the tensors are copied, ``(heads, len(prompt), head width)`` per layer."""
@@ -51,7 +56,7 @@ class PrefixCache:
             return
         copies = (tuple(tensor.clone() for tensor in tensors) for tensors in (keys, values))
         self._entries[prompt] = CachedPrefix(len(prompt), *copies)
-        self._lengths[len(prompt)] += 1
+        insort(self._sorted, prompt)
         self._bytes += size
         while self._bytes > self._budget:
             self._drop_oldest()
@@ -59,9 +64,12 @@ class PrefixCache:
     def _drop_oldest(self) -> None:
         prompt, entry = self._entries.popitem(last=False)
         self._bytes -= sum(tensor.numel() * tensor.element_size() for tensor in (*entry.keys, *entry.values))
-        self._lengths[len(prompt)] -= 1
-        if not self._lengths[len(prompt)]:
-            del self._lengths[len(prompt)]
+        del self._sorted[bisect_left(self._sorted, prompt)]
+
+
+def shared_tokens(one: Prompt, other: Prompt) -> int:
+    """Return the number of tokens with which both begin."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _shortened(entry: CachedPrefix, length: int) -> CachedPrefix:

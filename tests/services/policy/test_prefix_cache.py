@@ -29,7 +29,7 @@ def test_the_longest_cached_prefix_is_found_and_leaves_one_token(known: list[tup
     cache = PrefixCache(1 << 20)
     for prompt in known:
         cache.put(prompt, tensors(len(prompt)), tensors(len(prompt)))
-    best = max((len(p) for p in known if asked[: len(p)] == p), default=0)
+    best = max((n for n in range(1, len(asked) + 1) for p in known if asked[:n] == p[:n]), default=0)
     found = cache.longest(asked)
     assert found.length == min(best, len(asked) - 1)
     assert all(tensor.shape[1] == found.length for tensor in found.keys)
