@@ -8,7 +8,7 @@ gives every candidate one token. Everything here is synchronous and single-threa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,19 +23,16 @@ from rstar_policy.prefill_order import batches, waves
 from rstar_policy.prefix_cache import CachedPrefix, PrefixCache, Prompt, stacked
 from rstar_policy.sampling import sample
 
-PREFIX_BYTES: Final = 256 << 20
-"""Memory for the keys and values of earlier prompts."""
-
 
 class Decoder:
     """Generates for all admitted jobs together. One thread owns it."""
 
-    def __init__(self, model: Any, tokenizer: PolicyTokenizer) -> None:
-        """Take a causal language model in evaluation mode and its tokenizer."""
+    def __init__(self, model: Any, tokenizer: PolicyTokenizer, prefix_bytes: int) -> None:
+        """Take a causal language model in evaluation mode, its tokenizer, and the bytes for prefixes of earlier prompts."""
         self._model = model
         self._tokenizer = tokenizer
         self._arena = KvArena()
-        self._prefixes = PrefixCache(PREFIX_BYTES)
+        self._prefixes = PrefixCache(prefix_bytes)
         self._table = CandidateTable()
         self._tokens: Ints = np.zeros(0, dtype=np.int64)
 

@@ -74,6 +74,14 @@ def serve(
             help="LoRA adapter on the model, as PEFT writes it (engine vllm): a local folder or store:PREFIX."
         ),
     ] = None,
+    prefix_share: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.9,
+            help="Share of the free memory for keys and values of earlier prompts (engine transformers).",
+        ),
+    ] = 0.2,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     host: options.Host = options.DEFAULT_HOST,
@@ -122,6 +130,7 @@ def serve(
                 few_shot=few_shot,
                 threads=threads,
                 max_rows=max_rows or ROWS,
+                prefix_share=prefix_share,
                 device=device,
                 dtype=dtype,
             )

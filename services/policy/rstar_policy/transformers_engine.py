@@ -27,10 +27,13 @@ from rstar_policy import metrics
 from rstar_policy.candidates import Job
 from rstar_policy.decoder import Decoder
 from rstar_policy.engine import check_request
+from rstar_policy.free_memory import free_bytes
 from rstar_policy.loading import load_model
 from rstar_policy.policy_tokenizer import PolicyTokenizer
 
 MAX_ROWS: Final = 1_024
+PREFIX_SHARE: Final = 0.2
+"""Share of the memory that is free after loading, for the keys and values of earlier prompts."""
 MAX_STEPS_WAITED: Final = 3
 """Most decoding steps that a new request waits for others, to be admitted together."""
 ADMITTED_SHARE: Final = 4
@@ -79,14 +82,21 @@ class TransformersPolicy:
     """
 
     def __init__(
-        self, model: Any, tokenizer: PolicyTokenizer, context: int, digest: str, max_rows: int = MAX_ROWS
+        self,
+        model: Any,
+        tokenizer: PolicyTokenizer,
+        context: int,
+        digest: str,
+        max_rows: int = MAX_ROWS,
+        prefix_share: float = PREFIX_SHARE,
     ) -> None:
         """Start the worker. ``context`` is the most tokens of prompt and continuation together."""
         self._tokenizer = tokenizer
         self._context = context
         self._digest = digest
         self._max_rows = max_rows
-        self._decoder = Decoder(model, tokenizer)
+        self._prefix_bytes = int(prefix_share * free_bytes(model.device))
+        self._decoder = Decoder(model, tokenizer, self._prefix_bytes)
         self._decoder.check()
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._waiting: deque[_Call] = deque()
@@ -104,23 +114,34 @@ class TransformersPolicy:
         few_shot: str = FEW_SHOT,
         threads: int | None = None,
         max_rows: int = MAX_ROWS,
+        prefix_share: float = PREFIX_SHARE,
         device: str = "auto",
         dtype: str = "auto",
         digest: str | None = None,
     ) -> Self:
         """Load a Hugging Face folder (blocking). ``digest`` None computes the checkpoint's.
 
-        ``threads`` are torch's CPU threads (None: torch's default). Raises ``ValueError`` for a folder or a model that
-        this engine cannot serve.
+        ``threads`` are torch's CPU threads (None: torch's default); ``prefix_share``, at least 0 and below 1, is the share of
+        the memory free after loading that keeps keys and values of earlier prompts. Raises ``ValueError`` for another share,
+        and for a folder or a model that this engine cannot serve.
         """
+        if not 0 <= prefix_share < 1:
+            raise ValueError(f"prefix_share is {prefix_share}: give a number from 0 to below 1")
         loaded = load_model(path, device=device, dtype=dtype, threads=threads)
         tokenizer = PolicyTokenizer(loaded.tokenizer, prompt, loaded.eos_ids, few_shot)
-        return cls(loaded.model, tokenizer, loaded.context, digest or checkpoint_digest(Path(path)), max_rows)
+        return cls(
+            loaded.model, tokenizer, loaded.context, digest or checkpoint_digest(Path(path)), max_rows, prefix_share
+        )
 
     @property
     def digest(self) -> str:
         """Digest of the checkpoint."""
         return self._digest
+
+    @property
+    def prefix_bytes(self) -> int:
+        """Most bytes of keys and values of earlier prompts."""
+        return self._prefix_bytes
 
     @property
     def candidates(self) -> int:
