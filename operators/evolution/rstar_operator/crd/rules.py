@@ -201,7 +201,8 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "ModelServiceSpec": (
         _ONE_SIZE,
         Rule(
-            "self.engine == 'vllm' || self.tensorParallel == 1 && !has(self.memoryShare)",
+            "has(self.engine) && self.engine == 'vllm' || "
+            "(!has(self.tensorParallel) || self.tensorParallel == 1) && !has(self.memoryShare)",
             "tensorParallel and memoryShare need engine: vllm",
         ),
     ),
