@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from rstar.trajectory import MARKERS
+
 INDEX: Final = "model.safetensors.index.json"
 SINGLE: Final = "model.safetensors"
 
@@ -46,7 +48,7 @@ def check_checkpoint(folder: Path, role: Role) -> None:
 
     Checked: ``config.json`` is an object; every weight file is there and has the length that its header states; the head
     of the role is stored (a policy's may be tied to the embeddings; a decoder has none); the embeddings have a row for every token of the
-    tokenizer. Weights that are not in safetensors files are not examined.
+    vocabulary and every marker. Weights that are not in safetensors files are not examined.
     """
     config = _json(folder / "config.json", f"{folder} holds no model")
     files = _weight_files(folder)
@@ -114,13 +116,17 @@ def _header(file: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _largest_token(folder: Path) -> int | None:
-    """Return the largest id of the tokenizer's vocabulary and added tokens; None without a ``tokenizer.json``."""
+    """Return the largest id of the tokenizer's vocabulary and of the markers; None without a ``tokenizer.json``.
+
+    Other added tokens do not count: a pad token without an embedding is common, and no text contains it.
+    """
     file = folder / "tokenizer.json"
     if not file.is_file():
         return None
     tokenizer = _json(file, f"{folder} has a broken tokenizer")
     vocabulary = (tokenizer.get("model") or {}).get("vocab")
-    ids = [token["id"] for token in tokenizer.get("added_tokens") or () if isinstance(token.get("id"), int)]
+    added = [token for token in tokenizer.get("added_tokens") or () if token.get("content") in MARKERS]
+    ids = [token["id"] for token in added if isinstance(token.get("id"), int)]
     if isinstance(vocabulary, dict):
         ids += [token for token in vocabulary.values() if isinstance(token, int)]
     elif isinstance(vocabulary, list):

@@ -68,7 +68,7 @@ def with_rollout_policy(number: int, searching: dict[str, object], **services: o
 
 def policy_of(spec: EvolutionRoundSpec, stage: Stage) -> ServiceRef:
     inputs = {"policy": output(Stage.TRAIN_POLICY).manifest} if stage is Stage.EVALUATE else {}
-    return next(ref for ref in needed_services(spec, stage, inputs) if ref.kind is ServiceKind.POLICY)
+    return next(ref for ref in needed_services(spec, "r", stage, inputs) if ref.kind is ServiceKind.POLICY)
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -77,7 +77,11 @@ def test_another_checkpoint_searches_in_the_rollout_alone_and_is_not_trained(num
     planned = plan(given, "r", Observed(previous=previous()), START)
     policy = next(a.ref for a in planned.actions if isinstance(a, StartService) and a.ref.kind is ServiceKind.POLICY)
     assert policy == policy_of(given, Stage.ROLLOUT)
-    assert (policy.model, policy.prompt, policy.serving.engine) == (ModelRef("hf:org/large"), "bootstrap", "vllm")
+    assert (policy.model, policy.prompt, policy.serving.engine) == (
+        ModelRef("hf:org/large", round_name="r"),
+        "bootstrap",
+        "vllm",
+    )
     assert "policy" not in planned.status.inputs
     evaluated = policy_of(given, Stage.EVALUATE)
     assert (evaluated.model, evaluated.prompt) == (checkpoint(output(Stage.TRAIN_POLICY).manifest), "trained")
