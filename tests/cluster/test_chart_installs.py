@@ -22,6 +22,7 @@ from rstar_testbed.modules import pytorchjob_crd
 
 from rstar.store.s3_store import S3Store
 from rstar.store.store import StoreError
+from tests.support.cluster.established import await_established
 from tests.support.cluster.releases import bind, install, installed, new_namespace, of_release, secret
 from tests.support.cluster.rendering import CHARTS, COMBINATIONS, FOREIGN_KINDS, chart_of, kind_of, rendered
 
@@ -72,7 +73,7 @@ def test_an_upgrade_with_the_same_values_changes_nothing(bed: Testbed, namespace
 
 def test_an_uninstall_leaves_the_crd_and_every_round(bed: Testbed, namespace: str) -> None:
     install(bed, RSTAR, "leaving", namespace, "dev")
-    bed.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=180s")
+    await_established(bed, CRD)
     bed.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(ROUND))
     bed.helm("uninstall", "leaving", "-n", namespace, "--wait")
     assert of_release(bed, "leaving") == {f"customresourcedefinition.apiextensions.k8s.io/{CRD}"}

@@ -28,6 +28,7 @@ from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.store.open import open_store
 from tests.cluster.conftest import StartKubelet
 from tests.rstar.cli.test_commands import PLAIN_TERMINAL, RSTAR, Finished, assert_refused
+from tests.support.cluster.established import await_established
 from tests.support.cluster.pods import NamespaceClient, needs_root, pod
 from tests.support.paths import CRD, ROOT
 from tests.support.rounds.simulated_round import done
@@ -40,7 +41,7 @@ Data = dict[str, Any]
 @pytest.fixture(scope="module", autouse=True)
 def crd(testbed: Testbed) -> None:
     testbed.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    testbed.kubectl("wait", "--for=condition=Established", "crd/evolutionrounds.rstar.dev", "--timeout=180s")
+    await_established(testbed, "evolutionrounds.rstar.dev")
     testbed.kubectl("get", "er", "-A")  # Within the first second the server answers "try again", and kubectl does.
 
 

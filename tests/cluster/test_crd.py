@@ -16,6 +16,7 @@ from rstar_testbed.cluster import Testbed
 from rstar.rounds.load import SpecError, load_rounds
 from rstar.rounds.spec import MUTABLE, EvolutionRoundSpec
 from rstar.rounds.status import AttemptStatus, Condition, OutputStatus, RoundStatus, StageStatus
+from tests.support.cluster.established import await_established
 from tests.support.paths import ROOT
 
 CRD = ROOT / "charts" / "rstar" / "files" / "evolutionrounds.yaml"
@@ -32,7 +33,7 @@ METHODS = [{"name": "greedy", "method": "greedy"}, {"name": "mcts"}]
 def bed(testbed: Testbed) -> Testbed:
     """The testbed with the CRD in it."""
     testbed.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    testbed.kubectl("wait", "--for=condition=Established", f"crd/{NAME}", "--timeout=180s")
+    await_established(testbed, NAME)
     return testbed
 
 
@@ -300,7 +301,6 @@ def test_rstar_run_refuses_what_the_server_refuses(tmp_path: Path, case: str) ->
     ("changes", "path"),
     [
         ({"baseModel": "out/models/base"}, "spec.baseModel"),
-        ({"rollout": {"promptFile": "few.txt"}}, "spec.rollout.promptFile"),
         ({"rollout": {"policy": {"model": "models/large"}}}, "spec.rollout.policy.model"),
         ({"problems": {"uri": "data/train.jsonl"}}, "spec.problems.uri"),
         ({"problems": {"sets": [{"uri": "store:a"}, {"uri": "data/train.jsonl"}]}}, "spec.problems.sets[1].uri"),
@@ -311,6 +311,11 @@ def test_a_local_path_is_refused_because_pods_cannot_read_it(attempt: Create, ch
     answer = attempt(MINIMAL | changes)
     assert f"{path}: Invalid value" in answer
     assert "which pods cannot read: use store:PATH or hf:ORG/NAME; `rstar submit` uploads local files" in answer
+
+
+def test_a_local_prompt_file_is_refused_because_pods_read_the_store(attempt: Create) -> None:
+    answer = attempt(MINIMAL | {"rollout": {"promptFile": "few.txt"}})
+    assert "spec.rollout.promptFile: Invalid value: promptFile must be store:PATH" in answer
 
 
 @pytest.mark.parametrize(

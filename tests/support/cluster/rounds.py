@@ -21,6 +21,7 @@ from rstar.cluster.api import ROUNDS, Cluster, Json
 from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, STAGE
 from rstar.rounds.pair_accuracy import PairAccuracy
 from rstar.rounds.status import RoundStatus
+from tests.support.cluster.established import await_established
 from tests.support.paths import CRD
 
 METRICS: Mapping[str, Any] = PairAccuracy(0.9, 0.8, 90, 30).metrics() | {"solved": 7, "problems": 10}
@@ -30,7 +31,7 @@ ENDED = ("Succeeded", "Failed")
 def install_crd(bed: Testbed) -> None:
     """Install the CRD of rounds."""
     bed.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    bed.kubectl("wait", "--for=condition=Established", "crd/evolutionrounds.rstar.dev", "--timeout=60s")
+    await_established(bed, "evolutionrounds.rstar.dev")
 
 
 def install_prerequisites(bed: Testbed, namespace: str, *, executor: bool = True) -> None:
