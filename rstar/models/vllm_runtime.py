@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
+import subprocess
 import uuid
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -84,11 +86,21 @@ def start_engine(folder: Path, options: VllmOptions, **more: Any) -> Any:
     else:
         arguments["gpu_memory_utilization"] = options.memory_share or GPU_MEMORY_SHARE
     try:
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**(arguments | more)))
+        llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**(arguments | more)))
     except (ValueError, NotImplementedError) as error:
         raise ValueError(f"vLLM cannot serve {folder}: {_sentence(error)}") from error
     except Exception as error:
         raise EngineStartError(f"vLLM did not start: {_sentence(error)}; its log has the reason") from error
+    _guards[id(llm)] = _guard()
+    return llm
+
+
+def stop_engine(llm: Any) -> None:
+    """End the processes of ``llm`` (blocking)."""
+    guard = _guards.pop(id(llm), None)
+    if guard is not None:
+        guard.communicate(b"\n")
+    llm.shutdown()
 
 
 def check_installation() -> None:
@@ -144,6 +156,21 @@ def adapter_rank(folder: Path) -> int:
     if not isinstance(rank, int) or rank < 1:
         raise ValueError(f"{folder} holds no LoRA adapter: give a folder with adapter_config.json, as PEFT writes it")
     return rank
+
+
+_guards: Final[dict[int, subprocess.Popen[bytes]]] = {}
+"""The guard of each running engine, by the id of its object."""
+
+
+def _guard() -> subprocess.Popen[bytes]:
+    """Start a shell that kills the engine's processes when this process has ended without ``stop_engine``.
+
+    vLLM's processes survive a killed parent and keep their memory. The shell reads a pipe that nobody else can write, and
+    its end means that this process has ended. vLLM's workers end with their engine.
+    """
+    engines = [str(child.pid) for child in multiprocessing.active_children()]
+    command = ["/bin/sh", "-c", 'read -r line || kill -9 "$@" 2>/dev/null', "sh", *engines]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _set_environment(options: VllmOptions) -> None:

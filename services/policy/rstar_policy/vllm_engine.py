@@ -16,7 +16,15 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from rstar.interfaces import Candidate, Finish, Proposal, Sampling, State
 from rstar.models.checkpoint_files import check_checkpoint
 from rstar.models.encoding import TrajectoryTokenizer
-from rstar.models.vllm_runtime import VllmOptions, adapter_rank, failed, last_output, request_id, start_engine
+from rstar.models.vllm_runtime import (
+    VllmOptions,
+    adapter_rank,
+    failed,
+    last_output,
+    request_id,
+    start_engine,
+    stop_engine,
+)
 from rstar.prompt import FEW_SHOT, PromptStyle
 from rstar.seeds import derive
 from rstar.store.digests import checkpoint_digest, combined_digest
@@ -196,7 +204,7 @@ class VllmPolicy:
             self._closed = True
             # vLLM's finaliser fails when the interpreter ends, so that no reference may be left.
             llm, self._llm = self._llm, None
-            await asyncio.to_thread(llm.shutdown)
+            await asyncio.to_thread(stop_engine, llm)
 
     async def __aenter__(self) -> Self:
         return self

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoTokenizer
 from rstar.interfaces import Scores, State
 from rstar.models.checkpoint_files import check_checkpoint
 from rstar.models.encoding import TrajectoryTokenizer
-from rstar.models.vllm_runtime import VllmOptions, failed, last_output, request_id, start_engine
+from rstar.models.vllm_runtime import VllmOptions, failed, last_output, request_id, start_engine, stop_engine
 from rstar.prompt import PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_ppm import metrics
@@ -113,7 +113,7 @@ class VllmPreferenceModel:
             self._closed = True
             # vLLM's finaliser fails when the interpreter ends, so that no reference may be left.
             llm, self._llm = self._llm, None
-            await asyncio.to_thread(llm.shutdown)
+            await asyncio.to_thread(stop_engine, llm)
 
     async def __aenter__(self) -> Self:
         return self
