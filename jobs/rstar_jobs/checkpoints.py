@@ -5,7 +5,6 @@ transformers and vLLM load the stored folders without this project.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -14,7 +13,6 @@ from typing import Any
 
 import structlog
 import torch
-from accelerate import PartialState
 from transformers.utils.logging import disable_progress_bar
 
 from rstar.models.architecture import context_length
@@ -27,7 +25,7 @@ from rstar.rounds.training_spec import TrainingSpec
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import CHECKPOINT
 from rstar_jobs.lora import check_lora_installed
-from rstar_jobs.processes import is_leader, process_count
+from rstar_jobs.processes import is_leader
 from rstar_jobs.resume import ResumeStore
 from rstar_jobs.training import Trained
 
@@ -35,8 +33,7 @@ from rstar_jobs.training import Trained
 def load(auto_class: Any, place: Path, spec: TrainingSpec, **options: Any) -> tuple[Any, Any]:
     """Return a model for training and its tokenizer, which has a pad token.
 
-    The weights are float32, the optimiser's format; frozen ones (LoRA) are bfloat16 where ``precision`` is. A model that is
-    sharded is loaded by one process of each node, and has no weights in the others until the trainer shards it.
+    The weights are float32, the optimiser's format; frozen ones (LoRA) are bfloat16 where ``precision`` is.
 
     ``place`` is a folder. Raises ``BadInputError`` when there is no such model, for one that could
     not be served once it is trained, and for settings that need a package or a GPU that is not there.
@@ -44,8 +41,6 @@ def load(auto_class: Any, place: Path, spec: TrainingSpec, **options: Any) -> tu
     disable_progress_bar()  # type: ignore[no-untyped-call]
     if spec.lora is not None:
         check_lora_installed()
-    if spec.fsdp and process_count() > 1:
-        _load_in_one_process()
     frozen = spec.lora is not None and spec.precision == "bfloat16"
     options |= {"dtype": torch.bfloat16 if frozen else torch.float32} | _attention(spec)
     try:
@@ -71,15 +66,6 @@ def _attention(spec: TrainingSpec) -> dict[str, str]:
                 f"attention flash_attention_2 needs the package flash-attn, which is not installed: install it, {instead}"
             )
     return {"attn_implementation": spec.attention}
-
-
-def _load_in_one_process() -> None:
-    """Make transformers load weights in the first process of each node only; the trainer hands out the shards.
-
-    It reads these two variables, and needs the process group to know which process is the first.
-    """
-    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
-    PartialState(cpu=not torch.cuda.is_available())
 
 
 def trajectory_tokenizer(tokenizer: Any) -> TrajectoryTokenizer:
