@@ -66,7 +66,7 @@ def sft_fsdp(setting: Setting) -> Figures:
         # The stage shards from two processes on, and one GPU has one; all else is the stage's own code.
         stack.enter_context(patch.object(rstar_jobs.training, "TrainingArguments", _sharded_arguments))
         if setting.device == "cpu":
-            # accelerate takes DDP instead of FSDP on a CPU, so it is told that this is another device.
+            # On a CPU accelerate uses DDP and not FSDP. The two patches make it treat the CPU as another device.
             torch.distributed.init_process_group("gloo")
             gloo = ("gloo", DistributedType.MULTI_GPU)
             stack.enter_context(patch.object(PartialState, "_prepare_backend", lambda *_, **__: gloo))

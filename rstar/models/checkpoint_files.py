@@ -7,11 +7,11 @@ process. Only the headers of the files are read.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from rstar.models.safetensors_header import tensor_shapes
 from rstar.trajectory import MARKERS
 
 INDEX: Final = "model.safetensors.index.json"
@@ -25,42 +25,26 @@ _HEADS: Final[dict[Role, tuple[str, ...]]] = {
     "decoder": (),
 }
 _EMBEDDINGS: Final = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings")
-_LARGEST_HEADER: Final = 1 << 28
-
-
-@dataclass(frozen=True, slots=True)
-class Tensors:
-    """Shapes of a checkpoint's tensors by name."""
-
-    shapes: dict[str, tuple[int, ...]]
-
-    def named(self, modules: Collection[str]) -> tuple[int, ...] | None:
-        """Return the shape of the weight of the first module with one of these names; None when there is none."""
-        for name, shape in self.shapes.items():
-            parts = name.split(".")
-            if parts[-1] == "weight" and len(parts) > 1 and any(part in modules for part in parts[-3:-1]):
-                return shape
-        return None
 
 
 def check_checkpoint(folder: Path, role: Role) -> None:
     """Raise ``ValueError`` with one sentence when ``folder`` cannot serve as the ``role``.
 
     Checked: ``config.json`` is an object; every weight file is there and has the length that its header states; the head
-    of the role is stored (a policy's may be tied to the embeddings; a decoder has none); the embeddings have a row for every token of the
-    vocabulary and every marker. Weights that are not in safetensors files are not examined.
+    of the role is stored (a policy's may be tied to the embeddings; a decoder has none); the embeddings have a row for
+    every token of the vocabulary and every marker. Weights that are not in safetensors files are not examined.
     """
     config = _json(folder / "config.json", f"{folder} holds no model")
     files = _weight_files(folder)
     if not files:
         return
-    tensors = Tensors({name: shape for file in files for name, shape in _header(file).items()})
-    head = tensors.named(_HEADS[role])
+    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+    head = _weight_of(shapes, _HEADS[role])
     if role == "ppm" and head is None:
         raise ValueError(
             f"{folder} has no scalar head: give a PPM checkpoint (a sequence classifier with num_labels=1)"
         )
-    embeddings = tensors.named(_EMBEDDINGS)
+    embeddings = _weight_of(shapes, _EMBEDDINGS)
     if role == "policy" and head is None and not _tied(config):
         raise ValueError(
             f"{folder} has no output head (lm_head), and config.json does not tie it to the embeddings; give a causal language model"
@@ -70,6 +54,15 @@ def check_checkpoint(folder: Path, role: Role) -> None:
             f"{folder}: its tokenizer has token {largest}, but its embeddings have {embeddings[0]} rows: "
             "tokenizer and weights belong to different checkpoints"
         )
+
+
+def _weight_of(shapes: Mapping[str, tuple[int, ...]], modules: Collection[str]) -> tuple[int, ...] | None:
+    """Return the shape of the weight of the first module with one of these names; None when there is none."""
+    for name, shape in shapes.items():
+        *path, last = name.split(".")
+        if last == "weight" and any(part in modules for part in path[-2:]):
+            return shape
+    return None
 
 
 def _tied(config: dict[str, Any]) -> bool:
@@ -91,28 +84,6 @@ def _weight_files(folder: Path) -> list[Path]:
             f"{folder} is incomplete: {missing[0]} is missing ({len(missing)} of {len(files)} weight files); copy the checkpoint again"
         )
     return files
-
-
-def _header(file: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes in a safetensors file. Raises ``ValueError`` unless its length is what its header states."""
-    size = file.stat().st_size
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        if not 2 <= length <= min(size - 8, _LARGEST_HEADER):
-            raise ValueError(
-                f"{file} is no safetensors file, or only its beginning ({size} bytes): copy the checkpoint again"
-            )
-        try:
-            entries: dict[str, Any] = json.loads(opened.read(length))
-            tensors = {name: entry for name, entry in entries.items() if name != "__metadata__"}
-            ends = [int(entry["data_offsets"][1]) for entry in tensors.values()]
-            shapes = {name: tuple(int(length) for length in entry["shape"]) for name, entry in tensors.items()}
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(f"{file} has a header that cannot be read ({error}): copy the checkpoint again") from error
-    expected = 8 + length + max(ends, default=0)
-    if size != expected:
-        raise ValueError(f"{file} is incomplete: {size} of {expected} bytes; copy the checkpoint again")
-    return shapes
 
 
 def _largest_token(folder: Path) -> int | None:

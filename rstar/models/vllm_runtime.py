@@ -1,6 +1,6 @@
 """Starts vLLM for a model service, with the settings that CPUs and GPUs need.
 
-vLLM runs the model in a process of its own; ``failed`` notices its end. vLLM is imported when an engine starts: it pins
+vLLM runs the model in a process of its own; ``VllmEngine.failed`` notices its end. vLLM is imported when an engine starts: it pins
 its own torch, so most installations do not have it.
 """
 
@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from rstar.interfaces import RoleUnavailable
+from rstar.models.closing import ClosedOnExit
+from rstar.models.free_memory import free_host_bytes
 from rstar.models.model_folder import Precision
 
 GPU_MEMORY_SHARE: Final = 0.9
 """Share of a GPU's memory for weights and key-value cache; vLLM's own default."""
 CPU_CACHE_SHARE: Final = 0.1
-"""Share of a machine's memory for the key-value cache on CPUs, where weights are not part of the share."""
+"""Share of the free memory for the key-value cache on CPUs, where weights are not part of the share."""
 CPU_BLOCK: Final = 32
 """Tokens of a block of the key-value cache on CPUs. 16 is refused, and vLLM's 128 leaves few prefixes to share."""
 CPU_BATCH_TOKENS: Final = 65_536
@@ -48,7 +50,7 @@ class EngineLost(RoleUnavailable):
 class VllmOptions:
     """How vLLM runs a model. ``max_rows``: most sequences at once; ``threads``: CPU threads, None: vLLM decides.
 
-    ``memory_share``: of a GPU's memory for weights and key-value cache, of a CPU machine's for the cache alone.
+    ``memory_share``: of a GPU's memory for weights and key-value cache, of a CPU machine's free memory for the cache alone.
     """
 
     dtype: Precision = "auto"
@@ -120,13 +122,6 @@ def check_installation() -> None:
         raise ValueError(f"{name} {installed} is too old: install {name} {'.'.join(map(str, _OLDEST))} or later")
 
 
-async def failed(llm: Any) -> str:
-    """Wait until the process of ``llm`` has ended, and return that as a sentence. It never ends by itself."""
-    while not llm.errored:  # noqa: ASYNC110 - vLLM offers no event
-        await asyncio.sleep(POLL_SECONDS)
-    return _ENDED
-
-
 async def last_output(stream: Any) -> Any:
     """Return the last output of one request. Cancelling the awaiting task aborts the request in the engine.
 
@@ -145,6 +140,31 @@ async def last_output(stream: Any) -> Any:
 def request_id() -> str:
     """Return a new name for a request."""
     return uuid.uuid4().hex
+
+
+class VllmEngine(ClosedOnExit):
+    """A running ``AsyncLLM``, and its end. It needs a running event loop."""
+
+    def __init__(self, llm: Any) -> None:
+        """Take an engine that ``start_engine`` returned."""
+        self._llm = llm
+        self._context = int(llm.model_config.max_model_len)
+        self._closed = False
+
+    async def failed(self) -> str:
+        """Wait until vLLM's process has ended, and return that as a sentence."""
+        llm = self._llm
+        while not llm.errored:  # noqa: ASYNC110 - vLLM offers no event
+            await asyncio.sleep(POLL_SECONDS)
+        return _ENDED
+
+    async def close(self) -> None:
+        """End vLLM's process; waiting calls fail. Closing twice is allowed."""
+        if not self._closed:
+            self._closed = True
+            # vLLM's finaliser fails when the interpreter ends, so that no reference may be left.
+            llm, self._llm = self._llm, None
+            await asyncio.to_thread(stop_engine, llm)
 
 
 def adapter_rank(folder: Path) -> int:
@@ -189,11 +209,10 @@ def _set_environment(options: VllmOptions) -> None:
 
 
 def _cpu_arguments(options: VllmOptions) -> dict[str, Any]:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         # Most CPUs are slower in half precision than in float32.
         "dtype": "float32" if options.dtype == "auto" else options.dtype,
-        "kv_cache_memory_bytes": int(memory * (options.memory_share or CPU_CACHE_SHARE)),
+        "kv_cache_memory_bytes": int(free_host_bytes() * (options.memory_share or CPU_CACHE_SHARE)),
         "block_size": CPU_BLOCK,
         # Compiling takes minutes at every start.
         "enforce_eager": True,

@@ -36,7 +36,7 @@ MemoryShare = Annotated[
     typer.Option(
         min=0.01,
         max=0.99,
-        help="Share of a GPU's memory for weights and key-value cache (engine vllm); on a CPU, of the machine's for the cache. Unset: 0.9, on a CPU 0.1.",
+        help="Share of a GPU's memory for weights and key-value cache (engine vllm); on a CPU, of the free memory for the cache. Unset: 0.9, on a CPU 0.1.",
     ),
 ]
 

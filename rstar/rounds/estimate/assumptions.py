@@ -90,7 +90,7 @@ class Machine:
 MACHINES: Final[Mapping[str, Machine]] = {
     "cpu-2-transformers": Machine(
         "two shared cores of a virtual machine, 2026-11: Qwen2.5-Coder-0.5B (5-bit weights, de-quantised), bfloat16, "
-        "transformers engine, 64 sequences in "
+        "transformers engine before its weights were packed, 64 sequences in "
         "flight; training with batches of 4 x 256 tokens",
         494_032_768,
         {"policy_rate": 20, "sft_rate": 65, "ppm_rate": 65},

@@ -8,13 +8,13 @@ from typing import Final
 from rstar.rounds.estimate.model_size import ModelSize
 
 PREFIX_CACHE: Final = 256 << 20
-"""``rstar_policy.decoder.PREFIX_BYTES``: services are above this layer."""
+"""Allowed for keys and values of earlier prompts. The engine transformers takes a share of what is free (`--prefix-share`)."""
 
 ATTENTION_MASK: Final = 2**25
 """``rstar_ppm.packing.MASK_ELEMENTS``: most numbers of one mask of packed rows."""
 
 PACKED_TOKENS: Final = 16_384
-"""Tokens of one forward pass over prompts: ``rstar_policy.decoder.PREFILL_TOKENS``."""
+"""Tokens of one forward pass over prompts: ``rstar_policy.prefill_order.PREFILL_TOKENS``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 import math
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from rstar.models.safetensors_header import tensor_shapes
+
 BYTES: Final[Mapping[str, int]] = {"float32": 4, "bfloat16": 2, "float16": 2}
 _SUFFIXES: Final = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9}
-_MOST_HEADER_BYTES: Final = 100_000_000
-"""The format's own limit."""
-
 _UNTIED: Final = ("llama", "mistral")
 """Model types that keep the output embedding apart where the config does not say."""
 
@@ -115,19 +113,7 @@ def size_of_folder(folder: Path) -> ModelSize:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     files = sorted(folder.glob("*.safetensors"))
     try:
-        return size_of_config(config, sum(map(parameters_in, files)) or None)
+        shapes = (shape for file in files for shape in tensor_shapes(file).values())
+        return size_of_config(config, sum(map(math.prod, shapes)) or None)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
-
-
-def parameters_in(file: Path) -> int:
-    """Return the number of weights in a safetensors file, from its header. Raises ``ValueError`` for another file."""
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > _MOST_HEADER_BYTES:
-                raise ValueError
-            header = json.loads(stream.read(length))
-        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{file.name} is no safetensors file") from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from rstar.interfaces import Proposal, Sampling, State
@@ -25,9 +26,9 @@ class Engine(Protocol):
     ) -> Proposal:
         """Return n candidates; candidate k depends only on (state, sampling, seed, k).
 
-        ``begun`` is set when the first of them leaves the queue. Cancelling the awaiting task frees the call's rows. Raises ``ValueError`` with one sentence for a request that
-        can never be served, ``RuntimeError`` when the engine failed or is closed, ``RoleUnavailable`` when the server
-        that it calls is lost.
+        ``begun`` is set when the first of them leaves the queue. Cancelling the awaiting task frees the call's rows.
+        Raises ``ValueError`` with one sentence for a request that can never be served, ``RuntimeError`` when the engine
+        failed or is closed, ``RoleUnavailable`` when the server that it calls is lost.
         """
         ...
 
@@ -60,3 +61,14 @@ def check_request(n: int, sampling: Sampling, seed: int) -> None:
         raise ValueError("sampling.stop contains an empty text, which would end every candidate at once: remove it")
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}: give a number from 0 to 2^64 - 1")
+
+
+def room_after(prompt: Sequence[int], context: int) -> int:
+    """Return how many tokens of the ``context`` are left after ``prompt``. Raises ``ValueError`` when there are none."""
+    room = context - len(prompt)
+    if room < 1 or not prompt:
+        raise ValueError(
+            f"the prompt has {len(prompt)} tokens and the model's context is {context}: "
+            "shorten the question or the steps"
+        )
+    return room

@@ -14,12 +14,12 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import structlog
 
 from rstar.interfaces import Candidate, Proposal, Sampling, State
+from rstar.models.closing import ClosedOnExit
 from rstar.rpc.logs import configure_logs
 from rstar.search.expansion import gather_or_cancel
 from rstar.seeds import derive
@@ -69,7 +69,7 @@ class ServedModel:
         return length if isinstance(length, int) and length > FEWEST_TOKENS else None
 
 
-class OpenAIPolicy:
+class OpenAIPolicy(ClosedOnExit):
     """An ``Engine`` on a running server. ``render`` returns the text that the model continues for a state."""
 
     def __init__(
@@ -124,14 +124,6 @@ class OpenAIPolicy:
             work.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._server.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def _candidates(
         self, prompt: str, n: int, sampling: Sampling, seed: int, begun: asyncio.Event | None

@@ -14,20 +14,20 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
 
 from rstar.interfaces import Proposal, Sampling, State
+from rstar.models.closing import ClosedOnExit
+from rstar.models.free_memory import free_bytes
 from rstar.models.futures import set_from_thread, settle_from_thread
 from rstar.prompt import FEW_SHOT, PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_policy import metrics
 from rstar_policy.candidates import Job
 from rstar_policy.decoder import Decoder
-from rstar_policy.engine import check_request
-from rstar_policy.free_memory import free_bytes
+from rstar_policy.engine import check_request, room_after
 from rstar_policy.loading import load_model
 from rstar_policy.policy_tokenizer import PolicyTokenizer
 
@@ -74,7 +74,7 @@ def admitted_now(waiting: int, running: int, steps_waited: int) -> bool:
     return waiting * ADMITTED_SHARE >= running or steps_waited >= MAX_STEPS_WAITED
 
 
-class TransformersPolicy:
+class TransformersPolicy(ClosedOnExit):
     """An ``Engine``, and so a ``rstar.interfaces.Policy``; usable without any service.
 
     >>> async with TransformersPolicy.load("checkpoint") as policy:          # doctest: +SKIP
@@ -181,14 +181,6 @@ class TransformersPolicy:
         self._inbox.put(None)
         await asyncio.to_thread(self._worker.join)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     def _work(self) -> None:
         """Run until closed: receive calls, admit those that fit, give every candidate one token."""
         steps_waited = 0
@@ -229,14 +221,10 @@ class TransformersPolicy:
         except Exception as error:
             call.settle(RuntimeError(f"the tokenizer failed: {error}"))
             return False
-        room = self._context - len(prompt)
-        if room < 1 or not prompt:
-            call.settle(
-                ValueError(
-                    f"the prompt has {len(prompt)} tokens and the model's context is {self._context}: "
-                    "shorten the question or the steps"
-                )
-            )
+        try:
+            room = room_after(prompt, self._context)
+        except ValueError as error:
+            call.settle(error)
             return False
         call.job = Job(prompt, call.n, call.sampling, call.seed, rule, room, call.first)
         return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
@@ -16,21 +15,13 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from rstar.interfaces import Candidate, Finish, Proposal, Sampling, State
 from rstar.models.checkpoint_files import check_checkpoint
 from rstar.models.encoding import TrajectoryTokenizer
-from rstar.models.vllm_runtime import (
-    VllmOptions,
-    adapter_rank,
-    failed,
-    last_output,
-    request_id,
-    start_engine,
-    stop_engine,
-)
+from rstar.models.vllm_runtime import VllmEngine, VllmOptions, adapter_rank, last_output, request_id, start_engine
 from rstar.prompt import FEW_SHOT, PromptStyle
 from rstar.seeds import derive
 from rstar.store.digests import checkpoint_digest, combined_digest
 from rstar_policy import metrics
 from rstar_policy.admission import Admission
-from rstar_policy.engine import check_request
+from rstar_policy.engine import check_request, room_after
 from rstar_policy.loading import eos_ids
 from rstar_policy.policy_tokenizer import PolicyTokenizer
 from rstar_policy.stopping import StopRule, cut
@@ -39,7 +30,7 @@ ADMITTED_ROWS: Final = 2
 """Candidates admitted per row of the engine. Requests end with their longest candidate, so some rows would stay empty."""
 
 
-class VllmPolicy:
+class VllmPolicy(VllmEngine):
     """An ``Engine``, and so a ``rstar.interfaces.Policy``; usable without any service, inside a running event loop.
 
     Candidate k of a call has the seed of the call plus k, as in vLLM's own ``n``.
@@ -49,14 +40,12 @@ class VllmPolicy:
         self, llm: Any, tokenizer: PolicyTokenizer, digest: str, max_rows: int, adapter: Path | None = None
     ) -> None:
         """Take a running ``AsyncLLM``."""
-        self._llm = llm
+        super().__init__(llm)
         self._tokenizer = tokenizer
-        self._context = int(llm.model_config.max_model_len)
         self._digest = digest
         self._max_rows = max_rows
         self._admission = Admission(ADMITTED_ROWS * max_rows)
         self._adapter = adapter
-        self._closed = False
 
     @classmethod
     def load(
@@ -109,26 +98,22 @@ class VllmPolicy:
         if self._closed:
             raise RuntimeError("the policy engine is closed")
         prompt = self._tokenizer.encode(state.question, state.steps)
-        room = self._context - len(prompt)
-        if room < 1 or not prompt:
-            raise ValueError(
-                f"the prompt has {len(prompt)} tokens and the model's context is {self._context}: "
-                "shorten the question or the steps"
-            )
+        room = room_after(prompt, self._context)
         rule = self._tokenizer.stop_rule(sampling.stop)
+        # Without randomness all candidates are one.
+        drawn = n if sampling.temperature > 0 else 1
         parts = [
             asyncio.ensure_future(
-                self._part(prompt, first, min(self._max_rows, n - first), sampling, seed, rule, room, begun)
+                self._part(prompt, first, min(self._max_rows, drawn - first), sampling, seed, rule, room, begun)
             )
-            for first in range(0, n if sampling.temperature > 0 else 1, self._max_rows)
+            for first in range(0, drawn, self._max_rows)
         ]
         try:
             candidates = [candidate for part in await asyncio.gather(*parts) for candidate in part]
         finally:
             for part in parts:
                 part.cancel()
-        # Without randomness all candidates are one.
-        return Proposal(tuple(candidates if sampling.temperature > 0 else candidates[:1] * n), self._digest)
+        return Proposal(tuple(candidates * (n // drawn)), self._digest)
 
     async def _part(
         self,
@@ -145,7 +130,6 @@ class VllmPolicy:
         from vllm.lora.request import LoRARequest
 
         tokens = min(sampling.max_new_tokens, room)
-        n = n if sampling.temperature > 0 else 1
         adapter = None if self._adapter is None else LoRARequest("adapter", 1, str(self._adapter))
         async with self._admission.admitted(n, len(prompt) + n * tokens):
             if begun is not None:
@@ -193,26 +177,6 @@ class VllmPolicy:
             raise RuntimeError(f"vLLM ended a candidate with {completion.finish_reason!r}")
         text, finish = cut(self._tokenizer.decode(ids[: -1 if finish is Finish.EOS else None]), finish, rule)
         return Candidate(text, len(ids), float(completion.cumulative_logprob), finish)
-
-    async def failed(self) -> str:
-        """Wait until vLLM's process has ended, and return that as a sentence."""
-        return await failed(self._llm)
-
-    async def close(self) -> None:
-        """End vLLM's process; waiting calls fail. Closing twice is allowed."""
-        if not self._closed:
-            self._closed = True
-            # vLLM's finaliser fails when the interpreter ends, so that no reference may be left.
-            llm, self._llm = self._llm, None
-            await asyncio.to_thread(stop_engine, llm)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
 
 def _generation_config(folder: Path) -> Any:

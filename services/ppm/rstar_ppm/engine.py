@@ -27,3 +27,12 @@ class Engine(Protocol):
     async def close(self) -> None:
         """End all calls and free the model."""
         ...
+
+
+def check_length(longest: int, context: int) -> None:
+    """Raise ``ValueError`` when a prefix and a candidate have more tokens, ``longest``, than the model's ``context``."""
+    if longest > context:
+        raise ValueError(
+            f"prefix and candidate have {longest} tokens and the model's context is {context}: "
+            "shorten the question, the steps or the candidates"
+        )

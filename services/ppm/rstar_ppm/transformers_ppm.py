@@ -14,13 +14,13 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
 
 from rstar.interfaces import Scores, State
 from rstar.models.architecture import context_length
+from rstar.models.closing import ClosedOnExit
 from rstar.models.encoding import TrajectoryTokenizer
 from rstar.models.futures import set_from_thread, settle_from_thread
 from rstar.models.model_folder import ConventionName
@@ -28,6 +28,7 @@ from rstar.prompt import PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_ppm import metrics
 from rstar_ppm.conventions import StepEncoder, step_encoder
+from rstar_ppm.engine import check_length
 from rstar_ppm.heads import Loading, ScoringModel, load_scoring_model
 from rstar_ppm.packing import Row, batches, rows_of
 from rstar_ppm.scorer import Scorer
@@ -58,7 +59,7 @@ class _CallGroup:
     scores: dict[int, float] = field(default_factory=dict)
 
 
-class TransformersPreferenceModel:
+class TransformersPreferenceModel(ClosedOnExit):
     """A ``rstar.interfaces.PreferenceModel``; usable without any service.
 
     >>> async with TransformersPreferenceModel.load("ppm-checkpoint") as ppm:      # doctest: +SKIP
@@ -131,14 +132,6 @@ class TransformersPreferenceModel:
         self._inbox.put(None)
         await asyncio.to_thread(self._worker.join)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     def _work(self) -> None:
         """Score all waiting calls together, repeatedly, until closed."""
         while (calls := self._receive()) is not None:
@@ -190,14 +183,10 @@ class TransformersPreferenceModel:
         except Exception as error:
             call.settle(RuntimeError(f"the tokenizer failed: {error}"))
             return
-        longest = len(prefix) + max(map(len, candidates))
-        if longest > self._context:
-            call.settle(
-                ValueError(
-                    f"prefix and candidate have {longest} tokens and the model's context is {self._context}: "
-                    "shorten the question, the steps or the candidates"
-                )
-            )
+        try:
+            check_length(len(prefix) + max(map(len, candidates)), self._context)
+        except ValueError as error:
+            call.settle(error)
             return
         call.slots = range(len(group.owner), len(group.owner) + len(candidates))
         group.owner += [call] * len(candidates)

@@ -10,7 +10,6 @@ import asyncio
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from transformers import AutoConfig, AutoTokenizer
@@ -18,25 +17,24 @@ from transformers import AutoConfig, AutoTokenizer
 from rstar.interfaces import Scores, State
 from rstar.models.checkpoint_files import check_checkpoint
 from rstar.models.encoding import TrajectoryTokenizer
-from rstar.models.vllm_runtime import VllmOptions, failed, last_output, request_id, start_engine, stop_engine
+from rstar.models.vllm_runtime import VllmEngine, VllmOptions, last_output, request_id, start_engine
 from rstar.prompt import PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_ppm import metrics
+from rstar_ppm.engine import check_length
 from rstar_ppm.scorer import DECIMALS
 
 
-class VllmPreferenceModel:
+class VllmPreferenceModel(VllmEngine):
     """A ``rstar.interfaces.PreferenceModel``; usable without any service, inside a running event loop."""
 
     def __init__(self, llm: Any, tokenizer: TrajectoryTokenizer, style: PromptStyle, digest: str) -> None:
         """Take a running pooling ``AsyncLLM`` whose task is ``classify``."""
-        self._llm = llm
+        super().__init__(llm)
         self._tokenizer = tokenizer
         self._style = style
         self._digest = digest
-        self._context = int(llm.model_config.max_model_len)
         self._queued = 0
-        self._closed = False
 
     @classmethod
     def load(
@@ -71,12 +69,7 @@ class VllmPreferenceModel:
             raise RuntimeError("the preference model is closed")
         prefix = self._tokenizer.state(state.question, state.steps, self._style)
         texts = [[*prefix, *self._tokenizer.step(candidate)] for candidate in candidates]
-        longest = max(map(len, texts), default=0)
-        if longest > self._context:
-            raise ValueError(
-                f"prefix and candidate have {longest} tokens and the model's context is {self._context}: "
-                "shorten the question, the steps or the candidates"
-            )
+        check_length(max(map(len, texts), default=0), self._context)
         if begun is not None:
             begun.set()
         self._count_queued(len(texts))
@@ -102,26 +95,6 @@ class VllmPreferenceModel:
     def _count_queued(self, change: int) -> None:
         self._queued += change
         metrics.QUEUED.set(self._queued)
-
-    async def failed(self) -> str:
-        """Wait until vLLM's process has ended, and return that as a sentence."""
-        return await failed(self._llm)
-
-    async def close(self) -> None:
-        """End vLLM's process; waiting calls fail. Closing twice is allowed."""
-        if not self._closed:
-            self._closed = True
-            # vLLM's finaliser fails when the interpreter ends, so that no reference may be left.
-            llm, self._llm = self._llm, None
-            await asyncio.to_thread(stop_engine, llm)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
 
 def _pooling() -> Any:

@@ -1,4 +1,4 @@
-"""The memory that this process can still take: the prefix cache is a share of it.
+"""The memory that this process can still take: caches of keys and values are a share of it.
 
 On a CPU that is what the system counts as available, but not more than the process's control group (version 1 or 2)
 leaves. Not covered: a lower limit of an enclosing group.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _FILES: Final = {
     1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -23,6 +24,8 @@ _FILES: Final = {
 def free_bytes(device: torch.device) -> int:
     """Return the free bytes of ``device``."""
     if device.type == "cuda":
+        import torch
+
         free, _ = torch.cuda.mem_get_info(device)
         return free
     return free_host_bytes()
