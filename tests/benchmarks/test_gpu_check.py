@@ -81,6 +81,7 @@ def test_without_a_gpu_the_command_says_so_in_one_sentence() -> None:
     assert finished.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_engines_and_sharded_training_pass_in_small_on_the_cpu() -> None:
     wanted = ("policy engine, bfloat16", "PPM engine, float32 against the CPU", "SFT, FSDP with one process")
     finished = gpu_check(

@@ -45,6 +45,7 @@ def manifest(workspace: StageWorkspace) -> Manifest:
     return read_manifest(workspace.store.read(key), key)
 
 
+@pytest.mark.slow
 async def test_all_stages_use_the_commits_of_the_rounds_start(hub: FakeHub, tmp_path: Path) -> None:
     workspace = new_workspace(tmp_path)
     model, data_set = hub.branches["models", "org/base", "main"], hub.branches["datasets", "org/set", "main"]

@@ -73,6 +73,7 @@ def test_tied_weights_are_still_tied_in_another_format() -> None:
     assert [state[name].dtype for name in "abcn"] == [torch.bfloat16] * 3 + [torch.int]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train_policy", "train_ppm"])
 def test_a_checkpoint_in_bfloat16_is_the_rounded_one_of_float32(tmp_path: Path, stage: str) -> None:
     found = {}

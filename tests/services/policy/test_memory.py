@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rstar_policy.free_memory import free_host_bytes
 from rstar_policy.transformers_engine import TransformersPolicy
+
+from rstar.models.free_memory import free_host_bytes
 
 MIB = 1 << 20
 
