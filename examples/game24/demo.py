@@ -130,7 +130,7 @@ def hints(store: Path, status: dict[str, Any]) -> None:
         f"    --policy-model {made('train-policy', 'checkpoint')} --ppm-model {made('train-ppm', 'checkpoint')} \\\n"
         "    --set candidates=2 --set widening=2 --set exploration=0.3 --set maxNewTokens=32 --set tokenBudget=1000",
         f"{rstar} status --store {store}",
-        f"{python} -c \"import pandas; print(pandas.read_parquet('{made('select', 'pairs.parquet')}'))\"",
+        f"{python} -c \"import pandas; print(pandas.read_parquet('{made('select', 'pairs')}'))\"",
     )
     console.print("\nTry next:")
     for line in tries:

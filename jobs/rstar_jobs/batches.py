@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from rstar_jobs.encoded import NO_LOSS, EncodedExample, EncodedPair
+from rstar_jobs.token_file import Tokens
 
 
-def padded(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
+def padded(rows: Sequence[Tokens], filler: int) -> torch.Tensor:
     """Return a (rows, longest) tensor of int64."""
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
+    result = torch.full((len(rows), max(map(len, rows))), filler)
+    for i, row in enumerate(rows):
+        result[i, : len(row)] = torch.from_numpy(row.astype(np.int64))
+    return result
 
 
-def masked(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
+def masked(rows: Sequence[Tokens], pad_id: int) -> dict[str, torch.Tensor]:
     """Return ``input_ids`` and ``attention_mask``, each (rows, longest)."""
-    return {"input_ids": padded(rows, pad_id), "attention_mask": padded([[1] * len(row) for row in rows], 0)}
+    return {
+        "input_ids": padded(rows, pad_id),
+        "attention_mask": padded([np.ones(len(row), np.int32) for row in rows], 0),
+    }
 
 
 class ExampleCollator:
@@ -43,11 +50,14 @@ class PairCollator:
 
     def __call__(self, pairs: Sequence[EncodedPair]) -> dict[str, torch.Tensor]:
         """Return ``input_ids`` and ``attention_mask`` (sequences, longest); ``chosen``, ``rejected``, ``weight`` (pairs,)."""
-        places: dict[tuple[int, ...], int] = {}
-        chosen = [places.setdefault(tuple(pair.chosen), len(places)) for pair in pairs]
-        rejected = [places.setdefault(tuple(pair.rejected), len(places)) for pair in pairs]
+        rows: dict[bytes, Tokens] = {}
+        for side in (*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)):
+            rows.setdefault(side.tobytes(), side)
+        places = {content: place for place, content in enumerate(rows)}
+        chosen = [places[pair.chosen.tobytes()] for pair in pairs]
+        rejected = [places[pair.rejected.tobytes()] for pair in pairs]
         return {
-            **masked(list(places), self._pad_id),
+            **masked(list(rows.values()), self._pad_id),
             "chosen": torch.tensor(chosen),
             "rejected": torch.tensor(rejected),
             "weight": torch.tensor([pair.weight for pair in pairs]),

@@ -85,6 +85,11 @@ class Invocation:
         except ValueError as error:
             raise BadInputError(str(error)) from None
 
+    def download_table(self, name: str, manifest: Manifest, table: str, folder: Path) -> list[Path]:
+        """Copy the shards of a table of an input to ``folder``, in order; raises as ``download`` does."""
+        shards = sorted(output.path for output in manifest.outputs if output.path.startswith(f"{table}/"))
+        return [self.download(name, manifest, path, folder / path) for path in shards]
+
     def problems(self, spec: ProblemsSpec) -> Reading:
         """Return the problems of all data sets of ``spec``, in order. Raises ``BadInputError``."""
         try:

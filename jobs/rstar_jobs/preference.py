@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,8 +79,9 @@ def pairwise_trainer(scale: float) -> type[Trainer]:
 
 def ranked_right(model: Any, pairs: Sequence[EncodedPair], collator: PairCollator, batch_size: int) -> list[bool]:
     """Return for each pair, in the order given, whether its chosen side scores higher. A tie counts as wrong."""
-    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].chosen) + len(pairs[i].rejected))
-    hits: dict[int, bool] = {}
+    lengths = array("i", (len(pair.chosen) + len(pair.rejected) for pair in pairs))
+    order = sorted(range(len(pairs)), key=lengths.__getitem__)
+    hits = [False] * len(pairs)
     device = next(model.parameters()).device
     model.eval()
     with torch.no_grad():
@@ -87,5 +89,7 @@ def ranked_right(model: Any, pairs: Sequence[EncodedPair], collator: PairCollato
             some = order[start : start + batch_size]
             batch = {k: v.to(device) for k, v in collator([pairs[i] for i in some]).items()}
             scores = scores_of(model, batch)
-            hits.update(zip(some, (scores[batch["chosen"]] > scores[batch["rejected"]]).tolist(), strict=True))
-    return [hits[i] for i in range(len(pairs))]
+            right = (scores[batch["chosen"]] > scores[batch["rejected"]]).tolist()
+            for place, hit in zip(some, right, strict=True):
+                hits[place] = hit
+    return hits

@@ -1,11 +1,15 @@
-"""Stage 2: training data from trees (section 3.3): SFT trajectories, preference pairs, difficulty."""
+"""Stage 2: training data from trees (section 3.3): SFT trajectories, preference pairs, difficulty.
+
+The trees are read one shard at a time, and what is selected is stored in shards of ``SHARD_PROBLEMS`` problems: memory does
+not grow with the number of problems.
+"""
 
 from __future__ import annotations
 
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,24 +17,36 @@ import pyarrow as pa
 
 from rstar.problem import Problem
 from rstar.record import SearchRecord
-from rstar.rounds.manifest import Manifest
+from rstar.rounds.manifest import Manifest, Output
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.spec import SelectSpec
+from rstar.rounds.stage import StageRun
 from rstar.seeds import derive
 from rstar.selection import (
     Difficulty,
-    PreferencePair,
+    PairGroup,
     SftExample,
     correct_share,
     difficulty,
-    preference_pairs,
+    pair_groups,
     sft_examples,
 )
 from rstar.store.tables import read_trees, write_pairs, write_rows, write_sft
 from rstar_jobs.invocation import Invocation
 from rstar_jobs.program import run
 
-DIFFICULTY = pa.schema(
+SFT: Final = "sft"
+PAIRS: Final = "pairs"
+DIFFICULTY: Final = "difficulty"
+"""The tables, each a folder of shards ``00000.parquet``, ..."""
+
+SHARD_PROBLEMS: Final = 512
+"""Searched problems of one shard: some tens of MiB while they wait, and 1,459 shards for the paper's 747,000 problems."""
+
+SFT_HELD_OUT: Final = "sft_problems_held_out"
+"""Key in the metrics: problems whose trajectories are left out of the SFT data because their pairs measure the PPM."""
+
+_DIFFICULTY: Final = pa.schema(
     [
         ("problem_id", pa.string()),
         ("difficulty", pa.string()),
@@ -40,30 +56,29 @@ DIFFICULTY = pa.schema(
 )
 
 
-SFT_HELD_OUT: Final = "sft_problems_held_out"
-"""Key in the metrics: problems whose trajectories are left out of the SFT data because their pairs measure the PPM."""
-
-
 def split_of(problem_id: str, held_out_fraction: float) -> str:
     """Return train or held_out. It depends on the problem's id alone, so a problem has the same split in every round."""
     return "held_out" if derive(0, "split", problem_id) < held_out_fraction * 2**63 else "train"
 
 
 class Selection:
-    """Collects the training data, one searched problem at a time.
+    """Selects the training data, one searched problem at a time, and counts it.
 
     A held-out problem with pairs gives no SFT examples: its pairs measure a PPM that starts from the policy, which must not
     have been trained on its solutions. One without pairs measures nothing and is used. ``holds_out`` False: nothing is
     measured, and every problem is used. ``seed`` is the round's.
+
+    The rows wait in ``sft``, ``pairs`` and ``difficulty`` until ``clear``.
     """
 
     def __init__(self, spec: SelectSpec, seed: int, *, holds_out: bool) -> None:
         self._spec = spec
         self._seed = seed
         self._held_out_fraction = spec.held_out_fraction if holds_out else 0.0
-        self.sft_held_out = 0
+        self._counts: Counter[str] = Counter()
+        self._levels: Counter[str] = Counter()
         self.sft: list[SftExample] = []
-        self.pairs: list[tuple[PreferencePair, str]] = []
+        self.pairs: list[tuple[PairGroup, str]] = []
         self.difficulty: list[dict[str, Any]] = []
 
     def add(self, problem: Problem, record: SearchRecord) -> None:
@@ -71,36 +86,42 @@ class Selection:
         if record.error and not any(True for _ in record.terminals()):
             return
         examples = sft_examples(problem, record, self._spec, seed=self._seed)
-        pairs = preference_pairs(problem, record, self._spec)
+        groups = pair_groups(problem, record, self._spec)
         split = split_of(problem.id, self._held_out_fraction)
-        if pairs and split == "held_out":
-            self.sft_held_out += bool(examples)
+        if groups and split == "held_out":
+            self._counts[SFT_HELD_OUT] += bool(examples)
         else:
             self.sft += examples
-        self.pairs += [(pair, split) for pair in pairs]
+            self._counts["sft_examples"] += len(examples)
+            self._counts["sft_problems"] += bool(examples)
+        self.pairs += [(group, split) for group in groups]
+        for group in groups:
+            self._counts[f"pairs_{split}"] += len(group.pairs)
+            self._counts["pairs_final"] += sum(group.is_final(right, wrong) for right, wrong in group.pairs)
+        level = str(difficulty(record))
+        self._levels[level] += 1
         self.difficulty.append(
             {
                 "problem_id": problem.id,
-                "difficulty": str(difficulty(record)),
+                "difficulty": level,
                 "correct_share": correct_share(record),
                 "trajectories": sum(1 for _ in record.terminals()),
             }
         )
 
+    def clear(self) -> None:
+        """Forget the rows, which have been stored; the counts stay."""
+        self.sft, self.pairs, self.difficulty = [], [], []
+
     def metrics(self) -> dict[str, Any]:
         """Return the stage's metrics."""
-        levels = Counter(row["difficulty"] for row in self.difficulty)
-        splits = Counter((split, pair.final) for pair, split in self.pairs)
+        problems = self._levels.total()
+        names = ("sft_examples", "sft_problems", SFT_HELD_OUT, "pairs_train", "pairs_held_out", "pairs_final")
         return {
-            "problems": len(self.difficulty),
-            "coverage": round(1 - levels[str(Difficulty.HARD)] / max(len(self.difficulty), 1), 6),
-            **{str(level): levels[str(level)] for level in Difficulty},
-            "sft_examples": len(self.sft),
-            "sft_problems": len({example.problem_id for example in self.sft}),
-            SFT_HELD_OUT: self.sft_held_out,
-            "pairs_train": splits["train", False] + splits["train", True],
-            "pairs_held_out": splits["held_out", False] + splits["held_out", True],
-            "pairs_final": splits["train", True] + splits["held_out", True],
+            "problems": problems,
+            "coverage": round(1 - self._levels[str(Difficulty.HARD)] / max(problems, 1), 6),
+            **{str(level): self._levels[str(level)] for level in Difficulty},
+            **{name: self._counts[name] for name in names},
         }
 
 
@@ -112,17 +133,29 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
         return done
     selection = Selection(invocation.spec.select, stage.seed, holds_out=invocation.spec.trains_ppm)
     shards = [output.path for output in manifest.outputs]
-    for number, searched in enumerate(_read(invocation, manifest, shards)):
+    outputs: list[Output] = []
+    number = 0
+    for read, searched in enumerate(_read(invocation, manifest, shards)):
         for problem, record in searched:
             selection.add(problem, record)
-        invocation.progress.report(number + 1, len(shards), last=number + 1 == len(shards))
-    with tempfile.TemporaryDirectory() as folder:
-        sft, pairs, levels = (Path(folder) / f"{name}.parquet" for name in ("sft", "pairs", "difficulty"))
-        write_sft(sft, selection.sft)
-        write_pairs(pairs, selection.pairs)
-        write_rows(levels, selection.difficulty, DIFFICULTY)
-        outputs = [stage.upload(path, path.name) for path in (sft, pairs, levels)]
+            if len(selection.difficulty) == SHARD_PROBLEMS:
+                outputs += _store(stage, selection, number)
+                number += 1
+        invocation.progress.report(read + 1, len(shards), last=read + 1 == len(shards))
+    if selection.difficulty or not outputs:
+        outputs += _store(stage, selection, number)
     return stage.finish(outputs, selection.metrics())
+
+
+def _store(stage: StageRun, selection: Selection, number: int) -> list[Output]:
+    """Store the rows that wait as one shard of each table."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths: Mapping[str, Path] = {name: Path(folder) / f"{name}.parquet" for name in (SFT, PAIRS, DIFFICULTY)}
+        write_sft(paths[SFT], selection.sft)
+        write_pairs(paths[PAIRS], selection.pairs)
+        write_rows(paths[DIFFICULTY], selection.difficulty, _DIFFICULTY)
+        selection.clear()
+        return [stage.upload(path, f"{name}/{number:05d}.parquet") for name, path in paths.items()]
 
 
 def _read(

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.stage import StageRun
 from rstar.seeds import derive
-from rstar.selection import SftExample
-from rstar.store.tables import read_sft
+from rstar.store.tables import count_rows, read_sft
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation
 from rstar_jobs.processes import micro_batch_size, process_count
 from rstar_jobs.program import run
 from rstar_jobs.resume import ResumeStore
-from rstar_jobs.select import SFT_HELD_OUT
+from rstar_jobs.select import SFT, SFT_HELD_OUT
 
 
 def work(invocation: Invocation) -> tuple[ManifestRef, Manifest] | None:
@@ -31,11 +31,11 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest] | None:
     stage = invocation.open_stage(["select"], {"base_model": invocation.base_model_digest()})
     if done := stage.finished():
         return done
-    with tempfile.TemporaryDirectory() as folder:
-        examples = read_sft(invocation.download("select", manifest, "sft.parquet", Path(folder) / "sft.parquet"))
-    if not examples:
-        raise BadInputError(_nothing_to_imitate(manifest.metrics.get(SFT_HELD_OUT, 0)))
-    return _train(invocation, stage, invocation.base_model(), examples)
+    with tempfile.TemporaryDirectory(prefix="rstar-data-") as folder:
+        tables = invocation.download_table("select", manifest, SFT, Path(folder))
+        if not any(map(count_rows, tables)):
+            raise BadInputError(_nothing_to_imitate(manifest.metrics.get(SFT_HELD_OUT, 0)))
+        return _train(invocation, stage, invocation.base_model(), tables, Path(folder))
 
 
 def _nothing_to_imitate(held_out: int) -> str:
@@ -49,14 +49,14 @@ def _nothing_to_imitate(held_out: int) -> str:
 
 
 def _train(
-    invocation: Invocation, stage: StageRun, base: Path, examples: list[SftExample]
+    invocation: Invocation, stage: StageRun, base: Path, tables: Sequence[Path], folder: Path
 ) -> tuple[ManifestRef, Manifest] | None:
     # Imported here: they take seconds to load, and bad input must be refused before.
     from transformers import AutoModelForCausalLM, Trainer
 
     from rstar_jobs.batches import ExampleCollator
     from rstar_jobs.checkpoints import finish, length_limit, load, trajectory_tokenizer
-    from rstar_jobs.encoded import encode_example
+    from rstar_jobs.encoded import ExampleData
     from rstar_jobs.lora import add_lora
     from rstar_jobs.special_tokens import add_special_tokens, marker_ids
     from rstar_jobs.training import TrainingData, train
@@ -66,17 +66,16 @@ def _train(
     model, tokenizer = load(AutoModelForCausalLM, base, spec)
     added = add_special_tokens(model, tokenizer)
     limit = length_limit(model, spec.max_length)
-    encoder = trajectory_tokenizer(tokenizer)
-    encoded = [encode_example(encoder, example) for example in examples]
-    kept = [example for example in encoded if len(example.ids) <= limit]
-    if not kept:
-        raise BadInputError(f"all {len(encoded)} trajectories are longer than {limit} tokens: raise maxLength")
-    data = TrainingData(kept, [len(example.ids) for example in kept], ExampleCollator(tokenizer.pad_token_id))
+    stored = (example for table in tables for example in read_sft(table))
+    examples = ExampleData(trajectory_tokenizer(tokenizer), stored, limit, folder)
+    if not examples:
+        raise BadInputError(f"all {examples.too_long} trajectories are longer than {limit} tokens: raise maxLength")
+    data = TrainingData(examples, examples.lengths, ExampleCollator(tokenizer.pad_token_id))
     resume = ResumeStore(stage)
     if spec.lora is not None:
         model = add_lora(model, spec.lora, seed, tokens=marker_ids(tokenizer))
     trained = train(Trainer, model, data, spec, seed=seed, resume=resume, progress=invocation.progress)
-    metrics = {"dropped_too_long": len(encoded) - len(kept), "markers_added": added}
+    metrics = {"dropped_too_long": examples.too_long, "markers_added": added}
     return finish(stage, resume, trained, tokenizer, metrics)
 
 

@@ -17,8 +17,8 @@ from rstar.rounds.observed import SKIPPED, ManifestRef, Stage
 from rstar.rounds.pair_accuracy import PAIR_ACCURACY, PAIRS, PROBLEMS, pair_accuracy
 from rstar.rounds.stage import StageRun
 from rstar.seeds import derive
-from rstar.selection import PreferencePair
-from rstar.store.tables import read_pairs
+from rstar.store.tables import count_rows, read_pairs
+from rstar_jobs import select
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation
 from rstar_jobs.processes import is_leader, local_rank, micro_batch_size, process_count
@@ -38,15 +38,17 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest] | None:
         return done
     if not spec.trains_ppm:
         return _finish_without(stage, "preferenceModel.use is never, so no PPM was trained")
-    with tempfile.TemporaryDirectory() as folder:
-        table = invocation.download("select", manifest, "pairs.parquet", Path(folder) / "pairs.parquet")
-        pairs, held_out = read_pairs(table, "train"), read_pairs(table, "held_out")
-    if not pairs:
-        reason = _no_pairs(manifest.metrics, len(held_out))
-        if spec.preference_model.use == "always":
-            raise BadInputError(f"{reason}, and preferenceModel.use is always: use harder or more problems, or auto")
-        return _finish_without(stage, f"{reason}, so no PPM was trained")
-    return _train(invocation, stage, invocation.input_model("policy"), pairs, held_out)
+    with tempfile.TemporaryDirectory(prefix="rstar-data-") as folder:
+        tables = invocation.download_table("select", manifest, select.PAIRS, Path(folder))
+        if not any(count_rows(table, split="train") for table in tables):
+            held_out = sum(len(group.pairs) for table in tables for group in read_pairs(table, "held_out"))
+            reason = _no_pairs(manifest.metrics, held_out)
+            if spec.preference_model.use == "always":
+                raise BadInputError(
+                    f"{reason}, and preferenceModel.use is always: use harder or more problems, or auto"
+                )
+            return _finish_without(stage, f"{reason}, so no PPM was trained")
+        return _train(invocation, stage, invocation.input_model("policy"), tables, Path(folder))
 
 
 def _finish_without(stage: StageRun, reason: str) -> tuple[ManifestRef, Manifest] | None:
@@ -54,11 +56,11 @@ def _finish_without(stage: StageRun, reason: str) -> tuple[ManifestRef, Manifest
     return stage.finish([], {SKIPPED: reason}) if is_leader() else None
 
 
-def _no_pairs(select: Mapping[str, Any], held_out: int) -> str:
-    """Return why there is no pair to train on. ``select``: the metrics of the select stage."""
+def _no_pairs(selected: Mapping[str, Any], held_out: int) -> str:
+    """Return why there is no pair to train on. ``selected``: the metrics of the select stage."""
     if held_out:
         return f"all {held_out} preference pairs are of held-out problems"
-    easy, hard, medium = (select.get(level, 0) for level in ("easy", "hard", "medium"))
+    easy, hard, medium = (selected.get(level, 0) for level in ("easy", "hard", "medium"))
     if medium:
         return "no pair of steps meets select.minVisits, select.minMargin and select.minEditDistance"
     return (
@@ -71,8 +73,8 @@ def _train(
     invocation: Invocation,
     stage: StageRun,
     policy: Path,
-    pairs: list[PreferencePair],
-    held_out: list[PreferencePair],
+    tables: Sequence[Path],
+    folder: Path,
 ) -> tuple[ManifestRef, Manifest] | None:
     # Imported here: they take seconds to load, and bad input must be refused before.
     import torch
@@ -80,7 +82,7 @@ def _train(
 
     from rstar_jobs.batches import PairCollator
     from rstar_jobs.checkpoints import finish, length_limit, load, trajectory_tokenizer
-    from rstar_jobs.encoded import EncodedPair, encode_preference
+    from rstar_jobs.encoded import PairData
     from rstar_jobs.lora import add_lora
     from rstar_jobs.preference import pairwise_trainer, ranked_right
     from rstar_jobs.preference_head import HEAD_SLOPE, scalar_head, start_head
@@ -95,19 +97,19 @@ def _train(
     limit = length_limit(model, spec.max_length)
     encoder = trajectory_tokenizer(tokenizer)
 
-    def encode_within_limit(some: list[PreferencePair]) -> list[tuple[PreferencePair, EncodedPair]]:
-        encoded = ((pair, encode_preference(encoder, pair)) for pair in some)
-        return [(pair, ids) for pair, ids in encoded if max(len(ids.chosen), len(ids.rejected)) <= limit]
+    def encoded(split: str) -> PairData:
+        (folder / split).mkdir()
+        groups = (group for table in tables for group in read_pairs(table, split))
+        return PairData(encoder, groups, limit, folder / split)
 
-    kept, measured = encode_within_limit(pairs), encode_within_limit(held_out)
-    if not kept:
-        raise BadInputError(f"all {len(pairs)} preference pairs are longer than {limit} tokens: raise maxLength")
+    pairs, held_out = encoded("train"), encoded("held_out")
+    if not pairs:
+        raise BadInputError(f"all {pairs.too_long} preference pairs are longer than {limit} tokens: raise maxLength")
     collator = PairCollator(tokenizer.pad_token_id)
     batch = micro_batch_size(spec, process_count())
 
-    def hits(trained: Any) -> list[tuple[PreferencePair, bool]]:
-        right = ranked_right(trained, [ids for _, ids in measured], collator, batch)
-        return [(pair, hit) for (pair, _), hit in zip(measured, right, strict=True)]
+    def hits(trained: Any) -> list[bool]:
+        return ranked_right(trained, held_out, collator, batch)
 
     if torch.cuda.is_available() and not spec.fsdp:
         model.to(f"cuda:{local_rank()}")
@@ -115,13 +117,11 @@ def _train(
     before = [] if spec.fsdp else hits(model)
     if spec.lora is not None:
         model = add_lora(model, spec.lora, seed, head=scalar_head(model))
-    examples = [ids for _, ids in kept]
-    lengths = [len(ids.chosen) + len(ids.rejected) for ids in examples]
     resume = ResumeStore(stage)
     trained = train(
         pairwise_trainer(spec.score_scale),
         model,
-        TrainingData(examples, lengths, collator),
+        TrainingData(pairs, pairs.lengths, collator),
         spec,
         seed=seed,
         resume=resume,
@@ -129,21 +129,22 @@ def _train(
     )
     after = hits(trained.model)
     # The search scores inner steps; whole trajectories are easier to rank, so they would raise the figure.
-    inner = pair_accuracy((pair.problem_id, hit) for pair, hit in after if not pair.final)
+    inner = [i for i in range(len(held_out)) if not held_out.is_final(i)]
+    accuracy = pair_accuracy((str(held_out.problems[i]), after[i]) for i in inner)
     metrics = {
-        **(inner.metrics() if inner is not None else {PAIR_ACCURACY: None, PAIRS: 0, PROBLEMS: 0}),
+        **(accuracy.metrics() if accuracy is not None else {PAIR_ACCURACY: None, PAIRS: 0, PROBLEMS: 0}),
         "pair_accuracy_with_final": _share(after),
-        "pair_accuracy_before": _share([(pair, hit) for pair, hit in before if not pair.final]),
+        "pair_accuracy_before": _share([before[i] for i in inner] if before else []),
         "pair_accuracy_with_final_before": _share(before),
-        "pairs_held_out": len(measured),
-        "dropped_too_long": len(pairs) - len(kept) + len(held_out) - len(measured),
+        "pairs_held_out": len(held_out),
+        "dropped_too_long": pairs.too_long + held_out.too_long,
         HEAD_SLOPE: next((entry[HEAD_SLOPE] for entry in trained.log if HEAD_SLOPE in entry), None),
     }
     return finish(stage, resume, trained, tokenizer, metrics)
 
 
-def _share(hits: Sequence[tuple[PreferencePair, bool]]) -> float | None:
-    return round(sum(hit for _, hit in hits) / len(hits), 6) if hits else None
+def _share(hits: Sequence[bool]) -> float | None:
+    return round(sum(hits) / len(hits), 6) if hits else None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """One training run: the Trainer of transformers with a fixed data order, checkpoints in the store, and SIGTERM.
 
 Covered: torchrun on one or many nodes, FSDP, mixed precision, a restart from the last checkpoint with the same data
-order, SIGTERM (save, then end). Not covered: data that do not fit in memory, and data loading by worker processes.
+order, SIGTERM (save, then end). Not covered: data loading by worker processes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,20 @@ class TrainingData:
     examples: Sequence[Any]
     lengths: Sequence[int]
     collator: Any
+
+
+class _Ordered:
+    """The examples in the order of training, each read when its batch is made."""
+
+    def __init__(self, examples: Sequence[Any], order: Sequence[int]) -> None:
+        self._examples = examples
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, place: int) -> Any:
+        return self._examples[self._order[place]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +83,11 @@ def train(
     order = training_order(data.lengths, spec.batch_size, spec.epochs, spec.max_train_tokens, seed)
     with tempfile.TemporaryDirectory(prefix="rstar-train-") as work:
         arguments = _arguments(spec, Path(work), micro_batch_size(spec, world), world, seed, len(order))
-        callback = _Callback(resume, progress, _tokens_by_step([data.lengths[i] for i in order], spec.batch_size))
+        callback = _Callback(resume, progress, _tokens_by_step(data.lengths, order, spec.batch_size))
         trainer = trainer_class(
             model=model,
             args=arguments,
-            train_dataset=[data.examples[i] for i in order],
+            train_dataset=_Ordered(data.examples, order),
             data_collator=data.collator,
             callbacks=[callback],
         )
@@ -101,7 +114,8 @@ def train(
     whole = merged(trainer.model, dtype)
     round_weights(whole, dtype)
     whole.config.use_cache = True  # off during training, where keys and values would only take memory
-    state = in_dtype(trainer.accelerator.get_state_dict(whole), dtype)
+    state = trainer.accelerator.get_state_dict(whole)
+    state = in_dtype(state, dtype)
     return Trained(whole, state, dtype, metrics, trainer.state.log_history)
 
 
@@ -122,7 +136,7 @@ def _arguments(spec: TrainingSpec, work: Path, micro: int, world: int, seed: int
         bf16=spec.precision == "bfloat16",
         fsdp=True if sharded else None,  # type: ignore[arg-type]
         fsdp_config={"cpu_ram_efficient_loading": True} if sharded else None,
-        gradient_checkpointing=spec.gradient_checkpointing,
+        gradient_checkpointing=spec.gradient_checkpointing or None,
         gradient_checkpointing_kwargs={"use_reentrant": False} if spec.gradient_checkpointing else None,
         use_cpu=not torch.cuda.is_available(),
         save_strategy="steps",
@@ -142,10 +156,12 @@ def _arguments(spec: TrainingSpec, work: Path, micro: int, world: int, seed: int
     return arguments
 
 
-def _tokens_by_step(lengths: Sequence[int], batch_size: int) -> list[int]:
+def _tokens_by_step(lengths: Sequence[int], order: Sequence[int], batch_size: int) -> list[int]:
     """Return the tokens trained on after step 0, 1, 2, ..."""
-    totals = [0, *accumulate(lengths)]
-    return [totals[min(i, len(lengths))] for i in range(0, len(lengths) + batch_size, batch_size)]
+    totals = [0]
+    for start in range(0, len(order), batch_size):
+        totals.append(totals[-1] + sum(lengths[i] for i in order[start : start + batch_size]))
+    return totals
 
 
 class _Callback(TrainerCallback):

@@ -8,6 +8,7 @@ with both correct and wrong trajectories give pairs. Q values only rank the step
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -57,8 +58,61 @@ class PreferencePair:
     final: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """The steps that follow a group's prefix; ``q`` ranks them, and ``terminal`` ones end a trajectory."""
+
+    steps: tuple[str, ...]
+    q: float
+    terminal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PairGroup:
+    """The pairs of one node, or those of the final-answer rule: the steps that they share are there once.
+
+    ``pairs`` are positions in ``right`` and in ``wrong``; a side has only continuations that a pair needs.
+    """
+
+    problem_id: str
+    question: str
+    prefix: tuple[str, ...]
+    right: tuple[Continuation, ...]
+    wrong: tuple[Continuation, ...]
+    pairs: tuple[tuple[int, int], ...]
+
+    @property
+    def weight(self) -> float:
+        """The weight of each pair."""
+        return 1 / len(self.pairs)
+
+    def is_final(self, right: int, wrong: int) -> bool:
+        """Return whether a side of a pair ends a trajectory."""
+        return self.right[right].terminal or self.wrong[wrong].terminal
+
+    def expanded(self) -> list[PreferencePair]:
+        """Return the pairs with whole trajectories."""
+        return [
+            PreferencePair(
+                self.problem_id,
+                self.question,
+                (*self.prefix, *self.right[good].steps),
+                (*self.prefix, *self.wrong[bad].steps),
+                self.right[good].q - self.wrong[bad].q,
+                self.weight,
+                self.is_final(good, bad),
+            )
+            for good, bad in self.pairs
+        ]
+
+
 def preference_pairs(problem: Problem, record: SearchRecord, rules: PairRules | None = None) -> list[PreferencePair]:
     """Return the preference pairs of one searched problem, in tree order."""
+    return [pair for group in pair_groups(problem, record, rules) for pair in group.expanded()]
+
+
+def pair_groups(problem: Problem, record: SearchRecord, rules: PairRules | None = None) -> list[PairGroup]:
+    """Return the preference pairs of one searched problem by node, in tree order; the final-answer rule's come last."""
     rules = rules or PairRules()
     terminals = list(record.terminals())
     correct = [i for i in terminals if record.nodes[i].correct]
@@ -81,28 +135,28 @@ def preference_pairs(problem: Problem, record: SearchRecord, rules: PairRules | 
             or bool(below and all(record.nodes[k].terminal for k in below))
         )
 
-    pairs: list[PreferencePair] = []
+    groups: list[PairGroup] = []
     for parent in sorted(children):
         counted = [i for i in children[parent] if record.nodes[i].valid and settled(i)]
         best = sorted((i for i in counted if i in to_correct), key=lambda i: -record.nodes[i].q)[: rules.positives]
         worst = sorted((i for i in counted if i in to_wrong and i not in best), key=lambda i: record.nodes[i].q)
         q = {i: record.nodes[i].q for i in (*best, *worst)}
-        pairs += _pairs(problem, record, best, worst[: rules.negatives], q, rules)
+        groups += _group(problem, record, best, worst[: rules.negatives], q, rules)
 
     q = {i: mean_q(record, i) for i in terminals}
     best = sorted(correct, key=lambda i: -q[i])[: rules.final_trajectories]
     worst = sorted(wrong, key=lambda i: q[i])[: rules.final_trajectories]
-    return pairs + _pairs(problem, record, best, worst, q, rules)
+    return groups + _group(problem, record, best, worst, q, rules)
 
 
-def _pairs(
+def _group(
     problem: Problem,
     record: SearchRecord,
     best: list[int],
     worst: list[int],
     q: dict[int, float],
     rules: PairRules,
-) -> list[PreferencePair]:
+) -> list[PairGroup]:
     """Pair every positive with every negative whose Q is lower by the margin and whose text differs enough."""
     kept = [
         (good, bad)
@@ -112,18 +166,31 @@ def _pairs(
         and q[good] - q[bad] >= rules.min_margin
         and _differ(record.nodes[good].text, record.nodes[bad].text, rules.min_edit_distance)
     ]
+    if not kept:
+        return []
+    right, wrong = list(dict.fromkeys(good for good, _ in kept)), list(dict.fromkeys(bad for _, bad in kept))
+    steps = {node: tuple(record.steps(node)) for node in (*right, *wrong)}
+    shared = _shared(list(steps.values()))
+
+    def continuations(nodes: list[int]) -> tuple[Continuation, ...]:
+        return tuple(Continuation(steps[i][shared:], q[i], record.nodes[i].terminal) for i in nodes)
+
     return [
-        PreferencePair(
+        PairGroup(
             problem.id,
             problem.question,
-            tuple(record.steps(good)),
-            tuple(record.steps(bad)),
-            q[good] - q[bad],
-            1 / len(kept),
-            final=record.nodes[good].terminal or record.nodes[bad].terminal,
+            steps[right[0]][:shared],
+            continuations(right),
+            continuations(wrong),
+            tuple((right.index(good), wrong.index(bad)) for good, bad in kept),
         )
-        for good, bad in kept
     ]
+
+
+def _shared(trajectories: Sequence[tuple[str, ...]]) -> int:
+    """Return how many first steps all trajectories have in common."""
+    columns = zip(*trajectories, strict=False)
+    return next((i for i, column in enumerate(columns) if len(set(column)) > 1), min(map(len, trajectories)))
 
 
 def _differ(a: str, b: str, distance: int) -> bool:

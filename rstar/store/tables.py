@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord, Usage
-from rstar.selection import PreferencePair, SftExample
+from rstar.selection import Continuation, PairGroup, SftExample
 
 NODE = pa.struct(
     [
@@ -64,19 +64,19 @@ SFT = pa.schema(
         ("mean_q", pa.float64()),
     ]
 )
+CONTINUATION = pa.struct([("steps", pa.list_(pa.string())), ("q", pa.float64()), ("terminal", pa.bool_())])
 PAIRS = pa.schema(
     [
         ("problem_id", pa.string()),
         ("question", pa.string()),
-        ("chosen", pa.list_(pa.string())),
-        ("rejected", pa.list_(pa.string())),
-        ("margin", pa.float64()),
-        ("weight", pa.float64()),
-        ("final", pa.bool_()),
+        ("prefix", pa.list_(pa.string())),
+        ("right", pa.list_(CONTINUATION)),
+        ("wrong", pa.list_(CONTINUATION)),
+        ("pairs", pa.list_(pa.struct([("right", pa.int32()), ("wrong", pa.int32())]))),
         ("split", pa.string()),
     ]
 )
-"""``split`` is train or held_out: by problem, so that no problem is in both."""
+"""``pairs`` are positions in ``right`` and ``wrong``; ``split`` is train or held_out: by problem, so that none is in both."""
 
 _NODE_FIELDS = [field.name for field in fields(NodeRecord)]
 _USAGE_FIELDS = [field.name for field in fields(Usage)]
@@ -109,7 +109,8 @@ def read_trees(path: Path) -> list[tuple[Problem, SearchRecord]]:
 
 def write_sft(path: Path, examples: Iterable[SftExample]) -> None:
     """Write one row per SFT example."""
-    write_rows(path, [_plain(example) for example in examples], SFT)
+    rows = [{field.name: getattr(example, field.name) for field in fields(SftExample)} for example in examples]
+    write_rows(path, rows, SFT)
 
 
 def read_sft(path: Path) -> list[SftExample]:
@@ -117,21 +118,42 @@ def read_sft(path: Path) -> list[SftExample]:
     return [SftExample(**{**row, "steps": tuple(row["steps"])}) for row in read_rows(path, SFT)]
 
 
-def write_pairs(path: Path, pairs: Iterable[tuple[PreferencePair, str]]) -> None:
-    """Write one row per (pair, split)."""
-    write_rows(path, [{**_plain(pair), "split": split} for pair, split in pairs], PAIRS)
+def write_pairs(path: Path, groups: Iterable[tuple[PairGroup, str]]) -> None:
+    """Write one row per (group, split)."""
+    write_rows(path, [_group_row(group, split) for group, split in groups], PAIRS)
 
 
-def read_pairs(path: Path, split: str) -> list[PreferencePair]:
-    """Read the pairs of one split. Raises ``ValueError`` when it is another table."""
-    chosen = [row for row in read_rows(path, PAIRS) if row.pop("split") == split]
-    return [
-        PreferencePair(**{**row, "chosen": tuple(row["chosen"]), "rejected": tuple(row["rejected"])}) for row in chosen
-    ]
+def read_pairs(path: Path, split: str) -> list[PairGroup]:
+    """Read the groups of one split. Raises ``ValueError`` when it is another table."""
+    return [_group(row) for row in read_rows(path, PAIRS) if row["split"] == split]
 
 
-def _plain(item: SftExample | PreferencePair) -> dict[str, Any]:
-    return {field.name: getattr(item, field.name) for field in fields(item)}
+def count_rows(path: Path, **equal: str) -> int:
+    """Return the number of a table's rows in which columns have these values, without reading the other columns."""
+    if not equal:
+        return int(pq.read_metadata(path).num_rows)
+    columns = pq.read_table(path, columns=list(equal)).to_pylist()
+    return sum(row == equal for row in columns)
+
+
+def _group_row(group: PairGroup, split: str) -> dict[str, Any]:
+    return {
+        "problem_id": group.problem_id,
+        "question": group.question,
+        "prefix": group.prefix,
+        "right": [asdict(side) for side in group.right],
+        "wrong": [asdict(side) for side in group.wrong],
+        "pairs": [{"right": right, "wrong": wrong} for right, wrong in group.pairs],
+        "split": split,
+    }
+
+
+def _group(row: dict[str, Any]) -> PairGroup:
+    def side(name: str) -> tuple[Continuation, ...]:
+        return tuple(Continuation(tuple(item["steps"]), item["q"], item["terminal"]) for item in row[name])
+
+    pairs = tuple((pair["right"], pair["wrong"]) for pair in row["pairs"])
+    return PairGroup(row["problem_id"], row["question"], tuple(row["prefix"]), side("right"), side("wrong"), pairs)
 
 
 def _tree_row(problem: Problem, record: SearchRecord) -> dict[str, Any]:

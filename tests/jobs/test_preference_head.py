@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from rstar_jobs.batches import PairCollator
@@ -61,7 +62,8 @@ def some_pairs(seed: int, count: int) -> list[EncodedPair]:
 
     def pair() -> EncodedPair:
         prefix = [draw.randrange(10, 60) for _ in range(6)]
-        return EncodedPair([*prefix, 3], [*prefix, 4], 1.0, final=False)
+        chosen, rejected = (np.array([*prefix, last], np.int32) for last in (3, 4))
+        return EncodedPair(chosen, rejected, 1.0, final=False)
 
     return [pair() for _ in range(count)]
 

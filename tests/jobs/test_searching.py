@@ -240,19 +240,20 @@ async def test_select_turns_trees_into_sft_examples_pairs_and_difficulties(tmp_p
     code, result = await run(workspace, "select", {"rollout": rollout})
     assert code == 0
     prefix = workspace.store.path(workspace.ref().prefix)
-    sft = read_sft(prefix / "sft.parquet")
-    train, held_out = read_pairs(prefix / "pairs.parquet", "train"), read_pairs(prefix / "pairs.parquet", "held_out")
-    levels = pq.read_table(prefix / "difficulty.parquet").to_pylist()
+    sft = read_sft(prefix / "sft" / "00000.parquet")
+    train, held_out = (read_pairs(prefix / "pairs" / "00000.parquet", split) for split in ("train", "held_out"))
+    levels = pq.read_table(prefix / "difficulty").to_pylist()
     metrics = result["metrics"]
     assert metrics["sft_examples"] == len(sft) > 0
-    measuring = {pair.problem_id for pair in held_out}
+    measuring = {group.problem_id for group in held_out}
     solved = {name for name, record in found.items() if record.solved}
     assert {example.problem_id for example in sft} == solved - measuring
     assert metrics["sft_problems_held_out"] == len(measuring)
-    assert (metrics["pairs_train"], metrics["pairs_held_out"]) == (len(train), len(held_out))
+    counted = tuple(sum(len(group.pairs) for group in groups) for groups in (train, held_out))
+    assert (metrics["pairs_train"], metrics["pairs_held_out"]) == counted
     assert train
     assert held_out
-    assert not {pair.problem_id for pair in train} & {pair.problem_id for pair in held_out}
+    assert not {group.problem_id for group in train} & measuring
     assert metrics["easy"] + metrics["medium"] + metrics["hard"] == len(levels) == 12
     workspace.store.write(f"{rollout.prefix}/trees/00000.parquet", b"changed")
     workspace.document["spec"]["seed"] = 4

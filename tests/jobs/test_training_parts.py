@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rstar_jobs.batches import ExampleCollator, PairCollator
-from rstar_jobs.encoded import NO_LOSS, EncodedPair, encode_example, encode_preference
+from rstar_jobs.encoded import NO_LOSS, EncodedPair, ExampleData, PairData, encode_example
 from rstar_jobs.preference import pairwise_loss
 from rstar_jobs.resume import ResumeStore
 from rstar_jobs.special_tokens import add_special_tokens
-from rstar_jobs.training_order import training_order
+from rstar_jobs.training_order import permutation, training_order
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rstar.models.encoding import TrajectoryTokenizer
 from rstar.prompt import render, render_prompt
 from rstar.rounds.observed import Stage
 from rstar.rounds.stage import StageRun
-from rstar.selection import PreferencePair, SftExample
+from rstar.selection import Continuation, PairGroup, SftExample
 from rstar.store.folder_store import FolderStore
 from rstar.trajectory import MARKERS
 from tests.support.jobs.stage_workspace import make_base, trajectory
+
+GROUPS = [
+    PairGroup(
+        "p",
+        "q?",
+        ("a<end_of_step>",),
+        (Continuation(("b",), 1.0, False),),
+        (Continuation(("c",), 0.5, False), Continuation(("long " * 20, "d"), 0.2, True)),
+        ((0, 0), (0, 1)),
+    ),
+    PairGroup("p2", "which?", (), (Continuation(("yes",), 1.0, True),), (Continuation((), -1.0, False),), ((0, 0),)),
+]
+"""The second trajectory of the second pair, and the first question of the third, are long."""
 
 
 def test_the_loss_is_on_the_policys_text_and_on_the_end_of_text(tmp_path: Path) -> None:
@@ -33,8 +48,9 @@ def test_the_loss_is_on_the_policys_text_and_on_the_end_of_text(tmp_path: Path) 
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     example = SftExample("p", "What is 2 + 2?", trajectory(2, 4), 1.0)
     encoded = encode_example(TrajectoryTokenizer(tokenizer), example)
-    trained = [token for token in encoded.labels if token != NO_LOSS]
-    masked = [token for token, label in zip(encoded.ids, encoded.labels, strict=True) if label == NO_LOSS]
+    trained = encoded.ids[encoded.labels != NO_LOSS]
+    masked = encoded.ids[encoded.labels == NO_LOSS]
+    assert encoded.labels[encoded.labels != NO_LOSS].tolist() == trained.tolist()
     assert tokenizer.decode(encoded.ids) == render(example.question, example.steps) + "<eos>"
     written = "".join(example.steps).replace("\n<output>4<end_of_output>\n", "")
     assert tokenizer.decode(trained) == written + "<eos>"
@@ -44,10 +60,29 @@ def test_the_loss_is_on_the_policys_text_and_on_the_end_of_text(tmp_path: Path) 
 def test_both_sides_of_a_pair_are_the_texts_that_the_ppm_scores(tmp_path: Path) -> None:
     make_base(tmp_path, markers=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    pair = PreferencePair("p", "q?", ("a<end_of_step>", "b"), ("a<end_of_step>", "c"), 1.0, 0.25, final=False)
-    encoded = encode_preference(TrajectoryTokenizer(tokenizer), pair)
-    assert tokenizer.decode(encoded.chosen) == render("q?", pair.chosen)
-    assert tokenizer.decode(encoded.rejected) == render("q?", pair.rejected)
+    data = PairData(TrajectoryTokenizer(tokenizer), GROUPS, 1_000, tmp_path)
+    expanded = [pair for group in GROUPS for pair in group.expanded()]
+    assert len(data) == len(expanded) == 3
+    for encoded, pair in zip(data, expanded, strict=True):
+        assert tokenizer.decode(encoded.chosen) == render(pair.question, pair.chosen)
+        assert tokenizer.decode(encoded.rejected) == render(pair.question, pair.rejected)
+        assert (encoded.weight, encoded.final) == (pair.weight, pair.final)
+    assert list(data.problems) == [0, 0, 1]
+    assert list(data.lengths) == [len(pair.chosen) + len(pair.rejected) for pair in data]
+
+
+def test_examples_and_pairs_that_are_too_long_are_left_out_and_counted(tmp_path: Path) -> None:
+    make_base(tmp_path, markers=True)
+    tokenizer = TrajectoryTokenizer(AutoTokenizer.from_pretrained(tmp_path))
+    longest = len(tokenizer.state("q?", ("a<end_of_step>", "b")))
+    pairs = PairData(tokenizer, GROUPS, longest, tmp_path)
+    assert (len(pairs), pairs.too_long) == (1, 2)
+    examples = [SftExample("p", "q?", ("x" * size,), 1.0) for size in (1, 2, 300)]
+    data = ExampleData(tokenizer, examples, 100, tmp_path)
+    assert (len(data), data.too_long) == (2, 1)
+    assert data[1].ids.tolist() == encode_example(tokenizer, examples[1]).ids.tolist()
+    assert data[1].labels.tolist() == encode_example(tokenizer, examples[1]).labels.tolist()
+    assert not PairData(tokenizer, [], 100, tmp_path)
 
 
 def test_the_loss_of_four_pairs_is_equation_4() -> None:
@@ -73,7 +108,7 @@ def test_every_node_counts_once_however_many_pairs_it_has() -> None:
 
 
 def test_a_sequence_that_pairs_share_is_in_a_batch_once() -> None:
-    a, b, c = [1, 2, 3], [1, 2], [4]
+    a, b, c = (np.array(ids, np.int32) for ids in ([1, 2, 3], [1, 2], [4]))
     batch = PairCollator(0)([EncodedPair(a, b, 0.5, final=False), EncodedPair(a, c, 0.5, final=False)])
     assert batch["input_ids"].tolist() == [[1, 2, 3], [1, 2, 0], [4, 0, 0]]
     assert batch["attention_mask"].sum(dim=1).tolist() == [3, 2, 1]
@@ -99,6 +134,11 @@ def test_every_pass_trains_on_every_example_once(lengths: list[int], batch: int,
     order = training_order(lengths, batch, epochs, None, seed)
     assert sorted(order) == sorted(list(range(len(lengths))) * epochs)
     assert order == training_order(lengths, batch, epochs, None, seed)
+
+
+@given(st.integers(0, 300), st.integers(0, 5))
+def test_a_pass_has_the_order_of_pythons_sample(count: int, seed: int) -> None:
+    assert list(permutation(count, random.Random(seed))) == random.Random(seed).sample(range(count), count)
 
 
 @given(LENGTHS, st.integers(1, 7), st.integers(1, 400))

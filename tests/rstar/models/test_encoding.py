@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rstar_jobs.encoded import NO_LOSS, encode_example, encode_preference
+from rstar_jobs.encoded import NO_LOSS, PairData, encode_example
 from rstar_policy.policy_tokenizer import PolicyTokenizer
 from transformers import AutoTokenizer
 
 from rstar.models.encoding import TrajectoryTokenizer
 from rstar.prompt import PromptStyle, render
-from rstar.selection import PreferencePair, SftExample
+from rstar.selection import Continuation, PairGroup, SftExample
 from rstar.trajectory import CODE, END_OF_ANSWER, END_OF_CODE, END_OF_OUTPUT, END_OF_STEP, OUTPUT, neutralise
 from tests.support import tokenizers
 
@@ -81,9 +82,11 @@ def test_training_and_serving_encode_the_same_state_alike(
     tokenizer = made(family)
     served = PolicyTokenizer(tokenizer, "trained", [2]).encode(question, [*steps, last])
     trained = encode_example(tokenizer, SftExample("p", question, (*steps, last), 1.0))
-    assert trained.ids == [*served, tokenizer.eos]
-    pair = PreferencePair("p", question, (*steps, last), (*steps, "b"), 1.0, 1.0, final=False)
-    assert encode_preference(tokenizer, pair).chosen == served
+    assert trained.ids.tolist() == [*served, tokenizer.eos]
+    right, wrong = (Continuation((text,), q, terminal=False) for text, q in ((last, 1.0), ("b", 0.0)))
+    group = PairGroup("p", question, tuple(steps), (right,), (wrong,), ((0, 0),))
+    with tempfile.TemporaryDirectory() as folder:
+        assert PairData(tokenizer, [group], 10**6, Path(folder))[0].chosen.tolist() == served
 
 
 @UNTIMED

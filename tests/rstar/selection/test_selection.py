@@ -14,7 +14,7 @@ from rstar.config import SearchConfig
 from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord
 from rstar.search.solve import solve
-from rstar.selection import Difficulty, PairRules, SftRules, difficulty, preference_pairs, sft_examples
+from rstar.selection import Difficulty, PairRules, SftRules, difficulty, pair_groups, preference_pairs, sft_examples
 from tests.support.scripted import DigitPolicy, SumExecutor, SumVerifier
 
 PROBLEM = Problem("p", "question", "1")
@@ -152,6 +152,28 @@ def test_step_pairs_share_a_prefix_and_the_final_rule_pairs_whole_trajectories()
     assert {(p.chosen, p.rejected) for p in final} == {
         ((good[0], good), (bad[0], bad)) for good in ("a1", "a2") for bad in ("b1", "b2")
     }
+
+
+def test_a_group_holds_what_its_pairs_share_once_and_only_the_sides_that_a_pair_needs() -> None:
+    record = SearchRecord(
+        "p",
+        (
+            NodeRecord(-1, visits=4, value=0),
+            NodeRecord(0, text="a", visits=4, value=0),
+            terminal(1, "right", True),
+            terminal(1, "also right", True),
+            terminal(1, "wrong", False),
+            NodeRecord(0, text="b", visits=1, value=0, terminal=True, answer="?", correct=False),
+        ),
+    )
+    inner, whole = pair_groups(PROBLEM, record, PairRules(min_margin=0.6))
+    assert (inner.prefix, inner.pairs) == (("a",), ((0, 0), (1, 0)))
+    assert [side.steps for side in (*inner.right, *inner.wrong)] == [("right",), ("also right",), ("wrong",)]
+    # The mean Q of "b" is too near, and the trajectories that are left begin with the same step.
+    assert (whole.prefix, len(whole.wrong), whole.weight) == (("a",), 1, 0.5)
+    assert all(
+        pair.chosen[: len(group.prefix)] == group.prefix for group in (inner, whole) for pair in group.expanded()
+    )
 
 
 def test_the_final_answer_rule_takes_as_many_trajectories_as_asked() -> None:

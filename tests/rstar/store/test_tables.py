@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord, Usage
-from rstar.selection import PreferencePair, SftExample
-from rstar.store.tables import read_pairs, read_sft, read_trees, write_pairs, write_sft, write_trees
+from rstar.selection import Continuation, PairGroup, SftExample
+from rstar.store.tables import count_rows, read_pairs, read_sft, read_trees, write_pairs, write_sft, write_trees
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 COUNT = st.integers(0, 2**31 - 1)
@@ -65,10 +65,13 @@ def test_examples_and_pairs_are_read_back_without_loss(tmp_path: Path) -> None:
     examples = [SftExample("p", "q", ("a", "b"), 0.5), SftExample("p2", "q2", (), -1.0)]
     write_sft(tmp_path / "sft", examples)
     assert read_sft(tmp_path / "sft") == examples
-    pairs = [PreferencePair("p", "q", ("a", "b"), ("a", "c"), 0.5, 0.25, final=final) for final in (True, False)]
-    write_pairs(tmp_path / "pairs", [(pairs[0], "train"), (pairs[1], "held_out")])
-    assert read_pairs(tmp_path / "pairs", "train") == pairs[:1]
-    assert read_pairs(tmp_path / "pairs", "held_out") == pairs[1:]
+    right, wrong = Continuation(("b",), 0.5, terminal=False), Continuation(("c", "d"), -1.0, terminal=True)
+    groups = [PairGroup(name, "q", ("a",), (right,), (wrong, right), ((0, 0), (0, 1))) for name in ("p", "p2", "p3")]
+    write_pairs(tmp_path / "pairs", zip(groups, ("train", "held_out", "train"), strict=True))
+    assert read_pairs(tmp_path / "pairs", "train") == [groups[0], groups[2]]
+    assert read_pairs(tmp_path / "pairs", "held_out") == [groups[1]]
+    assert count_rows(tmp_path / "pairs") == 3
+    assert count_rows(tmp_path / "pairs", split="held_out") == 1
 
 
 def test_another_table_is_an_error(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from rstar.record import NodeRecord, SearchRecord
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.stage import StageRun, stage_settings
-from rstar.selection import PreferencePair, SftExample
+from rstar.selection import Continuation, PairGroup, SftExample
 from rstar.store.folder_store import FolderStore
 from rstar.store.tables import write_pairs, write_sft, write_trees
 from rstar.trajectory import MARKERS
@@ -124,14 +124,18 @@ class StageWorkspace:
         write_trees(self.folder / "shard.parquet", [(Problem("p0", "?"), SearchRecord("p0", (NodeRecord(-1),)))])
         return stage.finish([stage.upload(self.folder / "shard.parquet", "trees/00000.parquet")], {})[0]
 
-    def selected(
-        self, examples: list[SftExample], pairs: list[tuple[PreferencePair, str]], **metrics: Any
-    ) -> ManifestRef:
+    def selected(self, examples: list[SftExample], pairs: list[tuple[PairGroup, str]], **metrics: Any) -> ManifestRef:
         """Store a finished select stage with these tables."""
         stage = StageRun(self.store, "r1", Stage.SELECT, 3, stage_settings(self.round.spec, Stage.SELECT))
-        write_sft(self.folder / "sft.parquet", examples)
-        write_pairs(self.folder / "pairs.parquet", pairs)
-        outputs = [stage.upload(self.folder / name, name) for name in ("sft.parquet", "pairs.parquet")]
+        # Two shards of each table, so that every test reads several.
+        outputs = []
+        for shard in (0, 1):
+            write_sft(self.folder / "sft.parquet", examples[shard::2])
+            write_pairs(self.folder / "pairs.parquet", pairs[shard::2])
+            outputs += [
+                stage.upload(self.folder / f"{name}.parquet", f"{name}/{shard:05d}.parquet")
+                for name in ("sft", "pairs")
+            ]
         return stage.finish(outputs, metrics)[0]
 
 
@@ -178,17 +182,13 @@ def examples(count: int) -> list[SftExample]:
     return [SftExample(f"p{i}", f"What is {i} + {i}?", trajectory(i, 2 * i), 1.0) for i in range(count)]
 
 
-def pairs(count: int, *, final: bool = False) -> list[PreferencePair]:
-    """Return pairs that differ in one word: chosen steps double, rejected ones triple."""
+def pairs(count: int, *, final: bool = False) -> list[PairGroup]:
+    """Return groups of one pair that differ in one word: right steps double, wrong ones triple."""
+
+    def step(word: str, number: int, q: float) -> Continuation:
+        return Continuation((f"<code>\n# Step 1: {word} {number}\n<end_of_step>",), q, final)
+
     return [
-        PreferencePair(
-            f"p{i}",
-            f"What is {i} + {i}?",
-            (f"<code>\n# Step 1: double {i}\n<end_of_step>",),
-            (f"<code>\n# Step 1: triple {i}\n<end_of_step>",),
-            1.5,
-            1.0,
-            final,
-        )
+        PairGroup(f"p{i}", f"What is {i} + {i}?", (), (step("double", i, 1.0),), (step("triple", i, -0.5),), ((0, 0),))
         for i in range(count)
     ]
