@@ -27,13 +27,15 @@ from rstar_jobs.invocation import CHECKPOINT
 from rstar_jobs.lora import check_lora_installed
 from rstar_jobs.processes import is_leader
 from rstar_jobs.resume import ResumeStore
+from rstar_jobs.sharded_loading import loader
 from rstar_jobs.training import Trained
 
 
 def load(auto_class: Any, place: Path, spec: TrainingSpec, **options: Any) -> tuple[Any, Any]:
     """Return a model for training and its tokenizer, which has a pad token.
 
-    The weights are float32, the optimiser's format; frozen ones (LoRA) are bfloat16 where ``precision`` is.
+    The weights are float32, the optimiser's format; frozen ones (LoRA) are bfloat16 where ``precision`` is. A model that is
+    sharded is read by the leader only, and has no weights in the other processes until the trainer shards it.
 
     ``place`` is a folder. Raises ``BadInputError`` when there is no such model, for one that could
     not be served once it is trained, and for settings that need a package or a GPU that is not there.
@@ -44,7 +46,7 @@ def load(auto_class: Any, place: Path, spec: TrainingSpec, **options: Any) -> tu
     frozen = spec.lora is not None and spec.precision == "bfloat16"
     options |= {"dtype": torch.bfloat16 if frozen else torch.float32} | _attention(spec)
     try:
-        model, tokenizer = open_pretrained(auto_class, "model for this stage", place, **options)
+        model, tokenizer = open_pretrained(loader(auto_class, spec), "model for this stage", place, **options)
     except ValueError as error:
         raise BadInputError(str(error)) from error
     if tokenizer.pad_token_id is None:

@@ -26,6 +26,7 @@ from rstar_jobs.lora import merged
 from rstar_jobs.processes import micro_batch_size, process_count
 from rstar_jobs.progress import Progress
 from rstar_jobs.resume import ResumeStore
+from rstar_jobs.sharded_loading import is_sharded
 from rstar_jobs.stored_dtype import in_dtype, round_weights, stored_dtype
 from rstar_jobs.training_order import training_order
 
@@ -115,13 +116,15 @@ def train(
     round_weights(whole, dtype)
     whole.config.use_cache = True  # off during training, where keys and values would only take memory
     state = trainer.accelerator.get_state_dict(whole)
+    # Gathered from shards, a tied weight has a copy under each of its names, and all copies would be stored.
+    state |= {name: state[source] for name, source in whole.all_tied_weights_keys.items() if source in state}
     state = in_dtype(state, dtype)
     return Trained(whole, state, dtype, metrics, trainer.state.log_history)
 
 
 def _arguments(spec: TrainingSpec, work: Path, micro: int, world: int, seed: int, examples: int) -> TrainingArguments:
     steps = math.ceil(examples / spec.batch_size)
-    sharded = spec.fsdp and world > 1
+    sharded = is_sharded(spec)
     arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=1,

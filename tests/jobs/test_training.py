@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from rstar.rounds.observed import ManifestRef
 from rstar.store.digests import checkpoint_digest
 from rstar.trajectory import MARKERS
-from tests.support.jobs.stage_workspace import FAST, StageWorkspace, examples, make_base, pairs
+from tests.support.jobs.stage_workspace import StageWorkspace, examples, make_base, pairs
 
 TRAINING = {"epochs": 2, "batchSize": 8, "learningRate": 1e-3, "saveSteps": 3}
 
@@ -208,34 +205,6 @@ def test_sigterm_saves_a_checkpoint_and_exits_with_143(tmp_path: Path, base: Pat
     assert process.exitcode == 143
     assert workspace.outcome()["exit_code"] == 143
     assert any(key.endswith("resume/latest.json") for key in workspace.store.list("rounds/r1/train-policy/"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["train_policy", "train_ppm"])
-def test_two_processes_under_torchrun_shard_the_model_and_store_one_complete_checkpoint(
-    tmp_path: Path, base: Path, stage: str
-) -> None:
-    workspace, select = new_workspace(tmp_path, base, fsdp=True, processesPerNode=2, epochs=1)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", f"rstar_jobs.{stage}"]
-    inputs = {"select": select}
-    if stage == "train_ppm":
-        inputs["policy"] = workspace.trained("train-policy", base)
-    done = subprocess.run(
-        [sys.executable, *launcher, *workspace.arguments(inputs)],
-        env={**os.environ, **FAST},
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert workspace.outcome()["metrics"]["steps"] == 3
-    auto = AutoModelForCausalLM if stage == "train_policy" else AutoModelForSequenceClassification
-    model: Any = auto.from_pretrained(checkpoint(workspace))
-    if stage == "train_ppm":
-        assert workspace.outcome()["metrics"]["head_mean_slope"] > 0.999
-        assert model.score.weight.abs().max() < 0.01, "three small steps from a start near 0"
-    assert all(bool(torch.isfinite(weight).all()) for weight in model.parameters())
 
 
 @pytest.mark.parametrize(
