@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rstar.rounds.observed import ManifestRef
+from rstar.store.digests import checkpoint_digest
 from tests.support.jobs import sharded_on_cpu
 from tests.support.jobs.stage_workspace import FAST, StageWorkspace, examples, make_base, pairs
 
@@ -33,19 +35,25 @@ def inputs_of(workspace: StageWorkspace, stage: str, base: Path, count: int = 20
     return inputs if stage == "train_policy" else {**inputs, "policy": workspace.trained("train-policy", base)}
 
 
-def sharded(workspace: StageWorkspace, stage: str, inputs: dict[str, ManifestRef]) -> dict[tuple[int, str], int]:
-    """Train with two processes; return the peak of memory in MiB by rank and point."""
+def start(workspace: StageWorkspace, stage: str, inputs: dict[str, ManifestRef]) -> subprocess.Popen[str]:
+    """Start two processes that train, in a process group of their own."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", sharded_on_cpu.__file__, stage]
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, *launcher, *workspace.arguments(inputs)],
         env={**os.environ, **FAST, "MALLOC_MMAP_THRESHOLD_": "131072"},  # freed weights leave the process at once
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=230,
-        check=False,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines() if line[:2] in {"0 ", "1 "}]
+
+
+def sharded(workspace: StageWorkspace, stage: str, inputs: dict[str, ManifestRef]) -> dict[tuple[int, str], int]:
+    """Train with two processes; return the peak of memory in MiB by rank and point."""
+    process = start(workspace, stage, inputs)
+    out, err = process.communicate(timeout=230)
+    assert process.returncode == 0, err
+    lines = [line.split() for line in out.splitlines() if line[:2] in {"0 ", "1 "}]
     return {(int(rank), point): int(mib) for rank, point, mib in lines}
 
 
@@ -71,6 +79,32 @@ def test_two_processes_train_shards_to_the_checkpoint_of_one_process(tmp_path: P
     assert stored[0].keys() == stored[1].keys()
     # The processes add the same gradients in another order, and AdamW's first steps have the size of the learning rate.
     assert all(torch.allclose(stored[0][name], weight, atol=5e-3) for name, weight in stored[1].items())
+
+
+@pytest.mark.slow
+def test_after_sigkill_sharded_training_resumes_and_gives_the_same_checkpoint(tmp_path: Path) -> None:
+    make_base(tmp_path / "base")
+    digests = []
+    for name in ("whole", "killed"):
+        workspace = new_workspace(tmp_path / name, tmp_path / "base", fsdp=True, processesPerNode=2, epochs=8)
+        inputs = inputs_of(workspace, "train_policy", tmp_path / "base")
+        if name == "killed":
+            process = start(workspace, "train_policy", inputs)
+            while not any(
+                key.endswith("resume/latest.json") for key in workspace.store.list("rounds/r1/train-policy/")
+            ):
+                assert process.poll() is None
+            children = [
+                int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            ]
+            for pid in (*children, process.pid):
+                os.kill(pid, signal.SIGKILL)
+            process.communicate()
+            assert not workspace.result.exists()
+        sharded(workspace, "train_policy", inputs)
+        assert workspace.outcome()["metrics"]["steps"] == 20
+        digests.append(checkpoint_digest(workspace.store.path(f"{workspace.ref().prefix}/checkpoint")))
+    assert digests[0] == digests[1]
 
 
 @pytest.mark.slow
