@@ -34,7 +34,7 @@ from rstar.record import SearchRecord
 from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.search.solve import solve
 from rstar.seeds import derive
-from rstar.selection import PreferencePair, SftExample, preference_pairs, sft_examples
+from rstar.selection import PairGroup, SftExample, pair_groups, sft_examples
 from rstar.verify import verifier
 
 TARGET: Final = 24
@@ -91,7 +91,7 @@ def one_round(setting: Setting) -> Figures:
         "games_solved": sum(record.solved for _, record in found.records),
         "pretraining_s": pretrained,
         "sft_examples": len(examples),
-        "pairs": len(pairs),
+        "pairs": sum(len(group.pairs) for group in pairs),
         **{f"base_{name}": share for name, share in before.items()},
         **{f"trained_{name}": share for name, share in after.items()},
     }
@@ -193,9 +193,9 @@ async def _solved(
     return await solve(problem, config, policy=policy, executor=executor, ppm=ppm, verifier=judge, seed=seed)
 
 
-def _selected(found: _Found, spec: EvolutionRoundSpec) -> tuple[list[SftExample], list[PreferencePair]]:
+def _selected(found: _Found, spec: EvolutionRoundSpec) -> tuple[list[SftExample], list[PairGroup]]:
     examples = [example for item in found.records for example in sft_examples(*item, spec.select)]
-    return examples, [pair for item in found.records for pair in preference_pairs(*item, spec.select)]
+    return examples, [pair for item in found.records for pair in pair_groups(*item, spec.select)]
 
 
 async def _evaluated(

@@ -22,8 +22,8 @@ import torch
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from rstar_jobs.batches import ExampleCollator, PairCollator
-from rstar_jobs.checkpoints import load, trajectory_tokenizer
-from rstar_jobs.encoded import encode_example, encode_preference
+from rstar_jobs.checkpoints import length_limit, load, trajectory_tokenizer
+from rstar_jobs.encoded import ExampleData, PairData
 from rstar_jobs.preference import pairwise_trainer
 from rstar_jobs.preference_head import start_head
 from rstar_jobs.progress import Progress
@@ -40,7 +40,7 @@ from rstar.interfaces import Sampling, State
 from rstar.rounds.observed import Stage
 from rstar.rounds.stage import StageRun
 from rstar.rounds.training_spec import PreferenceTrainingSpec, TrainingSpec
-from rstar.selection import PreferencePair, SftExample
+from rstar.selection import Continuation, PairGroup, SftExample
 from rstar.store.folder_store import FolderStore
 from rstar.trajectory import END_OF_CODE, END_OF_STEP
 
@@ -109,10 +109,13 @@ async def _propose_once(folder: Path, device: str) -> None:
 
 def ppm_training_bfloat16(setting: Setting) -> Figures:
     """Train a PPM on pairs in mixed precision."""
-    good, bad = (f"\nassert {text}{END_OF_STEP}" for text in ("y == 60", "0"))
+    right, wrong = (
+        (Continuation((f"\nassert {text}{END_OF_STEP}",), q, terminal=False),)
+        for text, q in (("y == 60", 1.0), ("0", -1.0))
+    )
     pairs = [
-        PreferencePair(s.problem_id, s.question, (*s.steps, good), (*s.steps, bad), margin=1.0, weight=1.0, final=False)
-        for s in search_states(4 if setting.quick else 16, 1 if setting.quick else 10)
+        PairGroup(state.problem_id, state.question, state.steps, right, wrong, ((0, 0),))
+        for state in search_states(4 if setting.quick else 16, 1 if setting.quick else 10)
     ]
     policy = policy_folder(setting, "policy-real", real_sizes(setting))
     spec = _spec(PreferenceTrainingSpec, setting, score_scale=4.0)
@@ -132,22 +135,21 @@ async def _score_once(folder: Path, device: str) -> None:
 def trained_policy(base: Path, examples: Sequence[SftExample], spec: TrainingSpec, folder: Path) -> Trained:
     """Train ``base`` on ``examples`` by the code of the stage train-policy, and store the model in ``folder``."""
     model, words = load(AutoModelForCausalLM, base, spec)
-    encoder = trajectory_tokenizer(words)
-    encoded = [encode_example(encoder, example) for example in examples]
-    data = TrainingData(encoded, [len(example.ids) for example in encoded], ExampleCollator(words.pad_token_id))
-    return _stored(_train(Trainer, model, data, spec, Stage.TRAIN_POLICY), words, folder)
+    with tempfile.TemporaryDirectory() as files:
+        encoded = ExampleData(trajectory_tokenizer(words), examples, length_limit(model, spec.max_length), Path(files))
+        data = TrainingData(encoded, encoded.lengths, ExampleCollator(words.pad_token_id))
+        return _stored(_train(Trainer, model, data, spec, Stage.TRAIN_POLICY), words, folder)
 
 
-def trained_ppm(policy: Path, pairs: Sequence[PreferencePair], spec: PreferenceTrainingSpec, folder: Path) -> Trained:
+def trained_ppm(policy: Path, pairs: Sequence[PairGroup], spec: PreferenceTrainingSpec, folder: Path) -> Trained:
     """Train a PPM from ``policy`` on ``pairs`` by the code of the stage train-ppm, and store the model in ``folder``."""
     model, words = load(AutoModelForSequenceClassification, policy, spec, num_labels=1)
     start_head(model, 0)
     model.config.pad_token_id = words.pad_token_id
-    encoder = trajectory_tokenizer(words)
-    encoded = [encode_preference(encoder, pair) for pair in pairs]
-    lengths = [len(pair.chosen) + len(pair.rejected) for pair in encoded]
-    data = TrainingData(encoded, lengths, PairCollator(words.pad_token_id))
-    return _stored(_train(pairwise_trainer(spec.score_scale), model, data, spec, Stage.TRAIN_PPM), words, folder)
+    with tempfile.TemporaryDirectory() as files:
+        encoded = PairData(trajectory_tokenizer(words), pairs, length_limit(model, spec.max_length), Path(files))
+        data = TrainingData(encoded, encoded.lengths, PairCollator(words.pad_token_id))
+        return _stored(_train(pairwise_trainer(spec.score_scale), model, data, spec, Stage.TRAIN_PPM), words, folder)
 
 
 def _train(trainer: type[Trainer], model: Any, data: TrainingData, spec: TrainingSpec, stage: Stage) -> Trained:

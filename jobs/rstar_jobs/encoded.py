@@ -33,7 +33,7 @@ class EncodedExample:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPair:
-    """Token ids of the two trajectories of a pair; ``weight`` as in ``PreferencePair``."""
+    """Token ids of the two trajectories of a pair; ``weight`` as in ``PairGroup``."""
 
     chosen: Tokens
     rejected: Tokens

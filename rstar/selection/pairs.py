@@ -41,24 +41,6 @@ class PairRules(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class PreferencePair:
-    """``chosen`` is preferred to ``rejected``; both are whole partial trajectories, scored at their last token.
-
-    ``weight`` is one over the number of pairs of its node, so that every node counts once (equation 4).
-    ``final`` marks pairs in which one side is a whole trajectory: those of the final-answer rule, whose prefixes differ, and
-    answers with the same prefix. The others are pairs of inner steps.
-    """
-
-    problem_id: str
-    question: str
-    chosen: tuple[str, ...]
-    rejected: tuple[str, ...]
-    margin: float
-    weight: float
-    final: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Continuation:
     """The steps that follow a group's prefix; ``q`` ranks them, and ``terminal`` ones end a trajectory."""
 
@@ -71,7 +53,8 @@ class Continuation:
 class PairGroup:
     """The pairs of one node, or those of the final-answer rule: the steps that they share are there once.
 
-    ``pairs`` are positions in ``right`` and in ``wrong``; a side has only continuations that a pair needs.
+    ``pairs`` are positions in ``right`` and in ``wrong``; a side has only continuations that a pair needs. The right one of a
+    pair is preferred. Both are whole partial trajectories after the prefix, scored at their last token.
     """
 
     problem_id: str
@@ -83,32 +66,12 @@ class PairGroup:
 
     @property
     def weight(self) -> float:
-        """The weight of each pair."""
+        """The weight of each pair: one over their number, so that every node counts once (equation 4)."""
         return 1 / len(self.pairs)
 
     def is_final(self, right: int, wrong: int) -> bool:
         """Return whether a side of a pair ends a trajectory."""
         return self.right[right].terminal or self.wrong[wrong].terminal
-
-    def expanded(self) -> list[PreferencePair]:
-        """Return the pairs with whole trajectories."""
-        return [
-            PreferencePair(
-                self.problem_id,
-                self.question,
-                (*self.prefix, *self.right[good].steps),
-                (*self.prefix, *self.wrong[bad].steps),
-                self.right[good].q - self.wrong[bad].q,
-                self.weight,
-                self.is_final(good, bad),
-            )
-            for good, bad in self.pairs
-        ]
-
-
-def preference_pairs(problem: Problem, record: SearchRecord, rules: PairRules | None = None) -> list[PreferencePair]:
-    """Return the preference pairs of one searched problem, in tree order."""
-    return [pair for group in pair_groups(problem, record, rules) for pair in group.expanded()]
 
 
 def pair_groups(problem: Problem, record: SearchRecord, rules: PairRules | None = None) -> list[PairGroup]:

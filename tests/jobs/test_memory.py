@@ -97,7 +97,5 @@ def test_twice_as_many_problems_take_hardly_more_memory(tmp_path: Path) -> None:
         peaks["train_ppm"].append(peak_mib(workspace, "train_ppm", inputs))
         assert workspace.outcome()["metrics"]["examples"] == metrics["pairs_train"]
     growth = {stage: large - small for stage, (small, large) in peaks.items()}
-    # Measured: -5, 2 and 14 MiB for 3,735 more problems with 30 pairs each.
-    assert growth["select"] < 8, peaks
-    assert growth["train_policy"] < 8, peaks
-    assert growth["train_ppm"] < 24, peaks
+    # Measured on an idle machine: -5, 2 and 14 MiB; the texts of the pairs that were added are about 40 MiB.
+    assert all(extra < 30 for extra in growth.values()), peaks

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
@@ -14,12 +14,41 @@ from rstar.config import SearchConfig
 from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord
 from rstar.search.solve import solve
-from rstar.selection import Difficulty, PairRules, SftRules, difficulty, pair_groups, preference_pairs, sft_examples
+from rstar.selection import Difficulty, PairRules, SftRules, difficulty, pair_groups, sft_examples
 from tests.support.scripted import DigitPolicy, SumExecutor, SumVerifier
 
 PROBLEM = Problem("p", "question", "1")
 Solution = tuple[str, tuple[float, float]]
 """A program, and the Q values of its step and of its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A pair of a group with whole trajectories."""
+
+    problem_id: str
+    question: str
+    chosen: tuple[str, ...]
+    rejected: tuple[str, ...]
+    margin: float
+    weight: float
+    final: bool
+
+
+def preference_pairs(problem: Problem, record: SearchRecord, rules: PairRules | None = None) -> list[Pair]:
+    return [
+        Pair(
+            group.problem_id,
+            group.question,
+            (*group.prefix, *group.right[good].steps),
+            (*group.prefix, *group.wrong[bad].steps),
+            group.right[good].q - group.wrong[bad].q,
+            group.weight,
+            group.is_final(good, bad),
+        )
+        for group in pair_groups(problem, record, rules)
+        for good, bad in group.pairs
+    ]
 
 
 def terminal(parent: int, text: str, correct: bool) -> NodeRecord:
@@ -171,9 +200,6 @@ def test_a_group_holds_what_its_pairs_share_once_and_only_the_sides_that_a_pair_
     assert [side.steps for side in (*inner.right, *inner.wrong)] == [("right",), ("also right",), ("wrong",)]
     # The mean Q of "b" is too near, and the trajectories that are left begin with the same step.
     assert (whole.prefix, len(whole.wrong), whole.weight) == (("a",), 1, 0.5)
-    assert all(
-        pair.chosen[: len(group.prefix)] == group.prefix for group in (inner, whole) for pair in group.expanded()
-    )
 
 
 def test_the_final_answer_rule_takes_as_many_trajectories_as_asked() -> None:
