@@ -26,13 +26,14 @@ from rstar.rounds.spec import EvaluationMethod, EvolutionRoundSpec
 from rstar.rounds.validation_errors import nearest
 from rstar.seeds import derive
 from rstar.store.tables import write_rows
-from rstar.verify import verifier, verifier_names
+from rstar.verify import equivalence, verifier, verifier_names
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation, problems_digest
 from rstar_jobs.program import run
 from rstar_jobs.progress import Progress, SearchProgress
 from rstar_jobs.searches import Searched, SearchRun, Shard, search_shards, shards_of
 from rstar_jobs.shards import StoredShards
+from rstar_jobs.shared_samples import rechosen, sampled_by
 
 SHARD_SIZE = 64
 
@@ -63,6 +64,18 @@ def evaluation_shards(spec: EvolutionRoundSpec, problems: list[Problem]) -> list
 
     parts = list(shards_of(problems, SHARD_SIZE))
     return [shard(method, number, part) for method in spec.evaluate.methods for number, part in enumerate(parts)]
+
+
+def shared_shards(spec: EvolutionRoundSpec, shards: Sequence[Shard]) -> dict[str, tuple[EvaluationMethod, Shard]]:
+    """Return, by name, the shards whose method chooses among the samples of another one: that method, and the samples."""
+    by_name = {shard.name: shard for shard in shards}
+    shared = {}
+    for method in spec.evaluate.methods:
+        source = sampled_by(method, spec.evaluate.methods)
+        for name in by_name:
+            if source is not method and name.startswith(f"{method.name}/"):
+                shared[name] = (method, by_name[source.name + name.removeprefix(method.name)])
+    return shared
 
 
 def runnable(spec: EvolutionRoundSpec, ppm: Manifest | None) -> tuple[EvolutionRoundSpec, dict[str, str]]:
@@ -106,9 +119,7 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
         grader = verifier(spec.verifier)
         shards, stored = evaluation_shards(spec, problems), StoredShards(stage)
         try:
-            return await search_and_grade(
-                invocation.search, shards, stored, spec.evaluate.concurrency, grader, invocation.progress
-            )
+            return await search_and_grade(invocation.search, shards, stored, spec, grader, invocation.progress)
         finally:
             await grader.close()
 
@@ -128,14 +139,16 @@ async def search_and_grade(
     addresses: Sequence[str],
     shards: Sequence[Shard],
     stored: StoredShards,
-    concurrency: int,
+    spec: EvolutionRoundSpec,
     grader: Verifier,
     progress: Progress,
 ) -> tuple[list[Output], dict[str, list[ProblemResult]]]:
     """Search and store the missing shards; return the manifest's entries and all results by method, in problem order.
 
-    Every record is graded once: as its search finishes, or when a shard of an earlier attempt is read.
+    Every record is graded once: as its search finishes, or when a shard of an earlier attempt is read. Methods that choose
+    among the same samples are searched once, and choose at the end.
     """
+    shared = shared_shards(spec, shards)
     outputs: dict[str, Output] = {}
     results: dict[tuple[str, str], ProblemResult] = {}
     failed: list[Searched] = []
@@ -147,7 +160,8 @@ async def search_and_grade(
     async def store(shard: Shard, records: list[SearchRecord]) -> None:
         outputs[shard.name] = await asyncio.to_thread(stored.put, shard, records)
 
-    earlier, missing = stored.split(shards)
+    earlier, new = stored.split(shards)
+    missing = [shard for shard in new if shard.name not in shared]
     for shard, output, searched in stored.read(earlier):
         outputs[shard.name] = output
         await asyncio.gather(*(is_correct(shard, problem, record) for problem, record in searched))
@@ -155,12 +169,19 @@ async def search_and_grade(
             failed.append((shard, [record for _, record in searched]))
     counts = SearchProgress(
         progress,
-        total=sum(len(shard.problems) for shard in shards),
+        total=sum(len(shard.problems) for shard in (*earlier, *missing)),
         done=len(results),
         successes=sum(result.correct for result in results.values()),
         key="correct",
     )
-    await search_shards(addresses, missing, concurrency, store, counts, is_correct, failed)
+    await search_shards(addresses, missing, spec.evaluate.concurrency, store, counts, is_correct, failed)
+    same = equivalence(spec.verifier)
+    for shard in (shard for shard in new if shard.name in shared):
+        method, samples = shared[shard.name]
+        [(_, _, drawn)] = stored.read([samples])
+        records = [await rechosen(record, method, same) for _, record in drawn]
+        await store(shard, records)
+        await asyncio.gather(*(is_correct(shard, *row) for row in zip(shard.problems, records, strict=True)))
     by_method: dict[str, list[ProblemResult]] = {}
     for shard in shards:
         of_shard = (results[shard.name, problem.id] for problem in shard.problems)

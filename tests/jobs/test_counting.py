@@ -121,7 +121,7 @@ async def test_an_evaluation_grades_each_answer_once_and_resumes_with_the_same_r
             for key in tables(stage)[earlier:]:
                 store.delete(key)
             verifier = RecordingVerifier()
-            graded = await search_and_grade([address], shards, StoredShards(stage), 2, verifier, progress)
+            graded = await search_and_grade([address], shards, StoredShards(stage), spec, verifier, progress)
             # Both methods may find the same answer, so that it is asked about once for each.
             asked = Counter(verifier.asked)
             assert len(store.downloads) == earlier
