@@ -22,6 +22,7 @@ from rstar.record import SearchRecord
 from rstar.rounds.evaluation import ProblemResult, compared, grade
 from rstar.rounds.manifest import Manifest, Output
 from rstar.rounds.observed import SKIPPED, ManifestRef, Stage
+from rstar.rounds.shared_samples import rechosen, sampled_by
 from rstar.rounds.spec import EvaluationMethod, EvolutionRoundSpec
 from rstar.rounds.validation_errors import nearest
 from rstar.seeds import derive
@@ -33,7 +34,6 @@ from rstar_jobs.program import run
 from rstar_jobs.progress import Progress, SearchProgress
 from rstar_jobs.searches import Searched, SearchRun, Shard, search_shards, shards_of
 from rstar_jobs.shards import StoredShards
-from rstar_jobs.shared_samples import rechosen, sampled_by
 
 SHARD_SIZE = 64
 

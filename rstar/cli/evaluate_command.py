@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rstar.config import SearchConfig
     from rstar.interfaces import Verifier
     from rstar.problem import Problem
+    from rstar.record import SearchRecord
     from rstar.rounds.evaluation import MethodSummary, ProblemResult
     from rstar.search.choice import Same
 
@@ -176,13 +177,42 @@ async def _compare(
     seed: int,
     concurrency: int,
 ) -> dict[str, list[ProblemResult]]:
-    """Run the methods one after the other, each with ``concurrency`` problems at the same time."""
+    """Run the methods one after the other, each with ``concurrency`` problems at the same time, and grade the answers.
+
+    Methods that choose among the same samples are run once.
+    """
+    from rstar.rounds.evaluation import grade
+    from rstar.rounds.shared_samples import rechosen, sampled_by
+    from rstar.search.expansion import gather_or_cancel
+
+    source = {name: sampled_by(config, [*configs.values()]) for name, config in configs.items()}
+    drawing = {name: config for name, config in configs.items() if source[name] is config}
+    records = await _searched(models, drawing, problems, same, seed, concurrency)
+    results = {}
+    for name, config in configs.items():
+        if name not in drawing:
+            drawn = next(records[other] for other, used in drawing.items() if used is source[name])
+            records[name] = [await rechosen(record, config, same) for record in drawn]
+        graded = (grade(problem, record, verifier) for problem, record in zip(problems, records[name], strict=True))
+        results[name] = await gather_or_cancel(graded)
+    return results
+
+
+async def _searched(
+    models: ModelClients,
+    configs: dict[str, SearchConfig],
+    problems: list[Problem],
+    same: Same,
+    seed: int,
+    concurrency: int,
+) -> dict[str, list[SearchRecord]]:
+    """Return the records of every method, in problem order, and show the progress."""
     from rich.console import Console
     from rich.progress import Progress
 
     from rstar.search.expansion import gather_or_cancel
 
-    results = {}
+    records = {}
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         for name, config in configs.items():
             task = progress.add_task(name, total=len(problems))
@@ -191,34 +221,32 @@ async def _compare(
             def done(task: object = task) -> None:
                 progress.advance(task)  # type: ignore[arg-type]
 
-            results[name] = await gather_or_cancel(
-                _problem_result(models, config, problem, verifier, same, seed, slots, done) for problem in problems
+            records[name] = await gather_or_cancel(
+                _record(models, config, problem, same, seed, slots, done) for problem in problems
             )
-    return results
+    return records
 
 
-async def _problem_result(
+async def _record(
     models: ModelClients,
     config: SearchConfig,
     problem: Problem,
-    verifier: Verifier,
     same: Same,
     seed: int,
     slots: asyncio.Semaphore,
     done: Callable[[], None],
-) -> ProblemResult:
-    """Search one problem and grade the answer; a failed search counts as a wrong answer and as an error.
+) -> SearchRecord:
+    """Search one problem; the record of a failed search has its error.
 
     Raises the error of a role that cannot be called any more: no further problem can be searched then.
     """
     from rstar.interfaces import RoleUnavailable
-    from rstar.rounds.evaluation import grade
     from rstar.search.solve import SearchFailed, solve
     from rstar.seeds import derive
 
     async with slots:
         try:
-            record = await solve(
+            return await solve(
                 problem,
                 config,
                 policy=models.policy,
@@ -230,7 +258,6 @@ async def _problem_result(
         except SearchFailed as failed:
             if isinstance(failed.__cause__, RoleUnavailable):
                 raise failed.__cause__ from None
-            record = failed.record
+            return failed.record
         finally:
             done()
-        return await grade(problem, record, verifier)

@@ -9,12 +9,12 @@ import pytest
 from rstar_jobs.evaluate import evaluation_shards, search_and_grade
 from rstar_jobs.progress import Progress
 from rstar_jobs.shards import StoredShards
-from rstar_jobs.shared_samples import rechosen, sampled_by
 
 from rstar.interfaces import Proposal, Sampling, State
 from rstar.problem import Problem
 from rstar.rounds.evaluation import ProblemResult
 from rstar.rounds.observed import Stage
+from rstar.rounds.shared_samples import rechosen, sampled_by
 from rstar.rounds.spec import EvaluationMethod
 from rstar.rounds.stage import StageRun, stage_settings
 from rstar.search.solve import solve

@@ -9,6 +9,7 @@ from rstar.rounds.estimate.model_size import ModelSize
 from rstar.rounds.estimate.search_cost import SearchCost, Texts, search_cost
 from rstar.rounds.guidance import FIRST_GUIDED_ROUND
 from rstar.rounds.observed import Stage
+from rstar.rounds.shared_samples import sampled_by
 from rstar.rounds.spec import EvolutionRoundSpec
 
 
@@ -71,9 +72,10 @@ class PlannedRound:
         return sum((cost.times(self.problems * left**turn) for turn, cost in enumerate(costs)), SearchCost())
 
     def evaluation(self) -> SearchCost:
-        """Return the work of all methods of the evaluation."""
+        """Return the work of all methods of the evaluation; samples that several choose from are drawn once."""
         methods = self.spec.evaluate.methods if self.spec.evaluate.problems is not None else ()
-        costs = (search_cost(one, self.assumptions.texts, guided=one.guidance == "ppm") for one in methods)
+        drawing = (one for one in methods if sampled_by(one, methods) is one)
+        costs = (search_cost(one, self.assumptions.texts, guided=one.guidance == "ppm") for one in drawing)
         return sum((cost.times(self.evaluated) for cost in costs), SearchCost())
 
     def train_tokens(self, stage: Stage) -> float:

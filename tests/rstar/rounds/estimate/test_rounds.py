@@ -17,7 +17,7 @@ from rstar.rounds.estimate.planned import PlannedRound
 from rstar.rounds.estimate.round_estimate import RoundEstimate, estimate_round
 from rstar.rounds.load import parse_rounds
 from rstar.rounds.observed import Stage
-from rstar.rounds.spec import EvolutionRoundSpec
+from rstar.rounds.spec import EvaluationMethod, EvolutionRoundSpec
 from rstar.store.folder_store import FolderStore
 from tests.support.paths import ROOT
 from tests.support.rounds.earlier_round import finished_round
@@ -49,6 +49,17 @@ def test_the_rollout_of_a_round_is_its_searches_of_all_problems_and_further_ones
     assert one.rollout().tokens == 1_000 * (5 + 4 * 4 + 3 * 3) * 5 * 40  # R1: 8 rollouts, 5 candidates
     again = planned(third, steps=5, step_tokens=40, coverage=0.75)
     assert again.rollout().tokens == pytest.approx(1_000 * 57 * 8 * 40 * (1 + 0.25**0.5))  # R3: +16 for the unsolved
+
+
+def test_samples_that_two_methods_of_the_evaluation_choose_from_are_counted_once() -> None:
+    [greedy, majority, best, _] = GSM8K[0].spec.evaluate.methods
+    evaluate = GSM8K[0].spec.evaluate
+
+    def tokens(*methods: EvaluationMethod) -> float:
+        spec = GSM8K[0].spec.model_copy(update={"evaluate": evaluate.model_copy(update={"methods": methods})})
+        return planned(spec).evaluation().tokens
+
+    assert tokens(greedy, majority, best) == tokens(greedy, majority) == tokens(greedy) + tokens(best)
 
 
 def test_training_tokens_follow_from_the_solved_problems() -> None:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
+from rstar.config import SearchConfig
 from rstar.record import NodeRecord, SearchRecord
-from rstar.rounds.spec import EvaluationMethod
 from rstar.search.choice import Same, chosen_by
 
+Method = TypeVar("Method", bound=SearchConfig)
 
-def sampled_by(method: EvaluationMethod, methods: Sequence[EvaluationMethod]) -> EvaluationMethod:
+
+def sampled_by(method: Method, methods: Sequence[Method]) -> Method:
     """Return the one of ``methods`` whose samples ``method`` chooses from: itself where it shares them with none before it.
 
     A method whose samples the PPM scores comes first, because the others need no scores.
@@ -24,12 +27,12 @@ def sampled_by(method: EvaluationMethod, methods: Sequence[EvaluationMethod]) ->
     return next((other for other in alike if other.guidance == "ppm"), alike[0])
 
 
-def _samples(method: EvaluationMethod) -> tuple[bool, dict[str, object]]:
+def _samples(method: SearchConfig) -> tuple[bool, dict[str, object]]:
     chooses = method.method in {"majority", "best_of_n"}
     return chooses, method.model_dump(exclude={"name", "method", "guidance", "vote_top"})
 
 
-async def rechosen(record: SearchRecord, method: EvaluationMethod, same: Same) -> SearchRecord:
+async def rechosen(record: SearchRecord, method: SearchConfig, same: Same) -> SearchRecord:
     """Return the record that ``method`` would have made, given that of the method that drew the samples.
 
     It has the cost of its own search: the samples' tokens, and the PPM's scores only if it uses them.
