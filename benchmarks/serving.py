@@ -23,12 +23,13 @@ from typing import Annotated
 import grpc
 import psutil
 import typer
+from grpc_health.v1 import health_pb2_grpc
 from prometheus_client import REGISTRY
 from rich.console import Console
 from rich.table import Table
 from rstar_executor.server.local_executor import LocalExecutor
 from rstar_policy.engine import Engine
-from rstar_policy.service import PolicyService
+from rstar_policy.service import FULL_NAME, PolicyService
 from rstar_policy.transformers_engine import TransformersPolicy
 from rstar_policy.vllm_engine import VllmPolicy
 
@@ -39,12 +40,15 @@ from rstar.interfaces import Policy, Proposal, Sampling, State
 from rstar.models.vllm_runtime import VllmOptions, last_output, request_id
 from rstar.problem import Problem
 from rstar.rpc.clients import PolicyClient
+from rstar.rpc.serving import Health
+from rstar.rpc.transport import SERVER_OPTIONS
 from rstar.search.solve import solve
 
 PROBLEMS = 32
 CANDIDATES = 16
 STEPS = 3
 TURNS = 3
+LONG = 4
 ROWS = 256
 ROLLOUT_PROBLEMS = 64
 SMALL_REQUESTS = 10_000
@@ -102,10 +106,13 @@ async def search_shaped(policy: Policy, sampling: Sampling, length: int) -> tupl
 @asynccontextmanager
 async def served(engine: Engine) -> AsyncIterator[str]:
     """Serve ``engine`` over gRPC and yield the address."""
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=SERVER_OPTIONS)
     PolicyService(engine).register(server)
+    health = Health([FULL_NAME])
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    await health.report_serving()
     try:
         yield f"127.0.0.1:{port}"
     finally:
@@ -230,8 +237,9 @@ async def measure(folder: Path, tokens: int, length: int) -> dict[str, float]:
             "service_tokens_per_s": service,
             "service_vs_direct": service / direct,
         }
-        figures["cached_with_affinity"] = await cached_share(both, sampling, length + TURNS)
-        figures["cached_without_affinity"] = await cached_share(AnyReplica(clients), sampling, length + TURNS + 1)
+        # vLLM keeps whole blocks of 32 tokens, so short questions would be found in no cache.
+        figures["cached_with_affinity"] = await cached_share(both, sampling, LONG * length)
+        figures["cached_without_affinity"] = await cached_share(AnyReplica(clients), sampling, LONG * length + 1)
         figures["idle_share"] = await idle_share(clients[0], sampling)
         figures["growth_mib"] = await growth_mib(clients[0])
     async with TransformersPolicy.load(folder) as reference:

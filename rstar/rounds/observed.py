@@ -177,7 +177,8 @@ class SecretRef:
 class EndpointRef:
     """A server with OpenAI's completions that runs already, and its model's ``name`` there.
 
-    ``tokenizer``: the URI of one with the model's chat template.
+    ``tokenizer``: the URI of one with the model's chat template; ``round_name``: the round that fixes its commit if it is on
+    the hub, else ''.
     Its key is in ``key_variable`` of the environment on a laptop, in ``key_secret`` on a cluster; None: it needs none.
     """
 
@@ -186,6 +187,7 @@ class EndpointRef:
     tokenizer: str | None = None
     key_variable: str | None = None
     key_secret: SecretRef | None = None
+    round_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

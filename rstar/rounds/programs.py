@@ -99,6 +99,7 @@ def service_arguments(
     if ref.endpoint is not None:
         arguments += ["--endpoint", ref.endpoint.url, "--model-name", ref.endpoint.name]
         arguments += ["--tokenizer", ref.endpoint.tokenizer] if ref.endpoint.tokenizer is not None else []
+        arguments += ["--round", ref.endpoint.round_name] if ref.endpoint.round_name else []
         arguments += ["--api-key-env", place.key_variable] if place.key_variable is not None else []
     if ref.prompt is not None:
         arguments += ["--prompt", ref.prompt]

@@ -83,7 +83,10 @@ def _policy_service(spec: EvolutionRoundSpec, name: str, stage: Stage, inputs: M
         return policy
     if other.model is not None:
         return replace(policy, model=given_model(other.model, name))
-    return replace(policy, model=None, serving=ModelServing(), endpoint=other.server)
+    endpoint = other.server
+    if endpoint is not None and endpoint.tokenizer is not None:
+        endpoint = replace(endpoint, round_name=given_model(endpoint.tokenizer, name).round_name)
+    return replace(policy, model=None, serving=ModelServing(), endpoint=endpoint)
 
 
 def executor_service(spec: EvolutionRoundSpec) -> ServiceRef:

@@ -56,7 +56,8 @@ def serve(
         str | None, typer.Option(help="Environment variable with the endpoint's key; unset: none.", show_default=False)
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="Folder or hf:ORG/NAME with the endpoint's chat template.", show_default=False)
+        str | None,
+        typer.Option(help="Folder or hf:ORG/NAME@REVISION with the endpoint's chat template.", show_default=False),
     ] = None,
     threads: options.Threads = None,
     max_rows: Annotated[
@@ -109,7 +110,7 @@ def serve(
             from rstar_policy.openai_engine import open_endpoint
             from rstar_policy.openai_prompt import endpoint_prompt
 
-            render = endpoint_prompt(prompt, few_shot, tokenizer, opened, cache)
+            render = endpoint_prompt(prompt, few_shot, tokenizer, opened, cache, round)
             loaded = open_endpoint(endpoint, model_name, api_key_env, render, max_rows or ROWS)
         elif engine == "vllm":
             from rstar_policy.vllm_engine import VllmPolicy

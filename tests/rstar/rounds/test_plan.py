@@ -104,6 +104,10 @@ def test_an_endpoint_searches_in_the_rollout_without_a_model_of_the_round() -> N
     assert policy.model is None
     assert policy.serving == ModelServing()
     assert policy_of(given, Stage.EVALUATE).endpoint is None
+    for tokenizer, fixed_by in (("hf:org/large", "r"), ("store:tokenizer", "")):
+        endpoint = policy_of(with_rollout_policy(1, {**ENDPOINT, "tokenizer": tokenizer}), Stage.ROLLOUT).endpoint
+        assert endpoint is not None
+        assert (endpoint.tokenizer, endpoint.round_name) == (tokenizer, fixed_by)
 
 
 def test_a_later_round_searches_with_the_previous_policy() -> None:

@@ -77,14 +77,16 @@ def test_a_service_that_is_started_by_hand_listens_on_the_port_of_the_table(kind
 
 
 def test_the_policy_service_accepts_the_command_line_of_an_endpoint() -> None:
-    endpoint = EndpointRef("https://llm.example.com/v1", "large", "hf:org/large", key_variable="UNUSED")
+    endpoint = EndpointRef(
+        "https://llm.example.com/v1", "large", "hf:org/large", key_variable="UNUSED", round_name="r1"
+    )
     place = ServicePlace("127.0.0.1", 0, "/store", key_variable="LLM_KEY")
     ref = ServiceRef(ServiceKind.POLICY, prompt="chat", prompt_file="store:few.txt", endpoint=endpoint)
     _, _, *options = service_arguments(ref, place)
     given = service_parameters(ServiceKind.POLICY, options)
     assert (given["endpoint"], given["model_name"], given["api_key_env"]) == (endpoint.url, "large", "LLM_KEY")
     assert (given["tokenizer"], given["prompt_file"], given["store"]) == ("hf:org/large", "store:few.txt", "/store")
-    assert given["model"] is None
+    assert (given["model"], given["round"]) == (None, "r1")
 
 
 def service_parameters(kind: ServiceKind, options: list[str]) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from transformers import AutoTokenizer
 from rstar.interfaces import Candidate, Finish, Proposal, Sampling, State
 from rstar.models.chat import chat_text
 from rstar.prompt import FEW_SHOT, render_prompt
+from rstar.store.folder_store import FolderStore
 from tests.support.completions_server import completions_server
+from tests.support.fake_hub import running_hub, use_hub
 from tests.support.tiny_model import save_policy
 
 FEW = "Q: {question}\n"
@@ -46,6 +48,28 @@ async def test_an_endpoint_gets_the_text_that_the_local_engine_encodes(instruct:
     assert sent == message + STATE.steps[0]
     assert sent == "<|user|>Q: 1 + 1?\n<|endoftext|><|assistant|><code>\nx = 1\n<end_of_step>"
     assert proposal.candidates[0].text == expected.candidates[0].text
+
+
+def test_a_round_keeps_the_commit_of_the_endpoints_tokenizer_and_fetches_no_weights(
+    instruct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path / "store")
+
+    def text(round_name: str) -> str:
+        return endpoint_prompt("chat", FEW, "hf:org/chat", store, tmp_path / "cache", round_name)(STATE)
+
+    with running_hub() as hub:
+        use_hub(hub.url, tmp_path / "hub-cache", monkeypatch)
+        hub.push_folder("models", "org/chat", instruct)
+        first = text("r1")
+        (changed := tmp_path / "changed").mkdir()
+        for path in instruct.iterdir():
+            (changed / path.name).write_bytes(path.read_bytes())
+        (changed / "chat_template.jinja").write_text(TEMPLATE.replace("<|assistant|>", "<|bot|>"))
+        hub.push_folder("models", "org/chat", changed)
+        assert (text("r1"), text("r2")) == (first, first.replace("<|assistant|>", "<|bot|>"))
+        assert "<|assistant|>" in first
+        assert not [request for request in hub.requests if "safetensors" in request]
 
 
 def test_the_chat_of_an_endpoint_needs_a_tokenizer_with_a_template(tmp_path: Path) -> None:
