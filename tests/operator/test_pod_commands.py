@@ -14,6 +14,7 @@ from rstar.rounds.observed import (
     EndpointRef,
     ManifestRef,
     ModelRef,
+    ModelServing,
     SecretRef,
     ServiceKind,
     ServiceRef,
@@ -83,6 +84,14 @@ def test_a_client_of_an_endpoint_gets_the_key_from_the_secret_and_no_gpus() -> N
     without = deployment(owner, CONFIGURATION, replace(ref, endpoint=replace(endpoint, key_secret=None)))
     [container] = without["spec"]["template"]["spec"]["containers"]
     assert "--api-key-env" not in container["command"]
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_servers_whose_processes_share_a_model_get_shared_memory(devices: int) -> None:
+    ref = replace(POLICY, serving=ModelServing("vllm", tensor_parallel=devices))
+    spec = deployment(OWNER, CONFIGURATION, ref)["spec"]["template"]["spec"]
+    assert ({"name": "shm", "emptyDir": {"medium": "Memory"}} in spec["volumes"]) == (devices > 1)
+    assert ({"name": "shm", "mountPath": "/dev/shm"} in spec["containers"][0]["volumeMounts"]) == (devices > 1)
 
 
 def test_a_searching_stage_is_started_with_its_inputs_and_its_coordinator() -> None:

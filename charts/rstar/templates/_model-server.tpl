@@ -3,7 +3,14 @@ The Deployment of a policy or a PPM server. Takes root, component, port, values.
 */}}
 {{- define "rstar.model-server" -}}
 {{- $v := .values -}}
-{{- $stored := hasPrefix "store:" $v.model -}}
+{{- $local := ne $v.engine "openai" -}}
+{{- $endpoint := $v.endpoint | default dict -}}
+{{- $chat := and (not $local) (eq $v.prompt "chat") -}}
+{{- $stored := false -}}
+{{- range list (ternary $v.model "" $local) $v.adapter $v.promptFile (ternary $endpoint.tokenizer "" $chat) }}
+{{- if hasPrefix "store:" (. | default "") }}{{ $stored = true }}{{ end -}}
+{{- end -}}
+{{- $image := ternary "vllm" .component (eq $v.engine "vllm") -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -28,25 +35,56 @@ spec:
       {{- include "rstar.spread" . | nindent 6 }}
       containers:
         - name: {{ .component }}
-          image: {{ include "rstar.image" (dict "root" .root "image" .component) | quote }}
+          image: {{ include "rstar.image" (dict "root" .root "image" $image) | quote }}
           imagePullPolicy: {{ .root.Values.images.pullPolicy }}
           command: [python, -m, rstar_{{ .component }}]
           args:
             - --host=$(POD_IP)
             - --port={{ .port }}
             - --metrics-port=9090
+            {{- if $local }}
             - {{ printf "--model=%s" $v.model | quote }}
+            {{- else }}
+            - {{ printf "--endpoint=%s" $endpoint.url | quote }}
+            {{- with $endpoint.name }}
+            - {{ printf "--model-name=%s" . | quote }}
+            {{- end }}
+            {{- if $chat }}
+            - {{ printf "--tokenizer=%s" $endpoint.tokenizer | quote }}
+            {{- end }}
+            {{- if $endpoint.apiKeySecret.name }}
+            - --api-key-env=RSTAR_ENDPOINT_KEY
+            {{- end }}
+            {{- end }}
             {{- if $stored }}
             - --store=$(RSTAR_STORE)
             {{- end }}
             - --cache=/cache
             - --prompt={{ $v.prompt }}
+            {{- with $v.promptFile }}
+            - {{ printf "--prompt-file=%s" . | quote }}
+            {{- end }}
+            {{- with $v.convention }}
+            - --convention={{ . }}
+            {{- end }}
+            {{- if $local }}
+            - --engine={{ $v.engine }}
             - --device={{ $v.device }}
             - --dtype={{ $v.dtype }}
+            {{- end }}
+            {{- if eq $v.engine "vllm" }}
+            - --tensor-parallel={{ $v.tensorParallel }}
+            - --memory-share={{ $v.memoryShare }}
+            {{- with $v.adapter }}
+            - {{ printf "--adapter=%s" . | quote }}
+            {{- end }}
+            {{- end }}
             {{- with $v.threads }}
             - --threads={{ . }}
             {{- end }}
-            - --max-rows={{ $v.maxRows }}
+            {{- with $v.maxRows }}
+            - --max-rows={{ . }}
+            {{- end }}
             - --drain-seconds={{ $v.drainSeconds }}
           env:
             {{- include "rstar.pod-ip" . | nindent 12 }}
@@ -54,6 +92,10 @@ spec:
             - {name: HF_HOME, value: /cache/huggingface}
             {{- if $v.cacheClaim }}
             - {name: RSTAR_CACHE_SIZE, value: {{ $v.cacheSize | quote }}}
+            {{- end }}
+            {{- if and (not $local) $endpoint.apiKeySecret.name }}
+            - name: RSTAR_ENDPOINT_KEY
+              valueFrom: {secretKeyRef: {name: {{ $endpoint.apiKeySecret.name }}, key: {{ $endpoint.apiKeySecret.key }}}}
             {{- end }}
           envFrom:
             # A model of the hub needs no store, but may need HF_TOKEN.
@@ -66,6 +108,9 @@ spec:
           volumeMounts:
             - {name: cache, mountPath: /cache}
             - {name: tmp, mountPath: /tmp}
+            {{- if gt (int $v.tensorParallel) 1 }}
+            - {name: shm, mountPath: /dev/shm}
+            {{- end }}
       volumes:
         - name: cache
           {{- if $v.cacheClaim }}
@@ -75,4 +120,9 @@ spec:
           {{- end }}
         - name: tmp
           emptyDir: {sizeLimit: 1Gi}
+        {{- if gt (int $v.tensorParallel) 1 }}
+        # Its processes exchange data there; the default is 64 MiB, whatever the model.
+        - name: shm
+          emptyDir: {medium: Memory}
+        {{- end }}
 {{- end }}

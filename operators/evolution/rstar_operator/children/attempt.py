@@ -66,6 +66,7 @@ def attempt_pods(owner: Owner, configuration: Configuration, start: StartStage) 
         storage=True,
         extra={},
         processes=processes or 1,
+        shared_memory=training is not None,
     )
     spec = pod_spec(owner, configuration, container)
     spec["serviceAccountName"] = configuration.stage_service_account
@@ -73,10 +74,6 @@ def attempt_pods(owner: Owner, configuration: Configuration, start: StartStage) 
     spec["automountServiceAccountToken"] = True
     spec["containers"][0]["volumeMounts"].append({"name": "round", "mountPath": ROUND_FOLDER, "readOnly": True})
     spec["volumes"].append(_round_volume())
-    if training is not None:
-        # Processes of one node exchange gradients in it; the default is 64 MiB, whatever the model.
-        spec["containers"][0]["volumeMounts"].append({"name": "shm", "mountPath": "/dev/shm"})
-        spec["volumes"].append({"name": "shm", "emptyDir": {"medium": "Memory"}})
     annotations = {ROUND_ANNOTATION: round_text(owner.round)}
     return AttemptPods(
         name=name,

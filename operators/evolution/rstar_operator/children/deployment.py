@@ -59,6 +59,7 @@ def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> J
         storage=reads_store(ref),
         extra=_ports_and_probes(ref),
         environment=_key(ref),
+        shared_memory=ref.serving.tensor_parallel > 1,
     )
     spec: Json = {
         "selector": {"matchLabels": {NAME_LABEL: name}},

@@ -37,7 +37,8 @@ class ContainerSpec:
     """The container of a pod. ``storage``: it uses the object store. ``grace``: seconds between SIGTERM and SIGKILL.
 
     ``processes`` of the container share its cores. ``extra`` is added to its body (ports, probes), ``environment`` to
-    its variables.
+    its variables. ``shared_memory``: its processes exchange data in ``/dev/shm``, whose default is 64 MiB, whatever the
+    model.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ContainerSpec:
     extra: Json
     processes: int = 1
     environment: Sequence[Json] = ()
+    shared_memory: bool = False
 
 
 def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpec) -> dict[str, Any]:
@@ -88,6 +90,9 @@ def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpe
             else {"name": "cache", "emptyDir": {"sizeLimit": cluster.cache_size}},
         ],
     }
+    if container.shared_memory:
+        body["volumeMounts"].append({"name": "shm", "mountPath": "/dev/shm"})
+        spec["volumes"].append({"name": "shm", "emptyDir": {"medium": "Memory"}})
     optional: dict[str, Any] = {
         "nodeSelector": dict(cluster.node_selector),
         "tolerations": [
