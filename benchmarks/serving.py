@@ -14,6 +14,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from rstar_policy.vllm_engine import VllmPolicy
 from benchmarks.generation import random_model
 from benchmarks.scripted import InstantPolicy, InstantVerifier
 from rstar.config import SearchConfig
-from rstar.interfaces import Policy, Proposal, Sampling, State
+from rstar.interfaces import Executor, Policy, Proposal, Sampling, State
 from rstar.models.vllm_runtime import VllmOptions, last_output, request_id
 from rstar.problem import Problem
 from rstar.rpc.clients import PolicyClient
@@ -176,26 +177,24 @@ class Timed(InstantPolicy):
 
 
 async def idle_share(policy: Policy, sampling: Sampling) -> float:
-    """Return the share of a rollout's time in which the engine has no call, from the first call to the last answer."""
+    """Return the share of the time in which the engine has no call, while ``ROLLOUT_PROBLEMS`` are in flight."""
     config = SearchConfig(rollouts=2, candidates=8, answer="output")
     timed = Timed(policy, sampling)
+    waiting = deque(enumerate(questions(2 * ROLLOUT_PROBLEMS, 40)))
+    shares = []
+
+    async def search(executor: Executor) -> None:
+        while waiting:
+            number, question = waiting.popleft()
+            if not waiting:  # from here on fewer are in flight
+                shares.append(timed.idle_seconds / (time.perf_counter() - start))
+            problem = Problem(f"p{number}", question, "1")
+            await solve(problem, config, policy=timed, executor=executor, verifier=InstantVerifier(), seed=number)
+
     async with LocalExecutor(slots=1) as executor:
-        start = time.perf_counter()
-        timed.idle_since = start
-        await asyncio.gather(
-            *(
-                solve(
-                    Problem(f"p{i}", question, "1"),
-                    config,
-                    policy=timed,
-                    executor=executor,
-                    verifier=InstantVerifier(),
-                    seed=i,
-                )
-                for i, question in enumerate(questions(ROLLOUT_PROBLEMS, 40))
-            )
-        )
-        return timed.idle_seconds / (timed.idle_since - start)
+        start = timed.idle_since = time.perf_counter()
+        await asyncio.gather(*(search(executor) for _ in range(ROLLOUT_PROBLEMS)))
+    return shares[0]
 
 
 async def growth_mib(policy: Policy) -> float:
