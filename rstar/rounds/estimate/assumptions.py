@@ -90,9 +90,9 @@ class Machine:
 MACHINES: Final[Mapping[str, Machine]] = {
     "cpu-2-transformers": Machine(
         "two cores of a virtual machine with AVX2, 2026-11: Qwen2.5-Coder-0.5B (5-bit weights, de-quantised), float32, "
-        "transformers engine, 192 sequences in flight; training in bfloat16 with batches of 4 x 256 tokens",
+        "transformers engine, 64 sequences in flight; training in bfloat16 with batches of 4 x 256 tokens",
         494_032_768,
-        {"policy_rate": 87, "sft_rate": 65, "ppm_rate": 65},
+        {"policy_rate": 95, "sft_rate": 65, "ppm_rate": 65},
     ),
     "cpu-2-vllm": Machine(
         "two cores of a virtual machine that multiplies in bfloat16, 2026-11: Qwen2.5-Coder-0.5B (5-bit weights, "
