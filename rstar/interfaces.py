@@ -139,6 +139,14 @@ class PreferenceModel(Protocol):
         ...
 
 
+class TrajectoryScorer(PreferenceModel, Protocol):
+    """A PPM that also scores all steps of a trajectory at once, to show where it goes wrong."""
+
+    async def score_steps(self, state: State) -> Scores:
+        """Score each of ``state.steps`` as the next one after those before it, in [-1, 1]."""
+        ...
+
+
 @runtime_checkable
 class Executor(Protocol):
     """Runs the program of each candidate: the code of the state's steps and the candidate's own, in order."""

@@ -17,7 +17,7 @@ from rstar.cli.options import absolute_store
 from rstar.prompt import PromptStyle
 
 if TYPE_CHECKING:
-    from rstar.interfaces import Executor, Policy, PreferenceModel
+    from rstar.interfaces import Executor, Policy, TrajectoryScorer
     from rstar.local.session import Addresses, ServiceOptions
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class ModelClients:
 
     policy: Policy
     executor: Executor
-    ppm: PreferenceModel | None
+    ppm: TrajectoryScorer | None
 
 
 def requested_services(

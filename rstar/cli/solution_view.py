@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Group
@@ -17,8 +18,10 @@ from rstar.record import SearchRecord
 from rstar.trajectory import code_of
 
 
-def solution_json(problem: Problem, record: SearchRecord, verdict: Verdict | None) -> str:
-    """Return the solution as one JSON object."""
+def solution_json(
+    problem: Problem, record: SearchRecord, scores: Sequence[float] | None, verdict: Verdict | None
+) -> str:
+    """Return the solution as one JSON object. ``scores``: the PPM's, one per step of the chosen trajectory."""
     node = record.nodes[record.chosen] if record.chosen >= 0 else None
     usage = record.usage
     content: dict[str, Any] = {
@@ -30,6 +33,7 @@ def solution_json(problem: Problem, record: SearchRecord, verdict: Verdict | Non
         "output": node.output if node else None,
         "score": node.score if node else None,
         "trajectory": record.steps(record.chosen) if node else [],
+        "stepScores": None if scores is None else list(scores),
         "trajectories": sum(1 for _ in record.terminals()),
         "usage": {
             "rollouts": usage.rollouts,
@@ -44,8 +48,10 @@ def solution_json(problem: Problem, record: SearchRecord, verdict: Verdict | Non
     return json.dumps(content)
 
 
-def print_solution(problem: Problem, record: SearchRecord, verdict: Verdict | None) -> None:
-    """Print the solution."""
+def print_solution(
+    problem: Problem, record: SearchRecord, scores: Sequence[float] | None, verdict: Verdict | None
+) -> None:
+    """Print the solution. ``scores`` as in ``solution_json``."""
     console = wide_console()
     console.print(Text(problem.question, style="bold"))
     usage = record.usage
@@ -70,4 +76,6 @@ def print_solution(problem: Problem, record: SearchRecord, verdict: Verdict | No
     if node.score is not None:
         line.append(f"   PPM score {node.score:+.3f}", style="dim")
     console.print(line)
+    if scores:
+        console.print(f"PPM score by step: {'  '.join(f'{score:+.3f}' for score in scores)}", style="dim")
     console.print(cost, style="dim")

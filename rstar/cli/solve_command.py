@@ -86,7 +86,7 @@ def solve(
     chosen_problem = _problem(question, problem, form, split, store)
     judge = verifier_named(verifier)
 
-    async def work(models: ModelClients) -> tuple[SearchRecord, Verdict | None]:
+    async def work(models: ModelClients) -> tuple[SearchRecord, tuple[float, ...] | None, Verdict | None]:
         try:
             record = await search(
                 chosen_problem,
@@ -98,20 +98,32 @@ def solve(
                 same=equivalence(verifier),
                 seed=seed,
             )
+            scores = await _step_scores(models, chosen_problem, record)
             chosen = record.nodes[record.chosen] if record.chosen >= 0 else None
             if chosen is None or (chosen_problem.answer is None and not chosen_problem.data):
-                return record, None
-            return record, await judge.verify(chosen_problem, chosen.answer or "")
+                return record, scores, None
+            return record, scores, await judge.verify(chosen_problem, chosen.answer or "")
         finally:
             await judge.close()
 
-    record, verdict = run_with_models(services, store, work)
+    record, scores, verdict = run_with_models(services, store, work)
     from rstar.cli.solution_view import print_solution, solution_json
 
     if json:
-        typer.echo(solution_json(chosen_problem, record, verdict))
+        typer.echo(solution_json(chosen_problem, record, scores, verdict))
     else:
-        print_solution(chosen_problem, record, verdict)
+        print_solution(chosen_problem, record, scores, verdict)
+
+
+async def _step_scores(models: ModelClients, problem: Problem, record: SearchRecord) -> tuple[float, ...] | None:
+    """Return the PPM's score of each step of the chosen trajectory; sampling methods score only its end."""
+    from rstar.interfaces import State
+
+    if models.ppm is None or record.chosen < 0:
+        return None
+    return (
+        await models.ppm.score_steps(State(problem.id, problem.question, tuple(record.steps(record.chosen))))
+    ).values
 
 
 def _problem(question: str | None, problem: str | None, form: str, split: str, store: str) -> Problem:

@@ -160,6 +160,11 @@ class PreferenceModelClient(_ModelClient[preference_pb2.ScoreRequest, preference
         request = codec.score_request(state, candidates, self.call_seconds)
         return codec.read_score_response(await self._call(state.problem_id, request))
 
+    async def score_steps(self, state: State) -> Scores:
+        """Score each of the state's steps, in one pass. Raises ``CallFailed`` or one of its kinds."""
+        request = codec.score_steps_request(state, self.call_seconds)
+        return codec.read_score_response(await self._call(state.problem_id, request))
+
 
 class ExecutorClient(Client[StubMethod]):
     """``Executor`` over gRPC, on one or more executors: see ``rstar.rpc.executing``.

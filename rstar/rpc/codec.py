@@ -125,8 +125,15 @@ def score_request(state: State, candidates: Sequence[str], seconds: float = 0.0)
     )
 
 
+def score_steps_request(state: State, seconds: float = 0.0) -> preference_pb2.ScoreRequest:
+    """Encode a call of ``TrajectoryScorer.score_steps``, with ``seconds`` as above."""
+    request = score_request(state, (), seconds)
+    request.every_step = True
+    return request
+
+
 def read_score_request(message: preference_pb2.ScoreRequest) -> tuple[State, list[str]]:
-    """Decode a call of ``PreferenceModel.score`` into its arguments."""
+    """Decode a call of ``PreferenceModel.score`` into its arguments; that of ``score_steps`` has no candidates."""
     return State(message.problem_id, message.question, tuple(message.steps)), list(message.candidates)
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rstar/v1/preference.proto\x12\x08rstar.v1\"h\n\x0cScoreRequest\x12\x12\n\nproblem_id\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x03(\t\x12\x12\n\ncandidates\x18\x04 \x03(\t\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\"5\n\rScoreResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x01\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t2R\n\x16PreferenceModelService\x12\x38\n\x05Score\x12\x16.rstar.v1.ScoreRequest\x1a\x17.rstar.v1.ScoreResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rstar/v1/preference.proto\x12\x08rstar.v1\"|\n\x0cScoreRequest\x12\x12\n\nproblem_id\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x03(\t\x12\x12\n\ncandidates\x18\x04 \x03(\t\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x12\x12\n\nevery_step\x18\x06 \x01(\x08\"5\n\rScoreResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x01\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t2R\n\x16PreferenceModelService\x12\x38\n\x05Score\x12\x16.rstar.v1.ScoreRequest\x1a\x17.rstar.v1.ScoreResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rstar.v1.preference_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SCOREREQUEST']._serialized_start=39
-  _globals['_SCOREREQUEST']._serialized_end=143
-  _globals['_SCORERESPONSE']._serialized_start=145
-  _globals['_SCORERESPONSE']._serialized_end=198
-  _globals['_PREFERENCEMODELSERVICE']._serialized_start=200
-  _globals['_PREFERENCEMODELSERVICE']._serialized_end=282
+  _globals['_SCOREREQUEST']._serialized_end=163
+  _globals['_SCORERESPONSE']._serialized_start=165
+  _globals['_SCORERESPONSE']._serialized_end=218
+  _globals['_PREFERENCEMODELSERVICE']._serialized_start=220
+  _globals['_PREFERENCEMODELSERVICE']._serialized_end=302
 # @@protoc_insertion_point(module_scope)

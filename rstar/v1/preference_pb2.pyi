@@ -27,11 +27,14 @@ class ScoreRequest(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    EVERY_STEP_FIELD_NUMBER: _builtins.int
     problem_id: _builtins.str
     """Identifies the problem. Clients send the calls of one problem to one server, for its prefix cache."""
     question: _builtins.str
     seconds: _builtins.float
     """How long the server may take, in seconds, from when it begins: the wait in its queue does not count. 0: no bound."""
+    every_step: _builtins.bool
+    """Score each of the steps instead, as the next one after those before it, in one pass. There are no candidates then."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Raw texts of the steps so far, markers included."""
@@ -46,10 +49,11 @@ class ScoreRequest(_message.Message):
         steps: _abc.Iterable[_builtins.str] | None = ...,
         candidates: _abc.Iterable[_builtins.str] | None = ...,
         seconds: _builtins.float = ...,
+        every_step: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "problem_id", b"problem_id", "question", b"question", "seconds", b"seconds", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "every_step", b"every_step", "problem_id", b"problem_id", "question", b"question", "seconds", b"seconds", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -65,7 +69,7 @@ class ScoreResponse(_message.Message):
     """Digest of the checkpoint that gave the scores."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """One per candidate, in order."""
+        """One per candidate, or per step, in order."""
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ class PreferenceModelServiceServicer:
     """
 
     def Score(self, request, context):
-        """Score gives each candidate, as the next step of the state, a score in [-1, 1].
+        """Score gives each candidate, as the next step of the state, a score in [-1, 1]; or each step of the state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class PreferenceModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PreferenceModelServiceAsyncStub: ...
     Score: _grpc.UnaryUnaryMultiCallable[_preference_pb2.ScoreRequest, _preference_pb2.ScoreResponse]
-    """Score gives each candidate, as the next step of the state, a score in [-1, 1]."""
+    """Score gives each candidate, as the next step of the state, a score in [-1, 1]; or each step of the state."""
 
 @_typing.type_check_only
 class PreferenceModelServiceAsyncStub(PreferenceModelServiceStub):
@@ -42,7 +42,7 @@ class PreferenceModelServiceAsyncStub(PreferenceModelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Score: _aio.UnaryUnaryMultiCallable[_preference_pb2.ScoreRequest, _preference_pb2.ScoreResponse]  # type: ignore[assignment]
-    """Score gives each candidate, as the next step of the state, a score in [-1, 1]."""
+    """Score gives each candidate, as the next step of the state, a score in [-1, 1]; or each step of the state."""
 
 class PreferenceModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """The process preference model (PPM) scores candidate steps."""
@@ -53,6 +53,6 @@ class PreferenceModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _preference_pb2.ScoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_preference_pb2.ScoreResponse, _abc.Awaitable[_preference_pb2.ScoreResponse]]:
-        """Score gives each candidate, as the next step of the state, a score in [-1, 1]."""
+        """Score gives each candidate, as the next step of the state, a score in [-1, 1]; or each step of the state."""
 
 def add_PreferenceModelServiceServicer_to_server(servicer: PreferenceModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rstar.interfaces import (
     Candidate,
@@ -89,6 +90,11 @@ class ClosenessModel:
             missed = max(0, -gap, gap - 9 * left)
             values.append(1 - missed / 18)
         return Scores(tuple(values), "closeness")
+
+    async def score_steps(self, state: State) -> Scores:
+        before = (replace(state, steps=state.steps[:i]) for i in range(len(state.steps)))
+        each = [await self.score(part, [step]) for part, step in zip(before, state.steps, strict=True)]
+        return Scores(tuple(value for scores in each for value in scores.values), "closeness")
 
 
 class SumVerifier:

@@ -34,6 +34,16 @@ async def test_both_engines_give_the_same_scores(ppm: VllmPreferenceModel, ppm_f
     assert len({value for scores in ours for value in scores.values}) > 20, "the scores do not differ"
 
 
+async def test_every_step_of_a_trajectory_is_scored_in_one_pass(ppm: VllmPreferenceModel, ppm_folder: Path) -> None:
+    asked = [State("p", state.question, (*state.steps, *CANDIDATES[1:3])) for state in states(6)]
+    async with TransformersPreferenceModel.load(ppm_folder, threads=1) as reference:
+        ours = await asyncio.gather(*(ppm.score_steps(state) for state in asked), ppm.score(asked[0], CANDIDATES))
+        for state, scores in zip(asked, ours, strict=False):
+            assert scores.values == pytest.approx((await reference.score_steps(state)).values, abs=1e-5), state
+            assert len(scores.values) == len(state.steps)
+    assert (await ppm.score_steps(State("p", "1?"))).values == ()
+
+
 async def test_no_candidates_give_no_scores(ppm: VllmPreferenceModel) -> None:
     assert (await ppm.score(State("p", "1?"), [])).values == ()
 

@@ -20,6 +20,10 @@ class Engine(Protocol):
         """
         ...
 
+    async def score_steps(self, state: State, begun: asyncio.Event | None = None) -> Scores:
+        """Score each of the state's steps as the next one after those before it, in one pass; raises as ``score`` does."""
+        ...
+
     async def failed(self) -> str:
         """Wait until the engine can answer no more calls, and return why; cancelled when the service ends first."""
         ...
@@ -30,7 +34,7 @@ class Engine(Protocol):
 
 
 def check_length(longest: int, context: int) -> None:
-    """Raise ``ValueError`` when a prefix and a candidate have more tokens, ``longest``, than the model's ``context``."""
+    """Raise ``ValueError`` when the text of a score has more tokens, ``longest``, than the model's ``context``."""
     if longest > context:
         raise ValueError(
             f"prefix and candidate have {longest} tokens and the model's context is {context}: "

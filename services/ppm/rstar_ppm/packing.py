@@ -21,11 +21,15 @@ MASK_ELEMENTS: Final = 2**25
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Token ids of a prefix and of candidates after it; ``slots[j]`` numbers the score of candidate j."""
+    """Token ids of a prefix and of candidates after it; ``slots[j]`` numbers the score of candidate j.
+
+    A row of ``marks``, positions in the prefix, has no candidates: the score ``slots[j]`` is that at ``marks[j]``.
+    """
 
     prefix: tuple[int, ...]
     candidates: tuple[tuple[int, ...], ...]
     slots: tuple[int, ...]
+    marks: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prefix) + sum(map(len, self.candidates))
@@ -35,8 +39,8 @@ class Row:
 class Packed:
     """A batch of rows, padded at the end: ``ids``, ``positions`` and ``segment`` are ``(rows, columns)``.
 
-    ``segment``: 0 for the prefix, j for candidate j (from 1), -1 for padding. The last token of a candidate is at
-    ``(row[i], column[i])``, and its score belongs to ``slot[i]``.
+    ``segment``: 0 for the prefix, j for candidate j (from 1), -1 for padding. The last token of a candidate, or
+    the mark, is at ``(row[i], column[i])``, and its score belongs to ``slot[i]``.
     """
 
     ids: Tensor
@@ -86,6 +90,7 @@ def pack(rows: Sequence[Row]) -> Packed:
     for i, row in enumerate(rows):
         start = len(row.prefix)
         ids[i, :start], positions[i, :start], segment[i, :start] = row.prefix, np.arange(start), 0
+        ends += [(i, mark) for mark in row.marks]
         for j, candidate in enumerate(row.candidates, start=1):
             end = start + len(candidate)
             ids[i, start:end], segment[i, start:end] = candidate, j

@@ -60,17 +60,28 @@ class Scorer:
     def _score_plain(self, rows: Sequence[Row]) -> dict[int, float]:
         scores: dict[int, float] = {}
         for row in rows:
+            if row.marks:
+                values = self._head(self._hidden(row.prefix)[list(row.marks)])
+                scores |= dict(zip(row.slots, values.tolist(), strict=True))
+                continue
             for slot, candidate in zip(row.slots, row.candidates, strict=True):
-                ids = torch.tensor([[*row.prefix, *candidate]], device=self._model.device)
-                # Without an explicit mask some architectures treat a token with the padding's id as padding.
-                output = self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-                scores[slot] = float(self._head(output.last_hidden_state[0, -1:]))
+                scores[slot] = float(self._head(self._hidden((*row.prefix, *candidate))[-1:]))
         return scores
+
+    def _hidden(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Return the last hidden states of one sequence, ``(tokens, width)``."""
+        ids = torch.tensor([tokens], device=self._model.device)
+        # Without an explicit mask some architectures treat a token with the padding's id as padding.
+        states: torch.Tensor = self._model(
+            input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False
+        ).last_hidden_state[0]
+        return states
 
     def _can_pack(self) -> bool:
         rows = [
             Row((1, 2, 3), ((4, 5), (6,), (4, 5, 7, 8)), (0, 1, 2)),
             Row((1, 2, 3, 4, 5, 6, 7), ((2, 1),), (3,)),
+            Row((1, 2, 3, 4, 5), (), (4, 5), marks=(2, 4)),
         ]
         plain = self._score_plain(rows)
         try:

@@ -39,7 +39,13 @@ class PreferenceModelService(preference_pb2_grpc.PreferenceModelServiceServicer)
         state, candidates = read_score_request(request)
         begun = asyncio.Event()
         try:
-            work = self._model.score(state, candidates, begun)
+            if request.every_step and candidates:
+                raise ValueError("every_step scores the steps of the state: leave the candidates out")
+            work = (
+                self._model.score_steps(state, begun)
+                if request.every_step
+                else self._model.score(state, candidates, begun)
+            )
             scores = await bounded(context, work, begun, request.seconds)
         except ValueError as error:
             await refuse(context, str(error))

@@ -38,12 +38,19 @@ MAX_ROWS: Final = 256
 
 @dataclass(eq=False, slots=True)
 class _Call:
+    """``candidates`` None: the steps of the state are scored."""
+
     state: State
-    candidates: tuple[str, ...]
+    candidates: tuple[str, ...] | None
     answer: asyncio.Future[Scores]
     begun: asyncio.Event | None = None
     slots: range = range(0)
     error: Exception | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of its scores."""
+        return len(self.state.steps if self.candidates is None else self.candidates)
 
     def settle(self, result: Scores | Exception) -> None:
         """Hand the result to the caller's event loop."""
@@ -113,11 +120,18 @@ class TransformersPreferenceModel(ClosedOnExit):
         ``begun`` is set when the call leaves the queue. Raises ``ValueError`` with one sentence for a text longer than the context, ``RuntimeError`` when the model
         failed or is closed.
         """
+        return await self._answer(state, tuple(candidates), begun)
+
+    async def score_steps(self, state: State, begun: asyncio.Event | None = None) -> Scores:
+        """Score each of the state's steps as the next one after those before it, in one pass; raises as ``score`` does."""
+        return await self._answer(state, None, begun)
+
+    async def _answer(self, state: State, candidates: tuple[str, ...] | None, begun: asyncio.Event | None) -> Scores:
         if self._closed:
             raise RuntimeError("the preference model is closed")
-        if not candidates:
+        if not (state.steps if candidates is None else candidates):
             return Scores((), self._digest)
-        call = _Call(state, tuple(candidates), asyncio.get_running_loop().create_future(), begun)
+        call = _Call(state, candidates, asyncio.get_running_loop().create_future(), begun)
         self._inbox.put(call)
         return await call.answer
 
@@ -135,7 +149,7 @@ class TransformersPreferenceModel(ClosedOnExit):
     def _work(self) -> None:
         """Score all waiting calls together, repeatedly, until closed."""
         while (calls := self._receive()) is not None:
-            metrics.QUEUED.set(sum(len(call.candidates) for call in calls))
+            metrics.QUEUED.set(sum(call.size for call in calls))
             self._score(calls)
             metrics.QUEUED.set(0)
 
@@ -177,17 +191,20 @@ class TransformersPreferenceModel(ClosedOnExit):
     def _add(self, call: _Call, group: _CallGroup) -> None:
         """Add the rows of ``call`` to ``group``, or end the call with an error when it cannot be scored."""
         try:
-            prefix = self._encoder.encoded(call.state.question, call.state.steps).ids
+            encoded = self._encoder.encoded(call.state.question, call.state.steps)
             number = len(call.state.steps) + 1
-            candidates = [self._encoder.step(candidate, number) for candidate in call.candidates]
+            candidates = [self._encoder.step(candidate, number) for candidate in call.candidates or ()]
         except Exception as error:
             call.settle(RuntimeError(f"the tokenizer failed: {error}"))
             return
         try:
-            check_length(len(prefix) + max(map(len, candidates)), self._context)
+            check_length(len(encoded.ids) + max(map(len, candidates), default=0), self._context)
         except ValueError as error:
             call.settle(error)
             return
-        call.slots = range(len(group.owner), len(group.owner) + len(candidates))
-        group.owner += [call] * len(candidates)
-        group.rows += rows_of(prefix, candidates, call.slots.start)
+        call.slots = range(len(group.owner), len(group.owner) + call.size)
+        group.owner += [call] * call.size
+        if call.candidates is None:
+            group.rows.append(Row(encoded.ids, (), tuple(call.slots), encoded.ends))
+        else:
+            group.rows += rows_of(encoded.ids, candidates, call.slots.start)

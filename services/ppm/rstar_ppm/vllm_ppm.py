@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,18 +22,26 @@ from rstar.models.vllm_runtime import VllmEngine, VllmOptions, last_output, requ
 from rstar.prompt import PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_ppm import metrics
+from rstar_ppm.conventions import StepEncoder, rstar
 from rstar_ppm.engine import check_length
 from rstar_ppm.scorer import DECIMALS
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Token ids, and the positions of the scores; None: the last one."""
+
+    ids: tuple[int, ...]
+    marks: tuple[int, ...] | None
 
 
 class VllmPreferenceModel(VllmEngine):
     """A ``rstar.interfaces.PreferenceModel``; usable without any service, inside a running event loop."""
 
-    def __init__(self, llm: Any, tokenizer: TrajectoryTokenizer, style: PromptStyle, digest: str) -> None:
-        """Take a running pooling ``AsyncLLM`` whose task is ``classify``."""
+    def __init__(self, llm: Any, encoder: StepEncoder, digest: str) -> None:
+        """Take a running pooling ``AsyncLLM`` of a model with a head."""
         super().__init__(llm)
-        self._tokenizer = tokenizer
-        self._style = style
+        self._encoder = encoder
         self._digest = digest
         self._queued = 0
 
@@ -57,7 +66,7 @@ class VllmPreferenceModel(VllmEngine):
             raise ValueError(f"{path} gives {labels} labels: a PPM has one score (num_labels=1)")
         tokenizer = TrajectoryTokenizer(AutoTokenizer.from_pretrained(folder))
         llm = start_engine(folder, options, runner="pooling", convert="classify", pooler_config=_pooling())
-        return cls(llm, tokenizer, prompt, digest or checkpoint_digest(folder))
+        return cls(llm, rstar(tokenizer, prompt), digest or checkpoint_digest(folder))
 
     async def score(self, state: State, candidates: Sequence[str], begun: asyncio.Event | None = None) -> Scores:
         """Score each candidate as the next step of ``state``, in [-1, 1], to 6 decimals.
@@ -65,32 +74,45 @@ class VllmPreferenceModel(VllmEngine):
         ``begun`` is set at once: vLLM schedules the call with the others. Raises ``ValueError`` with one sentence for a text
         longer than the context, ``EngineLost`` when vLLM has ended, ``RuntimeError`` when it failed or is closed.
         """
+        prefix = self._encoder.encoded(state.question, state.steps).ids
+        number = len(state.steps) + 1
+        return await self._scores(
+            [_Request((*prefix, *step), None) for step in (self._encoder.step(text, number) for text in candidates)],
+            begun,
+        )
+
+    async def score_steps(self, state: State, begun: asyncio.Event | None = None) -> Scores:
+        """Score each of the state's steps as the next one after those before it, in one pass; raises as ``score`` does."""
+        encoded = self._encoder.encoded(state.question, state.steps)
+        return await self._scores([_Request(encoded.ids, encoded.ends)] if state.steps else [], begun)
+
+    async def _scores(self, requests: Sequence[_Request], begun: asyncio.Event | None) -> Scores:
         if self._closed:
             raise RuntimeError("the preference model is closed")
-        prefix = self._tokenizer.state(state.question, state.steps, self._style)
-        texts = [[*prefix, *self._tokenizer.step(candidate)] for candidate in candidates]
-        check_length(max(map(len, texts), default=0), self._context)
+        check_length(max((len(request.ids) for request in requests), default=0), self._context)
         if begun is not None:
             begun.set()
-        self._count_queued(len(texts))
-        scoring = [asyncio.ensure_future(self._logit(ids)) for ids in texts]
+        self._count_queued(len(requests))
+        scoring = [asyncio.ensure_future(self._logits(request)) for request in requests]
         try:
-            logits = await asyncio.gather(*scoring)
+            logits = [logit for found in await asyncio.gather(*scoring) for logit in found]
         finally:
             for task in scoring:
                 task.cancel()
-            self._count_queued(-len(texts))
+            self._count_queued(-len(requests))
         if any(map(math.isnan, logits)):
             raise RuntimeError("the model gave scores that are no numbers: its weights or its dtype are broken")
         metrics.SCORED.inc(len(logits))
         return Scores(tuple(round(math.tanh(logit), DECIMALS) for logit in logits), self._digest)
 
-    async def _logit(self, ids: list[int]) -> float:
+    async def _logits(self, request: _Request) -> list[float]:
         from vllm import PoolingParams
 
-        parameters = PoolingParams(task="classify", use_activation=False)
-        output = await last_output(self._llm.encode({"prompt_token_ids": ids}, parameters, request_id()))
-        return float(output.outputs.data.flatten()[0])
+        task = "classify" if request.marks is None else "token_classify"
+        parameters = PoolingParams(task=task, use_activation=False)
+        prompt = {"prompt_token_ids": list(request.ids)}
+        found = (await last_output(self._llm.encode(prompt, parameters, request_id()))).outputs.data.flatten().tolist()
+        return found[:1] if request.marks is None else [found[mark] for mark in request.marks]
 
     def _count_queued(self, change: int) -> None:
         self._queued += change

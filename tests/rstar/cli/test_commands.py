@@ -181,6 +181,7 @@ async def test_a_question_is_solved_and_its_program_is_printed(toy: list[str]) -
     assert "x += " in finished.out
     assert "print(x)" in finished.out
     assert "generated tokens" in finished.out
+    assert "PPM score by step: +" in finished.out
 
 
 @pytest.mark.parametrize("method", ["mcts", "beam", "best-of-n", "majority", "greedy"])
@@ -192,6 +193,7 @@ async def test_every_method_solves_a_problem_of_a_file_and_prints_json(toy: list
     assert found["problem"] == "p1"
     assert found["correct"] == (found["answer"] == "20")
     assert found["usage"]["tokens"] > 0
+    assert len(found["stepScores"] or []) == len(found["trajectory"])
 
 
 async def test_evaluate_prints_accuracy_and_tokens_side_by_side(toy: list[str], sums: Path) -> None:

@@ -71,6 +71,8 @@ def test_a_proposal_is_decoded_without_loss(proposal: Proposal) -> None:
 def test_a_score_request_is_decoded_without_loss(state: State, texts: list[str]) -> None:
     sent = codec.score_request(state, texts).SerializeToString()
     assert codec.read_score_request(preference_pb2.ScoreRequest.FromString(sent)) == (state, texts)
+    steps = preference_pb2.ScoreRequest.FromString(codec.score_steps_request(state).SerializeToString())
+    assert (steps.every_step, codec.read_score_request(steps)) == (True, (state, []))
 
 
 @given(st.builds(Scores, st.lists(floats).map(tuple), texts))

@@ -210,12 +210,14 @@ async def test_scores_are_those_of_the_models_authors(
     async with TransformersPreferenceModel.load(folder, convention=name, device="cpu") as ppm:
         scores = (await ppm.score(STATE, CANDIDATES)).values
         first = (await ppm.score(State("p", STATE.question), STEPS[:1])).values
+        together = (await ppm.score_steps(STATE)).values
     for candidate, score in zip(CANDIDATES, scores, strict=True):
         expected = reference(folder, STATE.question, [plain_step(step) for step in (*STEPS, candidate)])
         assert len(expected) == 3
         assert score == pytest.approx(2 * expected[-1] - 1, abs=1e-5)
     every = reference(folder, STATE.question, [plain_step(step) for step in STEPS])
     assert first == (pytest.approx(2 * every[0] - 1, abs=1e-5),)
+    assert together == pytest.approx([2 * score - 1 for score in every], abs=1e-5)
     assert len({round(score, 3) for score in scores}) == 3, "the candidates are told apart"
 
 

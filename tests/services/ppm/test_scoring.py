@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,23 @@ async def test_packed_scores_equal_plain_ones(checkpoint: Path) -> None:
         for candidate, score in zip(CANDIDATES, scores.values, strict=True):
             assert score == pytest.approx(plain(checkpoint, state, candidate), abs=1e-5)
         assert scores.model_digest == checkpoint_digest(checkpoint)
+
+
+STEPS = ("<code>\nx = 1\n<end_of_step>", "\ny = 2<end_of_step>", "", "\nprint(x)\n<end_of_code>")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+async def test_every_step_of_a_trajectory_is_scored_in_one_row_as_it_is_alone(checkpoint: Path, packed: bool) -> None:
+    whole = State("p", "1 + 1?", STEPS)
+    async with TransformersPreferenceModel.load(checkpoint) as ppm:
+        ppm._scorer._packed = packed
+        together, _ = await asyncio.gather(ppm.score_steps(whole), ppm.score(whole, CANDIDATES))
+        alone = [await ppm.score(replace(whole, steps=STEPS[:i]), [step]) for i, step in enumerate(STEPS)]
+        assert together.values == pytest.approx([value for scores in alone for value in scores.values], abs=1e-5)
+        assert len(set(together.values)) == len({value for scores in alone for value in scores.values}) > 2
+        assert (await ppm.score_steps(State("p", "1 + 1?"))).values == ()
+        with pytest.raises(ValueError, match="the model's context is"):
+            await ppm.score_steps(State("p", "x" * 600, STEPS))
 
 
 async def test_a_score_does_not_depend_on_the_rest_of_the_batch(checkpoint: Path) -> None:

@@ -14,7 +14,7 @@ from rstar_ppm.service import PreferenceModelService
 from rstar_ppm.transformers_ppm import TransformersPreferenceModel
 
 from rstar.interfaces import State
-from rstar.rpc.codec import read_score_response, score_request
+from rstar.rpc.codec import read_score_response, score_request, score_steps_request
 from rstar.v1 import preference_pb2_grpc
 from tests.support.tiny_model import save_ppm
 
@@ -33,6 +33,13 @@ async def test_the_service_returns_the_models_scores_and_refuses_a_text_that_is_
                 channel
             )
             assert read_score_response(await stub.Score(score_request(STATE, ["a", "bb"]))) == expected
+            by_step = read_score_response(await stub.Score(score_steps_request(STATE)))
+            alone = await ppm.score(State("p", STATE.question), STATE.steps)
+            assert by_step.values == pytest.approx(alone.values, abs=1e-5)
+            mixed = score_steps_request(STATE)
+            mixed.candidates.append("a")
+            with pytest.raises(grpc.aio.AioRpcError, match="leave the candidates out"):
+                await stub.Score(mixed)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.Score(score_request(STATE, ["x" * 600]))
         await server.stop(0)

@@ -21,9 +21,9 @@ from rstar.interfaces import (
     ExecutionStatus,
     Executor,
     Policy,
-    PreferenceModel,
     Proposal,
     Scores,
+    TrajectoryScorer,
 )
 from rstar.rpc import codec
 from rstar.rpc.serving import Health
@@ -110,7 +110,7 @@ class ScriptedPolicy(policy_pb2_grpc.PolicyServiceServicer):
 
 
 class ScriptedPreferenceModel(preference_pb2_grpc.PreferenceModelServiceServicer):
-    def __init__(self, before: Before = at_once, model: PreferenceModel | None = None) -> None:
+    def __init__(self, before: Before = at_once, model: TrajectoryScorer | None = None) -> None:
         self.before = before
         self.model = model
         self.calls = Calls()
@@ -120,6 +120,8 @@ class ScriptedPreferenceModel(preference_pb2_grpc.PreferenceModelServiceServicer
         async with self.calls.count():
             await self.before(context)
         if self.model is not None:
+            if request.every_step:
+                return codec.score_response(await self.model.score_steps(state))
             return codec.score_response(await self.model.score(state, candidates))
         return codec.score_response(Scores(tuple(1 / (1 + k) for k in range(len(candidates))), "ppm-digest"))
 
