@@ -105,3 +105,10 @@ def test_both_charts_share_one_copy_of_the_network_policies(chart: str) -> None:
 def test_both_charts_have_the_same_network_policy_values() -> None:
     rstar, tenant = (values_of(name)["networkPolicies"] for name in NAMES)
     assert rstar == tenant
+
+
+def test_the_labels_by_which_pods_are_selected_cannot_be_set() -> None:
+    validator = Draft7Validator(schema_of("rstar"))
+    for component in ("operator", "executor", "policy", "ppm", "search", "rounds"):
+        assert validator.is_valid({component: {"podLabels": {"team": "maths"}}})
+        assert not validator.is_valid({component: {"podLabels": {"app.kubernetes.io/component": "other"}}})

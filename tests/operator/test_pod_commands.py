@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 from rstar_operator.children.attempt import attempt_pods
+from rstar_operator.children.cleanup import cleanup_job
 from rstar_operator.children.deployment import deployment
 from rstar_operator.children.identity import Owner
+from rstar_operator.configuration import Configuration
 
 from rstar.cluster.names import decode_service, encode_service, service_name
 from rstar.rounds.observed import (
@@ -92,6 +94,32 @@ def test_servers_whose_processes_share_a_model_get_shared_memory(devices: int) -
     spec = deployment(OWNER, CONFIGURATION, ref)["spec"]["template"]["spec"]
     assert ({"name": "shm", "emptyDir": {"medium": "Memory"}} in spec["volumes"]) == (devices > 1)
     assert ({"name": "shm", "mountPath": "/dev/shm"} in spec["containers"][0]["volumeMounts"]) == (devices > 1)
+
+
+def test_all_pods_have_the_installers_additions_and_keep_their_own_labels() -> None:
+    additions = {
+        "runAsUser": None,
+        "podLabels": {"team": "maths", "app.kubernetes.io/part-of": "other"},
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "extraVolumes": [{"name": "certificates", "configMap": {"name": "ca"}}],
+        "extraVolumeMounts": [{"name": "certificates", "mountPath": "/etc/ssl/own"}],
+    }
+    configuration = Configuration.model_validate({**CONFIGURATION.model_dump(by_alias=True), **additions})
+    templates = [
+        attempt_pods(OWNER, configuration, StartStage(Stage.SELECT, 1, ())).template,
+        deployment(OWNER, configuration, POLICY)["spec"]["template"],
+        cleanup_job(OWNER, configuration)["spec"]["template"],
+    ]
+    plain = deployment(OWNER, CONFIGURATION, POLICY)["spec"]["template"]
+    assert plain["spec"]["securityContext"]["fsGroup"] == 10_001
+    for template in templates:
+        spec = template["spec"]
+        assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        assert template["metadata"]["labels"]["team"] == "maths"
+        assert template["metadata"]["labels"]["app.kubernetes.io/part-of"] == "rstar"
+        assert additions["extraEnv"][0] in spec["containers"][0]["env"]
+        assert additions["extraVolumes"][0] in spec["volumes"]
+        assert additions["extraVolumeMounts"][0] in spec["containers"][0]["volumeMounts"]
 
 
 def test_a_searching_stage_is_started_with_its_inputs_and_its_coordinator() -> None:

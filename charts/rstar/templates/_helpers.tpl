@@ -43,9 +43,11 @@ app.kubernetes.io/component: {{ .component }}
 enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
-  fsGroup: 10001
+  {{- with .root.Values.pods.runAsUser }}
+  runAsUser: {{ . }}
+  runAsGroup: {{ . }}
+  fsGroup: {{ . }}
+  {{- end }}
   seccompProfile: {type: RuntimeDefault}
 {{- with .root.Values.images.pullSecrets }}
 imagePullSecrets:
@@ -69,6 +71,19 @@ tolerations:
 {{- end }}
 {{- with .node.affinity }}
 affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The labels and annotations of the pods of a Deployment. Takes root, component, values; selected by rstar.selector. */}}
+{{- define "rstar.pod-metadata" -}}
+labels:
+  {{- include "rstar.selector" . | nindent 2 }}
+  {{- with .values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .values.podAnnotations }}
+annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}

@@ -22,12 +22,7 @@ spec:
       {{- include "rstar.selector" . | nindent 6 }}
   template:
     metadata:
-      labels:
-        {{- include "rstar.selector" . | nindent 8 }}
-      {{- with $v.podAnnotations }}
-      annotations:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
+      {{- include "rstar.pod-metadata" . | nindent 6 }}
     spec:
       automountServiceAccountToken: false
       terminationGracePeriodSeconds: {{ add $v.drainSeconds 15 }}
@@ -88,6 +83,9 @@ spec:
             - --drain-seconds={{ $v.drainSeconds }}
           env:
             {{- include "rstar.pod-ip" . | nindent 12 }}
+            {{- with $v.extraEnv }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
             - {name: OMP_WAIT_POLICY, value: passive}
             - {name: HF_HOME, value: /cache/huggingface}
             {{- if $v.cacheClaim }}
@@ -108,6 +106,9 @@ spec:
           volumeMounts:
             - {name: cache, mountPath: /cache}
             - {name: tmp, mountPath: /tmp}
+            {{- with $v.extraVolumeMounts }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
             {{- if gt (int $v.tensorParallel) 1 }}
             - {name: shm, mountPath: /dev/shm}
             {{- end }}
@@ -120,6 +121,9 @@ spec:
           {{- end }}
         - name: tmp
           emptyDir: {sizeLimit: 1Gi}
+        {{- with $v.extraVolumes }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
         {{- if gt (int $v.tensorParallel) 1 }}
         # Its processes exchange data there; the default is 64 MiB, whatever the model.
         - name: shm

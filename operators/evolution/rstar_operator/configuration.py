@@ -6,7 +6,7 @@ The chart writes the file. Each unknown key or bad value gives one sentence, bef
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -53,6 +53,15 @@ class Configuration(Settings):
         default="rstar-stage", description="ServiceAccount of stage pods, which report their progress with it."
     )
     workers: int = Field(default=8, ge=1, le=64, description="Rounds reconciled at once.")
+    run_as_user: int | None = Field(
+        default=10_001, ge=1, description="User and group of all pods; null: the platform chooses them."
+    )
+    pod_labels: dict[str, str] = Field(default={}, description="Further labels of the pods.")
+    extra_env: tuple[dict[str, Any], ...] = Field(default=(), description="Further variables of the containers.")
+    extra_volumes: tuple[dict[str, Any], ...] = Field(default=(), description="Further volumes of the pods.")
+    extra_volume_mounts: tuple[dict[str, Any], ...] = Field(
+        default=(), description="Where the containers mount the further volumes."
+    )
 
     def executor_target(self, namespace: str) -> str:
         """Return the gRPC target of the executors that coordinators of a namespace use."""

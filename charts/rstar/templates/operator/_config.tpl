@@ -9,4 +9,9 @@ imagePullSecrets: {{ toJson .Values.images.pullSecrets }}
 executor: {{ .Values.operator.executor | quote }}
 stageServiceAccount: rstar-stage
 workers: {{ .Values.operator.workers }}
+runAsUser: {{ .Values.pods.runAsUser | default "null" }}
+podLabels: {{ toJson .Values.rounds.podLabels }}
+extraEnv: {{ toJson .Values.rounds.extraEnv }}
+extraVolumes: {{ toJson .Values.rounds.extraVolumes }}
+extraVolumeMounts: {{ toJson .Values.rounds.extraVolumeMounts }}
 {{- end }}

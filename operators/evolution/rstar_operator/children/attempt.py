@@ -18,7 +18,7 @@ from rstar.rounds.programs import StagePlace, stage_arguments, training_settings
 from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
 from rstar_operator.children.deployment import upstream_target
 from rstar_operator.children.identity import Owner, metadata, reference
-from rstar_operator.children.pod import CACHE, ContainerSpec, pod_spec
+from rstar_operator.children.pod import CACHE, ContainerSpec, pod_metadata, pod_spec
 from rstar_operator.configuration import Configuration
 
 ROUND_ANNOTATION: Final = "rstar.dev/evolution-round"
@@ -80,7 +80,7 @@ def attempt_pods(owner: Owner, configuration: Configuration, start: StartStage) 
         labels=own,
         nodes=nodes,
         processes=processes,
-        template={"metadata": {"labels": own, "annotations": annotations}, "spec": spec},
+        template={"metadata": pod_metadata(configuration, own, annotations), "spec": spec},
     )
 
 

@@ -12,7 +12,7 @@ from rstar.cluster.api import Json
 from rstar.cluster.names import cleanup_name, labels
 from rstar.rounds.cluster_spec import PodResources
 from rstar_operator.children.identity import Owner, metadata
-from rstar_operator.children.pod import ContainerSpec, pod_spec
+from rstar_operator.children.pod import ContainerSpec, pod_metadata, pod_spec
 from rstar_operator.configuration import Configuration
 
 _GRACE_SECONDS: Final = 10
@@ -36,5 +36,5 @@ def cleanup_job(owner: Owner, configuration: Configuration) -> Json:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": metadata(owner, cleanup_name(owner.name), own),
-        "spec": {"backoffLimit": _TRIES, "template": {"metadata": {"labels": own}, "spec": spec}},
+        "spec": {"backoffLimit": _TRIES, "template": {"metadata": pod_metadata(configuration, own), "spec": spec}},
     }

@@ -23,7 +23,7 @@ from rstar.rounds.observed import ServiceKind, ServiceRef
 from rstar.rounds.programs import SERVICE_PROGRAMS, ServicePlace, reads_store, service_arguments
 from rstar.rounds.spec import ServiceSpec
 from rstar_operator.children.identity import Owner, metadata
-from rstar_operator.children.pod import CACHE, ContainerSpec, pod_spec
+from rstar_operator.children.pod import CACHE, ContainerSpec, pod_metadata, pod_spec
 from rstar_operator.configuration import Configuration
 
 NAME_LABEL: Final = "app.kubernetes.io/instance"
@@ -63,7 +63,7 @@ def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> J
     )
     spec: Json = {
         "selector": {"matchLabels": {NAME_LABEL: name}},
-        "template": {"metadata": {"labels": own}, "spec": pod_spec(owner, configuration, container)},
+        "template": {"metadata": pod_metadata(configuration, own), "spec": pod_spec(owner, configuration, container)},
         # Two models at once may not fit in the memory that one needs.
         "strategy": {"type": "Recreate"},
         "minReadySeconds": MIN_READY_SECONDS,

@@ -15,16 +15,8 @@ from rstar.rounds.cluster_spec import PodResources
 from rstar_operator.children.identity import Owner
 from rstar_operator.configuration import Configuration
 
-USER: Final = 10_001
 CACHE: Final = "/cache"
 
-_RESTRICTED_POD: Final[Json] = {
-    "runAsNonRoot": True,
-    "runAsUser": USER,
-    "runAsGroup": USER,
-    "fsGroup": USER,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 _RESTRICTED_CONTAINER: Final[Json] = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -67,6 +59,7 @@ def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpe
             *_environment(max(1, container.resources.cores // container.processes)),
             *(_shared_cache(cluster.cache_size) if shared else []),
             *container.environment,
+            *configuration.extra_env,
         ],
         "resources": _resources(container.resources),
         "securityContext": _RESTRICTED_CONTAINER,
@@ -81,7 +74,7 @@ def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpe
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": container.grace,
-        "securityContext": _RESTRICTED_POD,
+        "securityContext": _security(configuration.run_as_user),
         "containers": [body],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
@@ -90,6 +83,8 @@ def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpe
             else {"name": "cache", "emptyDir": {"sizeLimit": cluster.cache_size}},
         ],
     }
+    body["volumeMounts"] += configuration.extra_volume_mounts
+    spec["volumes"] += configuration.extra_volumes
     if container.shared_memory:
         body["volumeMounts"].append({"name": "shm", "mountPath": "/dev/shm"})
         spec["volumes"].append({"name": "shm", "emptyDir": {"medium": "Memory"}})
@@ -103,6 +98,17 @@ def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpe
         "imagePullSecrets": [{"name": name} for name in configuration.image_pull_secrets],
     }
     return spec | {name: value for name, value in optional.items() if value}
+
+
+def pod_metadata(configuration: Configuration, own: dict[str, str], annotations: dict[str, str] | None = None) -> Json:
+    """Return the metadata of a pod template: the labels ``own`` by which it is found, and the configuration's."""
+    head: Json = {"labels": {**configuration.pod_labels, **own}}
+    return head if annotations is None else {**head, "annotations": annotations}
+
+
+def _security(user: int | None) -> Json:
+    restricted: Json = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    return restricted if user is None else {**restricted, "runAsUser": user, "runAsGroup": user, "fsGroup": user}
 
 
 def _environment(threads: int) -> list[Json]:
