@@ -86,8 +86,16 @@ class Invocation:
             raise BadInputError(str(error)) from None
 
     def download_table(self, name: str, manifest: Manifest, table: str, folder: Path) -> list[Path]:
-        """Copy the shards of a table of an input to ``folder``, in order; raises as ``download`` does."""
+        """Copy the shards of a table of an input to ``folder``, in order; raises as ``download`` does.
+
+        A stage stores at least one shard of each of its tables: without one, an earlier version made it.
+        """
         shards = sorted(output.path for output in manifest.outputs if output.path.startswith(f"{table}/"))
+        if not shards:
+            raise BadInputError(
+                f"the input {name} has no table {table}/: an earlier version made it; make it again, with "
+                f"rstar run FILE --redo {self.round.name}/{manifest.stage}, or as a round of another name"
+            )
         return [self.download(name, manifest, path, folder / path) for path in shards]
 
     def problems(self, spec: ProblemsSpec) -> Reading:

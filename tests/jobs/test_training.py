@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from rstar.rounds.observed import ManifestRef
+from rstar.rounds.observed import ManifestRef, Stage
+from rstar.rounds.stage import StageRun, stage_settings
 from rstar.store.digests import checkpoint_digest
 from rstar.trajectory import MARKERS
 from tests.support.jobs.stage_workspace import StageWorkspace, examples, make_base, pairs
@@ -240,3 +241,10 @@ def test_without_data_or_with_a_changed_input_training_is_refused(tmp_path: Path
     assert "changed by hand" in result["error"]
     workspace.document["spec"]["baseModel"] = str(tmp_path / "none")
     assert "no such file or folder" in workspace.run("train_policy", {"select": empty})[1]["error"]
+    workspace.document["spec"]["baseModel"] = str(base)
+    older = StageRun(workspace.store, "r1", Stage.SELECT, 3, stage_settings(workspace.round.spec, Stage.SELECT))
+    (workspace.folder / "sft.parquet").write_bytes(b"")
+    old = older.finish([older.upload(workspace.folder / "sft.parquet", "sft.parquet")], {})[0]
+    error = workspace.run("train_policy", {"select": old})[1]["error"]
+    assert "has no table sft/: an earlier version made it" in error
+    assert "--redo r1/select" in error
