@@ -30,6 +30,7 @@ from urllib3.exceptions import HTTPError
 
 from rstar.store.atomic import atomic_write
 from rstar.store.digests import file_digest
+from rstar.store.s3_access import endpoint_of, keys_of
 from rstar.store.store import StoreError, check_key
 
 _MISSING: Final = {"NoSuchKey", "NoSuchObject", "ResourceNotFound"}
@@ -59,22 +60,16 @@ class S3Store:
 
     @classmethod
     def from_environment(cls, uri: str, environment: Mapping[str, str] = os.environ) -> S3Store:
-        """Open ``s3://bucket/prefix`` with RSTAR_S3_ENDPOINT, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+        """Open ``s3://bucket/prefix`` with the address and the keys of the environment (``rstar.store.s3_access``).
 
-        AWS_SESSION_TOKEN and AWS_REGION (else us-east-1) are used where set, and SSL_CERT_FILE for a server whose
-        certificate is from a private authority. Raises ``ValueError`` when the settings are wrong and ``StoreError``
+        AWS_REGION (else us-east-1) is used where set, and SSL_CERT_FILE for a server whose certificate is from a private
+        authority. Raises ``ValueError`` when the settings are wrong and ``StoreError``
         when the bucket cannot be reached.
         """
         parts = urlsplit(uri)
         if parts.scheme != "s3" or not parts.netloc:
             raise ValueError(f"{uri!r} is not s3://BUCKET/PREFIX")
-        endpoint = environment.get("RSTAR_S3_ENDPOINT", "")
-        server = urlsplit(endpoint)
-        if server.scheme not in {"http", "https"} or not server.netloc or server.path.strip("/"):
-            raise ValueError(f"{uri} needs RSTAR_S3_ENDPOINT=http(s)://HOST:PORT in the environment, not {endpoint!r}")
-        missing = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not environment.get(name)]
-        if missing:
-            raise ValueError(f"{uri} needs {' and '.join(missing)} in the environment")
+        server, keys = endpoint_of(uri, environment), keys_of(uri, environment)
         http = PoolManager(
             timeout=_TIMEOUT,
             maxsize=10,
@@ -84,16 +79,14 @@ class S3Store:
         )
         client = Minio(
             server.netloc,
-            access_key=environment["AWS_ACCESS_KEY_ID"],
-            secret_key=environment["AWS_SECRET_ACCESS_KEY"],
-            session_token=environment.get("AWS_SESSION_TOKEN") or None,
+            credentials=keys,
             secure=server.scheme == "https",
             # Without a region the client would request the bucket's, for which a user of one prefix has no right.
             region=environment.get("AWS_REGION") or "us-east-1",
             http_client=http,
         )
         store = cls(client, http, parts.netloc, parts.path)
-        store._check_bucket(endpoint)
+        store._check_bucket(server.geturl())
         return store
 
     def exists(self, key: str) -> bool:
@@ -207,7 +200,7 @@ class S3Store:
             if isinstance(error, S3Error) and error.code in _DENIED:
                 raise StoreError(
                     f"the object store at {endpoint} does not let this user into {self.uri} ({error.code}): check "
-                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and which bucket and prefix they are for"
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the IAM role, and which bucket and prefix they are for"
                 ) from None
             raise StoreError(f"cannot reach the object store at {endpoint}: {_reason(error)}") from error
 

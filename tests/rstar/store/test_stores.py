@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
+import os
 import resource
 import signal
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from minio import Minio
 
 from rstar.store.folder_store import FolderStore
 from rstar.store.open import open_store
+from rstar.store.s3_access import ENDPOINTS
 from rstar.store.store import Store, StoreError
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -157,20 +163,85 @@ def test_a_path_and_a_file_uri_open_the_same_folder(tmp_path: Path) -> None:
         (
             "s3://bucket",
             {"RSTAR_S3_ENDPOINT": "http://minio:9000"},
-            "needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            "needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, a profile .* or an IAM role",
         ),
+        (
+            "s3://bucket",
+            {"RSTAR_S3_ENDPOINT": "http://minio:9000", "AWS_ACCESS_KEY_ID": "key"},
+            "needs AWS_SECRET_ACCESS_KEY in the environment, where AWS_ACCESS_KEY_ID is",
+        ),
+        ("s3://bucket", {"AWS_ENDPOINT_URL": "minio:9000"}, "needs AWS_ENDPOINT_URL=http"),
         ("s3:///x", {}, "is not s3://BUCKET/PREFIX"),
     ],
 )
 def test_a_wrong_uri_or_environment_is_an_error_with_the_remedy(
     uri: str, environment: dict[str, str], complaint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("RSTAR_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    without_keys(monkeypatch)
+    # Nothing answers there: the machine has no role.
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/")
+    for name in ENDPOINTS:
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=complaint):
         open_store(uri)
+
+
+def without_keys(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Remove the keys from the environment, with the shared credentials file, and return them."""
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/none")
+    keys = {name: os.environ.get(name, "") for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    for name in keys:
+        monkeypatch.delenv(name, raising=False)
+    return keys
+
+
+def test_keys_come_from_a_profile_and_the_address_from_the_variable_of_other_clients(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = without_keys(monkeypatch)
+    lines = (f"{name.lower()} = {value}" for name, value in keys.items())
+    (tmp_path / "credentials").write_text("\n".join(("[lab]", *lines)))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", os.environ["RSTAR_S3_ENDPOINT"])
+    monkeypatch.delenv("RSTAR_S3_ENDPOINT")
+    open_store(f"s3://{bucket}/profile").write("k", b"v")
+    assert open_store(f"s3://{bucket}").read("profile/k") == b"v"
+
+
+def test_keys_come_from_the_role_of_a_container_and_are_renewed(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = without_keys(monkeypatch)
+    asked = []
+
+    class Role(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            until = datetime.now(UTC) + timedelta(seconds=1)
+            content = {
+                "AccessKeyId": keys["AWS_ACCESS_KEY_ID"],
+                "SecretAccessKey": keys["AWS_SECRET_ACCESS_KEY"],
+                "Token": "",
+                "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Role) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{server.server_address[1]}/role")
+        store = open_store(f"s3://{bucket}/role")
+        store.write("k", b"v")
+        assert store.read("k") == b"v"
+        server.shutdown()
+    # Keys that end within ten seconds are asked for again at each request.
+    assert set(asked) == {"/role"}
+    assert len(asked) > 1
 
 
 @pytest.mark.usefixtures("bucket")
