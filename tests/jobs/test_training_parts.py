@@ -28,6 +28,7 @@ from rstar.selection import Continuation, PairGroup, SftExample
 from rstar.store.folder_store import FolderStore
 from rstar.trajectory import MARKERS
 from tests.support.jobs.stage_workspace import make_base, trajectory
+from tests.support.whole_pairs import whole_pairs
 
 GROUPS = [
     PairGroup(
@@ -61,7 +62,7 @@ def test_both_sides_of_a_pair_are_the_texts_that_the_ppm_scores(tmp_path: Path) 
     make_base(tmp_path, markers=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     data = PairData(TrajectoryTokenizer(tokenizer), GROUPS, 1_000, tmp_path)
-    expanded = [pair for group in GROUPS for pair in group.expanded()]
+    expanded = whole_pairs(GROUPS)
     assert len(data) == len(expanded) == 3
     for encoded, pair in zip(data, expanded, strict=True):
         assert tokenizer.decode(encoded.chosen) == render(pair.question, pair.chosen)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -16,39 +16,15 @@ from rstar.record import NodeRecord, SearchRecord
 from rstar.search.solve import solve
 from rstar.selection import Difficulty, PairRules, SftRules, difficulty, pair_groups, sft_examples
 from tests.support.scripted import DigitPolicy, SumExecutor, SumVerifier
+from tests.support.whole_pairs import WholePair, whole_pairs
 
 PROBLEM = Problem("p", "question", "1")
 Solution = tuple[str, tuple[float, float]]
 """A program, and the Q values of its step and of its answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A pair of a group with whole trajectories."""
-
-    problem_id: str
-    question: str
-    chosen: tuple[str, ...]
-    rejected: tuple[str, ...]
-    margin: float
-    weight: float
-    final: bool
-
-
-def preference_pairs(problem: Problem, record: SearchRecord, rules: PairRules | None = None) -> list[Pair]:
-    return [
-        Pair(
-            group.problem_id,
-            group.question,
-            (*group.prefix, *group.right[good].steps),
-            (*group.prefix, *group.wrong[bad].steps),
-            group.right[good].q - group.wrong[bad].q,
-            group.weight,
-            group.is_final(good, bad),
-        )
-        for group in pair_groups(problem, record, rules)
-        for good, bad in group.pairs
-    ]
+def preference_pairs(problem: Problem, record: SearchRecord, rules: PairRules | None = None) -> list[WholePair]:
+    return whole_pairs(pair_groups(problem, record, rules))
 
 
 def terminal(parent: int, text: str, correct: bool) -> NodeRecord:
