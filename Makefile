@@ -40,8 +40,8 @@ test: setup  ## The tests that need no cluster, without the slow ones: about ten
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(PYTEST)
 
 .PHONY: test-slow
-test-slow: setup  ## The slow tests that need no cluster: real rounds, several training processes, more attacks
-	$(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE) $(PYTEST)
+test-slow: setup  ## The slow tests that need no cluster: real rounds, several training processes, more attacks (QUICK=1: not the longest)
+	$(BIN)/python -m pytest -m "slow$(if $(QUICK), and not long)" $(SIDE_BY_SIDE) $(PYTEST)
 
 # vLLM pins its own torch, so its CPU build has an environment of its own. The lock is complete: without --no-deps its
 # overrides would be refused.

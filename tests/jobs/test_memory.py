@@ -77,6 +77,7 @@ def peak_mib(workspace: StageWorkspace, stage: str, inputs: dict[str, ManifestRe
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1_200)
 def test_twice_as_many_problems_take_hardly_more_memory(tmp_path: Path) -> None:
     peaks: dict[str, list[float]] = {"select": [], "train_policy": [], "train_ppm": []}

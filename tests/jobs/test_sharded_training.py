@@ -82,6 +82,7 @@ def test_two_processes_train_shards_to_the_checkpoint_of_one_process(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_after_sigkill_sharded_training_resumes_and_gives_the_same_checkpoint(tmp_path: Path) -> None:
     make_base(tmp_path / "base")
     digests = []
@@ -108,6 +109,7 @@ def test_after_sigkill_sharded_training_resumes_and_gives_the_same_checkpoint(tm
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_process_reads_the_weights_and_the_others_keep_their_shard(tmp_path: Path) -> None:
     sizes = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 3, "num_attention_heads": 8}
     make_base(tmp_path / "base", markers=True, **sizes)
