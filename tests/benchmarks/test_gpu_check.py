@@ -91,6 +91,7 @@ def test_engines_and_sharded_training_pass_in_small_on_the_cpu() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_every_check_passes_in_small_on_the_cpu() -> None:
     finished = gpu_check("--device", "cpu", "--quick", "--json", timeout=880)
