@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -100,8 +100,8 @@ def questions(count: int, length: int) -> list[str]:
     return [f"{i} " + "".join(draw.choices("0123456789, ", k=length)) for i in range(count)]
 
 
-async def search_shaped(policy: Policy, load: Load, length: int) -> tuple[int, float]:
-    """Run the load, with questions of ``length``, and return (tokens generated, seconds)."""
+async def search_shaped(policy: Policy, load: Load) -> tuple[int, float]:
+    """Run the load and return (tokens generated, seconds)."""
 
     async def problem(i: int, question: str) -> int:
         steps: tuple[str, ...] = ()
@@ -115,7 +115,7 @@ async def search_shaped(policy: Policy, load: Load, length: int) -> tuple[int, f
         return tokens
 
     start = time.perf_counter()
-    tokens = sum(await asyncio.gather(*(problem(i, q) for i, q in enumerate(questions(load.problems, length)))))
+    tokens = sum(await asyncio.gather(*(problem(i, q) for i, q in enumerate(questions(load.problems, load.length)))))
     return tokens, time.perf_counter() - start
 
 
@@ -140,7 +140,7 @@ async def in_turns(policies: Sequence[Policy], load: Load) -> list[float]:
     rates: list[list[float]] = [[] for _ in policies]
     for turn in range(load.turns):
         for found, policy in zip(rates, policies, strict=True):
-            tokens, seconds = await search_shaped(policy, load, load.length + turn)
+            tokens, seconds = await search_shaped(policy, replace(load, length=load.length + turn))
             found.append(tokens / seconds)
     return [statistics.median(found) for found in rates]
 
@@ -155,7 +155,7 @@ class AnyReplica:
         return await self._draw.choice(self._clients).propose(state, n, sampling, seed)
 
 
-async def cached_share(policy: Policy, load: Load, length: int) -> float:
+async def cached_share(policy: Policy, load: Load) -> float:
     """Return the share of prompt tokens found in the prefix caches."""
 
     def counted() -> tuple[float, float]:
@@ -164,7 +164,7 @@ async def cached_share(policy: Policy, load: Load, length: int) -> float:
         return cached, all_tokens
 
     before = counted()
-    await search_shaped(policy, load, length)
+    await search_shaped(policy, load)
     cached, all_tokens = (after - earlier for after, earlier in zip(counted(), before, strict=True))
     return float(cached / all_tokens)
 
@@ -260,10 +260,11 @@ async def measure(folder: Path, load: Load, *, rates_only: bool) -> dict[str, fl
 
 async def further(both: PolicyClient, clients: Sequence[PolicyClient], load: Load) -> dict[str, float]:
     """Measure prefix caches, idle time and memory; ``both``: a client of the replicas of ``clients``."""
+    # vLLM keeps whole blocks of 32 tokens, so short questions would be found in no cache.
+    longer = replace(load, length=LONG * load.length)
     return {
-        # vLLM keeps whole blocks of 32 tokens, so short questions would be found in no cache.
-        "cached_with_affinity": await cached_share(both, load, LONG * load.length),
-        "cached_without_affinity": await cached_share(AnyReplica(clients), load, LONG * load.length + 1),
+        "cached_with_affinity": await cached_share(both, longer),
+        "cached_without_affinity": await cached_share(AnyReplica(clients), replace(longer, length=longer.length + 1)),
         "idle_share": await idle_share(clients[0], load.sampling),
         "growth_mib": await growth_mib(clients[0]),
     }

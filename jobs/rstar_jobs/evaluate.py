@@ -68,13 +68,15 @@ def evaluation_shards(spec: EvolutionRoundSpec, problems: list[Problem]) -> list
 
 def shared_shards(spec: EvolutionRoundSpec, shards: Sequence[Shard]) -> dict[str, tuple[EvaluationMethod, Shard]]:
     """Return, by name, the shards whose method chooses among the samples of another one: that method, and the samples."""
+    methods = {method.name: method for method in spec.evaluate.methods}
     by_name = {shard.name: shard for shard in shards}
     shared = {}
-    for method in spec.evaluate.methods:
+    for name in by_name:
+        of_method, _, number = name.partition("/")
+        method = methods[of_method]
         source = sampled_by(method, spec.evaluate.methods)
-        for name in by_name:
-            if source is not method and name.startswith(f"{method.name}/"):
-                shared[name] = (method, by_name[source.name + name.removeprefix(method.name)])
+        if source is not method:
+            shared[name] = (method, by_name[f"{source.name}/{number}"])
     return shared
 
 
@@ -179,7 +181,7 @@ async def search_and_grade(
     for shard in (shard for shard in new if shard.name in shared):
         method, samples = shared[shard.name]
         [(_, _, drawn)] = stored.read([samples])
-        records = [await rechosen(record, method, same) for _, record in drawn]
+        records = await asyncio.gather(*(rechosen(record, method, same) for _, record in drawn))
         await store(shard, records)
         await asyncio.gather(*(is_correct(shard, *row) for row in zip(shard.problems, records, strict=True)))
     by_method: dict[str, list[ProblemResult]] = {}

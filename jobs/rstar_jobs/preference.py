@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,9 +76,13 @@ def pairwise_trainer(scale: float) -> type[Trainer]:
     return PairwiseTrainer
 
 
-def ranked_right(model: Any, pairs: Sequence[EncodedPair], collator: PairCollator, batch_size: int) -> list[bool]:
-    """Return for each pair, in the order given, whether its chosen side scores higher. A tie counts as wrong."""
-    lengths = array("i", (len(pair.chosen) + len(pair.rejected) for pair in pairs))
+def ranked_right(
+    model: Any, pairs: Sequence[EncodedPair], lengths: Sequence[int], collator: PairCollator, batch_size: int
+) -> list[bool]:
+    """Return for each pair, in the order given, whether its chosen side scores higher. A tie counts as wrong.
+
+    ``lengths``: tokens of both sides of each pair; pairs of similar length share a batch.
+    """
     order = sorted(range(len(pairs)), key=lengths.__getitem__)
     hits = [False] * len(pairs)
     device = next(model.parameters()).device

@@ -109,7 +109,7 @@ def _train(
     batch = micro_batch_size(spec, process_count())
 
     def hits(trained: Any) -> list[bool]:
-        return ranked_right(trained, held_out, collator, batch)
+        return ranked_right(trained, held_out, held_out.lengths, collator, batch)
 
     if torch.cuda.is_available() and not spec.fsdp:
         model.to(f"cuda:{local_rank()}")

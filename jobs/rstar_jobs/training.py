@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 import torch
+from torch.utils.data import Subset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
@@ -38,20 +39,6 @@ class TrainingData:
     examples: Sequence[Any]
     lengths: Sequence[int]
     collator: Any
-
-
-class _Ordered:
-    """The examples in the order of training, each read when its batch is made."""
-
-    def __init__(self, examples: Sequence[Any], order: Sequence[int]) -> None:
-        self._examples = examples
-        self._order = order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, place: int) -> Any:
-        return self._examples[self._order[place]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +75,7 @@ def train(
         trainer = trainer_class(
             model=model,
             args=arguments,
-            train_dataset=_Ordered(data.examples, order),
+            train_dataset=Subset(data.examples, order),  # type: ignore[arg-type]
             data_collator=data.collator,
             callbacks=[callback],
         )

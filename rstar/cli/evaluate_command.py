@@ -185,15 +185,16 @@ async def _compare(
     from rstar.rounds.shared_samples import rechosen, sampled_by
     from rstar.search.expansion import gather_or_cancel
 
-    source = {name: sampled_by(config, [*configs.values()]) for name, config in configs.items()}
-    drawing = {name: config for name, config in configs.items() if source[name] is config}
-    records = await _searched(models, drawing, problems, same, seed, concurrency)
+    named = {id(config): name for name, config in configs.items()}
+    source = {name: named[id(sampled_by(config, [*configs.values()]))] for name, config in configs.items()}
+    drawing = {name: configs[name] for name in configs if source[name] == name}
+    drawn = await _searched(models, drawing, problems, same, seed, concurrency)
     results = {}
     for name, config in configs.items():
-        if name not in drawing:
-            drawn = next(records[other] for other, used in drawing.items() if used is source[name])
-            records[name] = [await rechosen(record, config, same) for record in drawn]
-        graded = (grade(problem, record, verifier) for problem, record in zip(problems, records[name], strict=True))
+        records = drawn[source[name]]
+        if source[name] != name:
+            records = await gather_or_cancel(rechosen(record, config, same) for record in records)
+        graded = (grade(problem, record, verifier) for problem, record in zip(problems, records, strict=True))
         results[name] = await gather_or_cancel(graded)
     return results
 

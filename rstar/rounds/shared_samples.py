@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from rstar.config import SearchConfig
 from rstar.record import NodeRecord, SearchRecord
@@ -15,21 +15,23 @@ from rstar.search.choice import Same, chosen_by
 
 Method = TypeVar("Method", bound=SearchConfig)
 
+_SAMPLING: Final = {"majority", "best_of_n"}
+
 
 def sampled_by(method: Method, methods: Sequence[Method]) -> Method:
-    """Return the one of ``methods`` whose samples ``method`` chooses from: itself where it shares them with none before it.
+    """Return the one of ``methods`` that draws the samples from which ``method`` chooses; it may be ``method`` itself.
 
-    A method whose samples the PPM scores comes first, because the others need no scores.
+    Of those with the same samples, the first that the PPM guides draws them, because the others need no scores.
     """
-    if method.method not in {"majority", "best_of_n"}:
+    if method.method not in _SAMPLING:
         return method
-    alike = [other for other in methods if _samples(other) == _samples(method)]
+    alike = [other for other in methods if other.method in _SAMPLING and _drawn(other) == _drawn(method)]
     return next((other for other in alike if other.guidance == "ppm"), alike[0])
 
 
-def _samples(method: SearchConfig) -> tuple[bool, dict[str, object]]:
-    chooses = method.method in {"majority", "best_of_n"}
-    return chooses, method.model_dump(exclude={"name", "method", "guidance", "vote_top"})
+def _drawn(method: SearchConfig) -> dict[str, object]:
+    """Return the settings on which the samples depend."""
+    return method.model_dump(exclude={"name", "method", "guidance", "vote_top"})
 
 
 async def rechosen(record: SearchRecord, method: SearchConfig, same: Same) -> SearchRecord:

@@ -36,12 +36,13 @@ def endpoint_of(uri: str, environment: Mapping[str, str]) -> SplitResult:
 
 def keys_of(uri: str, environment: Mapping[str, str]) -> Provider:
     """Return the provider of the keys to the store ``uri``. Raises ``ValueError`` with one sentence when there are none."""
-    missing = [name for name in _KEYS if not environment.get(name)]
-    if not missing:
-        key, secret = (environment[name] for name in _KEYS)
+    key, secret = (environment.get(name) for name in _KEYS)
+    if key and secret:
         return StaticProvider(key, secret, environment.get("AWS_SESSION_TOKEN") or None)
-    if len(missing) == 1:
-        raise ValueError(f"{uri} needs {missing[0]} in the environment, where {_other(missing[0])} is")
+    if key or secret:
+        given, missing = _KEYS if key else reversed(_KEYS)
+        raise ValueError(f"{uri} needs {missing} in the environment, where {given} is")
+    # The providers read the environment of this process, also where the store's settings are from elsewhere.
     http = PoolManager(timeout=_ROLE_TIMEOUT, retries=Retry(total=1, backoff_factor=0.2))
     role = IamAwsProvider(custom_endpoint=os.environ.get("AWS_ENDPOINT_URL_STS"), http_client=http)
     chain = ChainedProvider([AWSConfigProvider(), role])
@@ -53,7 +54,3 @@ def keys_of(uri: str, environment: Mapping[str, str]) -> Provider:
             "none was found"
         ) from error
     return chain
-
-
-def _other(name: str) -> str:
-    return next(other for other in _KEYS if other != name)

@@ -68,16 +68,19 @@ def some_pairs(seed: int, count: int) -> list[EncodedPair]:
     return [pair() for _ in range(count)]
 
 
+def lengths_of(pairs: list[EncodedPair]) -> list[int]:
+    return [len(pair.chosen) + len(pair.rejected) for pair in pairs]
+
+
 def trained(model: Any, folder: Path, seed: int, precision: Literal["float32", "bfloat16"] = "float32") -> float:
     """Train for 20 steps, and return the slope of tanh at the start."""
     data = some_pairs(seed, 20 * 8)
     spec = PreferenceTrainingSpec(batch_size=8, micro_batch_size=4, learning_rate=1e-4, precision=precision)
     stage = StageRun(FolderStore(folder), "r1", Stage.TRAIN_PPM, seed, {})
-    lengths = [len(pair.chosen) + len(pair.rejected) for pair in data]
     done = train(
         pairwise_trainer(1.0),
         model,
-        TrainingData(data, lengths, PairCollator(0)),
+        TrainingData(data, lengths_of(data), PairCollator(0)),
         spec,
         seed=seed,
         resume=ResumeStore(stage),
@@ -122,14 +125,16 @@ def test_hidden_states_as_long_as_a_real_models_are_separated_within_20_steps(tm
     model = tiny(seed)
     start_head(model, seed)
     assert trained(model, tmp_path, seed) > 0.999
-    assert all(ranked_right(model, some_pairs(1_000, 40), PairCollator(0), 40))
+    pairs = some_pairs(1_000, 40)
+    assert all(ranked_right(model, pairs, lengths_of(pairs), PairCollator(0), 40))
 
 
 def test_the_head_starts_and_learns_the_same_way_in_bfloat16(tmp_path: Path) -> None:
     model = tiny(0)
     start_head(model, 0)
     assert trained(model, tmp_path, 0, "bfloat16") > 0.999
-    assert all(ranked_right(model, some_pairs(1_000, 40), PairCollator(0), 40))
+    pairs = some_pairs(1_000, 40)
+    assert all(ranked_right(model, pairs, lengths_of(pairs), PairCollator(0), 40))
 
 
 def test_a_saturated_head_is_refused_before_the_first_step(tmp_path: Path) -> None:

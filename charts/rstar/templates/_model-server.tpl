@@ -83,9 +83,6 @@ spec:
             - --drain-seconds={{ $v.drainSeconds }}
           env:
             {{- include "rstar.pod-ip" . | nindent 12 }}
-            {{- with $v.extraEnv }}
-            {{- toYaml . | nindent 12 }}
-            {{- end }}
             - {name: OMP_WAIT_POLICY, value: passive}
             - {name: HF_HOME, value: /cache/huggingface}
             {{- if $v.cacheClaim }}
@@ -94,6 +91,9 @@ spec:
             {{- if and (not $local) $endpoint.apiKeySecret.name }}
             - name: RSTAR_ENDPOINT_KEY
               valueFrom: {secretKeyRef: {name: {{ $endpoint.apiKeySecret.name }}, key: {{ $endpoint.apiKeySecret.key }}}}
+            {{- end }}
+            {{- with $v.extraEnv }}
+            {{- toYaml . | nindent 12 }}
             {{- end }}
           envFrom:
             # A model of the hub needs no store, but may need HF_TOKEN.

@@ -14,13 +14,13 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from rstar.interfaces import RoleUnavailable
+from rstar.models.closing import ClosedOnExit
 from rstar_policy import metrics
 
 ATTEMPTS: Final = 6
@@ -77,7 +77,7 @@ def base_url(given: str) -> str:
     return given.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
 
 
-class CompletionsServer:
+class CompletionsServer(ClosedOnExit):
     """A client of the server at ``url`` (``base_url``). The connections belong to the event loop of the first request."""
 
     def __init__(self, url: str, key: str = "", attempts: int = ATTEMPTS) -> None:
@@ -86,14 +86,6 @@ class CompletionsServer:
         self._key = key
         self._attempts = attempts
         self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Close every connection."""
