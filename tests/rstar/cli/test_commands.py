@@ -298,6 +298,7 @@ async def test_several_data_sets_are_evaluated_together_and_bad_rows_are_counted
     assert_refused(await rstar_with_servers(*common, "--on-bad-row", "maybe"), "onBadRow: must be fail or skip")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["evaluate", "solve"])
 async def test_a_split_of_a_data_set_folder_is_read_by_every_command(
     toy: list[str], tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch

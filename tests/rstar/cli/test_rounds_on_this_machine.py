@@ -41,6 +41,7 @@ def test_the_help_of_every_command_has_examples_for_a_store_and_a_cluster(comman
     assert "-n lab" in text
 
 
+@pytest.mark.slow
 def test_a_round_is_suspended_resumed_and_cancelled_under_a_running_driver(bench: Bench) -> None:
     bench.rounds(1)
     bench.script("rollout", "hang", "hang")

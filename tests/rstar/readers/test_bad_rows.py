@@ -121,6 +121,7 @@ def hub(name: str, home: Path) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_data_set_is_read_through_the_library_and_is_an_error_of_one_sentence_when_offline(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()

@@ -64,6 +64,7 @@ def test_a_program_is_read_from_standard_input_with_or_without_a_byte_order_mark
     assert json.loads(ended.out)["file"] == "-"
 
 
+@pytest.mark.slow
 def test_linear_algebra_prints_what_cpython_prints(tmp_path: Path) -> None:
     files = [
         program(tmp_path, "matmul.py", "import numpy as np\na=np.ones((200,200))\nprint((a@a)[0,0])"),
@@ -155,6 +156,7 @@ def test_results_are_printed_at_once_and_a_signal_leaves_nothing_behind(number: 
     assert entries(scratch) == []
 
 
+@pytest.mark.slow
 def test_the_doctor_names_each_layer_and_what_it_covers() -> None:
     ended = rstar("doctor", "--json")
     assert ended.code == 0, ended.err

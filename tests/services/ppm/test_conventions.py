@@ -286,6 +286,7 @@ def test_the_weights_of_a_head_are_found_in_shards_and_a_missing_shard_is_named(
         read_tensors(tmp_path, "score.")
 
 
+@pytest.mark.slow
 def test_the_service_refuses_a_wrong_convention_at_its_start(tmp_path: Path) -> None:
     command = [
         sys.executable,
