@@ -83,8 +83,8 @@ def shared_shards(spec: EvolutionRoundSpec, shards: Sequence[Shard]) -> dict[str
 def runnable(spec: EvolutionRoundSpec, ppm: Manifest | None) -> tuple[EvolutionRoundSpec, dict[str, str]]:
     """Return the spec without the methods that need the PPM if the round trained none, and the metrics that name them."""
     reason = ppm.metrics.get(SKIPPED) if ppm is not None else None
-    guided = [method.name for method in spec.evaluate.methods if method.guidance == "ppm"]
-    if not reason or not guided:
+    guided = spec.guided_methods
+    if not reason or not guided or spec.preference_model.model is not None:
         return spec, {}
     methods = tuple(method for method in spec.evaluate.methods if method.guidance != "ppm")
     evaluate = spec.evaluate.model_copy(update={"methods": methods})
@@ -97,9 +97,8 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     spec = invocation.spec
     inputs = [name for name in ("policy", "ppm") if name in invocation.inputs]
     manifests = {name: invocation.load(name) for name in ("policy", *inputs)}
-    for method in spec.evaluate.methods:
-        if method.guidance == "ppm" and "ppm" not in inputs:
-            raise BadInputError(f"evaluate.methods {method.name}: guidance is ppm, but there is no input ppm")
+    for name in spec.guided_methods if "ppm" not in inputs else ():
+        raise BadInputError(f"evaluate.methods {name}: guidance is ppm, but there is no input ppm")
     spec, skipped = runnable(spec, manifests.get("ppm"))
     if spec.verifier not in verifier_names():
         raise BadInputError(
@@ -109,6 +108,8 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
     reading = Reading() if source is None else invocation.problems(source)
     problems = reading.problems
     sources = {"problems": problems_digest(problems), **invocation.hub_commits(source)} if problems else {}
+    if problems and spec.guided_methods:
+        sources |= invocation.given_ppm()
     stage = invocation.open_stage(inputs, sources)
     if done := stage.finished():
         return done

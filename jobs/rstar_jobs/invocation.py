@@ -138,6 +138,16 @@ class Invocation:
             return {"rollout_policy": f"endpoint:{other.name}"}
         return {"rollout_policy": self._model_digest(other.model)}
 
+    def given_ppm(self) -> dict[str, str]:
+        """Return the digest of the process reward model that the round names, as far as it does, with its convention.
+
+        Raises ``BadInputError``.
+        """
+        given = self.spec.preference_model.model
+        if given is None:
+            return {}
+        return {"preference_model": f"{given.convention}:{self._model_digest(given.uri)}"}
+
     def prompt_parts(self) -> dict[str, str]:
         """Return the digests of the user's few-shot prompt and of an endpoint's tokenizer, as far as they are given.
 
@@ -164,13 +174,11 @@ class Invocation:
         return folder
 
     def _models(self) -> list[str]:
-        """Return the models that the round names: the base model, and those of ``rollout.policy``."""
-        other = self.spec.rollout.policy
-        return [
-            uri
-            for uri in (self.spec.base_model, *((other.model, other.tokenizer) if other is not None else ()))
-            if uri is not None
-        ]
+        """Return the models that the round names: the base model, those of ``rollout.policy``, and the given PPM."""
+        other, ppm = self.spec.rollout.policy, self.spec.preference_model.model
+        uris = [self.spec.base_model]
+        uris += [uri for uri in (other.model, other.tokenizer) if uri is not None] if other is not None else []
+        return uris + ([ppm.uri] if ppm is not None else [])
 
     def _model_digest(self, uri: str) -> str:
         place = self._fetch(self._pinned(uri, "model"))

@@ -32,7 +32,7 @@ from rstar_jobs.shards import StoredShards
 
 
 def search_config(spec: EvolutionRoundSpec, *, guided: bool) -> SearchConfig:
-    """Return the settings of a problem's first search: the PPM guides it exactly when there is the input ppm."""
+    """Return the settings of a problem's first search: a PPM guides it exactly when there is one."""
     search = spec.search
     if search.method == "beam" and not guided:
         raise BadInputError("rollout.search.method beam ranks steps by the PPM, and no PPM guides this round; use mcts")
@@ -104,7 +104,8 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
         invocation.load(name)
     if spec.round > 1 and spec.rollout.policy is None:
         invocation.need("policy")
-    config = search_config(spec, guided="ppm" in invocation.inputs)
+    given_ppm = spec.preference_model.model is not None
+    config = search_config(spec, guided=given_ppm or "ppm" in invocation.inputs)
     # The round's first stage fixes the commits of all that the round reads from the hub.
     commits = invocation.hub_commits(spec.problems, spec.evaluate.problems, models=True)
     problems, left_out = training_problems(spec, invocation.problems)
@@ -112,6 +113,7 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest]:
         "problems": problems_digest(problems),
         **invocation.hub_commits(spec.problems),
         **invocation.prompt_parts(),
+        **invocation.given_ppm(),
     }
     if "policy" not in invocation.inputs:
         sources |= invocation.searching_model()

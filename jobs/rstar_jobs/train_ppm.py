@@ -37,7 +37,8 @@ def work(invocation: Invocation) -> tuple[ManifestRef, Manifest] | None:
     if done := stage.finished():
         return done
     if not spec.trains_ppm:
-        return _finish_without(stage, "preferenceModel.use is never, so no PPM was trained")
+        setting = "use is never" if spec.preference_model.model is None else "model is given"
+        return _finish_without(stage, f"preferenceModel.{setting}, so no PPM was trained")
     with tempfile.TemporaryDirectory(prefix="rstar-data-") as folder:
         tables = invocation.download_table("select", manifest, select.PAIRS, Path(folder))
         if not any(count_rows(table, split="train") for table in tables):

@@ -19,7 +19,6 @@ from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened_sto
 if TYPE_CHECKING:
     from rstar.rounds.estimate.assumptions import Assumptions
     from rstar.rounds.estimate.model_size import ModelSize
-    from rstar.rounds.estimate.planned import PlannedRound
     from rstar.rounds.problems_spec import ProblemsSpec
     from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
     from rstar.store.store import Store
@@ -65,6 +64,12 @@ def plan(
         str | None,
         typer.Option(help="Parameters of the base model, such as 7B, where its files are not here (hf:NAME)."),
     ] = None,
+    rollout_parameters: Annotated[
+        str | None, typer.Option(help="Likewise of rollout.policy's model.", show_default=False)
+    ] = None,
+    ppm_parameters: Annotated[
+        str | None, typer.Option(help="Likewise of preferenceModel's model.", show_default=False)
+    ] = None,
     train_problems: Annotated[
         int | None, typer.Option(min=1, help="Training problems, where they cannot be counted here (hf:NAME).")
     ] = None,
@@ -94,6 +99,7 @@ def plan(
     - `rstar plan examples/gsm8k/rounds.yaml --parameters 1.5B --train-problems 7473 --evaluation-problems 1319 --json`
     """
     from rstar.cli.plan_tables import plan_json, plan_tables
+    from rstar.rounds.estimate.planned import PlannedRound
     from rstar.rounds.estimate.round_estimate import estimate_round
 
     given = {
@@ -119,9 +125,15 @@ def plan(
         evaluated = 0
         if held_out is not None:
             evaluated = _count(held_out, evaluation_problems, "--evaluation-problems", item.name, opened, counted)
-        model = _model(spec.base_model, parameters, opened)
+        model = _model("baseModel", spec.base_model, parameters, "--parameters", opened)
         assumptions = _assumptions(spec, model.parameters, machine, earlier, given)
-        planned.append(_planned(item, model, assumptions, problems, evaluated))
+        other, ppm = spec.rollout.policy, spec.preference_model.model
+        searching = scoring = None
+        if other is not None and other.model is not None:
+            searching = _model("rollout.policy.model", other.model, rollout_parameters, "--rollout-parameters", opened)
+        if ppm is not None:
+            scoring = _model("preferenceModel.model.uri", ppm.uri, ppm_parameters, "--ppm-parameters", opened)
+        planned.append(PlannedRound(item.name, spec, model, assumptions, problems, evaluated, searching, scoring))
     estimates = [estimate_round(one) for one in planned]
     if json:
         typer.echo(plan_json(planned, estimates))
@@ -131,14 +143,6 @@ def plan(
     console = wide_console()
     for part in plan_tables(planned, estimates):
         console.print(part)
-
-
-def _planned(
-    item: EvolutionRound, model: ModelSize, assumptions: Assumptions, problems: int, evaluated: int
-) -> PlannedRound:
-    from rstar.rounds.estimate.planned import PlannedRound
-
-    return PlannedRound(item.name, item.spec, model, assumptions, problems, evaluated)
 
 
 def _store(uri: str) -> Store | None:
@@ -253,8 +257,11 @@ def _count(
     return counted[spec]
 
 
-def _model(uri: str, parameters: str | None, store: Store | None) -> ModelSize:
-    """Return the size of the base model, from its files where they are here, with the option's parameters if given."""
+def _model(key: str, uri: str, parameters: str | None, option: str, store: Store | None) -> ModelSize:
+    """Return the size of the model at ``key`` of the spec, from its files where they are here.
+
+    ``parameters``: the value of ``option``, which counts if it is given.
+    """
     from dataclasses import replace
 
     from rstar.rounds.estimate.base_model import find_config
@@ -263,15 +270,15 @@ def _model(uri: str, parameters: str | None, store: Store | None) -> ModelSize:
     try:
         number = None if parameters is None else parse_parameters(parameters)
     except ValueError as error:
-        raise CommandError(f"--parameters: {error}") from None
+        raise CommandError(f"{option}: {error}") from None
     try:
         found = find_config(uri, store)
     except (ValueError, OSError) as error:
         if number is None:
-            raise CommandError(f"baseModel {uri}: {error}; give --parameters, such as 7B") from None
+            raise CommandError(f"{key} {uri}: {error}; give {option}, such as 7B") from None
         found = None
     if found is not None:
         return found if number is None else replace(found, parameters=number)
     if number is None:
-        raise CommandError(f"baseModel {uri} is not here: give its size with --parameters, such as 7B")
+        raise CommandError(f"{key} {uri} is not here: give its size with {option}, such as 7B")
     return size_of_parameters(number)

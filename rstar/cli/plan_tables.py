@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rstar.rounds.estimate.memory import Memory
+from rstar.rounds.estimate.model_size import ModelSize
 from rstar.rounds.estimate.planned import PlannedRound
 from rstar.rounds.estimate.round_estimate import RoundEstimate, total
 
@@ -31,6 +32,8 @@ def plan_json(planned: Sequence[PlannedRound], estimates: Sequence[RoundEstimate
             "seconds": estimate.seconds,
             "gpu_hours": estimate.gpu_hours,
             "model": asdict(one.model),
+            "rollout_model": None if one.searching is None else asdict(one.searching),
+            "preference_model": None if one.scoring is None else asdict(one.scoring),
             "assumptions": [
                 {"name": name, "value": value, "source": source} for name, value, source in one.assumptions.described()
             ],
@@ -129,7 +132,9 @@ def _assumption_table(planned: Sequence[PlannedRound]) -> Table:
         table.add_column(column, justify="right" if column == "value" else "left", overflow="fold")
     rows: dict[tuple[str, str, str], list[str]] = {}
     for one in planned:
-        rows.setdefault(("model", f"{one.model.parameters:,}", _model_source(one)), []).append(one.name)
+        for what, model, uri in _models(one):
+            source = f"{uri}; shape of {model.assumed} assumed" if model.assumed else uri
+            rows.setdefault((what, f"{model.parameters:,}", source), []).append(one.name)
         if one.assumptions.coverage is None:
             rows.setdefault(("coverage", f"{one.coverage:g}", "the paper's round"), []).append(one.name)
         for name, number, source in one.assumptions.described():
@@ -139,9 +144,14 @@ def _assumption_table(planned: Sequence[PlannedRound]) -> Table:
     return table
 
 
-def _model_source(one: PlannedRound) -> str:
-    shape = f"; shape of {one.model.assumed} assumed" if one.model.assumed else ""
-    return f"{one.spec.base_model}{shape}"
+def _models(one: PlannedRound) -> Iterator[tuple[str, ModelSize, str]]:
+    """Yield what each model of a round is for, its size and its URI."""
+    yield "model", one.model, one.spec.base_model
+    other, given = one.spec.rollout.policy, one.spec.preference_model.model
+    if one.searching is not None and other is not None:
+        yield "model of rollout.policy", one.searching, str(other.model)
+    if one.scoring is not None and given is not None:
+        yield "model of preferenceModel", one.scoring, given.uri
 
 
 def _count(value: float) -> str:

@@ -42,8 +42,10 @@ def local_paths(item: EvolutionRound) -> list[str]:
     """Return the paths on this machine that a round names."""
     spec = item.spec
     all_problems = [spec.problems, *([spec.evaluate.problems] if spec.evaluate.problems else [])]
+    ppm = spec.preference_model.model
     uris = [
         spec.base_model,
+        *([ppm.uri] if ppm is not None else []),
         *_of_rollout(spec.rollout),
         *(source.uri for problems in all_problems for source in problems.sources()),
     ]
@@ -73,6 +75,9 @@ def with_store_uris(item: EvolutionRound) -> tuple[EvolutionRound, list[Input]]:
     update: dict[str, object] = {"base_model": store_uri(spec.base_model), "problems": problems(spec.problems)}
     if _of_rollout(spec.rollout):
         update["rollout"] = _moved_rollout(spec.rollout, store_uri)
+    if (ppm := spec.preference_model.model) is not None:
+        moved = ppm.model_copy(update={"uri": store_uri(ppm.uri)})
+        update["preference_model"] = spec.preference_model.model_copy(update={"model": moved})
     if spec.evaluate.problems is not None:
         update["evaluate"] = spec.evaluate.model_copy(update={"problems": problems(spec.evaluate.problems)})
     return item.model_copy(update={"spec": spec.model_copy(update=update)}), list(inputs.values())

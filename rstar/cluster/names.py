@@ -99,6 +99,7 @@ def _service(data: dict[str, Any]) -> ServiceRef:
         call_seconds=data["call_seconds"],
         upstream=tuple(_service(item) for item in data["upstream"]),
         endpoint=_endpoint(data["endpoint"]),
+        convention=data["convention"],
     )
 
 

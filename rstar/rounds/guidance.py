@@ -19,17 +19,28 @@ FIRST_GUIDED_ROUND: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """``ppm``: the manifest of the guiding PPM, or None. ``error``: the spec requires a PPM that does not exist."""
+    """``ppm``: the manifest of the guiding PPM, or None. ``given``: the spec names a model that guides.
+
+    ``error``: the spec requires a PPM that does not exist.
+    """
 
     ppm: ManifestRef | None
     reason: str
     message: str
     error: bool = False
+    given: bool = False
+
+    @property
+    def guides(self) -> bool:
+        """Whether a PPM guides the search."""
+        return self.given or self.ppm is not None
 
 
 def ppm_guidance(spec: EvolutionRoundSpec, previous: PreviousRound) -> Guidance:
-    """Return the decision under ``spec.preference_model`` (auto, always, never)."""
+    """Return the decision under ``spec.preference_model``: a given model, or the previous PPM (auto, always, never)."""
     settings = spec.preference_model
+    if settings.model is not None:
+        return Guidance(None, "GivenModel", f"preferenceModel.model is {settings.model.uri}", given=True)
     if settings.use == "never":
         return Guidance(None, "Never", "preferenceModel.use is never")
     output = previous.outputs.get(Stage.TRAIN_PPM)

@@ -140,8 +140,8 @@ def _chain_faults(rounds: list[EvolutionRound], number_of: NumberOf) -> Iterator
             yield f"{where}: {before} is round {number}, but round {item.spec.round} follows round {item.spec.round - 1}"
         elif item.spec.preference_model.use == "always" and before in without_ppm:
             yield (
-                f"round {item.name}: spec.preferenceModel.use: always needs the PPM of round {before}, whose "
-                "preferenceModel.use is never; use auto there"
+                f"round {item.name}: spec.preferenceModel.use: always needs the PPM of round {before}, which trains none; "
+                "use auto there, without preferenceModel.model"
             )
 
 
@@ -151,6 +151,9 @@ def _file_faults(rounds: list[EvolutionRound], store: Store | None) -> Iterator[
         spec = item.spec
         if fault := _model_fault(spec.base_model, store):
             yield f"round {item.name}: spec.baseModel: {fault}"
+        ppm = spec.preference_model.model
+        if ppm is not None and (fault := _model_fault(ppm.uri, store)):
+            yield f"round {item.name}: spec.preferenceModel.model.uri: {fault}"
         for key, fault in _rollout_faults(spec.rollout, store):
             yield f"round {item.name}: spec.rollout.{key}: {fault}"
         for where, problems in (("problems", spec.problems), ("evaluate.problems", spec.evaluate.problems)):

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-from rstar.models.model_folder import EngineName, Precision
+from rstar.models.model_folder import ConventionName, EngineName, Precision
 from rstar.prompt import PromptStyle
 from rstar.rounds.status import Condition
 
@@ -196,7 +196,7 @@ class ServiceRef:
 
     ``prompt_file``: the URI of a few-shot prompt of the user's. ``endpoint``: a policy service sends its calls there, and has no ``model`` of its own.
     ``upstream``: the services that a search coordinator calls. Another policy needs another coordinator.
-    ``call_seconds``: the deadline of its calls to models.
+    ``call_seconds``: the deadline of its calls to models. ``convention``: how a PPM that no round trained reads steps.
     """
 
     kind: ServiceKind
@@ -209,6 +209,7 @@ class ServiceRef:
     call_seconds: float | None = None
     upstream: tuple[ServiceRef, ...] = ()
     endpoint: EndpointRef | None = None
+    convention: ConventionName | None = None
 
 
 ServiceState = Literal["starting", "ready", "stopping", "failed"]

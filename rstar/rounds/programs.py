@@ -105,6 +105,8 @@ def service_arguments(
         arguments += ["--prompt", ref.prompt]
     if ref.prompt_file is not None:
         arguments += ["--prompt-file", ref.prompt_file]
+    if ref.convention is not None:
+        arguments += ["--convention", ref.convention]
     arguments += _serving_arguments(ref.serving)
     if ref.slots is not None:
         arguments += [program.slots_option, str(ref.slots)]

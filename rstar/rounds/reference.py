@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from rstar.config import ExecutionSettings, SearchConfig, Settings
 from rstar.rounds.cluster_spec import ClusterSpec, PodResources, ResourcesSpec, Toleration
+from rstar.rounds.preference_model_spec import PreferenceModelSpec, RewardModelSpec
 from rstar.rounds.problems_spec import DataSet, ProblemsSpec
 from rstar.rounds.rollout_policy_spec import RolloutPolicySpec, SecretKey
 from rstar.rounds.spec import (
@@ -30,7 +31,6 @@ from rstar.rounds.spec import (
     LifecycleSpec,
     Metadata,
     ModelServiceSpec,
-    PreferenceModelSpec,
     RolloutSearch,
     RolloutSpec,
     SelectSpec,
@@ -52,6 +52,7 @@ SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("search settings", SearchConfig),
     ("execution", ExecutionSettings),
     ("preferenceModel", PreferenceModelSpec),
+    ("preferenceModel.model", RewardModelSpec),
     ("select", SelectSpec),
     ("trainPolicy", TrainingSpec),
     ("trainPpm", PreferenceTrainingSpec),
@@ -78,6 +79,7 @@ _HEADER: Final = f"""# Every key of an EvolutionRound
 Generated from the models in [`rstar/rounds/spec.py`](../rstar/rounds/spec.py),
 [`rstar/rounds/problems_spec.py`](../rstar/rounds/problems_spec.py),
 [`rstar/rounds/rollout_policy_spec.py`](../rstar/rounds/rollout_policy_spec.py),
+[`rstar/rounds/preference_model_spec.py`](../rstar/rounds/preference_model_spec.py),
 [`rstar/rounds/training_spec.py`](../rstar/rounds/training_spec.py),
 [`rstar/rounds/cluster_spec.py`](../rstar/rounds/cluster_spec.py), [`rstar/config.py`](../rstar/config.py),
 [`rstar/selection/sft.py`](../rstar/selection/sft.py) and [`rstar/selection/pairs.py`](../rstar/selection/pairs.py) by

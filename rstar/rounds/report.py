@@ -47,7 +47,7 @@ def report(
     ready: ConditionStatus = "True" if decision.phase == "Succeeded" or decision.reason == "StageRunning" else "False"
     conditions.insert(0, _condition("Ready", ready, decision.reason, decision.message, now))
     if guidance is not None:
-        guides: ConditionStatus = "True" if guidance.ppm else "False"
+        guides: ConditionStatus = "True" if guidance.guides else "False"
         conditions.append(_condition("PPMGuides", guides, guidance.reason, guidance.message, now))
     for stage, status in zip(STAGES, stages, strict=True):
         conditions.append(_stage_condition(observed, decision, stage, status, now))

@@ -45,17 +45,7 @@ def needed_services(
         return ()
     sizes = spec.services
     refs = [_policy_service(spec, name, stage, inputs), executor_service(spec)]
-    if "ppm" in inputs:
-        size = sizes.ppm
-        refs.append(
-            ServiceRef(
-                ServiceKind.PPM,
-                checkpoint(inputs["ppm"]),
-                replicas=size.size,
-                slots=size.slots,
-                serving=size.serving,
-            )
-        )
+    refs += _ppm_service(spec, name, stage, inputs)
     search = ServiceRef(
         ServiceKind.SEARCH,
         replicas=sizes.search.size,
@@ -87,6 +77,19 @@ def _policy_service(spec: EvolutionRoundSpec, name: str, stage: Stage, inputs: M
     if endpoint is not None and endpoint.tokenizer is not None:
         endpoint = replace(endpoint, round_name=given_model(endpoint.tokenizer, name).round_name)
     return replace(policy, model=None, serving=ModelServing(), endpoint=endpoint)
+
+
+def _ppm_service(
+    spec: EvolutionRoundSpec, name: str, stage: Stage, inputs: Mapping[str, ManifestRef]
+) -> list[ServiceRef]:
+    """Return the PPM of a searching stage: the given one where the stage is guided, or a round's; [] without any."""
+    size, given = spec.services.ppm, spec.preference_model.model
+    sized = ServiceRef(ServiceKind.PPM, replicas=size.size, slots=size.slots, serving=size.serving)
+    if given is None:
+        return [replace(sized, model=checkpoint(inputs["ppm"]))] if "ppm" in inputs else []
+    if stage is Stage.EVALUATE and not spec.guided_methods:
+        return []
+    return [replace(sized, model=given_model(given.uri, name), convention=given.convention)]
 
 
 def executor_service(spec: EvolutionRoundSpec) -> ServiceRef:

@@ -16,6 +16,7 @@ from rstar.models.model_folder import EngineName, Precision
 from rstar.prompt import PromptStyle
 from rstar.rounds.cluster_spec import ClusterSpec
 from rstar.rounds.observed import ModelServing
+from rstar.rounds.preference_model_spec import PreferenceModelSpec
 from rstar.rounds.problems_spec import ProblemsSpec, Uri
 from rstar.rounds.rollout_policy_spec import RolloutPolicySpec
 from rstar.rounds.training_spec import PreferenceTrainingSpec, TrainingSpec
@@ -76,21 +77,6 @@ class RolloutSpec(Settings):
         if self.prompt_file is not None and self.prompt_file.startswith("hf:"):
             raise ValueError("promptFile is a file: use store:PATH or a local path")
         return self
-
-
-class PreferenceModelSpec(Settings):
-    """Whether and when the previous round's PPM guides the search, and whether this round trains one."""
-
-    use: Literal["auto", "always", "never"] = Field(
-        default="auto",
-        description="auto: from round 3 on, when the previous PPM reached minPairAccuracy; never: the round trains none either.",
-    )
-    min_pair_accuracy: float = Field(
-        default=0.6,
-        ge=0.5,
-        le=1.0,
-        description="Held-out pair accuracy that a PPM needs to guide the search under auto; its 95 % lower bound, with one observation per problem, must reach it.",
-    )
 
 
 class SelectSpec(PairRules, SftRules):
@@ -292,11 +278,16 @@ class EvolutionRoundSpec(Settings):
             raise ValueError(f"round {self.round} needs previousRound: the name of round {self.round - 1}")
         if self.rollout.prompt_file is not None and self.rollout_prompt == "trained":
             raise ValueError("rollout.promptFile is a few-shot prompt: set rollout.prompt to bootstrap or chat")
+        given = self.preference_model.model
+        if given is not None and given.convention != "rstar" and self.services.ppm.engine == "vllm":
+            raise ValueError(
+                f"preferenceModel.model.convention {given.convention} needs services.ppm.engine: transformers"
+            )
         names = [method.name for method in self.evaluate.methods]
         if len(set(names)) != len(names):
             raise ValueError("evaluate.methods: every method needs its own name")
-        guided = next((method.name for method in self.evaluate.methods if method.guidance == "ppm"), None)
-        if guided is not None and not self.trains_ppm:
+        guided = next(iter(self.guided_methods), None)
+        if guided is not None and self.preference_model.use == "never":
             raise ValueError(
                 f"evaluate.methods: {guided} is guided by a PPM, but preferenceModel.use is never, so the round trains none; "
                 "use auto or remove the method"
@@ -306,7 +297,12 @@ class EvolutionRoundSpec(Settings):
     @property
     def trains_ppm(self) -> bool:
         """Whether the round trains a PPM, and holds problems out to measure it."""
-        return self.preference_model.use != "never"
+        return self.preference_model.use != "never" and self.preference_model.model is None
+
+    @property
+    def guided_methods(self) -> list[str]:
+        """The names of the evaluation's methods that a PPM guides."""
+        return [method.name for method in self.evaluate.methods if method.guidance == "ppm"]
 
     @property
     def search(self) -> RolloutSearch:

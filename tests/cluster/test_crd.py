@@ -101,6 +101,14 @@ GOOD: dict[str, tuple[str, Data]] = {
             }
         },
     ),
+    "a given reward model": (
+        "new",
+        MINIMAL
+        | {
+            "preferenceModel": {"model": {"uri": "hf:org/prm", "convention": "qwen-prm"}},
+            "evaluate": {"problems": HELD_OUT, "methods": [{"name": "b", "method": "beam", "guidance": "ppm"}]},
+        },
+    ),
     "suspended and cancelled": ("new", MINIMAL | {"suspend": True, "cancel": True}),
     "autoscaling": ("new", MINIMAL | {"services": {"ppm": {"autoscaling": {"minReplicas": 2, "maxReplicas": 2}}}}),
     "nulls for what is left out": ("new", MINIMAL | {"previousRound": None, "rollout": {"search": None}}),
@@ -271,6 +279,19 @@ BAD: dict[str, tuple[str, Data, str]] = {
         {"rollout": {"prompt": "trained", "promptFile": "store:few.txt"}},
         "rollout.promptFile is a few-shot prompt: set rollout.prompt to bootstrap or chat",
     ),
+    "a given reward model that never guides": (
+        "new",
+        {"preferenceModel": {"use": "never", "model": {"uri": "hf:a/b"}}},
+        "model and use exclude each other, for a given model always guides: remove use",
+    ),
+    "a reward model of a convention that vLLM cannot serve": (
+        "new",
+        {
+            "preferenceModel": {"model": {"uri": "hf:a/b", "convention": "qwen-prm"}},
+            "services": {"ppm": {"engine": "vllm"}},
+        },
+        "another convention than rstar needs services.ppm.engine: transformers",
+    ),
     "a key in the URL of an endpoint": (
         "new",
         {"rollout": {"policy": {"endpoint": "http://user:key@h/v1", "name": "m"}}},
@@ -302,6 +323,7 @@ def test_rstar_run_refuses_what_the_server_refuses(tmp_path: Path, case: str) ->
     [
         ({"baseModel": "out/models/base"}, "spec.baseModel"),
         ({"rollout": {"policy": {"model": "models/large"}}}, "spec.rollout.policy.model"),
+        ({"preferenceModel": {"model": {"uri": "models/prm"}}}, "spec.preferenceModel.model.uri"),
         ({"problems": {"uri": "data/train.jsonl"}}, "spec.problems.uri"),
         ({"problems": {"sets": [{"uri": "store:a"}, {"uri": "data/train.jsonl"}]}}, "spec.problems.sets[1].uri"),
         ({"evaluate": {"problems": {"uri": "./held-out.jsonl"}}}, "spec.evaluate.problems.uri"),

@@ -13,10 +13,11 @@ import pytest
 
 from rstar.record import SearchRecord
 from rstar.rounds.observed import ManifestRef
-from rstar.store.digests import file_digest
+from rstar.store.digests import checkpoint_digest, file_digest
 from rstar.store.tables import read_pairs, read_sft, read_trees
 from tests.support.jobs.coordinator import GatedPolicy, coordinator
 from tests.support.jobs.stage_workspace import StageWorkspace
+from tests.support.scripted import ClosenessModel
 
 NO_MODEL = f"hf:none/needed@{'0' * 40}"
 SEARCH = {"rollouts": 8, "candidates": 4}
@@ -339,3 +340,29 @@ async def test_the_lineage_of_a_rollout_names_the_policy_that_searched_and_no_ad
     assert set(sources) == {"problems", "prompt_file", "rollout_policy"}
     assert "gpu-box" not in manifest
     assert "LLM_KEY" not in manifest
+
+
+async def test_a_given_reward_model_guides_both_searches_and_stands_in_the_lineage(tmp_path: Path) -> None:
+    prm = tmp_path / "prm"
+    prm.mkdir()
+    (prm / "config.json").write_text("{}")
+    given = {"model": {"uri": str(prm), "convention": "qwen-prm"}}
+    async with coordinator(ppm=ClosenessModel(12)) as address:
+        workspace = new_workspace(tmp_path / "a", problems=1, preferenceModel=given)
+        code, result = await run(workspace, "rollout", {}, "--search", address)
+        assert code == 0, result
+        sources = json.loads(workspace.store.read(workspace.ref().key))["sources"]
+        assert sources["preference_model"] == f"qwen-prm:{checkpoint_digest(prm)}"
+        assert any(node.score is not None for record in records(workspace).values() for node in record.nodes)
+        workspace.document["spec"]["evaluate"] = {
+            "problems": {"uri": str(workspace.problems)},
+            "overlap": "allow",
+            "methods": [{"name": "best", "method": "best_of_n", "guidance": "ppm"}],
+        }
+        reason = "preferenceModel.model is given, so no PPM was trained"
+        inputs = {"policy": workspace.trained("train-policy"), "ppm": workspace.trained("train-ppm", skipped=reason)}
+        code, result = await run(workspace, "evaluate", inputs, "--search", address)
+    assert code == 0, result
+    assert [method["name"] for method in result["metrics"]["methods"]] == ["best"]
+    assert "skipped" not in result["metrics"]
+    assert "preference_model" in json.loads(workspace.store.read(workspace.ref().key))["sources"]

@@ -15,7 +15,10 @@ from rstar.rounds.spec import EvolutionRoundSpec
 
 @dataclass(frozen=True, slots=True)
 class PlannedRound:
-    """A round's spec with what it depends on: the model, the numbers of problems, the assumptions."""
+    """A round's spec with what it depends on: the models, the numbers of problems, the assumptions.
+
+    ``searching`` is the model of ``rollout.policy``, ``scoring`` that of ``preferenceModel.model``: None without one.
+    """
 
     name: str
     spec: EvolutionRoundSpec
@@ -23,12 +26,22 @@ class PlannedRound:
     assumptions: Assumptions
     problems: int
     evaluated: int
+    searching: ModelSize | None = None
+    scoring: ModelSize | None = None
 
     @property
     def guided(self) -> bool:
         """Whether a PPM may guide the rollout; under auto the estimate takes it that the previous one is good enough."""
         use = self.spec.preference_model.use
+        if self.spec.preference_model.model is not None:
+            return True
         return use == "always" or (use == "auto" and self.spec.round >= FIRST_GUIDED_ROUND)
+
+    @property
+    def searches_at_an_endpoint(self) -> bool:
+        """Whether a server outside the round generates for the rollout."""
+        other = self.spec.rollout.policy
+        return other is not None and other.endpoint is not None
 
     @property
     def coverage(self) -> float:
@@ -39,8 +52,7 @@ class PlannedRound:
     @property
     def rollout_texts(self) -> Texts:
         """The texts of the rollout, with the prompt that it uses."""
-        prompt = self.spec.rollout.prompt or ("bootstrap" if self.spec.round == 1 else "trained")
-        more = BOOTSTRAP_TOKENS if prompt == "bootstrap" else 0
+        more = 0 if self.spec.rollout_prompt == "trained" else BOOTSTRAP_TOKENS
         return self.assumptions.with_values("", {"prompt_tokens": self.assumptions.prompt_tokens + more}).texts
 
     @property
@@ -48,6 +60,12 @@ class PlannedRound:
         """Generated tokens per second of all policy servers; None: unknown."""
         rate = self.assumptions.policy_rate
         return None if rate is None else rate * self.spec.services.policy.size
+
+    @property
+    def rollout_rate(self) -> float | None:
+        """Generated tokens per second of all policy servers in the rollout, by the size of the model that searches."""
+        rate, other = self.policy_rate, self.searching
+        return rate if rate is None or other is None else rate * self.model.parameters / other.parameters
 
     @property
     def score_rate(self) -> float | None:
@@ -58,6 +76,7 @@ class PlannedRound:
         rate, policy = self.assumptions.score_rate, self.assumptions.policy_rate
         if rate is None and policy is not None:
             rate = policy / self.assumptions.step_tokens
+            rate *= self.model.parameters / self.scoring.parameters if self.scoring is not None else 1.0
         return None if rate is None else rate * self.spec.services.ppm.size
 
     def rollout(self) -> SearchCost:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from rstar.config import SearchConfig
 from rstar.rounds.estimate.memory import Memory, serving, training
-from rstar.rounds.estimate.model_size import BYTES
+from rstar.rounds.estimate.model_size import BYTES, ModelSize
 from rstar.rounds.estimate.planned import PlannedRound
+from rstar.rounds.estimate.search_cost import Texts
 from rstar.rounds.observed import Stage
 
 ROWS: Final = 1_024
@@ -27,8 +30,8 @@ class ProcessEstimate:
 def processes(planned: PlannedRound) -> tuple[ProcessEstimate, ...]:
     """Return the model servers and the training processes of a round."""
     spec = planned.spec
-    found = [policy_server(planned)]
-    if planned.guided or any(method.guidance == "ppm" for method in spec.evaluate.methods):
+    found = list(policy_servers(planned))
+    if planned.guided or spec.guided_methods:
         found.append(ppm_server(planned))
     found.append(training_process(planned, Stage.TRAIN_POLICY))
     if spec.trains_ppm:
@@ -36,29 +39,61 @@ def processes(planned: PlannedRound) -> tuple[ProcessEstimate, ...]:
     return tuple(found)
 
 
-def policy_server(planned: PlannedRound) -> ProcessEstimate:
-    """Return a policy server that generates for its share of all problems which are searched at once."""
-    spec, service, texts = planned.spec, planned.spec.services.policy, planned.rollout_texts
-    candidates = spec.rollout.concurrency * spec.search.trajectories * spec.search.candidates / service.size
-    # Round 1 serves the base model.
-    stored = planned.model.dtype if spec.round == 1 else stored_format(planned, Stage.TRAIN_POLICY)
+def policy_servers(planned: PlannedRound) -> Iterator[ProcessEstimate]:
+    """Yield the policy server, and where another model searches in the rollout, that model's and the evaluation's.
+
+    An endpoint's server is not the round's. Round 1 serves the base model in the rollout.
+    """
+    spec, other = planned.spec, planned.searching
+    trained = stored_format(planned, Stage.TRAIN_POLICY)
+    rollout = spec.rollout.concurrency * spec.search.trajectories * spec.search.candidates
+    if spec.rollout.policy is None:
+        stored = planned.model.dtype if spec.round == 1 else trained
+        yield _policy_server(planned, "policy server", planned.model, planned.rollout_texts, rollout, stored)
+        return
+    if other is not None:
+        yield _policy_server(planned, "policy server (rollout)", other, planned.rollout_texts, rollout, other.dtype)
+    if planned.evaluated and spec.evaluate.methods:
+        most = max(rows_of(method) for method in spec.evaluate.methods) * spec.evaluate.concurrency
+        texts = planned.assumptions.texts
+        yield _policy_server(planned, "policy server (evaluate)", planned.model, texts, most, trained)
+
+
+def rows_of(config: SearchConfig) -> int:
+    """Return the most candidates that one search has in flight."""
+    match config.method:
+        case "greedy":
+            return 1
+        case "best_of_n" | "majority":
+            return config.rollouts
+        case "beam":
+            return config.beam_width * config.candidates
+        case _:
+            return config.trajectories * config.candidates
+
+
+def _policy_server(
+    planned: PlannedRound, name: str, model: ModelSize, texts: Texts, candidates: float, stored: str
+) -> ProcessEstimate:
+    """Return a policy server that generates for its share of all ``candidates`` in flight."""
+    service = planned.spec.services.policy
     memory = serving(
-        planned.model,
+        model,
         number_bytes=served_bytes(planned, service.dtype, stored=stored),
-        sequences=min(service.slots or ROWS, candidates),
+        sequences=min(service.slots or ROWS, candidates / service.size),
         length=texts.prompt_tokens + texts.steps * texts.step_tokens,
         devices=service.tensor_parallel,
     )
-    return ProcessEstimate("policy server", service.size, memory)
+    return ProcessEstimate(name, service.size, memory)
 
 
 def ppm_server(planned: PlannedRound) -> ProcessEstimate:
-    """Return a PPM server."""
-    service = planned.spec.services.ppm
-    number_bytes = served_bytes(planned, service.dtype, stored=stored_format(planned, Stage.TRAIN_PPM))
+    """Return a PPM server: of a model that exists, or of the one that the rounds train."""
+    service, given = planned.spec.services.ppm, planned.scoring
+    stored = stored_format(planned, Stage.TRAIN_PPM) if given is None else given.dtype
     memory = serving(
-        planned.model,
-        number_bytes=number_bytes,
+        planned.model if given is None else given,
+        number_bytes=served_bytes(planned, service.dtype, stored=stored),
         sequences=0,
         length=0,
         devices=service.tensor_parallel,

@@ -107,8 +107,10 @@ def _searching(planned: PlannedRound, stage: Stage, work: SearchCost) -> StageEs
     if not work.tokens:
         return StageEstimate(stage, seconds=planned.assumptions.start_seconds, gpu_hours=0.0)
     resources, services = planned.spec.cluster.resources, planned.spec.services
-    gpus = services.policy.size * resources.policy.gpus
-    parts = {"policy": _seconds(work.tokens, planned.policy_rate)}
+    searches_elsewhere = stage is Stage.ROLLOUT and planned.searches_at_an_endpoint
+    gpus = 0 if searches_elsewhere else services.policy.size * resources.policy.gpus
+    rate = planned.rollout_rate if stage is Stage.ROLLOUT else planned.policy_rate
+    parts = {"policy": _seconds(work.tokens, rate)}
     if work.scored:
         parts["PPM"] = _seconds(work.scored, planned.score_rate)
         gpus += services.ppm.size * resources.ppm.gpus
@@ -143,7 +145,7 @@ def _training(planned: PlannedRound, stage: Stage) -> StageEstimate:
 
 
 def _executors(planned: PlannedRound, rollout: SearchCost) -> Executors | None:
-    rate = planned.policy_rate
+    rate = planned.rollout_rate
     if rate is None or not rollout.tokens:
         return None
     programs = rate * rollout.executions / rollout.tokens

@@ -144,6 +144,14 @@ def test_the_checkpoint_of_the_rollout_is_moved_and_an_endpoint_is_not(tmp_path:
     assert with_store_uris(given) == (given, [])
 
 
+def test_a_given_reward_model_is_moved_and_keeps_its_convention(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    model = {"uri": str(tmp_path), "convention": "skywork-prm"}
+    moved, [item] = with_store_uris(a_round(preferenceModel={"model": model}))
+    assert moved.spec.preference_model.model is not None
+    assert moved.spec.preference_model.model.model_dump() == {**model, "uri": f"store:{item.key}"}
+
+
 def test_data_sets_of_a_list_are_moved_too_and_keep_the_names_in_their_ids(tmp_path: Path) -> None:
     for name in ("aime24", "amc23"):
         (tmp_path / name).mkdir()

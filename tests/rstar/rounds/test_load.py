@@ -117,7 +117,8 @@ def test_always_after_a_round_that_trains_no_ppm_is_refused(folder: Path) -> Non
     never = document(folder, preferenceModel={"use": "never"})
     (found,) = faults(folder, never, document(folder, 2, preferenceModel={"use": "always"}))
     assert found == (
-        "round r2: spec.preferenceModel.use: always needs the PPM of round r1, whose preferenceModel.use is never; use auto there"
+        "round r2: spec.preferenceModel.use: always needs the PPM of round r1, which trains none; use auto "
+        "there, without preferenceModel.model"
     )
 
 
@@ -163,6 +164,33 @@ def test_a_policy_of_the_rollout_that_cannot_be_used_is_reported(
     folder: Path, policy: dict[str, Any], sentence: str
 ) -> None:
     [fault] = faults(folder, document(folder, rollout={"policy": policy}))
+    assert sentence in fault
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"preferenceModel": {"model": {"uri": "nowhere"}}},
+            "preferenceModel.model.uri: nowhere is not a model folder",
+        ),
+        ({"preferenceModel": {"model": {"uri": "hf:a/b/c"}}}, "preferenceModel.model.uri"),
+        ({"preferenceModel": {"use": "never", "model": {"uri": "hf:a/b"}}}, "exclude each other"),
+        ({"preferenceModel": {"model": {"uri": "hf:a/b", "convention": "prm"}}}, "preferenceModel.model.convention"),
+        (
+            {
+                "preferenceModel": {"model": {"uri": "hf:a/b", "convention": "qwen-prm"}},
+                "services": {"ppm": {"engine": "vllm"}},
+            },
+            "qwen-prm needs services.ppm.engine: transformers",
+        ),
+    ],
+    ids=str,
+)
+def test_a_given_reward_model_that_cannot_be_used_is_reported(
+    folder: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    [fault] = faults(folder, document(folder, **changes))
     assert sentence in fault
 
 

@@ -110,6 +110,36 @@ def test_an_endpoint_searches_in_the_rollout_without_a_model_of_the_round() -> N
         assert (endpoint.tokenizer, endpoint.round_name) == (tokenizer, fixed_by)
 
 
+def with_given_ppm(number: int, methods: list[dict[str, str]]) -> EvolutionRoundSpec:
+    content = spec(number).model_dump(by_alias=True, exclude_unset=True)
+    content["preferenceModel"] = {"model": {"uri": "hf:org/prm", "convention": "qwen-prm"}}
+    content["evaluate"]["methods"] = methods
+    return EvolutionRoundSpec.model_validate(content)
+
+
+def ppms(spec: EvolutionRoundSpec, stage: Stage) -> list[ServiceRef]:
+    return [ref for ref in needed_services(spec, "r", stage, {}) if ref.kind is ServiceKind.PPM]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_given_reward_model_guides_from_round_1_on_and_none_is_trained(number: int) -> None:
+    given = with_given_ppm(number, [{"name": "best", "method": "best_of_n", "guidance": "ppm"}])
+    planned = plan(given, "r", Observed(previous=previous()), START)
+    condition = planned.status.condition("PPMGuides")
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("True", "GivenModel")
+    assert "hf:org/prm" in condition.message
+    assert "ppm" not in planned.status.inputs
+    expected = ServiceRef(ServiceKind.PPM, ModelRef("hf:org/prm", round_name="r"), convention="qwen-prm")
+    assert ppms(given, Stage.ROLLOUT) == ppms(given, Stage.EVALUATE) == [expected]
+    assert not given.trains_ppm
+
+
+def test_a_given_reward_model_is_served_in_the_evaluation_only_for_guided_methods() -> None:
+    given = with_given_ppm(1, [{"name": "greedy", "method": "greedy"}])
+    assert [len(ppms(given, stage)) for stage in (Stage.ROLLOUT, Stage.EVALUATE)] == [1, 0]
+
+
 def test_a_later_round_searches_with_the_previous_policy() -> None:
     actions = plan(spec(2), "r2", Observed(previous=previous()), START).actions
     model = next(a.ref.model for a in actions if isinstance(a, StartService) and a.ref.kind is ServiceKind.POLICY)

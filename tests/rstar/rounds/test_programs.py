@@ -89,6 +89,13 @@ def test_the_policy_service_accepts_the_command_line_of_an_endpoint() -> None:
     assert (given["model"], given["round"]) == (None, "r1")
 
 
+def test_the_ppm_service_accepts_the_command_line_of_a_given_reward_model() -> None:
+    ref = ServiceRef(ServiceKind.PPM, ModelRef("hf:org/prm", round_name="r1"), convention="math-shepherd")
+    _, _, *options = service_arguments(ref, ServicePlace("127.0.0.1", 0, "/store"))
+    given = service_parameters(ServiceKind.PPM, options)
+    assert (given["model"], given["round"], given["convention"]) == ("hf:org/prm", "r1", "math-shepherd")
+
+
 def service_parameters(kind: ServiceKind, options: list[str]) -> dict[str, Any]:
     """Parse ``options`` as the service's own command line does."""
     app = typer.Typer()

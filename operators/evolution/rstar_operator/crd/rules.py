@@ -131,10 +131,24 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
             "rollout.promptFile is a few-shot prompt: set rollout.prompt to bootstrap or chat",
             ".rollout.promptFile",
         ),
+        Rule(
+            "!has(self.preferenceModel.model) || self.preferenceModel.model.convention == 'rstar' || "
+            "self.services.ppm.engine != 'vllm'",
+            "another convention than rstar needs services.ppm.engine: transformers",
+            ".preferenceModel.model",
+        ),
         Rule("!oldSelf.cancel || self.cancel", "spec.cancel cannot be undone: create a new round", ".cancel"),
         _on_the_cluster("baseModel", "spec.baseModel"),
         *(_unchanged(name) for name in EvolutionRoundSpec.model_fields if name not in MUTABLE),
     ),
+    "PreferenceModelSpec": (
+        Rule(
+            "!has(self.model) || self.use == 'auto'",
+            "model and use exclude each other, for a given model always guides: remove use",
+            ".model",
+        ),
+    ),
+    "RewardModelSpec": (_on_the_cluster("uri", "uri"),),
     "ProblemsSpec": (
         _on_the_cluster("uri", "uri", optional=True),
         Rule(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar.rounds.estimate.assumptions import MACHINES, Assumptions, assumed_for, scaled, with_machine
+from rstar.rounds.estimate.assumptions import BOOTSTRAP_TOKENS, MACHINES, Assumptions, assumed_for, scaled, with_machine
 from rstar.rounds.estimate.measured import measured_round, measured_values
 from rstar.rounds.estimate.model_size import KNOWN, ModelSize
 from rstar.rounds.estimate.planned import PlannedRound
@@ -203,3 +204,40 @@ def test_later_sources_replace_earlier_ones_and_are_named() -> None:
     with pytest.raises(ValueError, match="no machine 'h100'"):
         with_machine(found, "h100", 1)
     json.dumps(found.described())
+
+
+def rollout_of(item: EvolutionRoundSpec, **changes: Any) -> EvolutionRoundSpec:
+    content = item.model_dump(by_alias=True, exclude_unset=True)
+    return EvolutionRoundSpec.model_validate({**content, **changes})
+
+
+def test_another_searching_model_has_a_server_and_a_rate_of_its_own() -> None:
+    spec = rollout_of(GSM8K[1].spec, rollout={"policy": {"model": "hf:org/large"}})
+    one = replace(planned(spec, **RATES), searching=KNOWN["Qwen2.5-7B"])
+    estimate = estimate_round(one)
+    memory = {process.name: process.memory for process in estimate.processes}
+    large, small = memory["policy server (rollout)"], memory["policy server (evaluate)"]
+    ratio = KNOWN["Qwen2.5-7B"].parameters / KNOWN["Qwen2.5-1.5B"].parameters
+    assert large.weights == pytest.approx(ratio * small.weights)
+    assert one.policy_rate is not None
+    assert one.rollout_rate == pytest.approx(one.policy_rate / ratio)
+    assert one.rollout_texts.prompt_tokens == one.assumptions.prompt_tokens + BOOTSTRAP_TOKENS
+
+
+def test_an_endpoint_takes_no_gpu_and_no_memory_of_the_round() -> None:
+    spec = rollout_of(GSM8K[1].spec, rollout={"policy": {"endpoint": "http://h/v1", "name": "m"}})
+    estimate = estimate_round(planned(spec, **RATES))
+    assert "policy server (rollout)" not in {process.name for process in estimate.processes}
+    assert estimate.stages[0].stage is Stage.ROLLOUT
+    assert estimate.stages[0].gpu_hours == 0
+
+
+def test_a_given_reward_model_is_served_and_not_trained() -> None:
+    spec = rollout_of(GSM8K[0].spec, preferenceModel={"model": {"uri": "hf:org/prm", "convention": "qwen-prm"}})
+    one = replace(planned(spec, **RATES), scoring=KNOWN["Qwen2.5-7B"])
+    estimate = estimate_round(one)
+    memory = {process.name: process.memory.weights for process in estimate.processes}
+    assert memory["PPM server"] > memory["policy server"]
+    assert "train-ppm process" not in memory
+    assert estimate.stages[0].work.scored > 0
+    assert one.train_tokens(Stage.TRAIN_PPM) == 0
