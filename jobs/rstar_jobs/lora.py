@@ -15,6 +15,7 @@ from torch import nn
 from transformers import set_seed
 from transformers.pytorch_utils import Conv1D
 
+from rstar.distribution import extra
 from rstar.rounds.training_spec import LoraSpec
 from rstar_jobs.errors import BadInputError
 
@@ -22,7 +23,7 @@ from rstar_jobs.errors import BadInputError
 def check_lora_installed() -> None:
     """Raise ``BadInputError`` when PEFT is not installed."""
     if find_spec("peft") is None:
-        raise BadInputError("lora needs the package peft, which is not installed: install rstar[jobs], or remove lora")
+        raise BadInputError(f"lora needs the package peft, which is not installed: {extra('jobs')}, or remove lora")
 
 
 def add_lora(

@@ -12,6 +12,7 @@ import typer
 
 from rstar.cli.errors import CommandError
 from rstar.cli.location import Location
+from rstar.distribution import extra
 
 NamespaceOption = Annotated[
     str | None,
@@ -58,5 +59,5 @@ def choose_location(
     except ImportError as error:
         if error.name is None or error.name.partition(".")[0] not in {"kubernetes", "urllib3"}:
             raise
-        raise CommandError("commands on clusters need one more library: pip install 'rstar[cluster]'") from None
+        raise CommandError(f"commands on clusters need one more library: {extra('cluster')}") from None
     return connect_namespace(namespace, cluster_context, kubeconfig, upload_to)

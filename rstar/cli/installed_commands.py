@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from rstar.cli.errors import CommandError
+from rstar.distribution import extra
 
 
 class _EntryPointGroup(TyperGroup):
@@ -87,4 +88,4 @@ class InstalledServices(_EntryPointGroup):
 
     def load_failure(self, name: str, error: ImportError) -> str:
         """Return the message with the missing module and the extra that installs it."""
-        return f"the {name} service cannot be loaded: {error}; install rstar[{name}]"
+        return f"the {name} service cannot be loaded: {error}; {extra(name)}"

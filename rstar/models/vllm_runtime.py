@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from rstar.distribution import extra
 from rstar.interfaces import RoleUnavailable
 from rstar.models.closing import ClosedOnExit
 from rstar.models.free_memory import free_host_bytes
@@ -111,7 +112,7 @@ def check_installation() -> None:
     if not found:
         raise ValueError(
             "the engine vllm needs the package vllm, which is not installed: use an environment with the extra vllm "
-            "(pip install 'rstar[vllm]'), or the engine transformers"
+            f"({extra('vllm')}), or the engine transformers"
         )
     if len(found) > 1:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rstar.distribution import extra
 from rstar.hub import snapshot
 from rstar.hub_name import read_hub_name
 from rstar.problem import Problem
@@ -35,7 +36,7 @@ def read_hub_set(
         from datasets import load_dataset
     except ImportError:
         raise ValueError(
-            f"hf:{name}: reading the hub needs the package datasets; install rstar[jobs], or give a file instead"
+            f"hf:{name}: reading the hub needs the package datasets ({extra('jobs')}); or give a file instead"
         ) from None
     path, configuration = Path(name), None
     if not path.exists():

@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from rstar.distribution import DISTRIBUTION
+
 PACKAGES: Final = ("rstar", "rstar_executor", "rstar_jobs", "rstar_policy", "rstar_ppm", "rstar_search")
 """The packages that results depend on; those that an image lacks are left out."""
 
@@ -22,7 +24,7 @@ _DIGITS: Final = 12
 @cache
 def code_version() -> str:
     """Return ``RELEASE+DIGEST``. Raises ``ValueError`` while the package is being reinstalled: it has no version then."""
-    release: str | None = version("rstar")
+    release: str | None = version(DISTRIBUTION)
     if release is None:
         raise ValueError("rstar is being reinstalled, so its code_version is unknown: try again when that is done")
     whole = hashlib.sha256()

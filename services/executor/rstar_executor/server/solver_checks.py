@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from rstar.distribution import extra
 from rstar.interfaces import ExecutionLimits, ExecutionStatus
 from rstar_executor.server.local_executor import LocalExecutor
 
@@ -72,7 +73,7 @@ async def run_checks(executor: LocalExecutor) -> list[Check]:
         if works:
             detail = f"a program with {program.module} runs, in {execution.milliseconds:.0f} ms"
         elif missing:
-            detail = f"{program.module} is not installed; programs that import it fail: pip install 'rstar[executor]'"
+            detail = f"{program.module} is not installed; programs that import it fail: {extra('executor')}"
         else:
             ended = execution.reason or f"printed {execution.stdout[:200]!r} instead of {program.output!r}"
             detail = f"a program with {program.module} does not run: {execution.status.value}, {ended}"
