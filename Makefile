@@ -119,9 +119,9 @@ proto: setup  ## Generate the stubs in rstar/v1 from proto/
 	  --mypy_out=. --mypy_grpc_out=. proto/rstar/v1/*.proto
 
 .PHONY: crd
-crd: setup  ## Generate the CRD and its reference from the spec
+crd: setup  ## Generate the CRDs and their reference from the models
 	$(BIN)/python -m rstar.rounds.reference > docs/spec.md
-	$(BIN)/python -m rstar_operator.crd > charts/rstar/files/evolutionrounds.yaml
+	$(BIN)/python -m rstar_operator.crd charts/rstar/files
 
 .PHONY: chart-docs
 chart-docs: setup  ## Generate the charts' READMEs from their values

@@ -41,7 +41,7 @@ from tests.support.cluster.rounds import (
     ENDED,
     admin_client,
     all_succeed,
-    install_crd,
+    install_crds,
     install_prerequisites,
     round_body,
     wait_for_round,
@@ -165,7 +165,7 @@ def latencies(begin: dict[Key, float], end: dict[Key, float]) -> dict[str, float
 
 def measure(bed: Testbed, scratch: Path, rounds: int, workers: int) -> dict[str, Any]:
     """Run the rounds: about two seconds each on two cores, limited by the API server."""
-    install_crd(bed)
+    install_crds(bed)
     bed.kubectl("create", "namespace", NAMESPACE)
     install_prerequisites(bed, NAMESPACE)
     config, figures = scratch / "operator.yaml", scratch / "figures.json"

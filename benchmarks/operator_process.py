@@ -17,6 +17,7 @@ from rstar_operator.backend import PyTorchJobBackend
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import load_configuration
 from rstar_operator.reconcile import Pass, Reconciler
+from rstar_operator.reconcile_evolution import EvolutionReconciler
 from rstar_operator.snapshot import RoundSnapshot
 from rstar_operator.watching import Watcher
 
@@ -60,7 +61,9 @@ def main(config: Path, namespace: str, figures: Path) -> None:
     cluster = Cluster.connect(user_agent="rstar-operator")
     cache = Cache()
     reconciler = TimedReconciler(cluster, configuration, PyTorchJobBackend(), cache.put)
-    Watcher(cluster, reconciler, cache, (namespace,), configuration.workers).run(liveness=None)
+    Watcher(
+        cluster, reconciler, EvolutionReconciler(cluster, cache.put), cache, (namespace,), configuration.workers
+    ).run(liveness=None)
     figures.write_text(json.dumps(vars(reconciler.passes)))
 
 

@@ -27,17 +27,16 @@ ENVIRONMENT = os.environ | {"OMP_WAIT_POLICY": "passive"}
 
 def small_rounds() -> str:
     """Return the quick example with fewer games, all of three numbers."""
-    documents = list(yaml.safe_load_all((GAME24 / "quick.yaml").read_text()))
-    for document in documents:
-        spec = document["spec"]
-        spec["rollout"]["search"] |= {"tokenBudget": 300}
-        spec["rollout"]["shardSize"] = 8
-        spec["trainPolicy"]["maxTrainTokens"] = spec["trainPpm"]["maxTrainTokens"] = 8_000
-        for method in spec["evaluate"]["methods"]:
-            method["tokenBudget"] = 100
-            method["rollouts"] = 4
-        spec["select"]["heldOutFraction"] = 0.2
-    return yaml.safe_dump_all(documents)
+    document = yaml.safe_load((GAME24 / "quick.yaml").read_text())
+    spec = document["spec"]["template"]
+    spec["rollout"]["search"] |= {"tokenBudget": 300}
+    spec["rollout"]["shardSize"] = 8
+    spec["trainPolicy"]["maxTrainTokens"] = spec["trainPpm"]["maxTrainTokens"] = 8_000
+    for method in spec["evaluate"]["methods"]:
+        method["tokenBudget"] = 100
+        method["rollouts"] = 4
+    spec["select"]["heldOutFraction"] = 0.2
+    return yaml.safe_dump(document)
 
 
 def run(store: Path, rounds: Path) -> subprocess.Popen[str]:

@@ -69,7 +69,8 @@ def one_round(setting: Setting) -> Figures:
     scale = QUICK if setting.quick else TEN_TIMES
     numbers = range(1, scale.highest + 1)
     split = split_games(train=scale.games, validation={}, held_out=scale.held_out, seed=0, numbers=numbers)
-    spec = EvolutionRoundSpec.model_validate(next(yaml.safe_load_all((GAME24 / "rounds.yaml").read_text()))["spec"])
+    template = yaml.safe_load((GAME24 / "rounds.yaml").read_text())["spec"]["template"]
+    spec = EvolutionRoundSpec.model_validate({"round": 1, **template})
     with tempfile.TemporaryDirectory() as work:
         base, policy, ppm = (Path(work) / name for name in ("base", "policy", "ppm"))
         began = time.perf_counter()

@@ -13,6 +13,7 @@ import typer
 from rstar.cli.data_command import data
 from rstar.cli.errors import INTERRUPTED, CommandError
 from rstar.cli.evaluate_command import evaluate
+from rstar.cli.init_command import init
 from rstar.cli.installed_commands import InstalledCommands, InstalledServices
 from rstar.cli.lifecycle_commands import cancel, resume, suspend
 from rstar.cli.logs_command import logs
@@ -22,6 +23,7 @@ from rstar.cli.solve_command import solve
 from rstar.cli.status_command import status
 from rstar.cli.submit_command import submit
 from rstar.cli.verify_command import verify
+from rstar.distribution import DISTRIBUTION
 
 app = typer.Typer(
     name="rstar",
@@ -33,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(init)
 app.command("run")(run_rounds_file)
 app.command()(plan)
 app.command()(submit)
@@ -61,7 +64,7 @@ def version() -> None:
 
     Example: `rstar version`
     """
-    typer.echo(distribution_version("rstar"))
+    typer.echo(distribution_version(DISTRIBUTION))
 
 
 def run() -> None:

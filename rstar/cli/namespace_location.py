@@ -23,13 +23,15 @@ from rstar.cli.location import (
 )
 from rstar.cli.options import opened_store
 from rstar.cli.rounds_files import checked_rounds, parsed_rounds
-from rstar.cluster.api import RETRY_SECONDS, Cluster, ClusterError, Json
+from rstar.cluster.api import EVOLUTIONS, RETRY_SECONDS, Cluster, ClusterError, Json
 from rstar.cluster.api_errors import explain_error, is_transient
 from rstar.cluster.default_namespace import default_namespace
+from rstar.cluster.evolutions import evolution_inputs, evolution_submission, rounds_without
 from rstar.cluster.inputs import local_paths, namespace_store, upload, with_store_uris
 from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
 from rstar.cluster.pod_logs import Line, PodLogs
 from rstar.cluster.rounds import NOT_YET, NamespacedRounds, number_of, status_of, submission
+from rstar.rounds.load import parse_evolutions
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
 from rstar.store.store import Store, StoreError
@@ -83,28 +85,39 @@ class NamespaceLocation:
         return notes + made_by_other_code(shown, lambda *_: "to make it again, submit the round under another name")
 
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
-        """Create or change the rounds, once a dry run has shown that the cluster accepts all of them."""
+        """Create or change the rounds and evolutions, once a dry run has shown that the cluster accepts all of them."""
         parsed = parsed_rounds(files)
-        for item in parsed:
-            namespace = getattr(item.metadata, "namespace", None)
+        evolutions = [one for file in files for one in parse_evolutions(file)]
+        heads: list[tuple[str, object]] = [(f"round {item.name}", item.metadata) for item in parsed]
+        heads += [(f"evolution {item.name}", item.metadata) for item in evolutions]
+        for what, metadata in heads:
+            namespace = getattr(metadata, "namespace", None)
             if namespace not in {None, self._namespace}:
-                raise CommandError(f"round {item.name}: metadata.namespace is {namespace}, not {self._namespace}")
+                raise CommandError(f"{what}: metadata.namespace is {namespace}, not {self._namespace}")
         with self._explained_refusals(VIEW):
             existing = self._rounds.all()
+            existing_evolutions = {one.name: self._rounds.evolution(one.name) for one in evolutions}
         store = self._store(parsed)
         lookup_store = store if self._upload_to is not None else None
         numbers = {name: number_of(item) for name, item in existing.items()}
-        with_inputs = [with_store_uris(item) for item in checked_rounds(files, lookup_store, numbers.get)]
+        checked = checked_rounds(files, lookup_store, numbers.get)
+        with_inputs = [with_store_uris(item) for item in rounds_without(evolutions, checked)]
         try:
+            with_inputs_of_evolutions = [evolution_inputs(one) for one in evolutions]
             submissions = [submission(item, existing.get(item.name), self._namespace) for item, _ in with_inputs]
+            submissions += [
+                evolution_submission(one, existing_evolutions[one.name], self._namespace)
+                for one, _ in with_inputs_of_evolutions
+            ]
         except ValueError as error:
             raise CommandError(str(error)) from None
         with self._explained_refusals(EDIT):
             for planned in submissions:
                 self._rounds.submit(planned, dry_run=True)
         if store is not None:
+            uploads = [inputs for _, inputs in (*with_inputs, *with_inputs_of_evolutions)]
             try:
-                upload([item for _, inputs in with_inputs for item in inputs], store, notify)
+                upload([item for inputs in uploads for item in inputs], store, notify)
             except StoreError as error:
                 raise CommandError(str(error), FAILED) from None
         with self._explained_refusals(EDIT):
@@ -114,6 +127,8 @@ class NamespaceLocation:
 
     def suspend(self, name: str) -> ChangeResult:
         """Set ``spec.suspend``."""
+        if (evolution := self._evolution(name)) is not None:
+            return self._change_evolution(evolution, suspend=True)
         item, status = self._one(name)
         if item["spec"].get("suspend"):
             return ChangeResult(False, f"round {name} is suspended already")
@@ -128,6 +143,8 @@ class NamespaceLocation:
 
     def resume(self, name: str) -> ChangeResult:
         """Unset ``spec.suspend``. Raises ``CommandError`` with the remedy for a round that has failed or was cancelled."""
+        if (evolution := self._evolution(name)) is not None:
+            return self._change_evolution(evolution, suspend=False)
         item, status = self._one(name)
         suspended = bool(item["spec"].get("suspend"))
         if suspended:
@@ -138,6 +155,8 @@ class NamespaceLocation:
 
     def cancel(self, name: str) -> ChangeResult:
         """Set ``spec.cancel``."""
+        if (evolution := self._evolution(name)) is not None:
+            return self._change_evolution(evolution, cancel=True)
         item, status = self._one(name)
         if item["spec"].get("cancel"):
             return ChangeResult(False, f"round {name} is cancelled already")
@@ -145,6 +164,24 @@ class NamespaceLocation:
             raise CommandError(f"round {name} is complete: there is nothing to cancel")
         self._set(name, cancel=True)
         return ChangeResult(True, f"round {name} is being cancelled: its compute is released and finished work is kept")
+
+    def _evolution(self, name: str) -> Json | None:
+        """Return the evolution of a name that no round has."""
+        with self._explained_refusals(VIEW):
+            return None if self._rounds.get(name) is not None else self._rounds.evolution(name)
+
+    def _change_evolution(self, evolution: Json, **spec: bool) -> ChangeResult:
+        """Set a field of an evolution's spec; the operator hands it down to the round at work."""
+        name, [(key, value)] = evolution["metadata"]["name"], spec.items()
+        phase = (evolution.get("status") or {}).get("phase")
+        done = f"{key} is {str(value).lower()}"
+        if evolution["spec"].get(key) is value:
+            return ChangeResult(False, f"evolution {name}: {done} already")
+        if phase in {"Succeeded", "Failed"} and value:
+            raise CommandError(f"evolution {name} has ended ({phase}): there is nothing to {key}")
+        with self._explained_refusals(EDIT):
+            self._rounds.set(name, EVOLUTIONS, **spec)
+        return ChangeResult(True, f"evolution {name}: {done}; the operator hands it down to the round at work")
 
     def attempt_log(self, name: str, attempt: AttemptName, options: LogOptions) -> Iterator[LogLine]:
         """Read the logs of the attempt's pods."""

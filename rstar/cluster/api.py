@@ -20,7 +20,7 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from rstar.cluster.names import GROUP, PLURAL, VERSION
+from rstar.cluster.names import EVOLUTIONS_PLURAL, GROUP, PLURAL, VERSION
 
 REQUEST_SECONDS: Final = 30.0
 RETRY_SECONDS: Final = 30.0
@@ -50,6 +50,7 @@ class Kind:
 
 
 ROUNDS: Final = Kind(f"/apis/{GROUP}/{VERSION}", PLURAL)
+EVOLUTIONS: Final = Kind(f"/apis/{GROUP}/{VERSION}", EVOLUTIONS_PLURAL)
 PYTORCH_JOBS: Final = Kind("/apis/kubeflow.org/v1", "pytorchjobs")
 DEPLOYMENTS: Final = Kind("/apis/apps/v1", "deployments")
 SERVICES: Final = Kind("/api/v1", "services")

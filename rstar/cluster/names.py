@@ -17,6 +17,7 @@ from rstar.rounds.programs import SERVICE_PROGRAMS
 GROUP: Final = "rstar.dev"
 VERSION: Final = "v1alpha1"
 PLURAL: Final = "evolutionrounds"
+EVOLUTIONS_PLURAL: Final = "evolutions"
 
 PART_OF: Final = "app.kubernetes.io/part-of"
 COMPONENT: Final = "app.kubernetes.io/component"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from rstar.cluster.api import ROUNDS, Cluster, ClusterError, Json, Kind, NotFoundError
+from rstar.cluster.api import EVOLUTIONS, ROUNDS, Cluster, ClusterError, Json, Kind, NotFoundError
 from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
 from rstar.rounds.status import RoundStatus
 from rstar.rounds.validation_errors import validation_messages
@@ -25,11 +25,12 @@ _NAMESPACES = Kind("/api/v1", "namespaces")
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The request for one round of a file; ``body`` is the object or the merge patch."""
+    """The request for one round or evolution of a file; ``body`` is the object or the merge patch."""
 
     name: str
     verb: Verb
     body: Json
+    kind: Kind = ROUNDS
 
 
 class NamespacedRounds:
@@ -51,16 +52,20 @@ class NamespacedRounds:
         """Return one round, or None when it does not exist."""
         return self._cluster.get(ROUNDS, self.namespace, name)
 
-    def set(self, name: str, **spec: Any) -> None:
-        """Set fields of a round's spec."""
-        self._cluster.patch(ROUNDS, self.namespace, name, {"spec": spec})
+    def evolution(self, name: str) -> Json | None:
+        """Return one evolution, or None when it does not exist."""
+        return self._cluster.get(EVOLUTIONS, self.namespace, name)
+
+    def set(self, name: str, kind: Kind = ROUNDS, **spec: Any) -> None:
+        """Set fields of the spec of a round, or of an evolution."""
+        self._cluster.patch(kind, self.namespace, name, {"spec": spec})
 
     def submit(self, item: Submission, *, dry_run: bool = False) -> None:
         """Carry out one submission; ``dry_run``: only check that the cluster would accept it."""
         if item.verb == "created":
-            self._cluster.create(ROUNDS, self.namespace, item.body, dry_run=dry_run)
+            self._cluster.create(item.kind, self.namespace, item.body, dry_run=dry_run)
         elif item.verb == "configured":
-            self._cluster.patch(ROUNDS, self.namespace, item.name, item.body, dry_run=dry_run)
+            self._cluster.patch(item.kind, self.namespace, item.name, item.body, dry_run=dry_run)
 
     def _check_namespace(self) -> None:
         """Raise ``NotFoundError`` for a missing namespace: its list is empty like that of an empty one."""

@@ -26,6 +26,7 @@ from rstar.local.redo import Redo, delete_output
 from rstar.local.results import Report, RunResult, RunStatus
 from rstar.local.services import Services
 from rstar.local.stages import Stages, read_progress
+from rstar.rounds.evolution import not_needed
 from rstar.rounds.observed import (
     STAGES,
     Action,
@@ -128,8 +129,17 @@ class _Run:
     def run(self) -> RunResult:
         self._record_waiting_rounds()
         stages: Stages | None = None
+        before: EvolutionRound | None = None
         for item in self._rounds:
-            stages = self._stages(item)
+            if reason := not_needed(item, self._rounds, self._statuses):
+                message = f"not made: {reason}"
+                Journal(self._work / item.name).put_status(
+                    item.spec.round, RoundStatus(phase="Waiting", message=message)
+                )
+                if before is not None and stages is not None:
+                    self._run_round(before, stages, last=True)  # ends the services that stayed for this round
+                continue
+            stages, before = self._stages(item), item
             with self._killing_all_on_error(stages):
                 self._run_round(item, stages, last=item is self._rounds[-1])
             if self._statuses[item.name].phase != "Succeeded" or self._signals.first is not None:

@@ -1,4 +1,4 @@
-"""Reads a YAML file of EvolutionRounds, and reports all its faults at once before any work starts.
+"""Reads a YAML file of EvolutionRounds and Evolutions, and reports all its faults at once before any work starts.
 
 Each fault is one sentence: file, round, path in the document, what is wrong, how to mend it. In addition to the spec's
 own validation it checks the chain of previous rounds, the verifier's name, every line of the problem files and the base
@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rstar.hub_name import SCHEME, HubKind, read_hub_name
 from rstar.models.prompt_file import few_shot_file
 from rstar.rounds.documents import Document, YamlError, read_documents
+from rstar.rounds.evolution_spec import KIND, Evolution, round_documents
 from rstar.rounds.problems import read_source
 from rstar.rounds.problems_spec import Source
 from rstar.rounds.spec import EvolutionRound, RolloutSpec
@@ -26,6 +27,8 @@ from rstar.rounds.validation_errors import nearest, validation_messages
 from rstar.store.revisions import is_on_hub
 from rstar.store.store import Store
 from rstar.verify import verifier_names
+
+M = TypeVar("M", bound=BaseModel)
 
 NumberOf = Callable[[str], int | None]
 """Returns the number of a round by its name, if an earlier run recorded it."""
@@ -63,6 +66,12 @@ def parse_rounds(path: Path) -> list[EvolutionRound]:
     return rounds
 
 
+def parse_evolutions(path: Path) -> list[Evolution]:
+    """Return the evolutions of a file that ``parse_rounds`` accepts."""
+    documents = read_documents(path.read_text(encoding="utf-8"))
+    return [_validated(Evolution, one.content) for one in documents if one.content.get("kind") == KIND]
+
+
 def _parse(path: Path) -> tuple[list[EvolutionRound], list[str]]:
     try:
         documents = read_documents(path.read_text(encoding="utf-8"))
@@ -77,33 +86,68 @@ def _parse(path: Path) -> tuple[list[EvolutionRound], list[str]]:
     rounds: list[EvolutionRound] = []
     faults: list[str] = []
     for number, document in enumerate(documents, 1):
-        try:
-            rounds.append(_round(document))
-        except ValidationError as error:
-            label = _label(document.content, number)
-            messages = validation_messages(error, EvolutionRound)
-            lines = [document.line(detail["loc"]) for detail in error.errors(include_url=False)]
-            faults += [
-                f"{_place(path, line)}: {label}: {message}" for line, message in zip(lines, messages, strict=True)
-            ]
+        kind = document.content.get("kind") if isinstance(document.content, dict) else None
+        found, wrong = _of_evolution(document, number) if kind == KIND else _of_round(document, number)
+        rounds += found
+        faults += [f"{_place(path, line)}: {fault}" for line, fault in wrong]
     return rounds, faults
 
 
-def _round(document: Document) -> EvolutionRound:
+Faults = list[tuple[int | None, str]]
+"""Sentences with their lines in the file."""
+
+
+def _of_round(document: Document, number: int) -> tuple[list[EvolutionRound], Faults]:
+    try:
+        return [_validated(EvolutionRound, document.content)], []
+    except ValidationError as error:
+        label = _label(document.content, number, "round")
+        lines = [document.line(detail["loc"]) for detail in error.errors(include_url=False)]
+        messages = validation_messages(error, EvolutionRound)
+        return [], [(line, f"{label}: {message}") for line, message in zip(lines, messages, strict=True)]
+
+
+def _of_evolution(document: Document, number: int) -> tuple[list[EvolutionRound], Faults]:
+    """Return the rounds of an evolution. A fault of the template is given once, at its line there."""
+    label = _label(document.content, number, "evolution")
+    try:
+        evolution = _validated(Evolution, document.content)
+    except ValidationError as error:
+        lines = [document.line(detail["loc"]) for detail in error.errors(include_url=False)]
+        messages = validation_messages(error, Evolution)
+        return [], [(line, f"{label}: {message}") for line, message in zip(lines, messages, strict=True)]
+    changed = {item.round: position for position, item in enumerate(evolution.spec.per_round)}
+    rounds: list[EvolutionRound] = []
+    faults: dict[tuple[int | None, str], None] = {}
+    for content in round_documents(evolution):
+        try:
+            rounds.append(_validated(EvolutionRound, content))
+        except ValidationError as error:
+            messages = validation_messages(error, EvolutionRound)
+            for detail, message in zip(error.errors(include_url=False), messages, strict=True):
+                inner = detail["loc"][1:]
+                own = ("spec", "perRound", changed.get(content["spec"]["round"], -1), "spec", *inner)
+                of_round = own in document.lines
+                line = document.line(own if of_round else ("spec", "template", *inner))
+                where = f", round {content['spec']['round']}" if of_round else ""
+                faults[line, f"{label}{where}: {message}"] = None
+    return rounds, list(faults)
+
+
+def _validated(model: type[M], content: Any) -> M:
     """Validate a document as strictly as the API server: no text for a number, and keys in camelCase only."""
     # As JSON, where a list is as good as a tuple; plain Python data would have to be tuples in strict mode.
-    text = json.dumps(document.content)
-    return EvolutionRound.model_validate_json(text, strict=True, by_alias=True, by_name=False)
+    return model.model_validate_json(json.dumps(content), strict=True, by_alias=True, by_name=False)
 
 
 def _place(path: Path, line: int | None) -> str:
     return f"{path}:{line}" if line else str(path)
 
 
-def _label(document: Any, number: int) -> str:
+def _label(document: Any, number: int, kind: str) -> str:
     metadata = document.get("metadata") if isinstance(document, dict) else None
     name = metadata.get("name") if isinstance(metadata, dict) else None
-    return f"round {name}" if name else f"document {number}"
+    return f"{kind} {name}" if name else f"document {number}"
 
 
 def _spec_faults(item: EvolutionRound) -> Iterator[str]:

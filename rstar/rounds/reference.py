@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from rstar.config import ExecutionSettings, SearchConfig, Settings
+from rstar.rounds import evolution_spec
 from rstar.rounds.cluster_spec import ClusterSpec, PodResources, ResourcesSpec, Toleration
 from rstar.rounds.preference_model_spec import PreferenceModelSpec, RewardModelSpec
 from rstar.rounds.problems_spec import DataSet, ProblemsSpec
@@ -68,25 +69,31 @@ SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("cluster.tolerations[]", Toleration),
     ("cluster.resources", ResourcesSpec),
     ("resources of a pod", PodResources),
+    ("metadata of an Evolution", evolution_spec.EvolutionMetadata),
+    ("spec of an Evolution", evolution_spec.EvolutionSpec),
+    ("perRound[]", evolution_spec.RoundChanges),
+    ("stopWhen", evolution_spec.StopWhen),
 )
 """Every object of a spec, by heading. A model whose base is listed too has only the keys that it adds or changes."""
 
 PAPER_ROUNDS: Final = (1, 2, 3, 4)
 _WORDS: Final = {int: "integer", float: "number", str: "text", bool: "true or false"}
 _MUTABLE_KEYS: Final = ", ".join(f"`{name}`" for name in EvolutionRoundSpec.model_fields if name in MUTABLE)
-_HEADER: Final = f"""# Every key of an EvolutionRound
+_HEADER: Final = f"""# Every key of an EvolutionRound and of an Evolution
 
 Generated from the models in [`rstar/rounds/spec.py`](../rstar/rounds/spec.py),
 [`rstar/rounds/problems_spec.py`](../rstar/rounds/problems_spec.py),
 [`rstar/rounds/rollout_policy_spec.py`](../rstar/rounds/rollout_policy_spec.py),
 [`rstar/rounds/preference_model_spec.py`](../rstar/rounds/preference_model_spec.py),
 [`rstar/rounds/training_spec.py`](../rstar/rounds/training_spec.py),
-[`rstar/rounds/cluster_spec.py`](../rstar/rounds/cluster_spec.py), [`rstar/config.py`](../rstar/config.py),
+[`rstar/rounds/cluster_spec.py`](../rstar/rounds/cluster_spec.py),
+[`rstar/rounds/evolution_spec.py`](../rstar/rounds/evolution_spec.py), [`rstar/config.py`](../rstar/config.py),
 [`rstar/selection/sft.py`](../rstar/selection/sft.py) and [`rstar/selection/pairs.py`](../rstar/selection/pairs.py) by
 `python -m rstar.rounds.reference`; a test keeps it current.
 
-A file holds one or many documents with `apiVersion: {API_VERSION}`, `kind: {KIND}`, `metadata` and `spec`. Unknown keys are
-refused. A key that is left out has the default below. On a cluster only {_MUTABLE_KEYS} may change after creation.
+A file holds one or many documents with `apiVersion: {API_VERSION}`, `kind: {KIND}` or `kind: {evolution_spec.KIND}`, `metadata` and
+`spec`. Unknown keys are refused. A key that is left out has the default below. On a cluster only {_MUTABLE_KEYS} of a round may
+change after creation. An Evolution makes several rounds from one template: [its keys](#spec-of-an-evolution).
 """
 
 
@@ -147,7 +154,9 @@ def _value(annotation: Any, metadata: Iterable[Any]) -> str:
     if origin is tuple:
         return ", ".join([f"list; each: {_value(arguments[0], ())}", *_bounds(metadata, "entries")])
     if origin is dict:
-        return ", ".join(["map of text to text", *_bounds(metadata, "entries")])
+        values = get_args(annotation)[1]
+        held = "keys of a spec" if values is Any else "map of text to text"
+        return ", ".join([held, *_bounds(metadata, "entries")])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _link(_heading_of(annotation) or annotation.__name__)
     return ", ".join([_WORDS[annotation], *_bounds(metadata)])

@@ -28,9 +28,9 @@ from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.store.open import open_store
 from tests.cluster.conftest import StartKubelet
 from tests.rstar.cli.test_commands import PLAIN_TERMINAL, RSTAR, Finished, assert_refused
-from tests.support.cluster.established import await_established
 from tests.support.cluster.pods import NamespaceClient, needs_root, pod
-from tests.support.paths import CRD, ROOT
+from tests.support.cluster.rounds import install_crds
+from tests.support.paths import ROOT
 from tests.support.rounds.simulated_round import done
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -40,8 +40,7 @@ Data = dict[str, Any]
 
 @pytest.fixture(scope="module", autouse=True)
 def crd(testbed: Testbed) -> None:
-    testbed.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    await_established(testbed, "evolutionrounds.rstar.dev")
+    install_crds(testbed)
     testbed.kubectl("get", "er", "-A")  # Within the first second the server answers "try again", and kubectl does.
 
 
@@ -347,6 +346,28 @@ def test_a_user_without_rights_is_shown_the_servers_message_and_the_role_to_ask_
     assert_refused(submitted.rstar("suspend", "r1"), "cannot patch", "ask your admin for the role edit")
     submitted.write(IN_STORE | {"baseModel": "base"})
     assert_refused(submitted.rstar("submit", "rounds.yaml"), "base is on this machine", 'cannot get resource "secrets"')
+
+
+def test_an_evolution_is_submitted_as_one_object_and_suspended_by_its_name(shell: UserShell) -> None:
+    template = {"baseModel": "store:models/base", "problems": {"uri": "store:data/train.jsonl"}}
+    document = {"apiVersion": "rstar.dev/v1alpha1", "kind": "Evolution", "metadata": {"name": "sums"}}
+    (shell.folder / "evolution.yaml").write_text(yaml.safe_dump({**document, "spec": {"template": template}}))
+    outcomes = [shell.rstar("submit", "evolution.yaml").out for _ in range(2)]
+    assert outcomes == ["sums: created\n", "sums: unchanged\n"]
+    found = shell.client.get("evolution", "sums")
+    assert found is not None
+    assert found["spec"] == {"rounds": 4, "perRound": [], "stopWhen": {}, "template": template}
+    assert shell.client.get("evolutionround", "sums-r1") is None  # it is the operator's to make
+    done = shell.rstar("suspend", "sums")
+    assert (done.code, done.out) == (
+        0,
+        "evolution sums: suspend is true; the operator hands it down to the round at work\n",
+    )
+    assert shell.rstar("suspend", "sums").out == "evolution sums: suspend is true already\n"
+    assert shell.rstar("cancel", "sums", "--yes").code == 0
+    found = shell.client.get("evolution", "sums")
+    assert found is not None
+    assert (found["spec"]["suspend"], found["spec"]["cancel"]) == (True, True)
 
 
 def test_a_cluster_without_the_crd_is_reported_with_what_to_install(testbed: Testbed) -> None:

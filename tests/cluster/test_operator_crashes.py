@@ -19,7 +19,7 @@ from tests.support.cluster.crashes import (
 )
 from tests.support.cluster.operators import OperatorProcess, operator_in_process
 from tests.support.cluster.outcomes import RoundOutcome
-from tests.support.cluster.rounds import install_crd, install_prerequisites
+from tests.support.cluster.rounds import install_crds, install_prerequisites
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -29,7 +29,7 @@ MAX_WRITES_OLD = 12
 
 @pytest.fixture(scope="module")
 def space(testbed: Testbed) -> Iterator[CrashNamespace]:
-    install_crd(testbed)
+    install_crds(testbed)
     testbed.kubectl("create", "namespace", NAMESPACE)
     install_prerequisites(testbed, NAMESPACE)
     yield CrashNamespace(testbed, NAMESPACE)

@@ -12,21 +12,36 @@ from rstar_operator.deciding.deletion import ARTIFACTS_KEPT, FINALIZER
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.kubelet import Kubelet, Run
 
-from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, JOBS, PODS, PYTORCH_JOBS, ROUNDS, SERVICES, Json
+from rstar.cluster.api import (
+    AUTOSCALERS,
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    EVOLUTIONS,
+    JOBS,
+    PODS,
+    PYTORCH_JOBS,
+    ROUNDS,
+    SERVICES,
+    Json,
+)
 from rstar.rounds.observed import Stage
 from tests.support.cluster.chart_operator import CHART, audit_entries, chart_operator, forbidden_requests
 from tests.support.cluster.operators import operator_in_process
 from tests.support.cluster.pods import wait_until
 from tests.support.cluster.releases import new_name
 from tests.support.cluster.round_namespace import PodScript, RoundNamespace
-from tests.support.cluster.rounds import install_crd
+from tests.support.cluster.rounds import install_crds, round_body
 
 FOREVER = Run()
 Right = tuple[str, str, str]
 """API group, resource with its subresource, verb."""
 
-UNAUDITED: set[Right] = {("rstar.dev", "evolutionrounds/finalizers", "update")}
-"""Checked by the admission of children with blockOwnerDeletion, which sends no request of its own."""
+UNAUDITED: set[Right] = {
+    ("rstar.dev", "evolutions/finalizers", "update"),
+    ("rstar.dev", "evolutionrounds/finalizers", "update"),
+    ("rstar.dev", "evolutionrounds", "delete"),
+}
+"""Checked by the admission of owner references, which sends no request of its own."""
 
 
 def rights(role: Json) -> set[Right]:
@@ -59,7 +74,7 @@ class Installation:
 @pytest.fixture
 def installation(testbed: Testbed) -> Iterator[Installation]:
     """Install the chart for a namespace, and run its operator with the chart's rights, settings and arguments."""
-    install_crd(testbed)
+    install_crds(testbed)
     namespace, script = new_name("lab"), PodScript()
     testbed.kubectl("create", "namespace", namespace)
     values = CHART / "ci" / "namespaced-values.yaml"
@@ -104,6 +119,7 @@ def use_every_right(rounds: RoundNamespace) -> None:
     rounds.edit("r1", suspend=False)
     rounds.wait_for_success("r1")
     assert len(rounds.events("r1")) > 10
+    evolve(rounds)
     rounds.kubectl("delete", "er", "r1", "--wait=false")
     rounds.wait_for_object(JOBS, "r1-cleanup")
     (pod,) = rounds.wait_until(lambda: running_cleanup_pods(rounds, "r1"), "a pod that cleans up")
@@ -113,6 +129,28 @@ def use_every_right(rounds: RoundNamespace) -> None:
     rounds.kubectl("delete", "serviceaccount", "rstar-stage")
     rounds.submit("podless")
     rounds.wait_for_reason("podless", "StagePending", 'serviceaccount "rstar-stage" not found')
+
+
+def evolve(rounds: RoundNamespace) -> None:
+    """Let an evolution make a round, change it, and adopt it once its owner is gone."""
+    rounds.script.set(FOREVER, round="evo-r1")
+    template = {key: value for key, value in round_body("x", 1)["spec"].items() if key != "round"}
+    body = {"apiVersion": "rstar.dev/v1alpha1", "kind": "Evolution", "metadata": {"name": "evo"}}
+    rounds.api.create(EVOLUTIONS, rounds.namespace, {**body, "spec": {"template": template}})
+    rounds.wait_for_running("evo-r1", "rollout")
+    services = {"spec": {"template": {"services": {"search": {"replicas": 2}}}}}
+    rounds.kubectl("patch", "evo", "evo", "--type=merge", f"--patch={json.dumps(services)}")
+    rounds.wait_until(
+        lambda: rounds.wait_for_object(ROUNDS, "evo-r1")["spec"]["services"]["search"].get("replicas") == 2,
+        "a round that follows the template",
+    )
+    rounds.kubectl("delete", "evo", "evo", "--cascade=orphan")
+    rounds.api.create(EVOLUTIONS, rounds.namespace, {**body, "spec": {"template": template}})
+    rounds.wait_until(
+        lambda: rounds.wait_for_object(ROUNDS, "evo-r1")["metadata"].get("ownerReferences"), "an adopted round"
+    )
+    rounds.kubectl("delete", "evo", "evo", "--wait=false")
+    rounds.wait_until_gone(ROUNDS, "evo-r1")
 
 
 def add_finalizer(rounds: RoundNamespace, name: str) -> None:

@@ -18,6 +18,7 @@ import yaml
 
 from rstar.cli.main import app
 from rstar.config import SearchConfig
+from rstar.rounds.evolution_spec import Evolution, rounds_of
 from rstar.rounds.spec import EvolutionRound
 from tests.support.paths import ROOT
 
@@ -110,9 +111,12 @@ def test_every_search_setting_in_a_command_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_round_on_a_page_is_valid(page: Path) -> None:
     for language, text in FENCE.findall(page.read_text()):
-        if language == "yaml" and "kind: EvolutionRound" in text:
+        if language == "yaml" and "kind: Evolution" in text:
             for document in yaml.safe_load_all(text):
-                EvolutionRound.model_validate(document)
+                if document["kind"] == "Evolution":
+                    assert rounds_of(Evolution.model_validate(document))
+                else:
+                    EvolutionRound.model_validate(document)
 
 
 @pytest.mark.parametrize("service", ["policy", "ppm", "executor", "search"])
@@ -127,6 +131,33 @@ def test_the_page_of_the_services_names_every_metric_and_every_flag(service: str
     command, _ = resolve(["serve", service])
     for parameter in command.params:
         assert any(f"`{option}" in page for option in parameter.opts), parameter.opts
+
+
+def exported_metrics() -> set[str]:
+    """Return the names of all metrics as Prometheus stores them; a histogram has three."""
+    found = set()
+    for module in (*ROOT.glob("services/*/*/**/metrics.py"), ROOT / "operators/evolution/rstar_operator/metrics.py"):
+        code = module.read_text()
+        for kind, name in re.findall(r"(Counter|Gauge|Histogram)\(\s*\"(\w+)\"", code):
+            endings = {"Counter": ["_total"], "Gauge": [""], "Histogram": ["_bucket", "_count", "_sum"]}[kind]
+            found |= {f"{name}{ending}" for ending in endings}
+        found |= set(re.findall(r"_states\(\s*\"(\w+)\"", code))
+    return found
+
+
+@pytest.mark.parametrize("file", ["alerts.yaml", "dashboard.json"])
+def test_alerts_and_dashboard_read_metrics_that_exist(file: str) -> None:
+    text = (ROOT / "charts/rstar/files" / file).read_text()
+    read = set(re.findall(r"\brstar_\w+", text))
+    assert len(read) > 5
+    assert read <= exported_metrics()
+
+
+def test_the_page_of_the_services_names_every_metric_of_the_operator() -> None:
+    page = (ROOT / "docs/services.md").read_text()
+    names = {name for name in exported_metrics() if name.startswith("rstar_operator")}
+    documented = {name for name in names if re.search(rf"`{name}[`{{]", page)}
+    assert names - documented == {f"rstar_operator_pass_seconds_{end}" for end in ("bucket", "count", "sum")}
 
 
 def programs_with_output() -> list[tuple[str, str]]:

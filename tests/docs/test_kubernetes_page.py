@@ -20,7 +20,7 @@ from rstar_operator.deciding.write_failures import WRITE_FAILURES
 
 from rstar.rounds.observed import EndReason, Observed
 from rstar.rounds.plan import plan
-from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
+from rstar.rounds.spec import EvolutionRoundSpec
 from tests.docs.test_docs import PAGES, ROOT, page_name
 
 PAGE = (ROOT / "docs/kubernetes.md").read_text()
@@ -30,7 +30,7 @@ CODE = {
     "decision": ROOT / "operators/evolution/rstar_operator/deciding/decision.py",
     "events": Path(events.__file__),
 }
-NOT_REASONS = {"Running", "Waiting", "Failed", "Succeeded", "True"}
+NOT_REASONS = {"Running", "Waiting", "Failed", "Succeeded", "True", "False"}
 """CamelCase words of the planner that are phases or a condition's status, not reasons."""
 
 
@@ -65,7 +65,16 @@ def test_the_page_documents_every_reason_of_ready_once_and_no_other() -> None:
 
 
 def test_every_reason_that_warns_is_documented() -> None:
-    assert set(documented_reasons()) >= events._WARNINGS
+    assert set(documented_reasons()) >= events.WARNINGS
+
+
+def test_every_reason_of_an_evolution_is_documented() -> None:
+    folder = ROOT / "operators/evolution/rstar_operator/deciding"
+    words = camel_case_words(folder / "evolution.py") | camel_case_words(folder / "evolution_status.py")
+    others = {"Cleared", "Deleted", "EvolutionRound", "Normal", "Ready", "RoundDone", "Warning"}
+    section = PAGE[PAGE.index("\n## Several rounds of one template") : PAGE.index("\n## Change a running round")]
+    named = set(re.findall(r"`(\w+)`", section[section.index("An evolution's `Ready`") :]))
+    assert named - {"Ready"} == words - NOT_REASONS - others | set(WRITE_FAILURES)
 
 
 def test_every_event_is_documented() -> None:
@@ -147,12 +156,3 @@ def test_every_testbed_option_on_a_page_exists(page: Path) -> None:
         assert found is not None, command
         known = {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
         assert set(re.findall(r"--[a-z-]+", arguments)) <= known
-
-
-@pytest.mark.parametrize("file", ["examples/game24/rounds.yaml", "examples/gsm8k/rounds.yaml"])
-def test_the_rounds_of_an_example_differ_only_in_name_and_number(file: str) -> None:
-    rounds = [EvolutionRound.model_validate(d) for d in yaml.safe_load_all((ROOT / file).read_text())]
-    assert [item.spec.round for item in rounds] == [1, 2, 3, 4]
-    assert [item.spec.previous_round for item in rounds] == [None, *(item.name for item in rounds[:-1])]
-    same = {"round": 1, "previous_round": None}
-    assert len({item.spec.model_copy(update=same).model_dump_json() for item in rounds}) == 1

@@ -1,4 +1,4 @@
-"""The stored CRD is generated from the models, in a form that an API server accepts."""
+"""The stored CRDs are generated from the models, in a form that an API server accepts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft4Validator
 from pydantic import ValidationError
-from rstar_operator.crd.resource import crd, crd_yaml
+from rstar_operator.crd.definition import definition_yaml
+from rstar_operator.crd.evolutions import evolution_crd
+from rstar_operator.crd.rounds import round_crd
 from rstar_operator.crd.rules import LIST_KEYS, RULES
 
+from rstar.rounds.evolution_spec import NOT_IN_TEMPLATE, EvolutionSpec
+from rstar.rounds.evolution_status import EvolutionStatus
 from rstar.rounds.spec import MUTABLE, EvolutionRoundSpec, paper_search
 from rstar.rounds.status import RoundStatus
-from tests.support.paths import CRD
+from tests.support.paths import CRD, EVOLUTION_CRD
 
-STORED = CRD
-VERSION = crd()["spec"]["versions"][0]
+CRDS = ((round_crd(), CRD), (evolution_crd(), EVOLUTION_CRD))
+VERSION = round_crd()["spec"]["versions"][0]
+EVOLUTION_VERSION = evolution_crd()["spec"]["versions"][0]
 ROOT = VERSION["schema"]["openAPIV3Schema"]
 SPEC = ROOT["properties"]["spec"]
 STATUS = ROOT["properties"]["status"]
@@ -41,28 +46,33 @@ def below(schema: dict[str, Any], path: Path_ = ()) -> Iterator[tuple[Path_, dic
 
 
 NODES = list(below(ROOT))
+EVOLUTION_NODES = list(below(EVOLUTION_VERSION["schema"]["openAPIV3Schema"]))
+BOTH = pytest.mark.parametrize("nodes", [NODES, EVOLUTION_NODES], ids=["EvolutionRound", "Evolution"])
+Nodes = list[tuple[Path_, dict[str, Any]]]
 
 
 def label(path: Path_) -> str:
     return ".".join(map(str, path)) or "root"
 
 
-def test_the_stored_crd_is_generated_from_the_models() -> None:
-    assert STORED.read_text() == crd_yaml(), (
-        "run: python -m rstar_operator.crd > charts/rstar/files/evolutionrounds.yaml"
-    )
+def test_the_stored_crds_are_generated_from_the_models() -> None:
+    for crd, path in CRDS:
+        assert path.read_text() == definition_yaml(crd), "run: make crd"
 
 
-def test_the_stored_crd_reads_back_as_the_same_data() -> None:
-    assert yaml.safe_load(STORED.read_text()) == crd()
+def test_the_stored_crds_read_back_as_the_same_data() -> None:
+    for crd, path in CRDS:
+        assert yaml.safe_load(path.read_text()) == crd
 
 
-def test_the_crd_is_kept_when_the_chart_is_removed() -> None:
-    assert crd()["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+def test_the_crds_are_kept_when_the_chart_is_removed() -> None:
+    for crd, _ in CRDS:
+        assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
-def test_the_schema_is_structural() -> None:
-    for path, schema in NODES:
+@BOTH
+def test_the_schema_is_structural(nodes: Nodes) -> None:
+    for path, schema in nodes:
         where = label(path)
         assert not {"$ref", "$defs", "allOf", "oneOf", "not", "title", "nullable", "const"} & schema.keys(), where
         assert not {"patternProperties", "propertyNames", "uniqueItems"} & schema.keys(), where
@@ -79,14 +89,18 @@ def test_the_schema_is_structural() -> None:
             assert exclusive not in schema or bound in schema, where
 
 
-def test_every_field_has_a_description() -> None:
-    fields = {path: schema for path, schema in NODES if path and path[-1] not in {0, "k", "metadata"}}
+@BOTH
+def test_every_field_has_a_description(nodes: Nodes) -> None:
+    fields = {path: schema for path, schema in nodes if path and path[-1] not in {0, "k", "metadata"}}
     assert [label(path) for path, schema in fields.items() if not schema.get("description")] == []
 
 
 def test_only_measurements_may_have_keys_that_no_model_knows() -> None:
-    free = {label(path) for path, schema in NODES if "x-kubernetes-preserve-unknown-fields" in schema}
-    assert free == {"status.progress", "status.stages.0.metrics"}
+    def free(nodes: Nodes) -> set[str]:
+        return {label(path) for path, schema in nodes if "x-kubernetes-preserve-unknown-fields" in schema}
+
+    assert free(NODES) == {"status.progress", "status.stages.0.metrics"}
+    assert free(EVOLUTION_NODES) == {"spec.perRound.0.spec"}  # null in it removes a key
 
 
 def test_lists_with_keys_are_maps() -> None:
@@ -97,8 +111,17 @@ def test_lists_with_keys_are_maps() -> None:
 
 
 def test_every_rule_and_key_belongs_to_a_model_of_the_resource() -> None:
-    names = {name for model in (EvolutionRoundSpec, RoundStatus) for name in model.model_json_schema()["$defs"]}
-    assert set(RULES) | set(LIST_KEYS) <= names | {"EvolutionRoundSpec"}
+    models = (EvolutionRoundSpec, RoundStatus, EvolutionSpec, EvolutionStatus)
+    names = {name for model in models for name in model.model_json_schema()["$defs"]}
+    assert set(RULES) | set(LIST_KEYS) <= names | {"EvolutionRoundSpec", "EvolutionSpec"}
+
+
+def test_the_template_of_an_evolution_has_every_field_of_a_round_but_those_of_the_evolution() -> None:
+    fields = {path[2:] for path, _ in EVOLUTION_NODES if path[:2] == ("spec", "template")}
+    assert fields == {
+        path[1:] for path, _ in NODES if path[:1] == ("spec",) and not set(NOT_IN_TEMPLATE) & {*path[1:2]}
+    }
+    assert not any("default" in schema for path, schema in EVOLUTION_NODES if path[:2] == ("spec", "template"))
 
 
 def test_every_rule_has_a_message() -> None:

@@ -15,6 +15,7 @@ from rstar.cluster.api import (
     AUTOSCALERS,
     CONFIG_MAPS,
     DEPLOYMENTS,
+    EVOLUTIONS,
     JOBS,
     PODS,
     PYTORCH_JOBS,
@@ -24,10 +25,13 @@ from rstar.cluster.api import (
     Kind,
 )
 from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, cleanup_name
-from rstar_operator.snapshot import RoundSnapshot, in_order, name_of, owned
+from rstar.rounds.evolution_spec import LABEL
+from rstar_operator.snapshot import EvolutionSnapshot, RoundSnapshot, in_order, name_of, owned
 
 CHILDREN: Final = (PYTORCH_JOBS, DEPLOYMENTS, SERVICES, AUTOSCALERS, CONFIG_MAPS, JOBS, PODS)
-WATCHED: Final = (ROUNDS, *CHILDREN)
+ROOTS: Final = (EVOLUTIONS, ROUNDS)
+"""The kinds that users create: watched without a selector."""
+WATCHED: Final = (*ROOTS, *CHILDREN)
 CHILDREN_SELECTOR: Final = f"{PART_OF}=rstar"
 
 NamespacedName = tuple[str, str]
@@ -81,6 +85,41 @@ class Cache:
             elif kind == DEPLOYMENTS and name == EXECUTOR_SERVICE:
                 found |= {k for k in rounds if k[0] == namespace}
         return found
+
+    def affected_evolutions(self, kind: Kind, body: Json) -> set[NamespacedName]:
+        """Return the evolutions that must be reconciled when this object changes."""
+        if kind == EVOLUTIONS:
+            return {_key(body)}
+        if kind != ROUNDS:
+            return set()
+        namespace = body["metadata"]["namespace"]
+        with self._lock:
+            return {key for key in self._bodies[EVOLUTIONS] if key[0] == namespace and _may_belong(key[1], body)}
+
+    def evolutions(self) -> set[NamespacedName]:
+        """Return all evolutions."""
+        with self._lock:
+            return set(self._bodies[EVOLUTIONS])
+
+    def round_bodies(self) -> list[Json]:
+        """Return the bodies of all rounds."""
+        with self._lock:
+            return list(self._bodies[ROUNDS].values())
+
+    def evolution_bodies(self) -> list[Json]:
+        """Return the bodies of all evolutions."""
+        with self._lock:
+            return list(self._bodies[EVOLUTIONS].values())
+
+    def evolution_snapshot(self, key: NamespacedName) -> EvolutionSnapshot | None:
+        """Return an evolution with its rounds, or None when there is no such evolution."""
+        namespace, name = key
+        with self._lock:
+            body = self._bodies[EVOLUTIONS].get(key)
+            if body is None:
+                return None
+            rounds = (item for k, item in self._bodies[ROUNDS].items() if k[0] == namespace)
+            return EvolutionSnapshot(body, in_order(item for item in rounds if _may_belong(name, item)))
 
     def rounds(self) -> set[NamespacedName]:
         """Return all rounds."""
@@ -149,10 +188,20 @@ def _version(body: Json) -> int:
 
 def _rounds_of(kind: Kind, body: Json) -> set[NamespacedName]:
     namespace, name = _key(body)
+    if kind == EVOLUTIONS:
+        return set()
     if kind == ROUNDS:
         return {(namespace, name)}
     label = body["metadata"].get("labels", {}).get(ROUND)
     return {(namespace, label)} if label else set()
+
+
+def _may_belong(evolution: str, round_body: Json) -> bool:
+    """Return whether a round has the label or the name of a round of the evolution; who owns it is another question."""
+    if round_body["metadata"].get("labels", {}).get(LABEL) == evolution:
+        return True
+    name, _, number = name_of(round_body).rpartition("-r")
+    return name == evolution and number.isdecimal()
 
 
 def _previous(body: Json) -> str | None:

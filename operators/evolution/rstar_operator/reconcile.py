@@ -1,4 +1,4 @@
-"""One pass over one round: read, decide, store the status, write, post Events. All I/O around ``deciding`` is here.
+"""One pass over one round: read, decide, store the status, write, post Events (``writing``).
 
 The operator may be killed anywhere, read old bodies, and run twice at once:
 
@@ -16,50 +16,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import structlog
-
-from rstar.cluster.api import (
-    EVENTS,
-    NAMESPACE_TERMINATING,
-    PODS,
-    ROUNDS,
-    AlreadyExistsError,
-    Cluster,
-    ClusterError,
-    ConflictError,
-    Json,
-    Kind,
-    NotFoundError,
-)
+from rstar.cluster.api import EVENTS, PODS, ROUNDS, Cluster, Json
 from rstar.rounds.status import RoundStatus
 from rstar_operator.backend import TrainingBackend
-from rstar_operator.children.identity import owned_by
 from rstar_operator.configuration import Configuration
 from rstar_operator.deciding.decision import RETRY_AFTER, Decision, decide
-from rstar_operator.deciding.deletion import FINALIZER, without_finalizer
-from rstar_operator.deciding.events import event, transitions
-from rstar_operator.deciding.status import status_body
-from rstar_operator.deciding.write_failures import WriteFailure
+from rstar_operator.deciding.events import transitions
 from rstar_operator.deciding.writes import Create, CreateJob, Delete, Patch, Write
 from rstar_operator.observing.attempts import jobs_with_stale_pods, jobs_without_pods
 from rstar_operator.observing.pods import cut
 from rstar_operator.observing.rounds import read_status
 from rstar_operator.snapshot import RoundSnapshot, in_order, name_of
+from rstar_operator.writing import Clock, OnStored, Writer
 
 PROGRESS_SECONDS: Final = 5.0
 """A status that differs in its progress alone is stored at most this often per round."""
-
-_FORBIDDEN: Final = 403
-_UNPROCESSABLE: Final = 422
-
-Clock = Callable[[], datetime]
-OnStored = Callable[[Kind, Json], None]
-"""Called with every object as our own write left it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +61,8 @@ class Reconciler:
         self._cluster = cluster
         self._configuration = configuration
         self._backend = backend
-        self._on_stored = on_stored
         self._clock = clock
+        self._writer = Writer(cluster, ROUNDS, "round", on_stored, clock)
         self._stored = RateLimit(PROGRESS_SECONDS)
 
     def reconcile(self, snapshot: RoundSnapshot) -> Pass:
@@ -99,7 +75,7 @@ class Reconciler:
         if wait := self._rate_limited(snapshot, before, decision):
             return Pass(snapshot.round["metadata"]["resourceVersion"], wait)
         body, stored = self._store(snapshot.round, before, decision.status, fence=bool(decision.writes))
-        failure, written = self._write(body, decision.writes)
+        failure, written = self._writer.write(body, [self._resolved(write) for write in decision.writes])
         if failure != decision.facts.failure:
             body, again = self._store(body, decision.status, decision.status_after(failure))
             stored += again
@@ -139,106 +115,22 @@ class Reconciler:
     def _store(
         self, body: Json, before: RoundStatus | None, status: RoundStatus, *, fence: bool = False
     ) -> tuple[Json, int]:
-        """Store the status and post Events about the changes. Raises ``ConflictError`` when ``body`` is old.
+        """Store the status where it differs, and count that.
 
-        ``fence``: writes follow, so that the version must be compared even if the status does not change.
+        ``fence``: writes follow, so that the version must be compared even if the status does not change. Raises
+        ``ConflictError`` when ``body`` is old.
         """
         if status == before:
-            return (self._newest(body) if fence else body), 0
-        try:
-            stored = self._cluster.replace_status(ROUNDS, body["metadata"]["namespace"], status_body(body, status))
-        except NotFoundError:
-            raise ConflictError(f"round {name_of(body)} is gone", 409) from None
-        self._on_stored(ROUNDS, stored)
+            return (self._writer.newest(body) if fence else body), 0
+        stored = self._writer.store(body, status, transitions(before, status))
         self._stored.record(body["metadata"]["uid"])
-        for kind, reason, message in transitions(before, status):
-            structlog.get_logger().info(
-                "transition",
-                namespace=body["metadata"]["namespace"],
-                round=name_of(body),
-                reason=reason,
-                message=message,
-            )
-            self._post(event(body, kind, reason, message, self._clock()))
         return stored, 1
 
-    def _newest(self, body: Json) -> Json:
-        """Return the round, which must still have the version that was read. This writes nothing."""
-        now = self._cluster.get(ROUNDS, body["metadata"]["namespace"], name_of(body))
-        if now is None or now["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
-            raise ConflictError(f"round {name_of(body)} has changed since it was read", 409)
-        return now
-
-    def _post(self, body: Json) -> None:
-        """Post an Event. If it exists, it was posted before the operator was killed; a refused one is only logged."""
-        try:
-            self._cluster.create(EVENTS, body["metadata"]["namespace"], body)
-        except ClusterError as error:
-            if not isinstance(error, AlreadyExistsError):
-                structlog.get_logger().warning("event not posted", reason=body["reason"], error=str(error))
-
-    def _write(self, body: Json, writes: Sequence[Write]) -> tuple[WriteFailure | None, int]:
-        """Make the writes in order and count them. The first failure ends the pass and is returned."""
-        for made, write in enumerate(writes):
-            if (failure := self._write_one(body, write)) is not None:
-                return failure, made
-        return None, len(writes)
-
-    def _write_one(self, body: Json, write: Write) -> WriteFailure | None:
-        namespace = body["metadata"]["namespace"]
+    def _resolved(self, write: Write) -> Create | Delete | Patch:
+        """Return the write, of a job with the body that the backend gives it."""
         if isinstance(write, CreateJob):
-            write = Create(self._backend.kind, self._backend.manifest(write.owner, write.pods))
-        try:
-            if isinstance(write, Create):
-                return self._create(body, write)
-            if isinstance(write, Delete):
-                self._cluster.delete(write.kind, namespace, write.name, uid=write.uid, foreground=write.foreground)
-            else:
-                patch = _for_version(write, body)
-                self._on_stored(write.kind, self._cluster.patch(write.kind, namespace, write.name, patch))
-        except NotFoundError:
-            # Deleted meanwhile: the watch reports it.
-            return None
-        return None
-
-    def _create(self, body: Json, write: Create) -> WriteFailure | None:
-        namespace = body["metadata"]["namespace"]
-        try:
-            self._on_stored(write.kind, self._cluster.create(write.kind, namespace, write.body))
-        except AlreadyExistsError:
-            return self._name_conflict(body, write)
-        except ClusterError as error:
-            if error.reason == NAMESPACE_TERMINATING and FINALIZER in body["metadata"].get("finalizers", []):
-                # No Job can start any more to delete artefacts, and nothing may block the namespace.
-                self._write_one(body, without_finalizer(body))
-                return None
-            if error.code in {_FORBIDDEN, _UNPROCESSABLE}:
-                what = f"{write.body['kind']} {name_of(write.body)}"
-                return WriteFailure("CreationRefused", f"{what} was refused: {error}")
-            raise
-        return None
-
-    def _name_conflict(self, body: Json, write: Create) -> WriteFailure | None:
-        """Return the failure if the object that has the name is not the round's own."""
-        found = self._cluster.get(write.kind, body["metadata"]["namespace"], name_of(write.body))
-        if found is None:
-            return None
-        if owned_by(found, write.body["metadata"]["ownerReferences"][0]["uid"]):
-            self._on_stored(write.kind, found)
-            return None
-        what = f"{write.body['kind']} {name_of(write.body)}"
-        return WriteFailure(
-            "NameConflict",
-            f"{what} is in the way: it does not belong to this round and is not touched; delete it or rename the round",
-        )
-
-
-def _for_version(write: Patch, body: Json) -> Json:
-    """Return the patch; one of the round itself is made for the version that this pass has just stored."""
-    if write.kind != ROUNDS:
-        return write.body
-    changed = {**write.body["metadata"], "resourceVersion": body["metadata"]["resourceVersion"]}
-    return {**write.body, "metadata": changed}
+            return Create(self._backend.kind, self._backend.manifest(write.owner, write.pods))
+        return write
 
 
 def _differ_in_progress_alone(before: RoundStatus, after: RoundStatus) -> bool:

@@ -67,6 +67,14 @@ class RoundSnapshot:
         return uid
 
 
+@dataclass(frozen=True, slots=True)
+class EvolutionSnapshot:
+    """An evolution and the rounds of its namespace that have the name of one of its rounds, or its label."""
+
+    evolution: Json
+    rounds: tuple[Json, ...] = ()
+
+
 def owned(bodies: Iterable[Json], uid: str) -> tuple[Json, ...]:
     """Return the bodies that the round of ``uid`` owns, by name. A label alone may be on anybody's object."""
     return in_order(body for body in bodies if owned_by(body, uid))

@@ -17,25 +17,29 @@ from typing import Any, Final
 import kopf
 import structlog
 
-from rstar.cluster.api import ROUNDS, Cluster, ClusterError, Kind, NotFoundError
+from rstar.cluster.api import Cluster, ClusterError, Kind, NotFoundError
 from rstar.cluster.api_errors import is_transient
-from rstar_operator.cache import CHILDREN_SELECTOR, WATCHED, Cache, NamespacedName
+from rstar_operator.cache import CHILDREN_SELECTOR, ROOTS, WATCHED, Cache, NamespacedName
 from rstar_operator.reconcile import Reconciler
+from rstar_operator.reconcile_evolution import EvolutionReconciler
 from rstar_operator.workqueue import WorkQueue
 
 RESYNC_SECONDS: Final = 600.0
 START_SECONDS: Final = 2.0
 """Pause between two tries to list the objects of a cluster that does not answer yet."""
+EVOLUTION_WORKERS: Final = 2
+"""Evolutions reconciled at once: a pass over one makes a few requests, and few passes happen."""
 LIVENESS: Final = "http://0.0.0.0:8080/healthz"
 
 
 class Watcher:
-    """Watches ``namespaces`` (none: the whole cluster) and reconciles their rounds until it is stopped."""
+    """Watches ``namespaces`` (none: the whole cluster) and reconciles their rounds and evolutions until it is stopped."""
 
     def __init__(
         self,
         cluster: Cluster,
         reconciler: Reconciler,
+        evolutions: EvolutionReconciler,
         cache: Cache,
         namespaces: Sequence[str],
         workers: int,
@@ -43,11 +47,13 @@ class Watcher:
     ) -> None:
         self._cluster = cluster
         self._reconciler = reconciler
+        self._evolutions = evolutions
         self._cache = cache
         self._namespaces = tuple(namespaces)
         self._workers = workers
         self._resync_seconds = resync_seconds
         self._queue: WorkQueue | None = None
+        self._evolution_queue: WorkQueue | None = None
         self._resyncing: asyncio.Task[None] | None = None
 
     def run(self, liveness: str | None = LIVENESS, stop: threading.Event | None = None) -> None:
@@ -71,6 +77,11 @@ class Watcher:
         snapshot = replace(snapshot, rights_in_namespace=bool(self._namespaces))
         return self._reconciler.reconcile(snapshot).requeue_after
 
+    def reconcile_evolution(self, key: NamespacedName) -> timedelta | None:
+        """Make one pass over an evolution; return when to make the next one if nothing happens."""
+        snapshot = self._cache.evolution_snapshot(key)
+        return None if snapshot is None else self._evolutions.reconcile(snapshot).requeue_after
+
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(_login)
@@ -93,18 +104,23 @@ class Watcher:
                 ) from None
             raise
         self._queue = WorkQueue(self.reconcile, self._workers)
+        self._evolution_queue = WorkQueue(self.reconcile_evolution, EVOLUTION_WORKERS, "evolution")
         for key in self._cache.rounds():
             self._queue.add(key)
+        for key in self._cache.evolutions():
+            self._evolution_queue.add(key)
         self._resyncing = asyncio.get_running_loop().create_task(self._keep_resyncing())
 
     async def _finish(self, **_: Any) -> None:
         if self._resyncing is not None:
             self._resyncing.cancel()
-        if self._queue is not None:
-            await self._queue.close()
+        for queue in (self._evolution_queue, self._queue):
+            if queue is not None:
+                await queue.close()
 
     async def _event(self, *, event: kopf.RawEvent, param: Any = None, **_: Any) -> None:
         assert self._queue is not None
+        assert self._evolution_queue is not None
         kind: Kind = param
         body: Any = event["object"]
         if event["type"] == "DELETED":
@@ -113,6 +129,8 @@ class Watcher:
             self._cache.put(kind, body)
         for key in self._cache.affected(kind, body):
             self._queue.add(key)
+        for key in self._cache.affected_evolutions(kind, body):
+            self._evolution_queue.add(key)
 
     async def _keep_resyncing(self) -> None:
         while True:
@@ -126,14 +144,18 @@ class Watcher:
                 # Usually the watch was only behind; if it has missed an event, this repairs it.
                 structlog.get_logger().info("the full list was ahead of the watch", rounds=len(changed))
             assert self._queue is not None
+            assert self._evolution_queue is not None
             for key in changed:
                 self._queue.add(key)
+            # There are few of them, and a pass without changes writes nothing.
+            for key in self._cache.evolutions():
+                self._evolution_queue.add(key)
 
     def _resync(self) -> set[NamespacedName]:
         changed = set[NamespacedName]()
         for kind in WATCHED:
             for namespace in self._namespaces or ("",):
-                selector = "" if kind == ROUNDS else CHILDREN_SELECTOR
+                selector = "" if kind in ROOTS else CHILDREN_SELECTOR
                 bodies, version = self._cluster.list_at(kind, namespace, selector)
                 changed |= self._cache.replace(kind, namespace, bodies, version)
         return changed
@@ -169,7 +191,7 @@ def _settings(*, scanning: bool) -> kopf.OperatorSettings:
     # An operator of given namespaces has no right to scan the cluster; kinds and namespaces are known.
     settings.scanning.disabled = not scanning
     for kind in WATCHED:
-        if kind != ROUNDS:
+        if kind not in ROOTS:
             group, version = _group_version(kind)
             settings.watching.label_selectors[group, version, kind.plural] = CHILDREN_SELECTOR
     return settings

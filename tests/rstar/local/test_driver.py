@@ -6,6 +6,7 @@ import json
 import signal
 from pathlib import Path
 
+from rstar.local.journal import Journal
 from tests.support.local.bench import Bench, eventually
 
 ORDER = ["rollout", "select", "train-policy", "train-ppm", "evaluate"]
@@ -23,6 +24,28 @@ def test_two_rounds_run_in_order_and_services_run_only_while_a_stage_searches(be
     assert kinds.count("ppm") == 2
     assert kinds.count("search") == 4
     assert not bench.processes_run()
+
+
+def test_an_evolution_ends_after_a_round_that_brings_too_little_and_its_services_end(bench: Bench) -> None:
+    bench.evolution(4, coverageGainBelow=0.01)
+    for _ in range(2):
+        result = bench.run()
+        assert {name: phase for name, (phase, _) in result["phases"].items()} == {
+            "e-r1": "Succeeded",
+            "e-r2": "Succeeded",
+        }
+        assert bench.started() == [(name, stage) for name in ("e-r1", "e-r2") for stage in ORDER]
+        assert not bench.processes_run()
+    reason = "not made: the coverage rose by 0.0000, and stopWhen.coverageGainBelow is 0.01"
+    for number in (3, 4):
+        status = Journal(bench.store / ".rstar" / f"e-r{number}").status
+        assert status is not None
+        assert (status.phase, status.message) == ("Waiting", reason)
+
+
+def test_an_evolution_without_rules_makes_all_its_rounds(bench: Bench) -> None:
+    bench.evolution(3)
+    assert list(bench.run()["phases"]) == ["e-r1", "e-r2", "e-r3"]
 
 
 def test_a_second_run_of_a_complete_round_starts_nothing(bench: Bench) -> None:

@@ -27,9 +27,10 @@ def chart_operator(bed: Testbed, *values: str) -> Iterator[str]:
     namespace = new_name("operator")
     bed.kubectl("create", "namespace", namespace)
     options = ["--set=executor.enabled=false,networkPolicies.enabled=false", *values]
-    # An uninstalled chart leaves its CRD, so that an earlier test's may exist.
+    # An uninstalled chart leaves its CRDs, so that an earlier test's may exist.
     bed.helm("install", "rstar", str(CHART), "-n", namespace, "--take-ownership", *options)
-    await_established(bed, "evolutionrounds.rstar.dev")
+    for plural in ("evolutionrounds", "evolutions"):
+        await_established(bed, f"{plural}.rstar.dev")
     settings = yaml.safe_load(
         bed.kubectl("get", "configmap", "rstar-operator", "-n", namespace, "-o", r"jsonpath={.data.config\.yaml}")
     )

@@ -41,7 +41,7 @@ from tests.support.cluster.proxy import AnsweredWrite, Proxy
 from tests.support.cluster.rounds import (
     METRICS,
     admin_client,
-    install_crd,
+    install_crds,
     install_prerequisites,
     round_body,
     stage_of,
@@ -190,7 +190,7 @@ def main(
     """Kill the operator after every write of a round, and print how each round ended."""
     configure_logs("operator", logging.WARNING)
     with tempfile.TemporaryDirectory() as scratch, Testbed.start(Path(scratch) / "bed", minio=False) as bed:
-        install_crd(bed)
+        install_crds(bed)
         bed.kubectl("create", "namespace", "crashes")
         install_prerequisites(bed, "crashes")
         space = CrashNamespace(bed, "crashes")

@@ -20,6 +20,7 @@ from rstar_operator.backend import PyTorchJobBackend
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import Configuration
 from rstar_operator.reconcile import Reconciler
+from rstar_operator.reconcile_evolution import EvolutionReconciler
 from rstar_operator.watching import Watcher
 
 from rstar.cluster.api import Cluster
@@ -119,7 +120,8 @@ def operator_in_process(
     cluster = Cluster.connect(kubeconfig, user_agent="rstar-operator")
     cache = Cache()
     reconciler = make_reconciler(cluster, configuration, cache)
-    watcher = Watcher(cluster, reconciler, cache, namespaces, configuration.workers, resync_seconds)
+    evolutions = EvolutionReconciler(cluster, cache.put)
+    watcher = Watcher(cluster, reconciler, evolutions, cache, namespaces, configuration.workers, resync_seconds)
     stop = threading.Event()
     errors: list[BaseException] = []
 

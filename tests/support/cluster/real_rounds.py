@@ -51,9 +51,9 @@ def tiny_rounds(count: int) -> str:
     limits = {"seconds": 60, "memoryMib": 256, "outputBytes": 4096, "fileMib": 1}
     documents = []
     for number in range(1, count + 1):
-        body = next(yaml.safe_load_all((GAME24 / "quick.yaml").read_text()))
-        body["metadata"]["name"] = f"r{number}"
-        spec = body["spec"]
+        spec = yaml.safe_load((GAME24 / "quick.yaml").read_text())["spec"]["template"]
+        kind = {"apiVersion": "rstar.dev/v1alpha1", "kind": "EvolutionRound"}
+        body = {**kind, "metadata": {"name": f"r{number}"}, "spec": spec}
         spec |= {"round": number, "lifecycle": {"backoffSeconds": 1}}
         if number > 1:
             spec["previousRound"] = f"r{number - 1}"

@@ -22,16 +22,22 @@ from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, STAGE
 from rstar.rounds.pair_accuracy import PairAccuracy
 from rstar.rounds.status import RoundStatus
 from tests.support.cluster.established import await_established
-from tests.support.paths import CRD
+from tests.support.paths import CRD, EVOLUTION_CRD
 
-METRICS: Mapping[str, Any] = PairAccuracy(0.9, 0.8, 90, 30).metrics() | {"solved": 7, "problems": 10}
+METRICS: Mapping[str, Any] = PairAccuracy(0.9, 0.8, 90, 30).metrics() | {
+    "solved": 7,
+    "problems": 10,
+    "coverage": 0.7,
+}
 ENDED = ("Succeeded", "Failed")
 
 
-def install_crd(bed: Testbed) -> None:
-    """Install the CRD of rounds."""
-    bed.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    await_established(bed, "evolutionrounds.rstar.dev")
+def install_crds(bed: Testbed) -> None:
+    """Install the CRDs of rounds and evolutions."""
+    files = [f"--filename={path}" for path in (CRD, EVOLUTION_CRD)]
+    bed.kubectl("apply", "--server-side", "--force-conflicts", *files)
+    for plural in ("evolutionrounds", "evolutions"):
+        await_established(bed, f"{plural}.rstar.dev")
 
 
 def install_prerequisites(bed: Testbed, namespace: str, *, executor: bool = True) -> None:

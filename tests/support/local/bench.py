@@ -63,6 +63,22 @@ class Bench:
             documents.append({**kind, "metadata": {"name": f"r{number}"}, "spec": spec})
         self.file.write_text(yaml.safe_dump_all(documents))
 
+    def evolution(self, count: int, **stop_when: float) -> None:
+        """Write the file of an evolution ``e``; its rounds all have the same coverage."""
+        template = {
+            "baseModel": str(self.base),
+            "problems": {"uri": str(self.problems)},
+            "lifecycle": {"backoffSeconds": 0},
+            "evaluate": {
+                "problems": {"uri": str(self.problems)},
+                "methods": [{"name": "greedy", "method": "greedy"}],
+                "overlap": "allow",
+            },
+        }
+        spec = {"rounds": count, "template": template, "stopWhen": stop_when}
+        kind = {"apiVersion": "rstar.dev/v1alpha1", "kind": "Evolution"}
+        self.file.write_text(yaml.safe_dump({**kind, "metadata": {"name": "e"}, "spec": spec}))
+
     def script(self, stage: str, *behaviours: str) -> None:
         """Set the behaviours of the next attempts of ``stage`` (see ``programs.py``)."""
         (self.control / stage).write_text("\n".join(behaviours))

@@ -52,7 +52,7 @@ def stage(arguments: argparse.Namespace) -> None:
         "pairs_held_out_non_final": 90,
         "problems_held_out_non_final": 45,
     }
-    metrics = measured if arguments.name == "train-ppm" else {}
+    metrics = {"train-ppm": measured, "rollout": {"coverage": 0.5}}.get(arguments.name, {})
     manifest = json.dumps({"stage": arguments.name, "inputs": arguments.input, "metrics": metrics}).encode()
     path = Path(arguments.store) / key
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,8 @@ class SimulatedCluster:
             if k == kind and wanted.items() <= body["metadata"].get("labels", {}).items()
         ]
 
-    def create(self, kind: Kind, namespace: str, body: Json) -> Json:
+    def create(self, kind: Kind, namespace: str, body: Json, *, dry_run: bool = False) -> Json:
+        assert not dry_run, "no child of a round is tried"
         name = body["metadata"]["name"]
         if (kind, name) in self.objects:
             raise AlreadyExistsError(f"{name} already exists", 409, "AlreadyExists")

@@ -1,14 +1,19 @@
 {{/* The operator's rights in a namespace with rounds: no Secrets. */}}
 {{- define "rstar.operator.rules" -}}
 - apiGroups: [rstar.dev]
-  resources: [evolutionrounds]
-  # patch: only the finalizer, and only if the round asks for the deletion of its artefacts
-  verbs: [get, list, watch, patch]
+  resources: [evolutions]
+  verbs: [get, list, watch]
 - apiGroups: [rstar.dev]
-  resources: [evolutionrounds/status]
+  resources: [evolutionrounds]
+  # create: the rounds of evolutions
+  # patch: the rounds of evolutions, and the finalizer of a round that asks for the deletion of its artefacts
+  # delete: never used; OwnerReferencesPermissionEnforcement asks for it where an evolution adopts a round
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [rstar.dev]
+  resources: [evolutions/status, evolutionrounds/status]
   verbs: [update]
 - apiGroups: [rstar.dev]
-  resources: [evolutionrounds/finalizers]
+  resources: [evolutions/finalizers, evolutionrounds/finalizers]
   # required by OwnerReferencesPermissionEnforcement for children with blockOwnerDeletion
   verbs: [update]
 - apiGroups: [kubeflow.org]

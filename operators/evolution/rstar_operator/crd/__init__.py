@@ -1,1 +1,1 @@
-"""The CustomResourceDefinition of EvolutionRound, generated from the models that validate rounds on a laptop."""
+"""The CustomResourceDefinitions of EvolutionRound and Evolution, generated from the models that validate rounds on a laptop."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from rstar.rounds.evolution_spec import EVOLUTION_NAME_LENGTH
 from rstar.rounds.spec import MUTABLE, NAME_LENGTH, NAME_PATTERN, EvolutionRoundSpec
 
 _UPLOAD: Final = "use store:PATH or hf:ORG/NAME; `rstar submit` uploads local files"
@@ -103,7 +104,27 @@ ROOT_RULES: Final = (
     ),
 )
 
+EVOLUTION_ROOT_RULES: Final = (
+    Rule(
+        f"size(self.metadata.name) <= {EVOLUTION_NAME_LENGTH}",
+        f"metadata.name must have at most {EVOLUTION_NAME_LENGTH} characters, for its rounds and their pods append suffixes: shorten it",
+    ),
+    ROOT_RULES[1],
+)
+
 RULES: Final[dict[str, tuple[Rule, ...]]] = {
+    "EvolutionSpec": (
+        _on_the_cluster("template.baseModel", "spec.template.baseModel"),
+        Rule(
+            "!has(self.perRound) || self.perRound.all(changes, changes.round <= self.rounds)",
+            "perRound names a round above rounds: remove it or raise rounds",
+            ".perRound",
+        ),
+        Rule(
+            "!has(oldSelf.cancel) || !oldSelf.cancel || has(self.cancel) && self.cancel",
+            "spec.cancel cannot be undone: create a new evolution",
+        ),
+    ),
     "EvolutionRoundSpec": (
         Rule(
             "self.round > 1 || !has(self.previousRound)",
@@ -241,5 +262,7 @@ LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "StageStatus": ("name",),
     "AttemptStatus": ("stage", "number"),
     "EvaluationMethod": ("name",),
+    "RoundChanges": ("round",),
+    "RungStatus": ("round",),
 }
 """Keys of list entries, by the name of the entry's model. The API server refuses two entries with equal keys."""

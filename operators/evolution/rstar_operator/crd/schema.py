@@ -31,17 +31,21 @@ class _WithFactories(GenerateJsonSchema):
         return {} if factory is not None else super().get_default_value(schema)
 
 
-def structural(model: type[BaseModel], *, defaults: bool) -> Schema:
-    """Return the schema of ``model``; with ``defaults``, the server fills in what a user leaves out."""
+def structural(model: type[BaseModel], *, defaults: bool, partial: bool = False) -> Schema:
+    """Return the schema of ``model``; with ``defaults``, the server fills in what a user leaves out.
+
+    ``partial``: every key may be absent, and no rule compares keys, as in a template that others complete.
+    """
     root: JsonSchemaValue = model.model_json_schema(by_alias=True, schema_generator=_WithFactories)
     definitions = root.pop("$defs", {})
-    return _Converter(definitions, defaults).convert(root)
+    return _Converter(definitions, defaults, partial).convert(root)
 
 
 class _Converter:
-    def __init__(self, definitions: Mapping[str, Schema], defaults: bool) -> None:
+    def __init__(self, definitions: Mapping[str, Schema], defaults: bool, partial: bool) -> None:
         self._definitions = definitions
         self._defaults = defaults
+        self._partial = partial
 
     def convert(self, node: Schema) -> Schema:
         """Return ``node`` and all below it in structural form."""
@@ -76,6 +80,8 @@ class _Converter:
         schema: Schema = {"type": "object"}
         if "properties" in node:
             schema["properties"] = {name: self.convert(child) for name, child in node["properties"].items()}
+            if self._partial:
+                return schema
             if required := node.get("required"):
                 schema["required"] = required
             if rules := RULES.get(node["title"]):
@@ -87,7 +93,8 @@ class _Converter:
             [(pattern, values)] = node["patternProperties"].items()
             longest = node["propertyNames"]["maxLength"]
             schema["additionalProperties"] = self.convert(values)
-            schema["x-kubernetes-validations"] = [_keys(pattern, longest).plain()]
+            if not self._partial:
+                schema["x-kubernetes-validations"] = [_keys(pattern, longest).plain()]
         elif isinstance(node.get("additionalProperties"), dict):
             schema["additionalProperties"] = self.convert(node["additionalProperties"])
         else:
@@ -99,7 +106,8 @@ class _Converter:
         schema: Schema = {"type": "array", "items": self.convert(node["items"])}
         if "maxItems" in node:
             schema["maxItems"] = node["maxItems"]
-        if keys := LIST_KEYS.get(item.get("title", "")):
+        keys = LIST_KEYS.get(item.get("title", ""))
+        if keys and not self._partial:
             schema["x-kubernetes-list-type"] = "map"
             schema["x-kubernetes-list-map-keys"] = list(keys)
         return schema

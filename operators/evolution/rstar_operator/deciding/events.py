@@ -15,10 +15,11 @@ from rstar.cluster.names import OPERATOR
 from rstar.rounds.status import AttemptStatus, RoundStatus
 from rstar_operator.snapshot import format_time
 
-_WARNINGS: Final = {
+WARNINGS: Final = {
     "AttemptsExhausted",
     "BadInput",
     "Cancelled",
+    "ChangeRefused",
     "CreationRefused",
     "DeadlineExceeded",
     "InvalidSpec",
@@ -41,7 +42,7 @@ def transitions(before: RoundStatus | None, after: RoundStatus) -> Iterator[tupl
     was = before.condition("Ready") if before else None
     now = after.condition("Ready")
     if now is not None and (was is None or was.reason != now.reason):
-        yield "Warning" if now.reason in _WARNINGS else "Normal", now.reason, now.message
+        yield "Warning" if now.reason in WARNINGS else "Normal", now.reason, now.message
 
 
 def event(body: Json, kind: str, reason: str, message: str, now: datetime) -> Json:

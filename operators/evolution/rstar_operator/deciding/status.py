@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rstar.cluster.api import Json
+from rstar.config import Settings
 from rstar.rounds.observed import Stage
 from rstar.rounds.status import (
     AttemptStatus,
@@ -56,8 +57,8 @@ def build_status(facts: StatusFacts) -> RoundStatus:
     )
 
 
-def status_body(body: Json, status: RoundStatus) -> Json:
-    """Return the round with its new status, to be stored only over the version of ``body``."""
+def status_body(body: Json, status: Settings) -> Json:
+    """Return the object with its new status, to be stored only over the version of ``body``."""
     head = body["metadata"]
     kept = {key: head[key] for key in ("name", "namespace", "uid", "resourceVersion")}
     plain = status.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -24,10 +24,11 @@ from rstar_operator.snapshot import RoundSnapshot, deleting, name_of
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Create this object, unless it exists."""
+    """Create this object, unless it exists. ``dry_run``: only ask whether the API server would accept it."""
 
     kind: Kind
     body: Json
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
