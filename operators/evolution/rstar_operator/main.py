@@ -10,7 +10,7 @@ import typer
 
 app = typer.Typer(
     name="rstar-operator",
-    help="Runs EvolutionRounds on a Kubernetes cluster.",
+    help="Runs Evolutions and EvolutionRounds on a Kubernetes cluster.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -30,6 +30,7 @@ def run_operator(
         list[str] | None, typer.Option("--namespace", "-n", help="Serve only this namespace; repeatable.")
     ] = None,
     liveness: Annotated[str, typer.Option(help="HOST:PORT where /healthz answers; empty: nowhere.")] = "0.0.0.0:8080",
+    metrics: Annotated[str, typer.Option(help="HOST:PORT where Prometheus reads /metrics; empty: nowhere.")] = "",
 ) -> None:
     """Serve the rounds of the whole cluster, or of some namespaces, until SIGTERM.
 
@@ -37,16 +38,21 @@ def run_operator(
 
     Example: `rstar-operator run --config operator.yaml --namespace lab-a --namespace lab-b`
     """
+    from prometheus_client import start_http_server
+
     from rstar.cluster.api import Cluster, ClusterError
     from rstar.rpc.logs import configure_logs
     from rstar_operator.backend import PyTorchJobBackend
     from rstar_operator.cache import Cache
     from rstar_operator.configuration import ConfigurationError, load_configuration
+    from rstar_operator.metrics import register
     from rstar_operator.reconcile import Reconciler
+    from rstar_operator.reconcile_evolution import EvolutionReconciler
     from rstar_operator.watching import Watcher
 
     configure_logs("operator")
     url = _health_url(liveness) if liveness else None
+    metrics_address = _address(metrics, "--metrics") if metrics else None
     try:
         configuration = load_configuration(config)
         cluster = Cluster.connect(user_agent="rstar-operator")
@@ -55,20 +61,33 @@ def run_operator(
             typer.echo(f"rstar-operator: {line}", err=True)
         raise typer.Exit(2) from None
     cache = Cache()
+    register(cache)
+    if metrics_address is not None:
+        host, port = metrics_address
+        try:
+            start_http_server(port, host)
+        except OSError as error:
+            typer.echo(f"rstar-operator: --metrics: cannot listen on {metrics}: {error.strerror}", err=True)
+            raise typer.Exit(2) from None
     reconciler = Reconciler(cluster, configuration, PyTorchJobBackend(), cache.put)
-    Watcher(cluster, reconciler, cache, namespace or (), configuration.workers).run(url)
+    evolutions = EvolutionReconciler(cluster, cache.put)
+    Watcher(cluster, reconciler, evolutions, cache, namespace or (), configuration.workers).run(url)
 
 
 def _health_url(address: str) -> str:
     """Return the URL for kopf. An IPv6 address needs brackets in it."""
     from rstar.rpc.addresses import join_address
 
-    host, _, port = address.rpartition(":")
+    host, port = _address(address, "--liveness")
+    return f"http://{join_address(host, port)}/healthz"
+
+
+def _address(text: str, option: str) -> tuple[str, int]:
+    """Return host and port of HOST:PORT, an IPv6 host without its brackets."""
+    host, _, port = text.rpartition(":")
     if not host or not port.isdecimal():
-        raise typer.BadParameter(
-            f"{address!r} is not an address to listen on: write HOST:PORT", param_hint="--liveness"
-        )
-    return f"http://{join_address(host.strip('[]'), int(port))}/healthz"
+        raise typer.BadParameter(f"{text!r} is not an address to listen on: write HOST:PORT", param_hint=option)
+    return host.strip("[]"), int(port)
 
 
 def run() -> None:

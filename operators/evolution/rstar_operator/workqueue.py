@@ -7,6 +7,7 @@ in the event loop of the watch; the passes run in threads.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import structlog
 
 from rstar.cluster.api import ClusterError, ConflictError
 from rstar_operator.cache import NamespacedName
+from rstar_operator.metrics import API_ERRORS, PASS_SECONDS
 
 BACKOFF_SECONDS: Final = 0.5
 LONGEST_BACKOFF_SECONDS: Final = 60.0
@@ -33,10 +35,16 @@ class _Entry:
 
 
 class WorkQueue:
-    """Calls ``reconcile(key)``, which returns when to call it again, for every added round. ``limit``: calls at once."""
+    """Calls ``reconcile(key)``, which returns when to call it again, for every added key.
 
-    def __init__(self, reconcile: Callable[[NamespacedName], timedelta | None], limit: int) -> None:
+    ``limit``: calls at once; ``word`` names a key in logs.
+    """
+
+    def __init__(
+        self, reconcile: Callable[[NamespacedName], timedelta | None], limit: int, word: str = "round"
+    ) -> None:
         self._reconcile = reconcile
+        self._word = word
         self._threads = ThreadPoolExecutor(limit, thread_name_prefix="reconcile")
         self._entries: dict[NamespacedName, _Entry] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,17 +88,25 @@ class WorkQueue:
 
     async def _pass(self, key: NamespacedName, entry: _Entry) -> float | None:
         namespace, name = key
-        log = structlog.get_logger().bind(namespace=namespace, round=name)
+        began = time.monotonic()
+        log = structlog.get_logger().bind(namespace=namespace, **{self._word: name})
         try:
             requeue_after = await asyncio.get_running_loop().run_in_executor(self._threads, self._reconcile, key)
         except ConflictError:
+            self._measure("conflict", began)
             return CONFLICT_SECONDS
         except ClusterError as error:
+            API_ERRORS.labels(str(error.code)).inc()
             log.warning("pass failed", error=str(error))
         except Exception:
             log.exception("pass failed")
         else:
+            self._measure("ok", began)
             entry.failures = 0
             return requeue_after.total_seconds() if requeue_after is not None else None
+        self._measure("failed", began)
         entry.failures += 1
         return float(min(BACKOFF_SECONDS * 2**entry.failures, LONGEST_BACKOFF_SECONDS))
+
+    def _measure(self, outcome: str, began: float) -> None:
+        PASS_SECONDS.labels(self._word, outcome).observe(time.monotonic() - began)

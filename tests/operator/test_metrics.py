@@ -1,0 +1,66 @@
+"""The operator's metrics count what it serves, and how its passes end."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from prometheus_client import CollectorRegistry
+from rstar_operator.cache import Cache, NamespacedName
+from rstar_operator.metrics import API_ERRORS, PASS_SECONDS, register
+from rstar_operator.workqueue import WorkQueue
+
+from rstar.cluster.api import EVOLUTIONS, ROUNDS, ClusterError, ConflictError, Json
+
+
+def body(name: str, phase: str, reason: str, namespace: str = "lab") -> Json:
+    head = {"name": name, "namespace": namespace, "uid": name, "resourceVersion": "1"}
+    status = {"phase": phase, "conditions": [{"type": "Ready", "reason": reason}]} if phase else {}
+    return {"metadata": head, "spec": {"round": 1}, "status": status}
+
+
+def test_rounds_and_evolutions_are_counted_by_state_whenever_they_are_read() -> None:
+    cache, registry = Cache(), CollectorRegistry()
+    register(cache, registry)
+
+    def count(name: str, phase: str, reason: str, namespace: str = "lab") -> float | None:
+        labels = {"namespace": namespace, "phase": phase, "reason": reason}
+        return registry.get_sample_value(f"rstar_operator_{name}", labels)
+
+    for name in ("a", "b"):
+        cache.put(ROUNDS, body(name, "Running", "StageRunning"))
+    cache.put(ROUNDS, body("c", "Failed", "BadInput", "other"))
+    cache.put(ROUNDS, body("d", "", ""))
+    cache.put(EVOLUTIONS, body("e", "Succeeded", "AllRoundsDone"))
+    assert count("rounds", "Running", "StageRunning") == 2
+    assert count("rounds", "Failed", "BadInput", "other") == 1
+    assert count("rounds", "Waiting", "NotSeen") == 1
+    assert count("evolutions", "Succeeded", "AllRoundsDone") == 1
+    cache.remove(ROUNDS, body("a", "Running", "StageRunning"))
+    assert count("rounds", "Running", "StageRunning") == 1
+
+
+async def test_passes_are_measured_by_how_they_end_and_errors_by_their_code() -> None:
+    def passes(outcome: str) -> float:
+        found = PASS_SECONDS.labels("evolution", outcome)
+        return sum(bucket.get() for bucket in found._buckets)
+
+    before = {outcome: passes(outcome) for outcome in ("ok", "conflict", "failed")}
+    errors = API_ERRORS.labels("403")._value.get()
+    ends = iter([ConflictError("old", 409), ClusterError("no", 403), None])
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def reconcile(key: NamespacedName) -> timedelta | None:
+        error = next(ends)
+        if error is not None:
+            raise error
+        loop.call_soon_threadsafe(done.set)
+        return None
+
+    queue = WorkQueue(reconcile, 1, "evolution")
+    queue.add(("lab", "e"))
+    await done.wait()
+    await queue.close()
+    assert {outcome: passes(outcome) - before[outcome] for outcome in before} == {"ok": 1, "conflict": 1, "failed": 1}
+    assert API_ERRORS.labels("403")._value.get() == errors + 1
