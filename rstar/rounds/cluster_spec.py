@@ -113,13 +113,16 @@ class ClusterSpec(Settings):
     )
     queue: QueueName | None = Field(
         default=None,
-        description="Admission queue: stages are created suspended with the label kueue.x-k8s.io/queue-name; unset: none.",
+        description="Admission queue: stages and model servers have the label kueue.x-k8s.io/queue-name, and stages are created suspended; unset: none.",
     )
     priority_class: ObjectName | None = Field(
         default=None, description="PriorityClass of the round's pods; unset: the cluster's default."
     )
     runtime_class: ObjectName | None = Field(
         default=None, description="RuntimeClass of the round's pods, such as nvidia; unset: the cluster's default."
+    )
+    scheduler_name: ObjectName | None = Field(
+        default=None, description="Scheduler of the round's pods, such as volcano; unset: the cluster's default."
     )
     node_selector: dict[LabelKey, LabelValue] = Field(
         default_factory=dict, max_length=32, description="Labels that a node must have to run the round's pods."

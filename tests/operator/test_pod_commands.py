@@ -8,7 +8,7 @@ import pytest
 from rstar_operator.children.attempt import attempt_pods
 from rstar_operator.children.cleanup import cleanup_job
 from rstar_operator.children.deployment import deployment
-from rstar_operator.children.identity import Owner
+from rstar_operator.children.identity import QUEUE_LABEL, Owner
 from rstar_operator.configuration import Configuration
 
 from rstar.cluster.names import decode_service, encode_service, service_name
@@ -120,6 +120,18 @@ def test_all_pods_have_the_installers_additions_and_keep_their_own_labels() -> N
         assert additions["extraEnv"][0] in spec["containers"][0]["env"]
         assert additions["extraVolumes"][0] in spec["volumes"]
         assert additions["extraVolumeMounts"][0] in spec["containers"][0]["volumeMounts"]
+
+
+def test_pods_have_the_rounds_scheduler_and_deployments_its_queue() -> None:
+    spec = {**BODY["spec"], "cluster": {"schedulerName": "volcano", "queue": "lab-gpus"}}  # type: ignore[dict-item]
+    owner = replace(OWNER, round=EvolutionRound.model_validate({**BODY, "spec": spec}))
+    stage = attempt_pods(owner, CONFIGURATION, StartStage(Stage.SELECT, 1, ())).template
+    server = deployment(owner, CONFIGURATION, POLICY)
+    assert stage["spec"]["schedulerName"] == server["spec"]["template"]["spec"]["schedulerName"] == "volcano"
+    assert server["metadata"]["labels"][QUEUE_LABEL] == "lab-gpus"
+    plain = deployment(OWNER, CONFIGURATION, POLICY)
+    assert QUEUE_LABEL not in plain["metadata"]["labels"]
+    assert "schedulerName" not in plain["spec"]["template"]["spec"]
 
 
 def test_a_searching_stage_is_started_with_its_inputs_and_its_coordinator() -> None:

@@ -23,11 +23,10 @@ from kubernetes.client import ApiClient
 from rstar.cluster.api import PYTORCH_JOBS, Json, Kind
 from rstar.cluster.names import JOB_NAME
 from rstar_operator.children.attempt import AttemptPods
-from rstar_operator.children.identity import Owner, metadata
+from rstar_operator.children.identity import Owner, metadata, queue_labels
 from rstar_operator.snapshot import JobSeen, JobState, parse_time
 
 _CLEAN: Final = "Running"
-QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 
 
 class TrainingBackend(Protocol):
@@ -55,13 +54,12 @@ class PyTorchJobBackend:
 
     def manifest(self, owner: Owner, pods: AttemptPods) -> Json:
         """Return a Master alone for one node, elastic workers for more: only those get a rendezvous."""
-        queue = owner.round.spec.cluster.queue
-        labels = pods.labels | ({QUEUE_LABEL: queue} if queue else {})
+        queued = queue_labels(owner)
         replica = KubeflowOrgV1ReplicaSpec(replicas=pods.nodes, restart_policy="Never", template=pods.template)
         job = KubeflowOrgV1PyTorchJob(
             api_version="kubeflow.org/v1",
             kind="PyTorchJob",
-            metadata=metadata(owner, pods.name, labels),
+            metadata=metadata(owner, pods.name, pods.labels | queued),
             spec=KubeflowOrgV1PyTorchJobSpec(
                 elastic_policy=_elastic(owner, pods) if pods.nodes > 1 else None,
                 # Unset means all CPUs of the node.
@@ -70,7 +68,7 @@ class PyTorchJobBackend:
                 run_policy=KubeflowOrgV1RunPolicy(
                     # Elastic workers succeed as soon as one of them does: the others must still write their messages.
                     clean_pod_policy=_CLEAN if pods.nodes == 1 else "None",
-                    suspend=True if queue else None,
+                    suspend=True if queued else None,
                 ),
             ),
         )

@@ -22,7 +22,7 @@ from rstar.rounds.cluster_spec import PodResources
 from rstar.rounds.observed import ServiceKind, ServiceRef
 from rstar.rounds.programs import SERVICE_PROGRAMS, ServicePlace, reads_store, service_arguments
 from rstar.rounds.spec import ServiceSpec
-from rstar_operator.children.identity import Owner, metadata
+from rstar_operator.children.identity import Owner, metadata, queue_labels
 from rstar_operator.children.pod import CACHE, ContainerSpec, pod_metadata, pod_spec
 from rstar_operator.configuration import Configuration
 
@@ -71,7 +71,7 @@ def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> J
     }
     if size.autoscaling is None:
         spec["replicas"] = size.size
-    head = metadata(owner, name, own, {SERVICE_REF: encode_service(ref)})
+    head = metadata(owner, name, own | queue_labels(owner), {SERVICE_REF: encode_service(ref)})
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": head, "spec": spec}
 
 

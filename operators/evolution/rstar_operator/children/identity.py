@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from rstar.cluster.api import Json
 from rstar.rounds.spec import API_VERSION, KIND, EvolutionRound
+
+QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,12 @@ def reference(api_version: str, kind: str, name: str, uid: str, *, blocking: boo
         "controller": True,
         "blockOwnerDeletion": blocking,
     }
+
+
+def queue_labels(owner: Owner) -> dict[str, str]:
+    """Return the label by which Kueue admits an object, {} where the round names no queue."""
+    queue = owner.round.spec.cluster.queue
+    return {QUEUE_LABEL: queue} if queue else {}
 
 
 def metadata(

@@ -95,6 +95,7 @@ def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpe
         ],
         "priorityClassName": cluster.priority_class,
         "runtimeClassName": cluster.runtime_class,
+        "schedulerName": cluster.scheduler_name,
         "imagePullSecrets": [{"name": name} for name in configuration.image_pull_secrets],
     }
     return spec | {name: value for name, value in optional.items() if value}
