@@ -71,6 +71,10 @@ class Location(Protocol):
         """Return remarks about the rounds ``shown`` that their statuses do not contain."""
         ...
 
+    def makes_rounds(self) -> bool:
+        """Return whether an evolution here is at work, and may make a round that does not exist yet."""
+        ...
+
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
         """Submit the rounds of ``files``; return created, configured, unchanged or started for each round."""
         ...

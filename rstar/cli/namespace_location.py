@@ -82,7 +82,16 @@ class NamespaceLocation:
         """Return a note about the rounds that no operator has seen yet."""
         idle = [name for name, status in shown.items() if status.message == NOT_YET]
         notes = [f"no operator has seen {', '.join(idle)} yet: is one running for {self.description}?"] if idle else []
+        for evolution in self._evolutions():
+            status = evolution.get("status") or {}
+            done = f" ({status['roundsText']} rounds)" if "roundsText" in status else ""
+            notes.append(f"evolution {evolution['metadata']['name']}{done}: {status.get('message', NOT_YET)}")
         return notes + made_by_other_code(shown, lambda *_: "to make it again, submit the round under another name")
+
+    def makes_rounds(self) -> bool:
+        """Return whether an evolution of the namespace has not ended."""
+        phases = [(evolution.get("status") or {}).get("phase") for evolution in self._evolutions()]
+        return any(phase not in {"Succeeded", "Failed"} for phase in phases)
 
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
         """Create or change the rounds and evolutions, once a dry run has shown that the cluster accepts all of them."""
@@ -164,6 +173,10 @@ class NamespaceLocation:
             raise CommandError(f"round {name} is complete: there is nothing to cancel")
         self._set(name, cancel=True)
         return ChangeResult(True, f"round {name} is being cancelled: its compute is released and finished work is kept")
+
+    def _evolutions(self) -> list[Json]:
+        with self._explained_refusals(VIEW):
+            return self._rounds.evolutions()
 
     def _evolution(self, name: str) -> Json | None:
         """Return the evolution of a name that no round has."""

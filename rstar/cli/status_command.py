@@ -19,11 +19,18 @@ from rstar.cli.completion import files_or_round_names
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
 from rstar.cli.location import Location, find_round
 from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from rstar.cli.rounds_files import parsed_rounds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Group
 
+    from rstar.rounds.spec import EvolutionRound
     from rstar.rounds.status import RoundStatus
+
+    Rounds = Sequence[EvolutionRound] | None
+    """The rounds of a file, in their order; None: those that exist."""
 
 WATCH_SECONDS: Final = 2.0
 _MAX_FAILURES: Final = 15
@@ -63,25 +70,25 @@ def status(
     `--watch --json` prints one JSON object per change.
     """
     location = choose_location(ctx, store, namespace, context, kubeconfig)
-    names = _names_in(Path(which)) if which is not None and Path(which).is_file() else None
-    one = which if names is None else None
+    rounds = parsed_rounds([Path(which)]) if which is not None and Path(which).is_file() else None
+    one = which if rounds is None else None
     if not watch:
-        shown = _shown(location, one, names)
-        _print(location, shown, names, json=json)
+        shown = _shown(location, one, rounds)
+        _print(location, shown, rounds, json=json)
         return
     try:
-        _watch(location, one, names, json=json)
+        _watch(location, one, rounds, json=json)
     except KeyboardInterrupt:
         raise CommandError("", INTERRUPTED) from None
 
 
-def _shown(location: Location, one: str | None, names: list[str] | None) -> dict[str, RoundStatus]:
+def _shown(location: Location, one: str | None, rounds: Rounds) -> dict[str, RoundStatus]:
     """Read the statuses once. Raises ``CommandError`` when there are none to show."""
     found = location.rounds()
     if one is not None:
         return {one: find_round(location, one, found)}
-    if names is not None:
-        return {name: found[name] for name in names if name in found}
+    if rounds is not None:
+        return {item.name: found[item.name] for item in rounds if item.name in found}
     if not found:
         raise CommandError(
             f"no round has run in {location.description}; start with 'rstar submit FILE {location.options}'"
@@ -89,7 +96,7 @@ def _shown(location: Location, one: str | None, names: list[str] | None) -> dict
     return found
 
 
-def _watch(location: Location, one: str | None, names: list[str] | None, *, json: bool) -> None:
+def _watch(location: Location, one: str | None, rounds: Rounds, *, json: bool) -> None:
     from rich.live import Live
 
     from rstar.cli.console import wide_console
@@ -100,7 +107,8 @@ def _watch(location: Location, one: str | None, names: list[str] | None, *, json
     with live if live is not None else nullcontext():
         while True:
             try:
-                shown = _shown(location, one, names)
+                shown = _shown(location, one, rounds)
+                complete = _complete(location, one, rounds, shown)
                 failures = 0
             except CommandError as error:
                 failures += 1
@@ -110,35 +118,49 @@ def _watch(location: Location, one: str | None, names: list[str] | None, *, json
                 time.sleep(WATCH_SECONDS)
                 continue
             if live is not None:
-                live.update(_tables(location, shown, names), refresh=True)
+                live.update(_tables(location, shown, rounds), refresh=True)
             elif shown != printed:
-                _print(location, shown, names, json=json)
+                _print(location, shown, rounds, json=json)
                 sys.stdout.flush()
             printed = shown
-            expected = len(names) if names is not None else 1
-            if len(shown) >= expected and all(status.phase in {"Succeeded", "Failed"} for status in shown.values()):
+            if complete:
                 return
             time.sleep(WATCH_SECONDS)
 
 
-def _print(location: Location, shown: Mapping[str, RoundStatus], names: list[str] | None, *, json: bool) -> None:
+def _complete(location: Location, one: str | None, rounds: Rounds, shown: Mapping[str, RoundStatus]) -> bool:
+    """Return whether all rounds have ended, and no further one will be made."""
+    from rstar.rounds.evolution import has_ended, not_needed
+
+    if not shown or not all(has_ended(status) for status in shown.values()):
+        return False
+    if one is not None:
+        return True
+    if rounds is None:
+        return not location.makes_rounds()
+    return all(not_needed(item, rounds, shown) for item in rounds if item.name not in shown)
+
+
+def _print(location: Location, shown: Mapping[str, RoundStatus], rounds: Rounds, *, json: bool) -> None:
     from rstar.cli.console import wide_console
     from rstar.cli.result_tables import result_json
 
     if json:
         typer.echo(result_json(shown))
     else:
-        wide_console().print(_tables(location, shown, names))
+        wide_console().print(_tables(location, shown, rounds))
 
 
-def _tables(location: Location, shown: Mapping[str, RoundStatus], names: list[str] | None) -> Group:
+def _tables(location: Location, shown: Mapping[str, RoundStatus], rounds: Rounds) -> Group:
     from rich.console import Group
     from rich.text import Text
 
     from rstar.cli.result_tables import result_table
     from rstar.cli.status_tables import conditions_table, rounds_table
+    from rstar.rounds.evolution import not_needed
 
-    parts: list[object] = [rounds_table(shown, missing=[name for name in names or () if name not in shown])]
+    missing = {item.name: not_needed(item, rounds or (), shown) for item in rounds or () if item.name not in shown}
+    parts: list[object] = [rounds_table(shown, missing)]
     single = next(iter(shown.values())) if len(shown) == 1 else None
     if single is not None and single.conditions:
         parts.append(conditions_table(single))
@@ -146,9 +168,3 @@ def _tables(location: Location, shown: Mapping[str, RoundStatus], names: list[st
         parts.append(table)
     parts += [Text(note, style="dim") for note in location.notes(shown)]
     return Group(*parts)  # type: ignore[arg-type]
-
-
-def _names_in(file: Path) -> list[str]:
-    from rstar.cli.rounds_files import parsed_rounds
-
-    return [item.name for item in parsed_rounds([file])]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from rich.table import Table
 from rich.text import Text
@@ -12,8 +13,8 @@ from rstar.cli.progress_text import figures
 from rstar.rounds.status import RoundStatus
 
 
-def rounds_table(statuses: Mapping[str, RoundStatus], missing: Sequence[str] = ()) -> Table:
-    """Return one row per round; ``missing`` are names of rounds without a status."""
+def rounds_table(statuses: Mapping[str, RoundStatus], missing: Mapping[str, str] = MappingProxyType({})) -> Table:
+    """Return one row per round; ``missing`` are rounds without a status, and why none is made of each ('': it will be)."""
     table = Table()
     for column in ("round", "phase", "stages", "now"):
         table.add_column(column)
@@ -23,8 +24,8 @@ def rounds_table(statuses: Mapping[str, RoundStatus], missing: Sequence[str] = (
         )
         now = "\n".join(text for text in (status.message, figures(status.progress)) if text)
         table.add_row(name, status.phase, stages, now)
-    for name in missing:
-        table.add_row(name, "Waiting", "", "not started")
+    for name, reason in missing.items():
+        table.add_row(name, "Waiting", "", f"not made: {reason}" if reason else "not started")
     return table
 
 

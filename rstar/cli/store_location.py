@@ -70,6 +70,10 @@ class StoreLocation:
             shown, lambda name, stage: f"'rstar run FILE --redo {name}/{stage}' makes it and what follows again"
         )
 
+    def makes_rounds(self) -> bool:
+        """Return False: a driver records all rounds of its file when it starts."""
+        return False
+
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
         """Check the rounds of all files as ``rstar run`` does, and start it in the background for them."""
         rounds, text = self._checked(files)

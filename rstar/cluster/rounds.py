@@ -52,6 +52,15 @@ class NamespacedRounds:
         """Return one round, or None when it does not exist."""
         return self._cluster.get(ROUNDS, self.namespace, name)
 
+    def evolutions(self) -> list[Json]:
+        """Return every evolution, by name; none where the kind is not installed or may not be read."""
+        try:
+            return sorted(self._cluster.list(EVOLUTIONS, self.namespace), key=_name)
+        except ClusterError as error:
+            if error.code in {403, 404}:
+                return []
+            raise
+
     def evolution(self, name: str) -> Json | None:
         """Return one evolution, or None when it does not exist."""
         return self._cluster.get(EVOLUTIONS, self.namespace, name)

@@ -26,7 +26,7 @@ from rstar.local.redo import Redo, delete_output
 from rstar.local.results import Report, RunResult, RunStatus
 from rstar.local.services import Services
 from rstar.local.stages import Stages, read_progress
-from rstar.rounds.evolution import not_needed
+from rstar.rounds.evolution import not_made, not_needed
 from rstar.rounds.observed import (
     STAGES,
     Action,
@@ -132,10 +132,8 @@ class _Run:
         before: EvolutionRound | None = None
         for item in self._rounds:
             if reason := not_needed(item, self._rounds, self._statuses):
-                message = f"not made: {reason}"
-                Journal(self._work / item.name).put_status(
-                    item.spec.round, RoundStatus(phase="Waiting", message=message)
-                )
+                status = not_made(reason, datetime.now(UTC))
+                Journal(self._work / item.name).put_status(item.spec.round, status)
                 if before is not None and stages is not None:
                     self._run_round(before, stages, last=True)  # ends the services that stayed for this round
                 continue

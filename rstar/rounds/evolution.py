@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
 from rstar.rounds.evolution_spec import LABEL, STOP_WHEN, StopWhen
 from rstar.rounds.observed import Stage
 from rstar.rounds.spec import EvolutionRound
-from rstar.rounds.status import RoundStatus
+from rstar.rounds.status import Condition, RoundStatus
+
+NOT_MADE: Final = "NotMade"
+"""Reason of Ready of a round that no driver makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,19 @@ def rung(status: RoundStatus) -> Rung:
     coverage = metrics.get(Stage.ROLLOUT, {}).get("coverage")
     methods = metrics.get(Stage.EVALUATE, {}).get("methods") or ()
     return Rung(coverage, {method["name"]: method["accuracy"] for method in methods})
+
+
+def not_made(reason: str, now: datetime) -> RoundStatus:
+    """Return the status of a round that a rule to stop has made needless."""
+    message = f"not made: {reason}"
+    ready = Condition(type="Ready", status="False", reason=NOT_MADE, message=message, last_transition_time=now)
+    return RoundStatus(phase="Waiting", message=message, conditions=(ready,))
+
+
+def has_ended(status: RoundStatus) -> bool:
+    """Return whether nothing more happens in a round."""
+    ready = status.condition("Ready")
+    return status.phase in {"Succeeded", "Failed"} or (ready is not None and ready.reason == NOT_MADE)
 
 
 def not_needed(item: EvolutionRound, rounds: Sequence[EvolutionRound], statuses: Mapping[str, RoundStatus]) -> str:

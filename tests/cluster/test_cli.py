@@ -44,6 +44,12 @@ def crd(testbed: Testbed) -> None:
     testbed.kubectl("get", "er", "-A")  # Within the first second the server answers "try again", and kubectl does.
 
 
+def resource_of(name: str, spec: Data) -> Data:
+    """Return an EvolutionRound."""
+    kind = {"apiVersion": "rstar.dev/v1alpha1", "kind": "EvolutionRound"}
+    return {**kind, "metadata": {"name": name}, "spec": spec}
+
+
 class UserShell:
     """A user's shell: a folder with files, a kubeconfig and one namespace."""
 
@@ -358,6 +364,9 @@ def test_an_evolution_is_submitted_as_one_object_and_suspended_by_its_name(shell
     assert found is not None
     assert found["spec"] == {"rounds": 4, "perRound": [], "stopWhen": {}, "template": template}
     assert shell.client.get("evolutionround", "sums-r1") is None  # it is the operator's to make
+    (shell.folder / "r1.yaml").write_text(yaml.safe_dump(resource_of("r1", {"round": 1, **template})))
+    assert shell.rstar("submit", "r1.yaml").code == 0
+    assert "evolution sums: waits for an operator" in shell.rstar("status").out
     done = shell.rstar("suspend", "sums")
     assert (done.code, done.out) == (
         0,

@@ -196,6 +196,16 @@ def test_a_watch_prints_each_change_as_json_and_ends_with_the_rounds(bench: Benc
     driver.communicate(timeout=60)
 
 
+@pytest.mark.parametrize("which", [(), ("FILE",), ("e-r4",)], ids=["all", "file", "name"])
+def test_a_watch_ends_with_an_evolution_that_stops_early(bench: Bench, which: tuple[str, ...]) -> None:
+    bench.evolution(4, coverageGainBelow=0.01)
+    bench.run()
+    named = [str(bench.file) if word == "FILE" else word for word in which]
+    done = rstar_on(bench, "status", *named, "--watch")
+    assert done.code == 0, done.err
+    assert "not made: the coverage rose by 0.0000" in " ".join(done.out.split())
+
+
 def test_a_submitted_file_runs_in_the_background(bench: Bench) -> None:
     bench.rounds(2)
     first, second = bench.file.with_name("a.yaml"), bench.file.with_name("b.yaml")

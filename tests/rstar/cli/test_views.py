@@ -105,7 +105,7 @@ def test_there_is_no_result_table_without_results() -> None:
 
 
 def test_the_status_shows_stages_reasons_and_rounds_without_a_status() -> None:
-    text = rendered(rounds_table({"r1": status(Stage.ROLLOUT)}, missing=["r2"]))
+    text = rendered(rounds_table({"r1": status(Stage.ROLLOUT)}, missing={"r2": ""}))
     assert "✓ rollout" in text
     assert "not started" in text
     assert "EarlyRound" in rendered(conditions_table(status()))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar.rounds.evolution import Rung, reason_to_stop, rung
+from rstar.rounds.evolution import Rung, has_ended, not_made, reason_to_stop, rung
 from rstar.rounds.evolution_spec import LABEL, StopWhen, merge_patch
 from rstar.rounds.load import SpecError, parse_rounds
 from rstar.rounds.status import RoundStatus, StageStatus
@@ -137,3 +138,10 @@ def test_the_figures_of_a_round_are_those_of_its_stages() -> None:
     )
     assert rung(RoundStatus(phase="Succeeded", stages=stages)) == Rung(0.5, {"greedy": 0.25})
     assert rung(RoundStatus(phase="Succeeded")) == Rung(None, {})
+
+
+def test_a_round_that_is_not_made_has_ended_and_one_that_waits_has_not() -> None:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    assert has_ended(not_made("the coverage rose by 0", now))
+    assert not has_ended(RoundStatus(phase="Waiting"))
+    assert [has_ended(RoundStatus(phase=phase)) for phase in ("Running", "Failed", "Succeeded")] == [False, True, True]
