@@ -170,6 +170,14 @@ def test_somebody_elses_round_is_left_alone_and_reported(foreign: Json) -> None:
     assert "EvolutionRound sums-r1 is in the way" in decision.status.message
 
 
+def test_somebody_elses_later_round_blocks_the_next_one_and_not_the_one_at_work() -> None:
+    foreign = made(3, owner=None, labels={})
+    suspended = decided(made(1), made(2, "Running"), foreign, suspend=True)
+    assert [write.body for write in suspended.writes if isinstance(write, Patch)] == [{"spec": {"suspend": True}}]
+    assert ready(suspended.status) == ("True", "StageRunning")
+    assert ready(decided(made(1), made(2), foreign).status) == ("False", "NameConflict")
+
+
 def test_a_round_that_the_user_deleted_is_made_again_only_if_no_later_one_exists() -> None:
     assert created(decided(made(2, "Running"))) == []
     assert decided(made(2, "Running")).status.rounds[0].phase == "Deleted"

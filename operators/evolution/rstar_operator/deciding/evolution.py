@@ -66,11 +66,11 @@ def decide_evolution(snapshot: EvolutionSnapshot, now: datetime) -> EvolutionDec
     bodies = {name_of(item): item for item in snapshot.rounds}
     children = [_Child(item, bodies.get(item.name), body) for item in rounds]
     facts = _judged(evolution, children, before, generation, now)
-    writes = () if deleting(body) else tuple(_writes(evolution, children, body, facts))
+    writes = () if deleting(body) else tuple(_writes(children, body, facts))
     foreign = next((child for child in children if child.state == "foreign"), None)
     failure = recorded_failure(before) if writes else None
-    if foreign is not None and facts.phase == "Running":
-        # Whether it goes is seen by the watch.
+    if foreign is not None and facts.reason == "RoundStarting":
+        # The watch reports when it goes. While an earlier round is at work, it is in nobody's way.
         failure, writes = name_conflict("EvolutionRound", foreign.item.name, "evolution"), ()
     facts = replace(facts, failure=failure)
     return EvolutionDecision(facts, build_evolution_status(facts), writes)
@@ -163,9 +163,7 @@ def _rung(child: _Child) -> RungStatus:
     return RungStatus(round=number, name=name, phase=status.phase, coverage=reached.coverage, accuracy=accuracy)
 
 
-def _writes(
-    evolution: Evolution, children: Sequence[_Child], body: Json, facts: EvolutionFacts
-) -> Iterator[Create | Patch]:
+def _writes(children: Sequence[_Child], body: Json, facts: EvolutionFacts) -> Iterator[Create | Patch]:
     """Yield the adoption of orphans, the changes of the round at work, and the next round.
 
     Before a round is made, the API server is asked about all later ones: a fault of the last must not be found days later.
@@ -175,7 +173,7 @@ def _writes(
             yield _adoption(child.body, body)
     at_work = next((c for c in reversed(children) if c.status is not None), None)
     if at_work is not None and at_work.status is not None and at_work.status.phase != "Succeeded":
-        yield from _changes(evolution, at_work)
+        yield from _changes(at_work)
     if facts.reason == "RoundStarting":
         missing = children[len(facts.ladder) :]
         for later in missing[1:]:
@@ -203,7 +201,7 @@ def _adoption(orphan: Json, evolution: Json) -> Patch:
     )
 
 
-def _changes(evolution: Evolution, child: _Child) -> Iterator[Patch]:
+def _changes(child: _Child) -> Iterator[Patch]:
     """Yield the patch of what the template changes in a round that exists."""
     assert child.body is not None
     try:
