@@ -24,7 +24,15 @@ from rstar.store.s3_store import S3Store
 from rstar.store.store import StoreError
 from tests.support.cluster.established import await_established
 from tests.support.cluster.releases import bind, install, installed, new_namespace, of_release, secret
-from tests.support.cluster.rendering import CHARTS, COMBINATIONS, FOREIGN_KINDS, chart_of, kind_of, rendered
+from tests.support.cluster.rendering import (
+    CHARTS,
+    COMBINATIONS,
+    FOREIGN_KINDS,
+    WITHOUT_PROMETHEUS,
+    chart_of,
+    kind_of,
+    rendered,
+)
 
 RSTAR, TENANT = CHARTS / "rstar", CHARTS / "rstar-tenant"
 CRD = "evolutionrounds.rstar.dev"
@@ -54,7 +62,7 @@ def namespace(bed: Testbed) -> str:
 def cluster_parts(bed: Testbed) -> Iterator[None]:
     """Install what a cluster admin installs once: the CRD, the roles, the operator."""
     place = new_namespace(bed)
-    install(bed, RSTAR, "rstar", place, "operator", "--set=metrics.serviceMonitor.enabled=false")
+    install(bed, RSTAR, "rstar", place, "operator", WITHOUT_PROMETHEUS)
     yield
     bed.helm("uninstall", "rstar", "-n", place)
 

@@ -13,13 +13,12 @@ import pytest
 import yaml
 from rstar_testbed.cluster import Testbed
 
-from rstar.rounds.load import SpecError, load_rounds
+from rstar.rounds.load import SpecError, load_rounds, parse_rounds
 from rstar.rounds.spec import MUTABLE, EvolutionRoundSpec
 from rstar.rounds.status import AttemptStatus, Condition, OutputStatus, RoundStatus, StageStatus
-from tests.support.cluster.established import await_established
+from tests.support.cluster.rounds import install_crds
 from tests.support.paths import ROOT
 
-CRD = ROOT / "charts" / "rstar" / "files" / "evolutionrounds.yaml"
 EXAMPLES = sorted((ROOT / "examples" / "game24").glob("*.yaml"))
 NAME = "evolutionrounds.rstar.dev"
 
@@ -31,9 +30,8 @@ METHODS = [{"name": "greedy", "method": "greedy"}, {"name": "mcts"}]
 
 @pytest.fixture(scope="module")
 def bed(testbed: Testbed) -> Testbed:
-    """The testbed with the CRD in it."""
-    testbed.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    await_established(testbed, NAME)
+    """The testbed with the CRDs in it."""
+    install_crds(testbed)
     return testbed
 
 
@@ -357,6 +355,10 @@ def test_a_typo_is_refused(attempt: Create, changes: Data, typo: str) -> None:
 def test_the_examples_are_accepted_unchanged(bed: Testbed, namespace: str, file: Path) -> None:
     answer = bed.kubectl("apply", "--dry-run=server", "-n", namespace, "-f", str(file))
     assert answer.count("created (server dry run)") == len(list(yaml.safe_load_all(file.read_text())))
+    rounds = [item.model_dump(mode="json", by_alias=True, exclude_unset=True) for item in parse_rounds(file)]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": rounds})
+    answer = bed.kubectl("create", "--dry-run=server", "-n", namespace, "-f", "-", input=text)
+    assert answer.count("created (server dry run)") == len(rounds)
 
 
 @pytest.fixture(scope="module")

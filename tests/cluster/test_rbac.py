@@ -93,8 +93,9 @@ def installation(testbed: Testbed) -> Iterator[Installation]:
     testbed.kubectl("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
 
 
-def use_every_right(rounds: RoundNamespace) -> None:
+def use_every_right(installation: Installation) -> None:
     """Let a round cause every kind of write of an operator, and other objects take every name that it needs."""
+    rounds = installation.rounds
     rounds.script.set(FOREVER, stage=Stage.ROLLOUT, attempt="1")
     scaled = {"policy": {"autoscaling": {"maxReplicas": 2}}}
     cluster = {"deletionPolicy": "DeleteArtifacts"}
@@ -119,7 +120,7 @@ def use_every_right(rounds: RoundNamespace) -> None:
     rounds.edit("r1", suspend=False)
     rounds.wait_for_success("r1")
     assert len(rounds.events("r1")) > 10
-    evolve(rounds)
+    evolve(installation)
     rounds.kubectl("delete", "er", "r1", "--wait=false")
     rounds.wait_for_object(JOBS, "r1-cleanup")
     (pod,) = rounds.wait_until(lambda: running_cleanup_pods(rounds, "r1"), "a pod that cleans up")
@@ -131,8 +132,9 @@ def use_every_right(rounds: RoundNamespace) -> None:
     rounds.wait_for_reason("podless", "StagePending", 'serviceaccount "rstar-stage" not found')
 
 
-def evolve(rounds: RoundNamespace) -> None:
-    """Let an evolution make a round, change it, and adopt it once its owner is gone."""
+def evolve(installation: Installation) -> None:
+    """Let an evolution make a round, change it, and adopt it once its owner is gone; and let another one be refused."""
+    rounds = installation.rounds
     rounds.script.set(FOREVER, round="evo-r1")
     template = {key: value for key, value in round_body("x", 1)["spec"].items() if key != "round"}
     body = {"apiVersion": "rstar.dev/v1alpha1", "kind": "Evolution", "metadata": {"name": "evo"}}
@@ -151,6 +153,12 @@ def evolve(rounds: RoundNamespace) -> None:
     )
     rounds.kubectl("delete", "evo", "evo", "--wait=false")
     rounds.wait_until_gone(ROUNDS, "evo-r1")
+    # A refused round is tried again with an unchanged status, so that the version is compared by a read.
+    unreadable = [{"round": 2, "spec": {"problems": {"uri": "of-a-laptop.jsonl"}}}]
+    spec = {"template": template, "perRound": unreadable}
+    rounds.api.create(EVOLUTIONS, rounds.namespace, {**body, "metadata": {"name": "late"}, "spec": spec})
+    read = ("rstar.dev", "evolutions", "get")
+    rounds.wait_until(lambda: read in used(rounds.bed, installation.user), "another try")
 
 
 def add_finalizer(rounds: RoundNamespace, name: str) -> None:
@@ -205,7 +213,7 @@ def test_in_a_namespace_the_operator_uses_every_right_of_its_role_and_needs_no_o
     installation: Installation,
 ) -> None:
     rounds = installation.rounds
-    use_every_right(rounds)
+    use_every_right(installation)
     role = json.loads(rounds.kubectl("get", "role", "rstar-operator", "-o", "json"))
     assert rights(role) - used(rounds.bed, installation.user) == UNAUDITED
     assert forbidden_requests(rounds.bed, installation.user) == []

@@ -30,6 +30,7 @@ from rstar.cluster.inputs import Input, namespace_store, upload
 from rstar.cluster.names import COMPONENT, ROUND
 from rstar.rounds.status import RoundStatus
 from rstar.store.s3_store import S3Store
+from tests.support.cluster.rendering import WITHOUT_PROMETHEUS
 from tests.support.cluster.rounds import status_of
 from tests.support.paths import ROOT
 
@@ -114,7 +115,7 @@ def install_operator(bed: Testbed, admin: str) -> None:
     """Install what an admin installs once per cluster, with the documented values: the operator, the CRD, the roles."""
     values = ROOT / "charts/rstar/ci/operator-values.yaml"
     # An uninstalled chart leaves its CRD, so that an earlier test's may exist.
-    options = [f"--values={values}", "--set=metrics.serviceMonitor.enabled=false", "--take-ownership"]
+    options = [f"--values={values}", WITHOUT_PROMETHEUS, "--take-ownership"]
     bed.helm("install", "rstar", str(ROOT / "charts/rstar"), "-n", admin, *options)
 
 

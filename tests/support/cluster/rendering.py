@@ -22,7 +22,13 @@ from tests.support.paths import CHARTS
 Data = dict[str, Any]
 
 COMBINATIONS: Final = sorted(CHARTS.glob("*/ci/*-values.yaml"))
-FOREIGN_KINDS: Final = {"monitoring.coreos.com/v1/ServiceMonitor", "keda.sh/v1alpha1/ScaledObject"}
+FOREIGN_KINDS: Final = {
+    "monitoring.coreos.com/v1/PrometheusRule",
+    "monitoring.coreos.com/v1/ServiceMonitor",
+    "keda.sh/v1alpha1/ScaledObject",
+}
+WITHOUT_PROMETHEUS: Final = "--set=metrics.serviceMonitor.enabled=false,metrics.rules.enabled=false"
+"""Helm's option for a cluster without the Prometheus operator."""
 """Kinds of other operators, whose CRDs are not installed."""
 
 _BINARIES: Final = Binaries()
