@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import typer
 
 from rstar.cli.errors import CommandError
-
-ProblemFormat = Literal["jsonl", "gsm8k", "math", "countdown"]
 
 TEMPLATE: Final = """\
 # An evolution: rounds of search, selection, training and evaluation, each from the one before it.
@@ -71,7 +69,7 @@ def init(
         str, typer.Option(help="The training problems: a file, hf:ORG/NAME, or store:PATH.")
     ] = "problems.jsonl",
     held_out: Annotated[str, typer.Option(help="The problems of the evaluation, likewise.")] = "held-out.jsonl",
-    format: Annotated[ProblemFormat, typer.Option(help="Form of the problems.")] = "jsonl",
+    format: Annotated[str, typer.Option(help="Form of the problems: jsonl, gsm8k, math or countdown.")] = "jsonl",
 ) -> None:
     """Write a commented file for your own problems: four rounds with the paper's settings, to be edited.
 
@@ -82,6 +80,7 @@ def init(
     - `rstar init mine.yaml --problems train.jsonl --held-out test.jsonl --base-model models/base`
     - `rstar init gsm8k.yaml --problems hf:openai/gsm8k/main --held-out hf:openai/gsm8k/main --format gsm8k`
     """
+    from rstar.readers.collect import check_format
     from rstar.rounds.evolution_spec import EVOLUTION_NAME_LENGTH
     from rstar.rounds.spec import NAME_PATTERN
 
@@ -91,6 +90,10 @@ def init(
             f"--name: {chosen!r} is no name of an evolution: small letters, digits and '-', at most "
             f"{EVOLUTION_NAME_LENGTH} characters, a letter first"
         )
+    try:
+        check_format(format)
+    except ValueError as error:
+        raise CommandError(f"--format: {error}") from None
     uris = {"model": base_model, "problems": problems, "held_out": held_out}
     # JSON text is YAML too, whatever characters a path has.
     quoted = {key: json.dumps(uri, ensure_ascii=False) for key, uri in uris.items()}

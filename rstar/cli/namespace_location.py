@@ -27,7 +27,7 @@ from rstar.cluster.api import EVOLUTIONS, RETRY_SECONDS, Cluster, ClusterError, 
 from rstar.cluster.api_errors import explain_error, is_transient
 from rstar.cluster.default_namespace import default_namespace
 from rstar.cluster.evolutions import evolution_inputs, evolution_submission, rounds_without
-from rstar.cluster.inputs import local_paths, namespace_store, upload, with_store_uris
+from rstar.cluster.inputs import Input, local_paths, namespace_store, upload, with_store_uris
 from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
 from rstar.cluster.pod_logs import Line, PodLogs
 from rstar.cluster.rounds import NOT_YET, NamespacedRounds, number_of, status_of, submission
@@ -110,9 +110,10 @@ class NamespaceLocation:
         lookup_store = store if self._upload_to is not None else None
         numbers = {name: number_of(item) for name, item in existing.items()}
         checked = checked_rounds(files, lookup_store, numbers.get)
-        with_inputs = [with_store_uris(item) for item in rounds_without(evolutions, checked)]
+        known: dict[str, Input] = {}
+        with_inputs = [with_store_uris(item, known) for item in rounds_without(evolutions, checked)]
         try:
-            with_inputs_of_evolutions = [evolution_inputs(one) for one in evolutions]
+            with_inputs_of_evolutions = [evolution_inputs(one, known) for one in evolutions]
             submissions = [submission(item, existing.get(item.name), self._namespace) for item, _ in with_inputs]
             submissions += [
                 evolution_submission(one, existing_evolutions[one.name], self._namespace)

@@ -15,10 +15,11 @@ from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.validation_errors import validation_messages
 
 
-def evolution_inputs(evolution: Evolution) -> tuple[Evolution, list[Input]]:
+def evolution_inputs(evolution: Evolution, known: dict[str, Input]) -> tuple[Evolution, list[Input]]:
     """Return the evolution with ``store:`` URIs instead of local paths, and the inputs to upload.
 
-    ``perRound`` becomes the smallest patch per round that gives the same rounds. Raises ``OSError``, and ``ValueError`` where the template by itself is no spec of a round.
+    ``perRound`` becomes the smallest patch per round that gives the same rounds; ``known`` as for ``with_store_uris``.
+    Raises ``OSError``, and ``ValueError`` where the template by itself is no spec of a round.
     """
     spec = evolution.spec
     try:
@@ -31,7 +32,7 @@ def evolution_inputs(evolution: Evolution) -> tuple[Evolution, list[Input]]:
         raise ValueError(
             f"evolution {evolution.name}: the template by itself is no spec of a round: {faults}"
         ) from None
-    moved = [with_store_uris(item) for item in (alone, *rounds_of(evolution))]
+    moved = [with_store_uris(item, known) for item in (alone, *rounds_of(evolution))]
     template, *rounds = (_template(item) for item, _ in moved)
     patches = {number: merge_patch(template, wanted) for number, wanted in enumerate(rounds, 1)}
     changes = tuple(RoundChanges(round=number, spec=patch) for number, patch in patches.items() if patch)

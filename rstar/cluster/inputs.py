@@ -52,9 +52,16 @@ def local_paths(item: EvolutionRound) -> list[str]:
     return [uri for uri in uris if is_local(uri)]
 
 
-def with_store_uris(item: EvolutionRound) -> tuple[EvolutionRound, list[Input]]:
-    """Return the round with ``store:`` URIs instead of local paths, and the inputs to upload. Raises ``OSError``."""
-    inputs = {uri: _input(Path(uri)) for uri in local_paths(item)}
+def with_store_uris(item: EvolutionRound, known: dict[str, Input] | None = None) -> tuple[EvolutionRound, list[Input]]:
+    """Return the round with ``store:`` URIs instead of local paths, and the inputs to upload. Raises ``OSError``.
+
+    ``known`` keeps the inputs by path from one round to the next: a model takes seconds per gigabyte to digest.
+    """
+    known = {} if known is None else known
+    for uri in local_paths(item):
+        if uri not in known:
+            known[uri] = _input(Path(uri))
+    inputs = {uri: known[uri] for uri in local_paths(item)}
     if not inputs:
         return item, []
 

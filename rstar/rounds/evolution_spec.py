@@ -19,7 +19,7 @@ KIND: Final = "Evolution"
 LABEL: Final = "rstar.dev/evolution"
 """Label of the rounds of an evolution: its name."""
 STOP_WHEN: Final = "rstar.dev/stop-when"
-"""Annotation of the rounds of an evolution: its rules to stop, as JSON. Whoever runs the rounds knows them by it."""
+"""Annotation of each round of an evolution: the evolution's rules to stop, as JSON. ``rstar run`` and ``rstar status`` read it."""
 
 EVOLUTION_NAME_LENGTH: Final = 30
 EvolutionName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=EVOLUTION_NAME_LENGTH)]
@@ -154,7 +154,7 @@ def round_documents(evolution: Evolution) -> Iterator[dict[str, Any]]:
             "spec": {
                 "round": number,
                 **previous,
-                **merge_patch(evolution.spec.template, changes.get(number, {})),
+                **apply_patch(evolution.spec.template, changes.get(number, {})),
                 **asked,
             },
         }
@@ -175,10 +175,10 @@ def rounds_of(evolution: Evolution) -> list[EvolutionRound]:
     return rounds
 
 
-def merge_patch(value: Any, patch: Any) -> Any:
+def apply_patch(value: Any, patch: Any) -> Any:
     """Return ``value`` with ``patch`` merged into it, as JSON merge patch does (RFC 7396).
 
-    >>> merge_patch({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": None}, "d": [2]})
+    >>> apply_patch({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": None}, "d": [2]})
     {'a': {'c': 2}, 'd': [2]}
     """
     if not isinstance(patch, dict):
@@ -188,5 +188,5 @@ def merge_patch(value: Any, patch: Any) -> Any:
         if part is None:
             merged.pop(key, None)
         else:
-            merged[key] = merge_patch(merged.get(key), part)
+            merged[key] = apply_patch(merged.get(key), part)
     return merged

@@ -101,10 +101,13 @@ def _of_round(document: Document, number: int) -> tuple[list[EvolutionRound], Fa
     try:
         return [_validated(EvolutionRound, document.content)], []
     except ValidationError as error:
-        label = _label(document.content, number, "round")
-        lines = [document.line(detail["loc"]) for detail in error.errors(include_url=False)]
-        messages = validation_messages(error, EvolutionRound)
-        return [], [(line, f"{label}: {message}") for line, message in zip(lines, messages, strict=True)]
+        return [], _faults(document, error, EvolutionRound, _label(document.content, number, "round"))
+
+
+def _faults(document: Document, error: ValidationError, model: type[BaseModel], label: str) -> Faults:
+    lines = [document.line(detail["loc"]) for detail in error.errors(include_url=False)]
+    messages = validation_messages(error, model)
+    return [(line, f"{label}: {message}") for line, message in zip(lines, messages, strict=True)]
 
 
 def _of_evolution(document: Document, number: int) -> tuple[list[EvolutionRound], Faults]:
@@ -113,9 +116,7 @@ def _of_evolution(document: Document, number: int) -> tuple[list[EvolutionRound]
     try:
         evolution = _validated(Evolution, document.content)
     except ValidationError as error:
-        lines = [document.line(detail["loc"]) for detail in error.errors(include_url=False)]
-        messages = validation_messages(error, Evolution)
-        return [], [(line, f"{label}: {message}") for line, message in zip(lines, messages, strict=True)]
+        return [], _faults(document, error, Evolution, label)
     changed = {item.round: position for position, item in enumerate(evolution.spec.per_round)}
     rounds: list[EvolutionRound] = []
     faults: dict[tuple[int | None, str], None] = {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry
 from rstar_operator.cache import Cache, NamespacedName
-from rstar_operator.metrics import API_ERRORS, PASS_SECONDS, register
+from rstar_operator.metrics import register
 from rstar_operator.workqueue import WorkQueue
 
 from rstar.cluster.api import EVOLUTIONS, ROUNDS, ClusterError, ConflictError, Json
@@ -42,11 +42,14 @@ def test_rounds_and_evolutions_are_counted_by_state_whenever_they_are_read() -> 
 
 async def test_passes_are_measured_by_how_they_end_and_errors_by_their_code() -> None:
     def passes(outcome: str) -> float:
-        found = PASS_SECONDS.labels("evolution", outcome)
-        return sum(bucket.get() for bucket in found._buckets)
+        labels = {"kind": "evolution", "outcome": outcome}
+        return REGISTRY.get_sample_value("rstar_operator_pass_seconds_count", labels) or 0
+
+    def refused() -> float:
+        return REGISTRY.get_sample_value("rstar_operator_api_errors_total", {"code": "403"}) or 0
 
     before = {outcome: passes(outcome) for outcome in ("ok", "conflict", "failed")}
-    errors = API_ERRORS.labels("403")._value.get()
+    errors = refused()
     ends = iter([ConflictError("old", 409), ClusterError("no", 403), None])
     done = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -63,4 +66,4 @@ async def test_passes_are_measured_by_how_they_end_and_errors_by_their_code() ->
     await done.wait()
     await queue.close()
     assert {outcome: passes(outcome) - before[outcome] for outcome in before} == {"ok": 1, "conflict": 1, "failed": 1}
-    assert API_ERRORS.labels("403")._value.get() == errors + 1
+    assert refused() == errors + 1

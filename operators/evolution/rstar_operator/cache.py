@@ -101,15 +101,10 @@ class Cache:
         with self._lock:
             return set(self._bodies[EVOLUTIONS])
 
-    def round_bodies(self) -> list[Json]:
-        """Return the bodies of all rounds."""
+    def bodies(self, kind: Kind) -> list[Json]:
+        """Return the bodies of all objects of a kind."""
         with self._lock:
-            return list(self._bodies[ROUNDS].values())
-
-    def evolution_bodies(self) -> list[Json]:
-        """Return the bodies of all evolutions."""
-        with self._lock:
-            return list(self._bodies[EVOLUTIONS].values())
+            return list(self._bodies[kind].values())
 
     def evolution_snapshot(self, key: NamespacedName) -> EvolutionSnapshot | None:
         """Return an evolution with its rounds, or None when there is no such evolution."""

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from rstar.cluster.api import Json
+from rstar.cluster.api import EVOLUTIONS, ROUNDS, Json, Kind
 
 PASS_SECONDS: Final = Histogram(
     "rstar_operator_pass_seconds",
@@ -26,14 +26,10 @@ API_ERRORS: Final = Counter(
 
 
 class Bodies(Protocol):
-    """Gives the bodies of all rounds and of all evolutions, as the cache does."""
+    """The objects of each kind, as the cache has them."""
 
-    def round_bodies(self) -> Iterable[Json]:
-        """Return the bodies of all rounds."""
-        ...
-
-    def evolution_bodies(self) -> Iterable[Json]:
-        """Return the bodies of all evolutions."""
+    def bodies(self, kind: Kind) -> Iterable[Json]:
+        """Return the bodies of all objects of a kind."""
         ...
 
 
@@ -45,12 +41,9 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the two gauges."""
-        yield _states("rstar_operator_rounds", "Rounds by phase and reason of Ready.", self._bodies.round_bodies())
-        yield _states(
-            "rstar_operator_evolutions",
-            "Evolutions by phase and reason of Ready.",
-            self._bodies.evolution_bodies(),
-        )
+        rounds, evolutions = self._bodies.bodies(ROUNDS), self._bodies.bodies(EVOLUTIONS)
+        yield _states("rstar_operator_rounds", "Rounds by phase and reason of Ready.", rounds)
+        yield _states("rstar_operator_evolutions", "Evolutions by phase and reason of Ready.", evolutions)
 
 
 def register(bodies: Bodies, registry: CollectorRegistry = REGISTRY) -> None:

@@ -59,3 +59,9 @@ def test_a_name_that_cannot_be_one_is_one_sentence(tmp_path: Path, file: str, na
     with pytest.raises(CommandError, match="is no name of an evolution"):
         init(tmp_path / file, name=name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_format_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="--format: unknown format of problems 'gsm8': did you mean 'gsm8k'"):
+        init(tmp_path / "a.yaml", format="gsm8")
+    assert list(tmp_path.iterdir()) == []

@@ -28,7 +28,7 @@ def test_files_of_this_machine_become_inputs_wherever_they_are_named(tmp_path: P
     hard = {"problems": {"uri": str(tmp_path / "hard.jsonl")}, "rollout": {"search": None}}
     template = {"baseModel": str(tmp_path / "base"), "problems": files, "rollout": {"search": {"rollouts": 3}}}
     given = evolution(template=template, perRound=[{"round": 2, "spec": hard}])
-    moved, inputs = evolution_inputs(given)
+    moved, inputs = evolution_inputs(given, {})
     keys = {item.path.name: f"store:{item.key}" for item in inputs}
     assert set(keys) == {"base", "one.jsonl", "two.jsonl", "hard.jsonl"}
     template = moved.spec.template
@@ -47,7 +47,7 @@ def test_a_template_that_is_no_spec_by_itself_is_one_sentence() -> None:
     changes = [{"round": number, "spec": {"preferenceModel": None}} for number in (1, 2)]
     given = evolution(template={**template, "evaluate": {"methods": methods}}, perRound=changes)
     with pytest.raises(ValueError, match="evolution sums: the template by itself is no spec of a round: spec"):
-        evolution_inputs(given)
+        evolution_inputs(given, {})
 
 
 def test_an_evolution_is_created_and_afterwards_changed_where_its_meaning_differs() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rstar.rounds.evolution import Rung, has_ended, not_made, reason_to_stop, rung
-from rstar.rounds.evolution_spec import LABEL, StopWhen, merge_patch
+from rstar.rounds.evolution_spec import LABEL, StopWhen, apply_patch
 from rstar.rounds.load import SpecError, parse_rounds
 from rstar.rounds.status import RoundStatus, StageStatus
 
@@ -95,14 +95,14 @@ objects = st.dictionaries(st.text(max_size=2), json_values, max_size=3)
 
 @given(json_values, json_values)
 def test_a_patch_is_merged_once_for_all(value: object, patch: object) -> None:
-    once = merge_patch(value, patch)
-    assert merge_patch(once, patch) == once
-    assert merge_patch(value, {}) == (value if isinstance(value, dict) else {})
+    once = apply_patch(value, patch)
+    assert apply_patch(once, patch) == once
+    assert apply_patch(value, {}) == (value if isinstance(value, dict) else {})
 
 
 @given(objects, objects)
 def test_a_key_of_the_patch_replaces_merges_or_removes(value: dict[str, object], patch: dict[str, object]) -> None:
-    merged = merge_patch(value, patch)
+    merged = apply_patch(value, patch)
     for key in value.keys() | patch.keys():
         if key not in patch:
             assert merged[key] == value[key]

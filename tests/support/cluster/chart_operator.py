@@ -10,7 +10,7 @@ import yaml
 from rstar_testbed.cluster import Testbed
 
 from rstar.cluster.api import Json
-from tests.support.cluster.established import await_established
+from tests.support.cluster.established import await_crds
 from tests.support.cluster.operators import operator_in_process
 from tests.support.cluster.releases import new_name
 from tests.support.paths import CHARTS
@@ -29,8 +29,7 @@ def chart_operator(bed: Testbed, *values: str) -> Iterator[str]:
     options = ["--set=executor.enabled=false,networkPolicies.enabled=false", *values]
     # An uninstalled chart leaves its CRDs, so that an earlier test's may exist.
     bed.helm("install", "rstar", str(CHART), "-n", namespace, "--take-ownership", *options)
-    for plural in ("evolutionrounds", "evolutions"):
-        await_established(bed, f"{plural}.rstar.dev")
+    await_crds(bed)
     settings = yaml.safe_load(
         bed.kubectl("get", "configmap", "rstar-operator", "-n", namespace, "-o", r"jsonpath={.data.config\.yaml}")
     )

@@ -1,10 +1,12 @@
-"""Waits for a custom resource definition to be served."""
+"""Waits for custom resource definitions to be served."""
 
 from __future__ import annotations
 
 import time
 
 from rstar_testbed.cluster import Testbed
+
+from rstar.cluster.names import EVOLUTIONS_PLURAL, GROUP, PLURAL
 
 _STATUS = '{.status.conditions[?(@.type=="Established")].status}'
 
@@ -15,3 +17,9 @@ def await_established(bed: Testbed, name: str, seconds: float = 180.0) -> None:
     while bed.kubectl("get", f"crd/{name}", "-o", f"jsonpath={_STATUS}").strip() != "True":
         assert time.monotonic() < until, f"{name} is not established"
         time.sleep(0.2)
+
+
+def await_crds(bed: Testbed) -> None:
+    """Wait until the API server serves rounds and evolutions."""
+    for plural in (PLURAL, EVOLUTIONS_PLURAL):
+        await_established(bed, f"{plural}.{GROUP}")

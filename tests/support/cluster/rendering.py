@@ -27,9 +27,9 @@ FOREIGN_KINDS: Final = {
     "monitoring.coreos.com/v1/ServiceMonitor",
     "keda.sh/v1alpha1/ScaledObject",
 }
+"""Kinds of other operators, whose CRDs are not installed."""
 WITHOUT_PROMETHEUS: Final = "--set=metrics.serviceMonitor.enabled=false,metrics.rules.enabled=false"
 """Helm's option for a cluster without the Prometheus operator."""
-"""Kinds of other operators, whose CRDs are not installed."""
 
 _BINARIES: Final = Binaries()
 

@@ -21,7 +21,7 @@ from rstar.cluster.api import ROUNDS, Cluster, Json
 from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, STAGE
 from rstar.rounds.pair_accuracy import PairAccuracy
 from rstar.rounds.status import RoundStatus
-from tests.support.cluster.established import await_established
+from tests.support.cluster.established import await_crds
 from tests.support.paths import CRD, EVOLUTION_CRD
 
 METRICS: Mapping[str, Any] = PairAccuracy(0.9, 0.8, 90, 30).metrics() | {
@@ -36,8 +36,7 @@ def install_crds(bed: Testbed) -> None:
     """Install the CRDs of rounds and evolutions."""
     files = [f"--filename={path}" for path in (CRD, EVOLUTION_CRD)]
     bed.kubectl("apply", "--server-side", "--force-conflicts", *files)
-    for plural in ("evolutionrounds", "evolutions"):
-        await_established(bed, f"{plural}.rstar.dev")
+    await_crds(bed)
 
 
 def install_prerequisites(bed: Testbed, namespace: str, *, executor: bool = True) -> None:

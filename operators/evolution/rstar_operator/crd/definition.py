@@ -21,13 +21,17 @@ HEADER: Final = """\
 """
 
 
-def definition(names: Mapping[str, Any], columns: Iterable[Column], schema: Schema) -> dict[str, Any]:
-    """Return a CustomResourceDefinition as plain data."""
+READY: Final = '.status.conditions[?(@.type=="Ready")]'
+"""The path of the condition Ready, for columns."""
+
+
+def definition(kind: str, plural: str, short: str, columns: Iterable[Column], schema: Schema) -> dict[str, Any]:
+    """Return a CustomResourceDefinition as plain data; ``short``: the kind's short name."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": f"{names['plural']}.{GROUP}",
+            "name": f"{plural}.{GROUP}",
             # An uninstalled chart must not take every round, and with it every record of finished work, with it.
             "annotations": {"helm.sh/resource-policy": "keep"},
             "labels": {"app.kubernetes.io/part-of": "rstar"},
@@ -35,7 +39,14 @@ def definition(names: Mapping[str, Any], columns: Iterable[Column], schema: Sche
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
-            "names": dict(names),
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": plural.removesuffix("s"),
+                "shortNames": [short],
+                "categories": ["all", "rstar"],
+            },
             "versions": [
                 {
                     "name": VERSION,

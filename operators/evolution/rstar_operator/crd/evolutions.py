@@ -12,7 +12,7 @@ from rstar.cluster.names import EVOLUTIONS_PLURAL
 from rstar.rounds.evolution_spec import KIND, NOT_IN_TEMPLATE, REQUIRED_IN_TEMPLATE, EvolutionSpec
 from rstar.rounds.evolution_status import EvolutionStatus
 from rstar.rounds.spec import EvolutionRoundSpec
-from rstar_operator.crd.definition import Column, definition, object_schema
+from rstar_operator.crd.definition import READY, Column, definition, object_schema
 from rstar_operator.crd.rules import EVOLUTION_ROOT_RULES
 from rstar_operator.crd.schema import Schema, structural
 
@@ -38,15 +38,14 @@ How to go on:
     kubectl explain evo.spec    what may be set
     kubectl patch evo sums --type merge -p '{"spec":{"suspend":true}}'   release all compute"""
 
-_READY: Final = '.status.conditions[?(@.type=="Ready")]'
 _COLUMNS: Final[tuple[Column, ...]] = (
     ("Rounds", "string", ".status.roundsText", "Finished rounds of all.", 0),
     ("Stage", "string", ".status.stage", "The stage of the round at work.", 0),
     ("Progress", "string", ".status.progressText", "How far that stage is.", 0),
     ("Solved %", "string", ".status.solvedPercent", "Share of the training problems solved, by round.", 0),
     ("Accuracy %", "string", ".status.accuracyPercent", "Accuracy of the evaluation, by round.", 0),
-    ("Ready", "string", f"{_READY}.status", "Whether a stage runs or all rounds are done.", 0),
-    ("Reason", "string", f"{_READY}.reason", "Why, or why not.", 0),
+    ("Ready", "string", f"{READY}.status", "Whether a stage runs or all rounds are done.", 0),
+    ("Reason", "string", f"{READY}.reason", "Why, or why not.", 0),
     ("Age", "date", ".metadata.creationTimestamp", "Time since the evolution was created.", 0),
     ("Phase", "string", ".status.phase", "One word for the state.", 1),
     ("Message", "string", ".status.message", "One sentence for the state.", 1),
@@ -55,15 +54,7 @@ _COLUMNS: Final[tuple[Column, ...]] = (
 
 def evolution_crd() -> dict[str, Any]:
     """Return the CustomResourceDefinition as plain data."""
-    names = {
-        "kind": KIND,
-        "listKind": f"{KIND}List",
-        "plural": EVOLUTIONS_PLURAL,
-        "singular": EVOLUTIONS_PLURAL.removesuffix("s"),
-        "shortNames": ["evo"],
-        "categories": ["all", "rstar"],
-    }
-    return definition(names, _COLUMNS, _schema())
+    return definition(KIND, EVOLUTIONS_PLURAL, "evo", _COLUMNS, _schema())
 
 
 def _schema() -> Schema:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from rstar.cluster.names import PLURAL
 from rstar.rounds.spec import KIND, MUTABLE, EvolutionRoundSpec, RolloutSpec
 from rstar.rounds.status import RoundStatus
-from rstar_operator.crd.definition import Column, definition, object_schema
+from rstar_operator.crd.definition import READY, Column, definition, object_schema
 from rstar_operator.crd.descriptions import paper_searches
 from rstar_operator.crd.rules import ROOT_RULES
 from rstar_operator.crd.schema import Schema, structural
@@ -45,14 +45,13 @@ How to go on:
     rstar suspend r1            release all compute; rstar resume r1: go on
     rstar cancel r1             end it for good; finished work is kept"""
 
-_READY: Final = '.status.conditions[?(@.type=="Ready")]'
 _COLUMNS: Final[tuple[Column, ...]] = (
     ("Round", "integer", ".spec.round", "Number of the round.", 0),
     ("Stage", "string", ".status.stage", "The stage at work or next.", 0),
     ("Progress", "string", ".status.progressText", "How far the running stage is.", 0),
     ("Solved %", "string", ".status.solvedPercent", "Share of the training problems solved.", 0),
-    ("Ready", "string", f"{_READY}.status", "Whether a stage runs or all are done.", 0),
-    ("Reason", "string", f"{_READY}.reason", "Why, or why not.", 0),
+    ("Ready", "string", f"{READY}.status", "Whether a stage runs or all are done.", 0),
+    ("Reason", "string", f"{READY}.reason", "Why, or why not.", 0),
     ("Age", "date", ".metadata.creationTimestamp", "Time since the round was created.", 0),
     ("Phase", "string", ".status.phase", "One word for the state.", 1),
     ("Message", "string", ".status.message", "One sentence for the state.", 1),
@@ -61,15 +60,7 @@ _COLUMNS: Final[tuple[Column, ...]] = (
 
 def round_crd() -> dict[str, Any]:
     """Return the CustomResourceDefinition as plain data."""
-    names = {
-        "kind": KIND,
-        "listKind": f"{KIND}List",
-        "plural": PLURAL,
-        "singular": PLURAL.removesuffix("s"),
-        "shortNames": ["er"],
-        "categories": ["all", "rstar"],
-    }
-    return definition(names, _COLUMNS, _schema())
+    return definition(KIND, PLURAL, "er", _COLUMNS, _schema())
 
 
 def _schema() -> Schema:

@@ -12,7 +12,8 @@ from typing import Final
 
 from rstar.cluster.api import Json
 from rstar.cluster.names import OPERATOR
-from rstar.rounds.status import AttemptStatus, RoundStatus
+from rstar.rounds.evolution_status import EvolutionStatus
+from rstar.rounds.status import AttemptStatus, Condition, RoundStatus
 from rstar_operator.snapshot import format_time
 
 WARNINGS: Final = {
@@ -39,10 +40,15 @@ def transitions(before: RoundStatus | None, after: RoundStatus) -> Iterator[tupl
     for record in after.attempts:
         if record.finished_at is not None and not _finished(old.get((record.stage, record.number))):
             yield _attempt_event(record)
-    was = before.condition("Ready") if before else None
-    now = after.condition("Ready")
-    if now is not None and (was is None or was.reason != now.reason):
+    if (now := new_ready(before, after)) is not None:
         yield "Warning" if now.reason in WARNINGS else "Normal", now.reason, now.message
+
+
+def new_ready(before: RoundStatus | EvolutionStatus | None, after: RoundStatus | EvolutionStatus) -> Condition | None:
+    """Return the condition Ready of ``after`` if its reason is another one than before."""
+    was = before.condition("Ready") if before is not None else None
+    now = after.condition("Ready")
+    return now if now is not None and (was is None or was.reason != now.reason) else None
 
 
 def event(body: Json, kind: str, reason: str, message: str, now: datetime) -> Json:

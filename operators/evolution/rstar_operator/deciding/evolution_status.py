@@ -10,8 +10,8 @@ from typing import Final
 from rstar.cluster.api import Json
 from rstar.rounds.evolution_status import EvolutionPhase, EvolutionStatus, RungStatus
 from rstar.rounds.status import Condition, ConditionStatus, RoundStatus, merge_conditions
-from rstar_operator.deciding.events import WARNINGS
-from rstar_operator.deciding.write_failures import WRITE_FAILURES, WriteFailure
+from rstar_operator.deciding.events import WARNINGS, new_ready
+from rstar_operator.deciding.write_failures import WriteFailure, failure_conditions
 
 GONE: Final = "Deleted"
 """Phase of a round that the user has deleted, where a later one exists."""
@@ -47,7 +47,9 @@ def build_evolution_status(facts: EvolutionFacts) -> EvolutionStatus:
     stage = current.stage or "" if current is not None and facts.phase == "Running" else ""
     progress = current.progress_text if current is not None and facts.phase == "Running" else ""
     done = sum(one.phase in {"Succeeded", GONE} for one in facts.ladder)
-    conditions = merge_conditions(facts.before.conditions if facts.before else (), _conditions(facts))
+    failed = failure_conditions(facts.before, facts.failure, facts.now)
+    new = {c.type: c for c in (*_conditions(facts), *failed)}
+    conditions = merge_conditions(facts.before.conditions if facts.before else (), new.values())
     return EvolutionStatus(
         observed_generation=facts.generation,
         phase=facts.phase,
@@ -73,21 +75,13 @@ def _percents(values: Sequence[float | None]) -> str:
 
 
 def _conditions(facts: EvolutionFacts) -> Iterator[Condition]:
-    failure = facts.failure
-    reason, message = (failure.reason, failure.message) if failure is not None else (facts.reason, facts.message)
-
-    def condition(kind: str, holds: bool, why: str, sentence: str) -> Condition:
+    def condition(kind: str, holds: bool, message: str) -> Condition:
         status: ConditionStatus = "True" if holds else "False"
-        return Condition(type=kind, status=status, reason=why, message=sentence, last_transition_time=facts.now)
+        return Condition(type=kind, status=status, reason=facts.reason, message=message, last_transition_time=facts.now)
 
-    yield condition("Ready", facts.ready and failure is None, reason, message)
+    yield condition("Ready", facts.ready, facts.message)
     for phase in ("Succeeded", "Failed", "Suspended"):
-        yield condition(phase, facts.phase == phase, facts.reason, facts.message if facts.phase == phase else "")
-    for kind in WRITE_FAILURES:
-        if failure is not None and failure.reason == kind:
-            yield condition(kind, True, kind, failure.message)
-        elif facts.before is not None and facts.before.condition(kind) is not None:
-            yield condition(kind, False, "Cleared", "")
+        yield condition(phase, facts.phase == phase, facts.message if facts.phase == phase else "")
 
 
 def evolution_transitions(before: EvolutionStatus | None, after: EvolutionStatus) -> Iterator[tuple[str, str, str]]:
@@ -97,9 +91,8 @@ def evolution_transitions(before: EvolutionStatus | None, after: EvolutionStatus
         if one.phase == "Succeeded" and old.get(one.name) != "Succeeded":
             reached = "" if one.coverage is None else f": solved {100 * one.coverage:.1f} % of the training problems"
             yield "Normal", "RoundDone", f"round {one.name} is done{reached}"
-    was = before.condition("Ready") if before is not None else None
-    now = after.condition("Ready")
-    if now is not None and now.reason in _OWN_REASONS and (was is None or was.reason != now.reason):
+    now = new_ready(before, after)
+    if now is not None and now.reason in _OWN_REASONS:
         yield "Warning" if now.reason in _WARNINGS else "Normal", now.reason, now.message
 
 

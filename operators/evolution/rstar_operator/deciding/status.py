@@ -22,7 +22,7 @@ from rstar.rounds.status import (
     merge_conditions,
 )
 from rstar_operator.deciding.deletion import ARTIFACTS_KEPT, Deletion
-from rstar_operator.deciding.write_failures import WRITE_FAILURES, WriteFailure
+from rstar_operator.deciding.write_failures import WriteFailure, failure_conditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class StatusFacts:
 
 def build_status(facts: StatusFacts) -> RoundStatus:
     """Return the status to store. A condition keeps its transition time unless its status changes."""
-    new = {c.type: c for c in (*facts.planned.conditions, *_deletion_conditions(facts), *_failure_conditions(facts))}
+    failed = failure_conditions(facts.before, facts.failure, facts.now)
+    new = {c.type: c for c in (*facts.planned.conditions, *_deletion_conditions(facts), *failed)}
     conditions = merge_conditions(facts.before.conditions if facts.before else (), new.values())
     return facts.planned.model_copy(
         update={
@@ -93,19 +94,6 @@ def _deletion_conditions(facts: StatusFacts) -> Iterator[Condition]:
         yield _condition(facts, ARTIFACTS_KEPT, "True", "OperatorMayGoFirst", facts.deletion.kept_because)
     elif _before(facts, ARTIFACTS_KEPT) is not None:
         yield _condition(facts, ARTIFACTS_KEPT, "False", "Cleared")
-
-
-def _failure_conditions(facts: StatusFacts) -> Iterator[Condition]:
-    """Yield the conditions of the failed write, and clear those of an earlier one. None appears before it was true."""
-    failure = facts.failure
-    if failure is not None:
-        yield _condition(facts, "Ready", "False", failure.reason, failure.message)
-    for reason in WRITE_FAILURES:
-        before = _before(facts, reason)
-        if failure is not None and failure.reason == reason:
-            yield _condition(facts, reason, "True", reason, failure.message)
-        elif before is not None and before.status == "True":
-            yield _condition(facts, reason, "False", "Cleared")
 
 
 def _before(facts: StatusFacts, kind: str) -> Condition | None:

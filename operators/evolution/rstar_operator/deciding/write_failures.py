@@ -6,11 +6,13 @@ status does not change back and forth while the write is tried again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Literal
 
 from rstar.rounds.evolution_status import EvolutionStatus
-from rstar.rounds.status import RoundStatus
+from rstar.rounds.status import Condition, ConditionStatus, RoundStatus
 
 FailureReason = Literal["NameConflict", "CreationRefused", "ChangeRefused"]
 WRITE_FAILURES: Final[tuple[FailureReason, ...]] = ("NameConflict", "CreationRefused", "ChangeRefused")
@@ -21,7 +23,8 @@ WRITE_FAILURES: Final[tuple[FailureReason, ...]] = ("NameConflict", "CreationRef
 class WriteFailure:
     """``NameConflict``: somebody else's object has the name of a child.
 
-    ``CreationRefused``, ``ChangeRefused``: the API server refuses to create or change a child (a quota, a rule).
+    ``CreationRefused``: the API server did not create a child, because of a quota or a rule. ``ChangeRefused``: it did
+    not change one.
     """
 
     reason: FailureReason
@@ -34,6 +37,24 @@ def name_conflict(kind: str, name: str, owner: str) -> WriteFailure:
         "NameConflict",
         f"{kind} {name} is in the way: it does not belong to this {owner} and is not touched; delete it or rename the {owner}",
     )
+
+
+def failure_conditions(
+    before: RoundStatus | EvolutionStatus | None, failure: WriteFailure | None, now: datetime
+) -> Iterator[Condition]:
+    """Yield the conditions of the failed write, and clear those of an earlier one. None appears before it was true."""
+
+    def condition(kind: str, status: ConditionStatus, reason: str, message: str = "") -> Condition:
+        return Condition(type=kind, status=status, reason=reason, message=message, last_transition_time=now)
+
+    if failure is not None:
+        yield condition("Ready", "False", failure.reason, failure.message)
+    for kind in WRITE_FAILURES:
+        was = before.condition(kind) if before is not None else None
+        if failure is not None and failure.reason == kind:
+            yield condition(kind, "True", kind, failure.message)
+        elif was is not None and was.status == "True":
+            yield condition(kind, "False", "Cleared")
 
 
 def recorded_failure(status: RoundStatus | EvolutionStatus | None) -> WriteFailure | None:
