@@ -2,19 +2,33 @@
 #   docker build -f services/policy/vllm.Dockerfile .
 # vLLM compiles kernels when it starts, so the image needs a C compiler: not the slim one. CUDA comes with torch.
 ARG BASE=python:3.12
-FROM ${BASE} AS build
+FROM ${BASE} AS tools
+ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1
+RUN python -m venv /build && /build/bin/pip install --no-cache-dir uv==0.13.9
 WORKDIR /src
-RUN python -m venv /opt/rstar
+
+FROM tools AS packages
+COPY pyproject.toml requirements-vllm.lock ./
+# The lock fixes the versions.
+RUN /build/bin/uv pip compile --quiet --no-header --no-annotate --extra vllm --constraint requirements-vllm.lock --output-file /packages.txt pyproject.toml
+
+FROM tools AS build
+COPY --from=packages /packages.txt /packages.txt
+# A layer of their own, made again only when the list changes.
+RUN python -m venv --without-pip /opt/rstar && /build/bin/uv pip install --python /opt/rstar/bin/python --requirements /packages.txt
 COPY pyproject.toml requirements-vllm.lock README.md LICENSE ./
 COPY rstar rstar
 COPY services services
 COPY jobs jobs
 COPY operators operators
-# The lock fixes the versions, vLLM's own torch among them.
-RUN /opt/rstar/bin/pip install --no-cache-dir --constraint requirements-vllm.lock '.[vllm]'
+RUN /build/bin/uv build --wheel --out-dir /build/wheels
 
 FROM ${BASE}
 COPY --from=build /opt/rstar /opt/rstar
+RUN --mount=type=bind,from=build,source=/build,target=/build \
+    /build/bin/uv pip install --no-cache --compile-bytecode --python /opt/rstar/bin/python --no-deps --no-index /build/wheels/*.whl
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="rstar/vllm" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.licenses="Apache-2.0"
 # Waiting threads must not spin: on shared cores they would slow each other down.
 ENV OMP_WAIT_POLICY=passive
 ENV PATH=/opt/rstar/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
