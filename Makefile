@@ -66,6 +66,15 @@ testbed: setup  ## Build the control plane's programs (once: about ten minutes; 
 test-cluster: testbed  ## The tests on a real API server, with MinIO and the training operator (QUICK=1: not the slow ones)
 	$(BIN)/python -m pytest tests/cluster $(if $(QUICK),-m "not slow") $(SIDE_BY_SIDE) $(PYTEST)
 
+.PHONY: node-packages
+node-packages: setup
+	missing=$$($(BIN)/python -m rstar_testbed packages) && \
+	{ test -z "$$missing" || { apt-get update -qq && apt-get install --yes -qq --no-install-recommends $$missing; }; }
+
+.PHONY: e2e
+e2e: testbed node-packages  ## The tests on a real node with images from the Dockerfiles (Debian, root; QUICK=1: not the slow ones)
+	$(BIN)/python -m pytest tests/e2e $(if $(QUICK),-m "not slow") $(PYTEST)
+
 .PHONY: crash-table
 crash-table: testbed  ## Kill the operator after every write of a round; print each outcome
 	$(BIN)/python -m tests.support.cluster.crashes

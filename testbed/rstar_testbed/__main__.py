@@ -20,6 +20,7 @@ from rstar_testbed.binaries import Binaries, search_path
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import TestbedError
 from rstar_testbed.kubelet import ChooseBehaviour, Kubelet, Real
+from rstar_testbed.node.packages import missing_packages
 
 ENVIRONMENT: Final = "environment.json"
 BUCKET: Final = "rstar"
@@ -52,6 +53,15 @@ def build(
 
 
 @app.command()
+def packages() -> None:
+    """Print the Debian packages that a node and its images need and this machine lacks, on one line.
+
+    Example: `apt-get install $(python -m rstar_testbed packages)`
+    """
+    typer.echo(" ".join(missing_packages()))
+
+
+@app.command()
 def up(
     folder: Annotated[Path | None, typer.Option(help="New or empty folder; a temporary one if not given.")] = None,
     training_operator: Annotated[bool, typer.Option(help="Run the stock training-operator.")] = True,
@@ -59,17 +69,24 @@ def up(
     pods: Annotated[
         bool, typer.Option("--pods", help="Run the pods of all namespaces, as processes of this machine (needs root).")
     ] = False,
+    node: Annotated[
+        bool, typer.Option("--node", help="With a node that runs pods in containers (needs root and containerd).")
+    ] = False,
 ) -> None:
     """Start a testbed and keep it up until Ctrl-C.
 
     Example: `python -m rstar_testbed up --folder out/testbed`, and in another shell `eval "$(python -m rstar_testbed env out/testbed)"`
     """
+    if pods and node:
+        raise TestbedError("--pods and --node each run the pods: choose one.")
     signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryDirectory(prefix="rstar-testbed-") as scratch:
         target = folder or Path(scratch)
         started = time.monotonic()
         with contextlib.ExitStack() as stack:
-            bed = stack.enter_context(Testbed.start(target, training_operator=training_operator, minio=minio))
+            bed = stack.enter_context(
+                Testbed.start(target, training_operator=training_operator, minio=minio, node=node)
+            )
             if pods:
                 stack.enter_context(Kubelet(bed.kubeconfig, _real_with_programs(bed), folder=target / "kubelet"))
             if bed.minio:
@@ -87,17 +104,34 @@ def up(
 
 
 @app.command()
+def shell(folder: Annotated[Path, typer.Argument(help="Folder of a testbed that is up.")]) -> None:
+    """Start a shell that uses a testbed: KUBECONFIG, the store, and PATH with kubectl and helm are set.
+
+    Example: `python -m rstar_testbed shell out/testbed`
+    """
+    written = _written(folder)
+    program = os.environ.get("SHELL", "/bin/sh")
+    path = f"{written.pop('PATH')}{os.pathsep}{os.environ['PATH']}"
+    os.execvpe(program, [program], {**os.environ, **written, "PATH": path})
+
+
+@app.command()
 def env(folder: Annotated[Path, typer.Argument(help="Folder of a testbed that is up.")]) -> None:
     """Print what a shell needs to use a testbed: KUBECONFIG, the store, and PATH with kubectl and helm.
 
     Example: `eval "$(python -m rstar_testbed env out/testbed)"`
     """
+    typer.echo(_exports(_written(folder)))
+
+
+def _written(folder: Path) -> dict[str, str]:
     written = folder / ENVIRONMENT
     if not written.exists():
         raise TestbedError(
             f"No testbed is up in {folder}: start one with 'python -m rstar_testbed up --folder {folder}'."
         )
-    typer.echo(_exports(json.loads(written.read_text())))
+    found: dict[str, str] = json.loads(written.read_text())
+    return found
 
 
 def _real_with_programs(bed: Testbed) -> ChooseBehaviour:

@@ -1,9 +1,10 @@
-"""A testbed: control plane, training-operator and MinIO in one folder, until its ``with`` ends.
+"""A testbed: control plane, training-operator, MinIO and, if asked for, a node, in one folder, until its ``with`` ends.
 
     with Testbed.start(folder) as bed:
         bed.kubectl("get", "namespaces")
 
-Everything listens on 127.0.0.1 and writes to the folder, and ends with the process that started it.
+Everything listens on 127.0.0.1, or with a node on addresses that exist on this machine only, writes to the folder, and
+ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rstar_testbed.addresses import LOOPBACK, NODE
 from rstar_testbed.binaries import Binaries
 from rstar_testbed.control_plane import ControlPlane
 from rstar_testbed.errors import CommandError, TestbedError
+from rstar_testbed.node.namespaces import Namespaces
+from rstar_testbed.node.node import NODE_PROGRAMS, Node
+from rstar_testbed.node.packages import check_packages
 from rstar_testbed.object_store import Minio
 from rstar_testbed.processes import Component
 from rstar_testbed.training_operator import start_training_operator
@@ -34,38 +39,49 @@ class Testbed:
         self.folder = folder
         self.binaries = binaries
         self.minio: Minio | None = None
+        self.node: Node | None = None
         self._plane = plane
         self._training_operator: Component | None = None
 
     @classmethod
-    def start(cls, folder: Path, *, training_operator: bool = True, minio: bool = True) -> Self:
+    def start(cls, folder: Path, *, training_operator: bool = True, minio: bool = True, node: bool = False) -> Self:
         """Start the components and return when all are ready; missing programs are built first.
 
-        ``folder`` must be new or empty. Raises :class:`TestbedError` with the last lines of the component that failed.
+        ``folder`` must be new or empty. With ``node`` pods run for real, in containers (needs root). Raises :class:`TestbedError` with the last lines of the component that failed.
         """
         folder = folder.absolute()
         if folder.exists() and any(folder.iterdir()):
             raise TestbedError(
                 f"{folder} is not empty: a testbed needs a folder of its own; remove it or name another."
             )
+        if node:
+            check_packages()
         folder.mkdir(parents=True, exist_ok=True)
         binaries = Binaries()
         needed = [
             "kube-apiserver",
             *(["minio"] if minio else []),
             *(["training-operator"] if training_operator else []),
+            *(NODE_PROGRAMS if node else []),
         ]
         for name in needed:
             binaries[name]
-        bed = cls(folder, binaries, ControlPlane(folder, binaries))
+        addresses = NODE if node else LOOPBACK
+        bed = cls(folder, binaries, ControlPlane(folder, binaries, addresses))
         try:
+            if node:
+                bed.node = Node(bed._plane, Namespaces(folder, addresses), binaries)
             if minio:
-                bed.minio = Minio(folder, binaries["minio"])
+                bed.minio = Minio(folder, binaries["minio"], addresses.machine)
             bed._plane.start()
+            if bed.node:
+                bed.node.start(lambda manifests: bed.kubectl("apply", "--filename=-", input=manifests))
             if training_operator:
                 bed._training_operator = start_training_operator(bed._plane, binaries)
             if bed.minio:
                 bed.minio.wait()
+            if bed.node:
+                bed.node.wait()
         except BaseException:
             bed.stop()
             raise
@@ -75,6 +91,8 @@ class Testbed:
         """Stop every component. The folder stays, with its logs."""
         if self._training_operator:
             self._training_operator.stop()
+        if self.node:
+            self.node.stop()
         self._plane.stop()
         if self.minio:
             self.minio.stop()

@@ -1,6 +1,6 @@
 """etcd, the API server and the controller manager: their options, their start and their readiness.
 
-No scheduler and no kubelet: :mod:`rstar_testbed.kubelet` binds and runs pods.
+No scheduler and no kubelet: :mod:`rstar_testbed.kubelet` plays both, :mod:`rstar_testbed.node` runs the real ones.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from rstar_testbed.addresses import LOOPBACK, Addresses
 from rstar_testbed.certificates import KeyPair, issue, new_authority, new_key, private_pem
 from rstar_testbed.kubeconfig import client_certificate, write_kubeconfig
 from rstar_testbed.processes import Component, free_port
 
 ADMIN_GROUP: Final = "system:masters"
+FRONT_PROXY: Final = "front-proxy-client"
 _ISSUER: Final = "https://kubernetes.default.svc"
 _AUDIT_POLICY: Final = {
     "apiVersion": "audit.k8s.io/v1",
@@ -32,8 +34,9 @@ _SECONDS: Final = 120.0
 class ControlPlane:
     """A control plane in a folder. :meth:`stop` leaves its data in the folder."""
 
-    def __init__(self, folder: Path, binaries: Mapping[str, Path]) -> None:
+    def __init__(self, folder: Path, binaries: Mapping[str, Path], addresses: Addresses = LOOPBACK) -> None:
         self.folder = folder
+        self.addresses = addresses
         self.authority = new_authority("rstar-testbed")
         self.kubeconfig = folder / "kubeconfig"
         self.audit_log = folder / "logs/audit.jsonl"
@@ -42,7 +45,7 @@ class ControlPlane:
         self._components: list[Component] = []
         self._apiserver: Component | None = None
         self._port = free_port()
-        self.server = f"https://127.0.0.1:{self._port}"
+        self.server = f"https://{addresses.machine}:{self._port}"
         self._client = ssl.create_default_context(cadata=self.authority.certificate_pem.decode())
 
     def start(self) -> None:
@@ -87,7 +90,7 @@ class ControlPlane:
                 return None
             raise
 
-    def write_user(self, path: Path, name: str, groups: tuple[str, ...]) -> Path:
+    def write_user(self, path: Path, name: str, groups: tuple[str, ...] = ()) -> Path:
         """Write the kubeconfig of a user with a certificate."""
         pair = issue(self.authority, name, groups=groups)
         return write_kubeconfig(path, self.server, self.authority.certificate_pem, name, client_certificate(pair))
@@ -105,8 +108,11 @@ class ControlPlane:
         self._tls.mkdir(parents=True, exist_ok=True)
         (self._tls / "ca.crt").write_bytes(self.authority.certificate_pem)
         (self._tls / "ca.key").write_bytes(self.authority.key_pem)
-        hosts = ("127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.0.0.1")
+        names = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+        hosts = (self.addresses.machine, *names, self.addresses.kubernetes_service)
         self._write_pair("apiserver", issue(self.authority, "kube-apiserver", hosts=hosts))
+        # The API server's own certificate as a client: of kubelets, and of API servers that it forwards to.
+        self._write_pair("apiserver-client", issue(self.authority, FRONT_PROXY, groups=(ADMIN_GROUP,)))
         (self._tls / "service-account.key").write_bytes(private_pem(new_key()))
         admin = issue(self.authority, "rstar-testbed-admin", groups=(ADMIN_GROUP,))
         self._write_pair("admin", admin)
@@ -145,18 +151,17 @@ class ControlPlane:
         return self._launch(
             "kube-apiserver",
             f"--etcd-servers={etcd_address}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self.addresses.machine}",
+            f"--advertise-address={self.addresses.machine}",
             f"--secure-port={self._port}",
-            # The API refuses endpoints on loopback; pods of the testbed get the address by environment variables instead.
-            "--endpoint-reconciler-type=none",
+            *self._node_flags(),
             f"--tls-cert-file={self._tls / 'apiserver.crt'}",
             f"--tls-private-key-file={self._tls / 'apiserver.key'}",
             f"--client-ca-file={self._tls / 'ca.crt'}",
             f"--service-account-key-file={self._tls / 'service-account.key'}",
             f"--service-account-signing-key-file={self._tls / 'service-account.key'}",
             f"--service-account-issuer={_ISSUER}",
-            "--service-cluster-ip-range=10.0.0.0/16",
+            f"--service-cluster-ip-range={self.addresses.services}",
             "--authorization-mode=Node,RBAC",
             # As in stricter clusters: an object with blockOwnerDeletion needs the right to set the owner's finalizers.
             "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
@@ -167,6 +172,27 @@ class ControlPlane:
             "--audit-log-maxsize=1000000",
             f"--cert-dir={self._tls}",
         )
+
+    def _node_flags(self) -> list[str]:
+        if not self.addresses.node:
+            # The API refuses endpoints on loopback; pods of the testbed get the address by environment variables instead.
+            return ["--endpoint-reconciler-type=none"]
+        certificate, key = self._tls / "apiserver-client.crt", self._tls / "apiserver-client.key"
+        return [
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--kubelet-certificate-authority={self._tls / 'ca.crt'}",
+            f"--kubelet-client-certificate={certificate}",
+            f"--kubelet-client-key={key}",
+            # For API servers behind an APIService, such as metrics-server.
+            f"--requestheader-client-ca-file={self._tls / 'ca.crt'}",
+            f"--requestheader-allowed-names={FRONT_PROXY}",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={certificate}",
+            f"--proxy-client-key-file={key}",
+            "--enable-aggregator-routing=true",
+        ]
 
     def _start_controller_manager(self) -> Component:
         kubeconfig = self.write_user(

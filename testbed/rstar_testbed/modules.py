@@ -72,12 +72,35 @@ _KUBE_VERSION: Final = tuple(
     for variable in ("gitVersion={version}", "gitMajor={major}", "gitMinor={minor}")
 )
 
+_KUBE_PROGRAMS: Final = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+)
+
 MODULES: Final = (
-    Module("kube", ".", KUBERNETES, ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl"), _KUBE_VERSION),
+    Module("kube", ".", KUBERNETES, _KUBE_PROGRAMS, _KUBE_VERSION),
     Module(
         "training-operator", f"{TRAINING_OPERATOR}/cmd/training-operator.v1", TRAINING_OPERATOR, ("training-operator",)
     ),
+    Module("coredns", "github.com/coredns/coredns", "github.com/coredns/coredns", ("coredns",)),
+    Module(
+        "metrics-server",
+        "sigs.k8s.io/metrics-server/cmd/metrics-server",
+        "sigs.k8s.io/metrics-server",
+        ("metrics-server",),
+    ),
     Module("minio", "github.com/minio/minio", "github.com/minio/minio", ("minio",)),
+    Module(
+        "registry",
+        "github.com/distribution/distribution/v3/cmd/registry",
+        "github.com/distribution/distribution/v3",
+        ("registry",),
+    ),
     Module("helm", "helm.sh/helm/v3/cmd/helm", "helm.sh/helm/v3", ("helm",)),
     Module(
         "helm-unittest",

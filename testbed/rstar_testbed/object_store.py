@@ -20,16 +20,16 @@ _REGION: Final = "us-east-1"
 class Minio:
     """A running MinIO. ``endpoint`` is a URL; the keys are its root user's."""
 
-    def __init__(self, folder: Path, binary: Path) -> None:
+    def __init__(self, folder: Path, binary: Path, address: str = "127.0.0.1") -> None:
         self._port = free_port()
-        self.endpoint = f"http://127.0.0.1:{self._port}"
+        self.endpoint = f"http://{address}:{self._port}"
         self.access_key = "rstar-testbed"
         self.secret_key = uuid.uuid4().hex
         self._component = Component(
             "minio",
             [
                 binary, "server", "--quiet", "--anonymous",
-                "--address", f"127.0.0.1:{self._port}", "--console-address", f"127.0.0.1:{free_port()}",
+                "--address", f"{address}:{self._port}", "--console-address", f"127.0.0.1:{free_port()}",
                 folder / "minio",
             ],
             folder / "logs/minio.log",

@@ -89,6 +89,11 @@ class Component:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """The number of the program's process."""
+        return self._process.pid
+
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
         """Return once ``ready()``. Raises :class:`TestbedError` with the log's end if the program ends first or takes too long."""
         until = time.monotonic() + seconds

@@ -111,30 +111,33 @@ class Tenant:
         return self.bed.kubectl("-n", self.namespace, *words, input=input, kubeconfig=self.user)
 
 
-def install_operator(bed: Testbed, admin: str) -> None:
-    """Install what an admin installs once per cluster, with the documented values: the operator, the CRD, the roles."""
+def install_operator(bed: Testbed, admin: str, *more: str) -> None:
+    """Install what an admin installs once per cluster, with the documented values: the operator, the CRD, the roles.
+
+    ``more``: further options of helm, here and in the next two functions.
+    """
     values = ROOT / "charts/rstar/ci/operator-values.yaml"
     # An uninstalled chart leaves its CRD, so that an earlier test's may exist.
-    options = [f"--values={values}", WITHOUT_PROMETHEUS, "--take-ownership"]
+    options = [f"--values={values}", WITHOUT_PROMETHEUS, "--take-ownership", *more]
     bed.helm("install", "rstar", str(ROOT / "charts/rstar"), "-n", admin, *options)
 
 
-def set_up_tenant(bed: Testbed, admin: str, namespace: str) -> Tenant:
+def set_up_tenant(bed: Testbed, admin: str, namespace: str, *more: str) -> Tenant:
     """Install what an admin installs once per tenant: a namespace with quota and policies, and a MinIO user."""
     assert bed.minio is not None
     keys = [f"--from-literal=user={bed.minio.access_key}", f"--from-literal=password={bed.minio.secret_key}"]
     bed.kubectl("create", "secret", "generic", "minio-admin", "-n", admin, *keys)
     values = f"namespace={namespace},access.groups={{{namespace}}},minioUser.enabled=true"
     where = f"storage.endpoint={bed.minio.endpoint},storage.bucket={namespace}"
-    bed.helm("install", "tenant", str(ROOT / "charts/rstar-tenant"), "-n", admin, f"--set={values},{where}")
+    bed.helm("install", "tenant", str(ROOT / "charts/rstar-tenant"), "-n", admin, f"--set={values},{where}", *more)
     user = bed.user_kubeconfig(f"user-of-{namespace}", (namespace,))
     return Tenant(bed, namespace, admin, user, Cluster.connect(user, user_agent="rstar-tests"))
 
 
-def install_executors(tenant: Tenant) -> None:
+def install_executors(tenant: Tenant, *more: str) -> None:
     """Install executors as the tenant's user, with the documented values."""
     chart, values = ROOT / "charts/rstar", ROOT / "charts/rstar/ci/tenant-values.yaml"
-    words = ("install", "rstar", str(chart), "-n", tenant.namespace, f"--values={values}")
+    words = ("install", "rstar", str(chart), "-n", tenant.namespace, f"--values={values}", *more)
     tenant.bed.helm(*words, kubeconfig=tenant.user)
 
 

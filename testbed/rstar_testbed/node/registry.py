@@ -1,0 +1,53 @@
+"""A registry of images on the machine, from which the node pulls as any cluster does.
+
+Its data stay in the cache: a testbed that starts again pushes what changed only.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Final
+
+from rstar_testbed.binaries import cache_folder
+from rstar_testbed.processes import Component
+
+PORT: Final = 5000
+_SECONDS: Final = 30.0
+
+
+class Registry:
+    """A running registry at ``address``, which is ``HOST:PORT``."""
+
+    def __init__(self, folder: Path, binary: Path, machine: str) -> None:
+        self.address = f"{machine}:{PORT}"
+        data = cache_folder() / "registry"
+        data.mkdir(parents=True, exist_ok=True)
+        configuration = folder / "registry.json"  # JSON is YAML.
+        configuration.write_text(json.dumps(_configuration(data, self.address)))
+        self._component = Component("registry", [binary, "serve", configuration], folder / "logs/registry.log")
+
+    def wait(self) -> None:
+        """Return when it answers."""
+        self._component.wait_until(self._answers, _SECONDS)
+
+    def stop(self) -> None:
+        """Kill it."""
+        self._component.stop()
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/v2/", timeout=1):
+                return True
+        except OSError:
+            return False
+
+
+def _configuration(data: Path, address: str) -> dict[str, object]:
+    return {
+        "version": "0.1",
+        "log": {"level": "warn", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(data)}, "delete": {"enabled": True}},
+        "http": {"addr": address},
+    }
