@@ -3,30 +3,31 @@
 # vLLM compiles kernels when it starts, so the image needs a C compiler: not the slim one. CUDA comes with torch.
 ARG BASE=python:3.12
 FROM ${BASE} AS tools
-ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1
 RUN python -m venv /build && /build/bin/pip install --no-cache-dir uv==0.13.9
 WORKDIR /src
 
 FROM tools AS packages
 COPY pyproject.toml requirements-vllm.lock ./
 # The lock fixes the versions.
-RUN /build/bin/uv pip compile --quiet --no-header --no-annotate --extra vllm --constraint requirements-vllm.lock --output-file /packages.txt pyproject.toml
+RUN /build/bin/uv pip compile --no-cache --quiet --no-header --no-annotate --extra vllm --constraint requirements-vllm.lock --output-file /packages.txt pyproject.toml
 
-FROM tools AS build
-COPY --from=packages /packages.txt /packages.txt
-# A layer of their own, made again only when the list changes.
-RUN python -m venv --without-pip /opt/rstar && /build/bin/uv pip install --python /opt/rstar/bin/python --requirements /packages.txt
+FROM tools AS wheel
 COPY pyproject.toml requirements-vllm.lock README.md LICENSE ./
 COPY rstar rstar
 COPY services services
 COPY jobs jobs
 COPY operators operators
-RUN /build/bin/uv build --wheel --out-dir /build/wheels
+RUN /build/bin/uv build --no-cache --wheel --out-dir /wheels
 
 FROM ${BASE}
-COPY --from=build /opt/rstar /opt/rstar
-RUN --mount=type=bind,from=build,source=/build,target=/build \
-    /build/bin/uv pip install --no-cache --compile-bytecode --python /opt/rstar/bin/python --no-deps --no-index /build/wheels/*.whl
+COPY --from=packages /packages.txt /opt/packages.txt
+# A layer of its own, made again only when the list changes: it has vLLM's own torch.
+RUN --mount=type=bind,from=tools,source=/build,target=/build \
+    python -m venv --without-pip /opt/rstar && \
+    /build/bin/uv pip install --no-cache --compile-bytecode --python /opt/rstar/bin/python --requirements /opt/packages.txt
+COPY --from=wheel /wheels /opt/wheels
+RUN --mount=type=bind,from=tools,source=/build,target=/build \
+    /build/bin/uv pip install --no-cache --compile-bytecode --python /opt/rstar/bin/python --no-deps --no-index /opt/wheels/*.whl
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="rstar/vllm" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.licenses="Apache-2.0"
 # Waiting threads must not spin: on shared cores they would slow each other down.
