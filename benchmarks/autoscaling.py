@@ -42,10 +42,10 @@ CHART: Final = Path(__file__).parents[1] / "charts/rstar"
 VALUES: Final = (
     "operator.enabled=false,crds.enabled=false,rbac.aggregate=false,networkPolicies.enabled=false",
     "executor.slots=1,executor.maxMemoryMib=256,executor.tmpSize=128Mi,executor.snapshotMib=0,executor.cacheMib=0",
-    "executor.resources.requests.cpu=200m,executor.resources.requests.memory=256Mi",
+    "executor.resources.requests.cpu=50m,executor.resources.requests.memory=256Mi",
     "executor.resources.limits.cpu=null,executor.resources.limits.memory=2Gi",
 )
-"""Small executors, several of which fit on a node with two cores; without a cache, so that every program runs."""
+"""Small executors without a cache, so that every program runs. A slot that is always busy with these programs uses some 100m CPU."""
 
 
 @dataclass(frozen=True)
