@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,21 @@ def test_images_with_models_share_the_layer_of_their_packages() -> None:
         return tools, packages, last.split("COPY --from=wheel")[0]
 
     assert len({before(name) for name in ("policy", "ppm", "jobs")}) == 1
+
+
+def test_the_operator_imports_nothing_that_its_image_leaves_out() -> None:
+    left_out = [name.replace("-", "_") for name in re.findall(r"--no-emit-package (\S+)", text_of("operator"))]
+    assert left_out
+    program = f"""
+import importlib, pkgutil, sys
+sys.modules.update(dict.fromkeys({left_out}))  # None: an import raises.
+import rstar_operator
+for module in pkgutil.walk_packages(rstar_operator.__path__, "rstar_operator."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_context_holds_what_the_dockerfiles_copy() -> None:

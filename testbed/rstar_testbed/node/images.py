@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,7 +85,7 @@ class Builder:
 
     def _base(self) -> str:
         """Return the name of the base image; build it first if the cache lacks it."""
-        key = hashlib.sha256(repr((1, _SUITE, _PACKAGES, [_content(path) for path in _CONFIGURATION])).encode())
+        key = hashlib.sha256(repr((2, _SUITE, _PACKAGES, [_content(path) for path in _CONFIGURATION])).encode())
         name = f"localhost/base:{key.hexdigest()[:16]}"
         if self._run("inspect", "--type=image", name).returncode == 0:
             return name
@@ -101,6 +102,8 @@ class Builder:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(Path(path).read_bytes())
             (root / "etc/apt/sources.list").unlink(missing_ok=True)
+            for path in ("var/cache/apt", "var/lib/apt/lists"):
+                shutil.rmtree(root / path, ignore_errors=True)
             (root / "etc/uv").mkdir()
             (root / "etc/uv/uv.toml").write_text("system-certs = true\n")
             _check(["tar", "--create", "--file", f"{scratch}/root.tar", "--directory", str(root), "."])
