@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -70,8 +71,9 @@ class Namespaces:
             (hierarchy / self.cgroup).mkdir(exist_ok=True)
 
     def close(self) -> None:
-        """End the holder, and with it every process, mount and interface of the node."""
+        """End the holder, and with it every process, mount and interface of the node; remove its containers' files."""
         self._holder.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
         remove_abandoned_cgroups()
 
     def _check(self, folder: Path) -> None:
