@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import multiprocessing
@@ -29,6 +30,9 @@ from rstar.local.die_with_parent import PR_SET_PDEATHSIG
 SETTINGS: Mapping[str, Any] = {
     "images": {"policy": "policy:1", "ppm": "ppm:1", "search": "search:1", "jobs": "jobs:1", "vllm": "vllm:1"}
 }
+
+STOP_SECONDS = 120.0
+"""How long an operator may take to end: far more than its running passes need."""
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(
@@ -107,6 +111,14 @@ def reconciler_of(cluster: Cluster, configuration: Configuration, cache: Cache) 
     return Reconciler(cluster, configuration, PyTorchJobBackend(), cache.put)
 
 
+def pending_tasks(watcher: Watcher) -> str:
+    """Return where each task of a watcher's event loop waits."""
+    resyncing = watcher._resyncing
+    if resyncing is None:
+        return "it has not started"
+    return "\n".join(f"{task!r} {task.get_stack(limit=3)}" for task in asyncio.all_tasks(resyncing.get_loop()))
+
+
 @contextlib.contextmanager
 def operator_in_process(
     kubeconfig: Path,
@@ -139,6 +151,7 @@ def operator_in_process(
             yield watcher
         finally:
             stop.set()
-            thread.join()
+            thread.join(STOP_SECONDS)
+            assert not thread.is_alive(), f"the operator does not end: {pending_tasks(watcher)}"
     if errors:
         raise errors[0]
