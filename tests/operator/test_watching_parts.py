@@ -108,6 +108,25 @@ async def test_a_failed_pass_is_repeated() -> None:
     await queue.close()
 
 
+async def test_a_pass_that_does_not_end_delays_the_end_only_for_the_given_time() -> None:
+    started, release = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def one(_: tuple[str, str]) -> timedelta | None:
+        loop.call_soon_threadsafe(started.set)
+        release.wait(120)
+        return None
+
+    queue = WorkQueue(one, limit=1)
+    queue.add(("lab", "r1"))
+    queue.add(("lab", "r2"))  # It waits for a thread, and starts no more.
+    await asyncio.wait_for(started.wait(), 30)
+    try:
+        await asyncio.wait_for(queue.close(seconds=0.1), 30)
+    finally:
+        release.set()
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

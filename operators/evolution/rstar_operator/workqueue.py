@@ -22,6 +22,9 @@ from rstar_operator.metrics import API_ERRORS, PASS_SECONDS
 
 BACKOFF_SECONDS: Final = 0.5
 LONGEST_BACKOFF_SECONDS: Final = 60.0
+CLOSE_SECONDS: Final = 10.0
+"""How long running passes may take at the end: less than a pod's grace period of 30 s, in which two queues are closed."""
+
 CONFLICT_SECONDS: Final = 0.2
 """Pause after a pass on an old version: the watch brings the new one within moments."""
 
@@ -65,14 +68,17 @@ class WorkQueue:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def close(self) -> None:
-        """Finish the running passes and start no more."""
+    async def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Start no more passes, and wait for the running ones for at most ``seconds``."""
         self._closed = True
         for entry in self._entries.values():
             if entry.timer is not None:
                 entry.timer.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._threads.shutdown()
+        running = set(self._tasks)
+        late = (await asyncio.wait(running, timeout=seconds))[1] if running else set()
+        if late:
+            structlog.get_logger().warning("ends before its passes do", **{f"{self._word}s": len(late)})
+        self._threads.shutdown(wait=not late, cancel_futures=True)
 
     async def _serve(self, key: NamespacedName, entry: _Entry) -> None:
         pause: float | None = None
