@@ -183,7 +183,7 @@ def draw(looks: list[Look], picture: Path) -> None:
     pods.step(minutes, [look.wanted for look in looks], where="post", label="wanted by the autoscaler")
     pods.step(minutes, [look.ready for look in looks], where="post", label="ready")
     pods.set(ylabel="executors", ylim=(0, None))
-    pods.legend(loc="upper right")
+    pods.legend(loc="lower center")
     called = [(minute, look) for minute, look in zip(minutes, looks, strict=True) if look.median_wait_ms is not None]
     waits.plot([minute for minute, _ in called], [look.median_wait_ms or 0 for _, look in called])
     waits.set(ylabel="median wait of a call, ms", xlabel="minutes", ylim=(0, None))
