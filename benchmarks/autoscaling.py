@@ -3,20 +3,16 @@
 Installs the chart's executors on a testbed with a node, with a HorizontalPodAutoscaler that gets its figures from
 metrics-server. Two tenants send programs with known results, first not at all, then without a pause, then not at all, until
 the autoscaler has taken its pods away. No call may fail and no result may be wrong.
-
-A call's wait is its duration less the time of its programs, which run one after another in one slot.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,13 +21,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rstar_testbed.cluster import Testbed
-from rstar_testbed.node.images import Builder, report_to_stderr
+from rstar_testbed.node.images import Builder, chart_options, report_to_stderr
 
-from benchmarks.executor_load import LIMITS, TENANTS
-from benchmarks.known_programs import batches
-from rstar.interfaces import State
+from benchmarks.executor_load import TENANTS, Outcome, drive
 from rstar.rpc.clients import ExecutorClient
-from rstar.rpc.errors import CallFailed
 from rstar.rpc.logs import configure_logs
 
 NAMESPACE: Final = "load"
@@ -57,18 +50,6 @@ class Look:
     ready: int
     calls: int
     median_wait_ms: float | None
-
-
-@dataclass
-class Outcome:
-    """The calls of all tasks: counts, and the waits in seconds since the last look."""
-
-    calls: int = 0
-    failed: int = 0
-    wrong: int = 0
-    waits: list[float] = field(default_factory=list)
-    all_waits: list[float] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
 
 
 class Executors:
@@ -98,27 +79,6 @@ class Executors:
         return json.loads(self._bed.kubectl("get", *words, "-n", NAMESPACE, "-o", "json"))
 
 
-async def drive(client: ExecutorClient, name: str, seed: int, outcome: Outcome, over: Callable[[], bool]) -> None:
-    """Send the calls of one search path after another until ``over``."""
-    for number in itertools.count():
-        problem = f"{name}-{number}"
-        for batch in batches(seed, problem):
-            if over():
-                return
-            start = time.perf_counter()
-            outcome.calls += 1
-            try:
-                texts = [known.text for known in batch.candidates]
-                executions = await client.execute(State(problem, "", tuple(batch.steps)), texts, LIMITS)
-            except CallFailed as error:
-                outcome.failed += 1
-                outcome.faults.append(f"failed: {error}")
-                break
-            ran = sum(each.milliseconds for each in executions) / 1000
-            outcome.waits.append(max(0.0, time.perf_counter() - start - ran))
-            outcome.wrong += len(batch.wrong(executions))
-
-
 async def measure(bed: Testbed, idle: float, load: float, tasks: int, seed: int) -> tuple[Outcome, list[Look]]:
     """Run the three phases and return the calls and the looks."""
     outcome, looks, executors = Outcome(), list[Look](), Executors(bed)
@@ -126,12 +86,14 @@ async def measure(bed: Testbed, idle: float, load: float, tasks: int, seed: int)
     start = time.monotonic()
     end_of_load = start + idle + load
 
+    def over() -> bool:
+        return time.monotonic() >= end_of_load
+
     async def look() -> None:
         counted = 0
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             waits, outcome.waits = outcome.waits, []
-            outcome.all_waits += waits
             median = 1000 * statistics.median(waits) if waits else None
             seconds = time.monotonic() - start
             looks.append(Look(seconds, executors.wanted, len(executors.addresses), outcome.calls - counted, median))
@@ -143,7 +105,6 @@ async def measure(bed: Testbed, idle: float, load: float, tasks: int, seed: int)
         await asyncio.sleep(idle)
         async with clients[0], clients[1], asyncio.TaskGroup() as group:
             for k in range(tasks):
-                over = lambda: time.monotonic() >= end_of_load  # noqa: E731
                 group.create_task(drive(clients[k % 2], f"task-{k}", seed, outcome, over))
         # The chart waits 300 s before it takes executors away, and takes them in steps.
         for _ in range(int(SCALE_DOWN_SECONDS / LOOK_SECONDS)):
@@ -163,11 +124,9 @@ def install(bed: Testbed, most: int) -> None:
     builder = Builder(report_to_stderr)
     builder.build(["executor"])
     name = builder.push("executor", bed.node.registry.address, "load")
-    registry, _, rest = name.partition("/")
     bed.kubectl("create", "namespace", NAMESPACE)
-    options = [f"images.registry={registry},images.executor.tag={rest.partition(':')[2]}", *VALUES]
-    options.append(f"executor.autoscaling.maxReplicas={most}")
-    bed.helm("install", "rstar", str(CHART), "-n", NAMESPACE, *(f"--set={each}" for each in options))
+    values = [f"--set={each}" for each in (*VALUES, f"executor.autoscaling.maxReplicas={most}")]
+    bed.helm("install", "rstar", str(CHART), "-n", NAMESPACE, *chart_options({"executor": name}), *values)
     bed.kubectl("rollout", "status", "deployment/rstar-executor", "-n", NAMESPACE, "--timeout=600s")
     bed.kubectl("wait", "--for=condition=ScalingActive", "hpa/rstar-executor", "-n", NAMESPACE, "--timeout=300s")
 
@@ -204,7 +163,7 @@ def figures(outcome: Outcome, looks: list[Look]) -> dict[str, object]:
         "median_wait_ms_at_first": round(statistics.median(look.median_wait_ms or 0 for look in first), 1),
         "median_wait_ms_at_last": round(statistics.median(look.median_wait_ms or 0 for look in last), 1),
         "minutes": round(looks[-1].seconds / 60, 1),
-        "faults": outcome.faults[:5],
+        "faults": outcome.faults,
     }
 
 

@@ -38,7 +38,10 @@ SHOWN_FAULTS: Final = 5
 
 @dataclass
 class Outcome:
-    """Counts and times of the clients' calls."""
+    """Counts and times of the clients' calls.
+
+    A call's wait is its duration less the time of its programs, which run one after another in one slot.
+    """
 
     calls: int = 0
     programs: int = 0
@@ -46,6 +49,7 @@ class Outcome:
     wrong: int = 0
     faults: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
 
     def fault(self, text: str) -> None:
@@ -73,6 +77,8 @@ async def drive(client: ExecutorClient, name: str, seed: int, outcome: Outcome, 
                 outcome.seconds.append(time.perf_counter() - start)
                 outcome.calls += 1
                 outcome.programs += len(texts)
+            ran = sum(execution.milliseconds for execution in executions) / 1000
+            outcome.waits.append(max(0.0, outcome.seconds[-1] - ran))
             wrong = batch.wrong(executions)
             outcome.wrong += len(wrong)
             for known, execution in wrong:

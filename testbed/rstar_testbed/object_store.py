@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.request
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Final
 import minio
 from minio.credentials.providers import StaticProvider
 
-from rstar_testbed.processes import Component, free_port
+from rstar_testbed.processes import Component, answers, free_port
 
 _SECONDS: Final = 60.0
 _REGION: Final = "us-east-1"
@@ -46,7 +45,8 @@ class Minio:
 
     def wait(self) -> None:
         """Return when it answers requests."""
-        self._component.wait_until(self._healthy, _SECONDS)
+        # Before this it answers 503 with Retry-After: 60, and its own client waits that long.
+        self._component.wait_until(lambda: answers(f"{self.endpoint}/minio/health/cluster"), _SECONDS)
 
     def stop(self) -> None:
         """Kill it."""
@@ -80,11 +80,3 @@ class Minio:
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_REGION": _REGION,
         }
-
-    def _healthy(self) -> bool:
-        # Before this it answers 503 with Retry-After: 60, and its own client waits that long.
-        try:
-            with urllib.request.urlopen(f"{self.endpoint}/minio/health/cluster", timeout=1):
-                return True
-        except OSError:
-            return False

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
@@ -54,6 +55,15 @@ def last_lines(path: Path) -> str:
     """Return the end of a log, on one line."""
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     return " | ".join(line.strip() for line in lines[-_LAST_LINES:]) or "its log is empty"
+
+
+def answers(url: str) -> bool:
+    """Return whether a GET of ``url`` succeeds within a second."""
+    try:
+        with urllib.request.urlopen(url, timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 class Component:

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import pytest
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import CommandError
+from rstar_testbed.node.images import chart_options
 
 from rstar.interfaces import ExecutionLimits, State
 from rstar.rpc.clients import ExecutorClient
 from tests.e2e.conftest import UseImages
 from tests.support.cluster.releases import new_namespace
-from tests.support.e2e.images import image_values
 from tests.support.paths import ROOT
 
 
@@ -22,7 +22,7 @@ from tests.support.paths import ROOT
 def release(testbed: Testbed, use_images: UseImages) -> Iterator[str]:
     """The namespace of a release with the documented values of a small cluster, where only restricted pods may run."""
     name = new_namespace(testbed, "pod-security.kubernetes.io/enforce=restricted")
-    values = image_values(use_images("operator", "executor"))
+    values = chart_options(use_images("operator", "executor"))
     dev = ROOT / "charts/rstar/ci/dev-values.yaml"
     testbed.helm(
         "install",

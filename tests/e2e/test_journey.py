@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from rstar_testbed.cluster import Testbed
+from rstar_testbed.node.images import chart_options
 
 from rstar.cluster.api import ROUNDS
 from rstar.rounds.observed import STAGES
@@ -23,7 +24,6 @@ from tests.support.cluster.pods import wait_until
 from tests.support.cluster.real_rounds import RSTAR, Tenant
 from tests.support.cluster.releases import new_name
 from tests.support.cluster.rounds import status_of
-from tests.support.e2e.images import image_values
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(real_rounds.SECONDS + 1_800)]
 
@@ -69,7 +69,7 @@ def journey(testbed: Testbed, use_images: UseImages, tmp_path_factory: pytest.Te
     real_rounds.make_games(here)
     base_model = real_rounds.start_base_model(here)
     images = use_images(*IMAGES)
-    chart = image_values(images)
+    chart = chart_options(images)
     assert base_model.wait() == 0
     admin, namespace = new_name("rstar"), new_name("lab")
     testbed.kubectl("create", "namespace", admin)

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 import yaml
 from rstar_testbed.cluster import Testbed
+from rstar_testbed.node.images import chart_options
 
 from tests.e2e.conftest import UseImages
 from tests.support.cluster.pods import wait_until
 from tests.support.cluster.releases import new_namespace
 from tests.support.cluster.rounds import round_body
-from tests.support.e2e.images import image_values
 from tests.support.paths import ROOT
 
 SECRET = (
@@ -28,7 +28,7 @@ FITS = {name: {"cpu": "50m", "memory": "128Mi"} for name in ("policy", "ppm", "s
 def namespace(testbed: Testbed, use_images: UseImages) -> Iterator[str]:
     """A namespace with operator and executors; the images of model servers are not in the registry, as after a typing error."""
     name = new_namespace(testbed)
-    values = image_values(use_images("operator", "executor"))
+    values = chart_options(use_images("operator", "executor"))
     small = ["--set=executor.slots=1,executor.resources.requests.cpu=100m,executor.resources.requests.memory=512Mi"]
     small.append(
         "--set=executor.resources.limits.cpu=null,executor.maxMemoryMib=256,executor.autoscaling.maxReplicas=1"

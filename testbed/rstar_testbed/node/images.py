@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -125,6 +125,15 @@ class Builder:
         return subprocess.run(
             ["buildah", *storage, *arguments], capture_output=True, text=True, check=False, env=environment
         )
+
+
+def chart_options(pushed: Mapping[str, str]) -> list[str]:
+    """Return the options by which helm takes these images, given as ``HOST:PORT/rstar/NAME:TAG@DIGEST`` by name."""
+    options = []
+    for name, full in pushed.items():
+        registry, _, rest = full.partition("/")
+        options += [f"--set=images.registry={registry}", f"--set=images.{name}.tag={rest.partition(':')[2]}"]
+    return options
 
 
 def report_to_stderr(line: str) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from rstar_testbed.errors import TestbedError
 
 NODE: Final = {
-    "cc": "gcc",
+    "cc": "build-essential",
     "conntrack": "conntrack",
     "containerd": "containerd",
     "ctr": "containerd",

@@ -6,12 +6,11 @@ Its data stay in the cache: a testbed that starts again pushes what changed only
 from __future__ import annotations
 
 import json
-import urllib.request
 from pathlib import Path
 from typing import Final
 
 from rstar_testbed.binaries import cache_folder
-from rstar_testbed.processes import Component
+from rstar_testbed.processes import Component, answers
 
 PORT: Final = 5000
 _SECONDS: Final = 30.0
@@ -30,18 +29,11 @@ class Registry:
 
     def wait(self) -> None:
         """Return when it answers."""
-        self._component.wait_until(self._answers, _SECONDS)
+        self._component.wait_until(lambda: answers(f"http://{self.address}/v2/"), _SECONDS)
 
     def stop(self) -> None:
         """Kill it."""
         self._component.stop()
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{self.address}/v2/", timeout=1):
-                return True
-        except OSError:
-            return False
 
 
 def _configuration(data: Path, address: str) -> dict[str, object]:
