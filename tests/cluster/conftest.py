@@ -16,7 +16,7 @@ from rstar_testbed.kubelet import ChooseBehaviour, Kubelet
 
 from tests.support.cluster.chart_operator import chart_operator
 from tests.support.cluster.pods import NamespaceClient
-from tests.support.cluster.releases import new_namespace
+from tests.support.cluster.releases import temporary_namespace
 from tests.support.cluster.round_namespace import RoundNamespace, new_round_namespace
 
 StartKubelet = Callable[..., Kubelet]
@@ -41,9 +41,8 @@ def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
 @pytest.fixture
 def namespace(testbed: Testbed) -> Iterator[str]:
     """A new namespace that has its default ServiceAccount."""
-    name = new_namespace(testbed)
-    yield name
-    testbed.kubectl("delete", "namespace", name, "--wait=false")
+    with temporary_namespace(testbed) as name:
+        yield name
 
 
 @pytest.fixture

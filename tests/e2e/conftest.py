@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from rstar_testbed.cluster import Testbed
-from rstar_testbed.node.images import Builder, report_to_stderr
+from rstar_testbed.node.images import Builder, chart_options, report_to_stderr
 
-from tests.support.cluster.releases import new_namespace
+from tests.support.cluster.releases import temporary_namespace
+from tests.support.paths import ROOT
 
 TIMEOUT = 1_800.0
 """Seconds for a test without a time of its own: a safety net; the first one may have to build an image."""
@@ -49,9 +51,22 @@ def use_images(testbed: Testbed) -> UseImages:
     return use
 
 
+@contextlib.contextmanager
+def installed_chart(bed: Testbed, use_images: UseImages, *options: str, labels: tuple[str, ...] = ()) -> Iterator[str]:
+    """Install the chart with operator and executors in a new namespace, which is yielded once both run."""
+    with temporary_namespace(bed, *labels) as name:
+        images = chart_options(use_images("operator", "executor"))
+        chart = str(ROOT / "charts/rstar")
+        # An uninstalled chart leaves its CRDs, so that an earlier test's may exist.
+        bed.helm("install", "rstar", chart, "-n", name, "--take-ownership", *images, *options)
+        for deployment in ("rstar-operator", "rstar-executor"):
+            bed.kubectl("rollout", "status", f"deployment/{deployment}", "-n", name, "--timeout=600s")
+        yield name
+        bed.helm("uninstall", "rstar", "-n", name)
+
+
 @pytest.fixture
 def namespace(testbed: Testbed) -> Iterator[str]:
     """A new namespace."""
-    name = new_namespace(testbed)
-    yield name
-    testbed.kubectl("delete", "namespace", name, "--wait=false")
+    with temporary_namespace(testbed) as name:
+        yield name

@@ -9,36 +9,20 @@ from urllib.parse import urlsplit
 import pytest
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import CommandError
-from rstar_testbed.node.images import chart_options
 
 from rstar.interfaces import ExecutionLimits, State
 from rstar.rpc.clients import ExecutorClient
-from tests.e2e.conftest import UseImages
-from tests.support.cluster.releases import new_namespace
+from tests.e2e.conftest import UseImages, installed_chart
 from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="module")
 def release(testbed: Testbed, use_images: UseImages) -> Iterator[str]:
     """The namespace of a release with the documented values of a small cluster, where only restricted pods may run."""
-    name = new_namespace(testbed, "pod-security.kubernetes.io/enforce=restricted")
-    values = chart_options(use_images("operator", "executor"))
-    dev = ROOT / "charts/rstar/ci/dev-values.yaml"
-    testbed.helm(
-        "install",
-        "rstar",
-        str(ROOT / "charts/rstar"),
-        "-n",
-        name,
-        f"--values={dev}",
-        *values,
-        "--set=minio.enabled=false",
-    )
-    for deployment in ("rstar-operator", "rstar-executor"):
-        testbed.kubectl("rollout", "status", f"deployment/{deployment}", "-n", name, "--timeout=600s")
-    yield name
-    testbed.helm("uninstall", "rstar", "-n", name)
-    testbed.kubectl("delete", "namespace", name, "--wait=false")
+    values = (f"--values={ROOT / 'charts/rstar/ci/dev-values.yaml'}", "--set=minio.enabled=false")
+    restricted = ("pod-security.kubernetes.io/enforce=restricted",)
+    with installed_chart(testbed, use_images, *values, labels=restricted) as name:
+        yield name
 
 
 def test_helm_test_runs_a_program_and_reports_that_policies_are_not_enforced(testbed: Testbed, release: str) -> None:

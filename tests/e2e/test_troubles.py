@@ -8,11 +8,9 @@ from collections.abc import Iterator
 import pytest
 import yaml
 from rstar_testbed.cluster import Testbed
-from rstar_testbed.node.images import chart_options
 
-from tests.e2e.conftest import UseImages
+from tests.e2e.conftest import UseImages, installed_chart
 from tests.support.cluster.pods import wait_until
-from tests.support.cluster.releases import new_namespace
 from tests.support.cluster.rounds import round_body
 from tests.support.paths import ROOT
 
@@ -27,18 +25,10 @@ FITS = {name: {"cpu": "50m", "memory": "128Mi"} for name in ("policy", "ppm", "s
 @pytest.fixture(scope="module")
 def namespace(testbed: Testbed, use_images: UseImages) -> Iterator[str]:
     """A namespace with operator and executors; the images of model servers are not in the registry, as after a typing error."""
-    name = new_namespace(testbed)
-    values = chart_options(use_images("operator", "executor"))
-    small = ["--set=executor.slots=1,executor.resources.requests.cpu=100m,executor.resources.requests.memory=512Mi"]
-    small.append(
-        "--set=executor.resources.limits.cpu=null,executor.maxMemoryMib=256,executor.autoscaling.maxReplicas=1"
-    )
-    testbed.helm("install", "rstar", str(ROOT / "charts/rstar"), "-n", name, "--take-ownership", *values, *small)
-    for deployment in ("rstar-operator", "rstar-executor"):
-        testbed.kubectl("rollout", "status", f"deployment/{deployment}", "-n", name, "--timeout=600s")
-    yield name
-    testbed.helm("uninstall", "rstar", "-n", name)
-    testbed.kubectl("delete", "namespace", name, "--wait=false")
+    small = "executor.slots=1,executor.resources.requests.cpu=100m,executor.resources.requests.memory=512Mi"
+    fewer = "executor.resources.limits.cpu=null,executor.maxMemoryMib=256,executor.autoscaling.maxReplicas=1"
+    with installed_chart(testbed, use_images, f"--set={small}", f"--set={fewer}") as name:
+        yield name
 
 
 def apply(bed: Testbed, namespace: str, name: str, **spec: object) -> None:

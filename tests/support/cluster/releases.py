@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,14 @@ def new_namespace(bed: Testbed, *labels: str, name: str = "") -> str:
     if labels:
         bed.kubectl("label", "namespace", name, *labels)
     return name
+
+
+@contextlib.contextmanager
+def temporary_namespace(bed: Testbed, *labels: str) -> Iterator[str]:
+    """Create a namespace that has its default ServiceAccount, and delete it at the end without waiting."""
+    name = new_namespace(bed, *labels)
+    yield name
+    bed.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def install(bed: Testbed, chart: Path, name: str, namespace: str, values: str, *more: str, **options: Any) -> str:
