@@ -6,8 +6,8 @@ Options that contradict each other are an error before any service starts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast, get_args
@@ -58,13 +58,26 @@ def requested_services(
 
 def run_with_models(requested: ServiceOptions, store: str, work: Callable[[ModelClients], Awaitable[T]]) -> T:
     """Start and connect the ``requested`` services, run ``work`` and end the services. Raises ``CommandError``."""
-    from rstar.local.session import ServiceFailedError, running_services
+    from rstar.local.session import running_services
+
+    with _command_errors(), running_services(requested, absolute_store(store)) as addresses:
+        return asyncio.run(_run_connected(addresses, work))
+
+
+def run_calls(work: Coroutine[None, None, T]) -> T:
+    """Run ``work``, which calls services that run already. Raises ``CommandError``."""
+    with _command_errors():
+        return asyncio.run(work)
+
+
+@contextmanager
+def _command_errors() -> Iterator[None]:
+    from rstar.local.session import ServiceFailedError
     from rstar.rpc.errors import CallFailed
     from rstar.search.solve import SearchFailed
 
     try:
-        with running_services(requested, absolute_store(store)) as addresses:
-            return asyncio.run(_run_connected(addresses, work))
+        yield
     except (ServiceFailedError, CallFailed, SearchFailed) as error:
         raise CommandError(str(error), FAILED) from None
     except ValueError as error:

@@ -38,6 +38,12 @@ ExecutorOption = Annotated[
     list[str] | None,
     typer.Option(help="Address of a running executor, HOST:PORT; repeatable; default: one is started on this machine."),
 ]
+SearchOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Address of a running search coordinator, HOST:PORT; repeatable. It searches with its own policy, PPM and executors."
+    ),
+]
 FormatOption = Annotated[
     str,
     typer.Option(

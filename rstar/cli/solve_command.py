@@ -1,6 +1,7 @@
 """``rstar solve``: answers one question by any search method and prints the chosen trajectory.
 
-The search is ``rstar.search.solve``. An answer is judged only where the problem has the expected one.
+The search, ``rstar.search.solve``, runs here with the named models, or with ``--search`` in a coordinator that runs
+already. An answer is judged only where the problem has the expected one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rstar.cli.errors import CommandError
-from rstar.cli.model_clients import ModelClients, requested_services, run_with_models
+from rstar.cli.model_clients import ModelClients, requested_services, run_calls, run_with_models
 from rstar.cli.options import (
     DEFAULT_STORE,
     ExecutorOption,
@@ -21,6 +22,7 @@ from rstar.cli.options import (
     PpmModelOption,
     PpmOption,
     PromptOption,
+    SearchOption,
     SplitOption,
     StoreOption,
     assignments,
@@ -30,10 +32,14 @@ from rstar.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from rstar.config import SearchConfig
     from rstar.interfaces import Verdict
     from rstar.problem import Problem
     from rstar.readers import Reading
     from rstar.record import SearchRecord
+    from rstar.verify.guard import Guarded
+
+    Solution = tuple[SearchRecord, tuple[float, ...] | None, Verdict | None]
 
 
 def solve(
@@ -53,6 +59,7 @@ def solve(
     policy: PolicyOption = None,
     ppm: PpmOption = None,
     executor: ExecutorOption = None,
+    search: SearchOption = None,
     prompt: PromptOption = "trained",
     method: Annotated[str, typer.Option(help="mcts, beam, best-of-n, majority or greedy.")] = "mcts",
     rollouts: Annotated[int, typer.Option(help="Rollouts of the search, or trajectories to sample.")] = 16,
@@ -75,44 +82,86 @@ def solve(
     For example:
 
     - `rstar solve "What is 7 * 8?" --policy-model checkpoints/r4 --ppm-model checkpoints/ppm-r4`
+    - `rstar solve "What is 7 * 8?" --search localhost:50054`
     - `rstar solve --problem held-out.jsonl:game-7 --format countdown --verifier countdown --policy localhost:50051 --method best-of-n --rollouts 32`
     """
-    from rstar.search.solve import solve as search
-    from rstar.verify import equivalence
-
-    services = requested_services(policy_model, ppm_model, policy, ppm, executor, prompt)
     pairs = [("rollouts", str(rollouts)), ("candidates", str(candidates)), *assignments(settings or ())]
-    config = search_config(method, pairs, guided=bool(ppm_model or ppm))
-    chosen_problem = _problem(question, problem, form, split, store)
-    judge = verifier_named(verifier)
-
-    async def work(models: ModelClients) -> tuple[SearchRecord, tuple[float, ...] | None, Verdict | None]:
-        try:
-            record = await search(
-                chosen_problem,
-                config,
-                policy=models.policy,
-                executor=models.executor,
-                ppm=models.ppm,
-                verifier=judge if config.stop_when_solved else None,
-                same=equivalence(verifier),
-                seed=seed,
+    config = search_config(method, pairs, guided=bool(ppm_model or ppm or search))
+    if search:
+        if policy_model or ppm_model or policy or ppm or executor:
+            raise CommandError(
+                "--search names a coordinator, which has its own policy, PPM and executors: leave their options out"
             )
-            scores = await _step_scores(models, chosen_problem, record)
-            chosen = record.nodes[record.chosen] if record.chosen >= 0 else None
-            if chosen is None or (chosen_problem.answer is None and not chosen_problem.data):
-                return record, scores, None
-            return record, scores, await judge.verify(chosen_problem, chosen.answer or "")
-        finally:
-            await judge.close()
+        chosen_problem, judge = _problem(question, problem, form, split, store), verifier_named(verifier)
+        solution = run_calls(_solve_there(chosen_problem, config, search, verifier, judge, seed))
+    else:
+        services = requested_services(policy_model, ppm_model, policy, ppm, executor, prompt)
+        chosen_problem, judge = _problem(question, problem, form, split, store), verifier_named(verifier)
 
-    record, scores, verdict = run_with_models(services, store, work)
+        async def work(models: ModelClients) -> Solution:
+            return await _solve_here(chosen_problem, config, models, verifier, judge, seed)
+
+        solution = run_with_models(services, store, work)
     from rstar.cli.solution_view import print_solution, solution_json
 
     if json:
-        typer.echo(solution_json(chosen_problem, record, scores, verdict))
+        typer.echo(solution_json(chosen_problem, *solution))
     else:
-        print_solution(chosen_problem, record, scores, verdict)
+        print_solution(chosen_problem, *solution)
+
+
+async def _solve_here(
+    problem: Problem, config: SearchConfig, models: ModelClients, verifier: str, judge: Guarded, seed: int
+) -> Solution:
+    """Search in this process with the services."""
+    from rstar.search.solve import solve as search
+    from rstar.verify import equivalence
+
+    try:
+        record = await search(
+            problem,
+            config,
+            policy=models.policy,
+            executor=models.executor,
+            ppm=models.ppm,
+            verifier=judge if config.stop_when_solved else None,
+            same=equivalence(verifier),
+            seed=seed,
+        )
+        return record, await _step_scores(models, problem, record), await _verdict(problem, record, judge)
+    finally:
+        await judge.close()
+
+
+async def _solve_there(
+    problem: Problem, config: SearchConfig, targets: list[str], verifier: str, judge: Guarded, seed: int
+) -> Solution:
+    """Search in a coordinator that runs already. The scores are those that guided the search."""
+    from rstar.record import SearchRecord
+    from rstar.rpc.search_client import SearchClient
+
+    try:
+        async with SearchClient(targets) as client:
+            rewards = verifier if config.stop_when_solved else ""
+            record: SearchRecord | None = None
+            async for event in client.solve(problem, config, seed=seed, verifier=rewards, equivalence=verifier):
+                if isinstance(event, SearchRecord):
+                    record = event
+        assert record is not None, "a call that did not fail ends with its record"
+        path = record.path(record.chosen) if record.chosen >= 0 else ()
+        scores = tuple(score for node in path if (score := record.nodes[node].score) is not None)
+        # Methods that draw whole solutions score only their ends.
+        return record, scores if len(scores) == len(path) else None, await _verdict(problem, record, judge)
+    finally:
+        await judge.close()
+
+
+async def _verdict(problem: Problem, record: SearchRecord, judge: Guarded) -> Verdict | None:
+    """Judge the chosen answer, where the problem has the expected one."""
+    chosen = record.nodes[record.chosen] if record.chosen >= 0 else None
+    if chosen is None or (problem.answer is None and not problem.data):
+        return None
+    return await judge.verify(problem, chosen.answer or "")
 
 
 async def _step_scores(models: ModelClients, problem: Problem, record: SearchRecord) -> tuple[float, ...] | None:

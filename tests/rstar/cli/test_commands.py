@@ -16,6 +16,7 @@ import grpc
 import pytest
 import yaml
 
+from tests.support.jobs.coordinator import coordinator
 from tests.support.rpc.servicers import (
     Context,
     ScriptedExecutor,
@@ -194,6 +195,37 @@ async def test_every_method_solves_a_problem_of_a_file_and_prints_json(toy: list
     assert found["correct"] == (found["answer"] == "20")
     assert found["usage"]["tokens"] > 0
     assert len(found["stepScores"] or []) == len(found["trajectory"])
+
+
+@pytest.mark.parametrize("method", ["mcts", "beam", "best-of-n", "majority", "greedy"])
+async def test_a_running_coordinator_finds_what_a_search_here_finds(toy: list[str], sums: Path, method: str) -> None:
+    named = ["--problem", f"{sums}:p1", "--verifier", "exact", "--method", method, "--json"]
+    async with coordinator(DigitPolicy(), ClosenessModel(20)) as address:
+        there = await rstar_with_servers("solve", *named, "--search", address)
+    here = await rstar_with_servers("solve", *named, *toy)
+    assert there.code == here.code == 0, there.err
+    found, expected = json.loads(there.out), json.loads(here.out)
+    sampled = method not in {"mcts", "beam"}
+    if sampled:  # A coordinator scores the ends of sampled solutions; here each step is scored after the search.
+        del found["stepScores"], expected["stepScores"]
+    digests = ("policyDigest", "ppmDigest")
+    assert {**found, **dict.fromkeys(digests)} == {**expected, **dict.fromkeys(digests)}
+
+
+async def test_a_coordinator_without_a_ppm_says_how_to_search_without_one(sums: Path) -> None:
+    named = ["--problem", f"{sums}:p1", "--verifier", "exact"]
+    async with coordinator(DigitPolicy()) as address:
+        refused = await rstar_with_servers("solve", *named, "--search", address)
+        unguided = await rstar_with_servers("solve", *named, "--search", address, "--set", "guidance=none")
+    assert refused.code == 1
+    assert "Traceback" not in refused.err
+    assert "guidance: none" in refused.err
+    assert unguided.code == 0, unguided.err
+
+
+def test_a_coordinator_beside_models_is_an_error(sums: Path) -> None:
+    refused = rstar("solve", "--problem", f"{sums}:p1", "--search", "127.0.0.1:1", "--policy", "127.0.0.1:2")
+    assert_refused(refused, "--search", "leave their options out")
 
 
 async def test_evaluate_prints_accuracy_and_tokens_side_by_side(toy: list[str], sums: Path) -> None:

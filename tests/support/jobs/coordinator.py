@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from rstar_search.service import SearchService
 
-from rstar.interfaces import PreferenceModel, Proposal, Sampling, State
+from rstar.interfaces import Policy, PreferenceModel, Proposal, Sampling, State
 from tests.support.rpc.servicers import running
 from tests.support.scripted import DigitPolicy, SumExecutor
 
@@ -42,7 +42,7 @@ class GatedPolicy:
 
 
 @asynccontextmanager
-async def coordinator(policy: GatedPolicy | None = None, ppm: PreferenceModel | None = None) -> AsyncIterator[str]:
+async def coordinator(policy: Policy | None = None, ppm: PreferenceModel | None = None) -> AsyncIterator[str]:
     """Run a coordinator and give its address."""
     async with running(SearchService(policy or GatedPolicy(), SumExecutor(), ppm)) as server:
         yield server.address
