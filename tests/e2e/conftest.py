@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,6 @@ TIMEOUT = 1_800.0
 """Seconds for a test without a time of its own: a safety net; the first one may have to build an image."""
 
 TAG = "e2e"
-
-UseImages = Callable[..., dict[str, str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,21 +32,32 @@ def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
         yield bed
 
 
+class UseImages:
+    """Builds images and pushes them to the node's registry, each once: ``use_images("executor")`` gives full names with digests."""
+
+    def __init__(self, registry: str) -> None:
+        self._registry = registry
+        self._builder = Builder(report_to_stderr)
+        self._pushed: dict[str, str] = {}
+
+    def __call__(self, *names: str) -> dict[str, str]:
+        """Return the full names of the project's images."""
+        missing = [name for name in names if name not in self._pushed]
+        self._builder.build(missing)
+        self._pushed |= {name: self._builder.push(name, self._registry, TAG) for name in missing}
+        return {name: self._pushed[name] for name in names}
+
+    def changed(self, name: str) -> str:
+        """Return the full name of an image that differs from the project's by a file and so by its digest."""
+        self(name)
+        return self._builder.push_changed(name, self._registry, f"{TAG}-changed")
+
+
 @pytest.fixture(scope="session")
 def use_images(testbed: Testbed) -> UseImages:
-    """Build images and push them to the node's registry: ``use_images("executor")``, each full name with its digest."""
-    pushed: dict[str, str] = {}
-    builder = Builder(report_to_stderr)
-
-    def use(*names: str) -> dict[str, str]:
-        missing = [name for name in names if name not in pushed]
-        builder.build(missing)
-        assert testbed.node is not None
-        for name in missing:
-            pushed[name] = builder.push(name, testbed.node.registry.address, TAG)
-        return {name: pushed[name] for name in names}
-
-    return use
+    """The project's images in the node's registry."""
+    assert testbed.node is not None
+    return UseImages(testbed.node.registry.address)
 
 
 @contextlib.contextmanager

@@ -75,11 +75,22 @@ class Builder:
 
     def push(self, name: str, registry: str, tag: str) -> str:
         """Push a built image to ``HOST:PORT`` and return its full name with tag and digest."""
-        target = f"{registry}/{REPOSITORY}/{name}"
+        return self._push(_local(name), f"{registry}/{REPOSITORY}/{name}", tag)
+
+    def push_changed(self, name: str, registry: str, tag: str) -> str:
+        """Push a built image with one more file, as a later version of it; return its full name with tag and digest."""
+        changed = f"{_local(name)}-changed"
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "changed").write_text(tag)
+            Path(folder, "Dockerfile").write_text(f"FROM {_local(name)}\nCOPY changed /etc/changed\n")
+            self._buildah("bud", "--isolation=chroot", f"--tag={changed}", folder)
+        return self._push(changed, f"{registry}/{REPOSITORY}/{name}", tag)
+
+    def _push(self, local: str, target: str, tag: str) -> str:
         with tempfile.NamedTemporaryFile() as digest:
             self._buildah(
                 "push", "--tls-verify=false", "--disable-compression", f"--digestfile={digest.name}",
-                _local(name), f"docker://{target}:{tag}",
+                local, f"docker://{target}:{tag}",
             )  # fmt: skip
             return f"{target}:{tag}@{Path(digest.name).read_text().strip()}"
 
