@@ -75,6 +75,10 @@ node-packages: setup
 e2e: testbed node-packages  ## The tests on a real node with images from the Dockerfiles (Debian, root; QUICK=1: not the slow ones)
 	$(BIN)/python -m pytest tests/e2e $(if $(QUICK),-m "not slow") $(PYTEST)
 
+.PHONY: chaos
+chaos: testbed node-packages  ## Four rounds on a real node while pods, store, API server and node are killed at random (Debian, root)
+	$(BIN)/python -m benchmarks.chaos
+
 .PHONY: crash-table
 crash-table: testbed  ## Kill the operator after every write of a round; print each outcome
 	$(BIN)/python -m tests.support.cluster.crashes

@@ -17,7 +17,6 @@ LONGEST: Final = (
     "tests/rstar/cli/test_rounds_on_this_machine.py",
     "tests/jobs/test_searching.py",
     "tests/services/executor/test_corpus.py",
-    "tests/cluster/test_real_rounds.py",
     "tests/cluster/test_operator_crashes.py",
     "tests/cluster/test_read_only_root.py",
     "tests/cluster/test_stage_pods.py",

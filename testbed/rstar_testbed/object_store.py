@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +51,13 @@ class Minio:
     def stop(self) -> None:
         """Kill it."""
         self._component.stop()
+
+    def restart(self, while_down: Callable[[], None] = lambda: None) -> None:
+        """Kill it, call ``while_down``, start it with the same data and address, and return when it answers."""
+        self.stop()
+        while_down()
+        self._component.start()
+        self.wait()
 
     def client(self) -> minio.Minio:
         """Return a client of the root user."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -10,8 +9,7 @@ import yaml
 from rstar_testbed.cluster import Testbed
 
 from tests.e2e.conftest import UseImages, installed_chart
-from tests.support.cluster.pods import wait_until
-from tests.support.cluster.rounds import round_body
+from tests.support.cluster.rounds import message_with, round_body
 from tests.support.paths import ROOT
 
 SECRET = (
@@ -33,17 +31,6 @@ def namespace(testbed: Testbed, use_images: UseImages) -> Iterator[str]:
 
 def apply(bed: Testbed, namespace: str, name: str, **spec: object) -> None:
     bed.kubectl("apply", "-n", namespace, "-f", "-", input=yaml.safe_dump(round_body(name, **spec)))
-
-
-def message_with(bed: Testbed, namespace: str, name: str, *words: str) -> str:
-    """Return the first message of the condition Ready that has all the words; it may take a minute (a pull's first backoff)."""
-
-    def look() -> str | None:
-        status = json.loads(bed.kubectl("get", "er", name, "-n", namespace, "-o", "json")).get("status", {})
-        texts = [each["message"] for each in status.get("conditions", []) if each["type"] == "Ready"]
-        return next((text for text in texts if all(word in text for word in words)), None)
-
-    return wait_until(look, f"a condition of {name} with {words}")
 
 
 def test_an_image_that_does_not_exist(testbed: Testbed, namespace: str) -> None:

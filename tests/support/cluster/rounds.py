@@ -22,6 +22,7 @@ from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, STAGE
 from rstar.rounds.pair_accuracy import PairAccuracy
 from rstar.rounds.status import RoundStatus
 from tests.support.cluster.established import await_crds
+from tests.support.cluster.pods import SECONDS, wait_until
 from tests.support.paths import CRD, EVOLUTION_CRD
 
 METRICS: Mapping[str, Any] = PairAccuracy(0.9, 0.8, 90, 30).metrics() | {
@@ -129,3 +130,14 @@ def wait_for_round(
             last = f"{status.phase}, {status.stage}: {status.message}" if status else "no status"
             pytest.fail(f"round {name} in {namespace} is not as expected after {seconds:.0f} s: {last}")
         time.sleep(0.1)
+
+
+def message_with(bed: Testbed, namespace: str, name: str, *words: str, seconds: float = SECONDS) -> str:
+    """Return the first message of the condition Ready that has all the words; it may take a minute (a pull's first backoff)."""
+
+    def look() -> str | None:
+        status = json.loads(bed.kubectl("get", "er", name, "-n", namespace, "-o", "json")).get("status", {})
+        texts = [each["message"] for each in status.get("conditions", []) if each["type"] == "Ready"]
+        return next((text for text in texts if all(word in text for word in words)), None)
+
+    return wait_until(look, f"a condition of {name} with {words}", seconds)
