@@ -89,6 +89,26 @@ def test_a_claim_gets_a_volume_that_a_pod_without_root_may_write(
     client.pod_in("writer", "Succeeded")
 
 
+def test_after_a_loss_of_power_the_node_runs_its_pods_again(client: NamespaceClient, use_images: UseImages) -> None:
+    assert client.bed.node is not None
+    server = python_pod("web", use_images("operator")["operator"], SERVE)
+    spec = server["spec"]
+    assert isinstance(spec, dict)
+    spec["restartPolicy"] = "Always"
+    once = python_pod("once", use_images("operator")["operator"], "import time; time.sleep(3600)")
+    client.apply(server, once)
+    for name in ("web", "once"):
+        client.bed.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "-n", client.namespace, "--timeout=300s")
+    client.bed.node.restart()
+    client.pod_in("once", "Failed")
+
+    def again() -> bool:
+        [status] = client.pod_in("web", "Running")["status"]["containerStatuses"]
+        return bool(status["restartCount"] and status["ready"])
+
+    wait_until(again, "the server runs again")
+
+
 def test_a_second_node_on_the_machine_is_refused_in_one_sentence(testbed: Testbed, tmp_path: Path) -> None:
     with pytest.raises(TestbedError, match="another testbed with a node is up"):
         Testbed.start(tmp_path / "second", node=True, minio=False, training_operator=False)
