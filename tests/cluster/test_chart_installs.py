@@ -23,12 +23,19 @@ from rstar_testbed.modules import pytorchjob_crd
 from rstar.store.s3_store import S3Store
 from rstar.store.store import StoreError
 from tests.support.cluster.established import await_established
-from tests.support.cluster.releases import bind, install, installed, new_namespace, of_release, secret
+from tests.support.cluster.releases import (
+    WITHOUT_PROMETHEUS,
+    bind,
+    install,
+    installed,
+    new_namespace,
+    of_release,
+    secret,
+)
 from tests.support.cluster.rendering import (
     CHARTS,
     COMBINATIONS,
     FOREIGN_KINDS,
-    WITHOUT_PROMETHEUS,
     chart_of,
     kind_of,
     rendered,

@@ -17,8 +17,7 @@ from rstar_testbed.node.images import chart_options
 from rstar.cluster.api import Cluster
 from rstar.cluster.inputs import Input, namespace_store, upload
 from rstar.store.s3_store import S3Store
-from tests.support.cluster.releases import new_name
-from tests.support.cluster.rendering import WITHOUT_PROMETHEUS
+from tests.support.cluster.releases import WITHOUT_PROMETHEUS, new_name
 from tests.support.paths import ROOT
 
 IMAGES = ("operator", "executor", "jobs", "policy", "ppm", "search")

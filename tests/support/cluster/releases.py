@@ -8,12 +8,15 @@ import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from rstar_testbed.cluster import Testbed
 
 Data = dict[str, Any]
+
+WITHOUT_PROMETHEUS: Final = "--set=metrics.serviceMonitor.enabled=false,metrics.rules.enabled=false"
+"""Helm's option for a cluster without the Prometheus operator."""
 
 
 def new_name(prefix: str) -> str:

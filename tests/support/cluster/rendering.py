@@ -28,8 +28,6 @@ FOREIGN_KINDS: Final = {
     "keda.sh/v1alpha1/ScaledObject",
 }
 """Kinds of other operators, whose CRDs are not installed."""
-WITHOUT_PROMETHEUS: Final = "--set=metrics.serviceMonitor.enabled=false,metrics.rules.enabled=false"
-"""Helm's option for a cluster without the Prometheus operator."""
 
 _BINARIES: Final = Binaries()
 
