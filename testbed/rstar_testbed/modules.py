@@ -102,6 +102,7 @@ MODULES: Final = (
         ("registry",),
     ),
     Module("helm", "helm.sh/helm/v3/cmd/helm", "helm.sh/helm/v3", ("helm",)),
+    Module("helm4", "helm.sh/helm/v4/cmd/helm", "helm.sh/helm/v4", ("helm4",)),
     Module(
         "helm-unittest",
         "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
@@ -109,6 +110,10 @@ MODULES: Final = (
         ("helm-unittest",),
     ),
     Module("helm-docs", "github.com/norwoodj/helm-docs/cmd/helm-docs", "github.com/norwoodj/helm-docs", ("helm-docs",)),
+    Module("oras", "oras.land/oras/cmd/oras", "oras.land/oras", ("oras",)),
+    Module(
+        "syft", "github.com/anchore/syft/cmd/syft", "github.com/anchore/syft", ("syft",), ("main.version={version}",)
+    ),
 )
 
 
