@@ -56,7 +56,7 @@ class Facts:
 
 def refusals(version: str, facts: Facts) -> list[str]:
     """Return why this commit cannot be released as ``version``, one sentence each; empty if it can."""
-    found = []
+    found: list[str] = []
     if facts.changed:
         more = f" and {len(facts.changed) - _FILES} more" if len(facts.changed) > _FILES else ""
         found.append(f"Uncommitted changes: {', '.join(facts.changed[:_FILES])}{more}: commit or remove them.")

@@ -226,7 +226,10 @@ class Publication:
         folder = self.output / "charts"
         self._programs.local(["helm", "package", f"charts/{name}", f"--destination={folder}"])
         archive = folder / f"{name}-{settings.version}.tgz"
-        rendered = self._programs.local(["helm", "template", name, str(archive), f"--kube-version={_KUBERNETES}"])
+        example = f"--values=charts/{name}/ci/default-values.yaml"
+        rendered = self._programs.local(
+            ["helm", "template", name, str(archive), example, f"--kube-version={_KUBERNETES}"]
+        )
         if loose := unpinned(rendered, settings.registry):
             raise ReleaseError(f"The chart {name} names images without a digest: {', '.join(loose)}")
         self._programs.outside(push_chart(archive, settings))

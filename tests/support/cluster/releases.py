@@ -48,9 +48,7 @@ def install(bed: Testbed, chart: Path, name: str, namespace: str, values: str, *
 def installed(bed: Testbed, release: str, namespace: str) -> dict[tuple[str, str], Data]:
     """Return the objects of a release, without the fields that the cluster writes."""
     documents = yaml.safe_load_all(bed.helm("get", "manifest", release, "-n", namespace))
-    found = json.loads(
-        bed.kubectl("get", "-n", namespace, "-o", "json", "-f", "-", input=yaml.safe_dump_all(documents))
-    )
+    found = json.loads(bed.kubectl("get", "-o", "json", "-f", "-", input=yaml.safe_dump_all(documents)))
     objects = {}
     for item in found["items"]:
         for key in ("resourceVersion", "managedFields"):
