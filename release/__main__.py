@@ -15,7 +15,7 @@ from release.checks import INSTALL, git, observe, refusals
 from release.commands import Builder, Settings
 from release.errors import ReleaseError
 from release.plan import Kind, Record
-from release.publish import Publication, export
+from release.publish import PLACEHOLDER, Publication, export
 from release.publish import prepare as prepare_sources
 from release.version import check_version
 
@@ -111,7 +111,8 @@ def _print_table(record: Record) -> None:
     table = Table("", "name", "digest", "size")
     for kind in Kind:
         for artefact in record.made.get(kind, {}).values():
-            table.add_row(kind, artefact.name, artefact.digest, _size(artefact.size))
+            digest = "" if artefact.digest == PLACEHOLDER else artefact.digest
+            table.add_row(kind, artefact.name, digest, _size(artefact.size))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 

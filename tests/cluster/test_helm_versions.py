@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from rstar_testbed.cluster import Testbed
+from rstar_testbed.errors import CommandError
 from rstar_testbed.modules import pytorchjob_crd
 
 from tests.support.cluster.established import await_established
@@ -20,7 +21,10 @@ from tests.support.cluster.rendering import CHARTS, COMBINATIONS, chart_of, run
 
 RSTAR, TENANT = CHARTS / "rstar", CHARTS / "rstar-tenant"
 CRDS = ("evolutionrounds.rstar.dev", "evolutions.rstar.dev")
-GENERATED = re.compile(r'^( *(?:password|AWS_SECRET_ACCESS_KEY): )"\w{32,}"$', re.MULTILINE)
+# A password that a chart generates, and the name of the tenant's Job, which contains its digest.
+GENERATED = re.compile(
+    r'^( *(?:password|AWS_SECRET_ACCESS_KEY): |  name: rstar-tenant-lab-b-)(?:"\w{32,}"|[0-9a-f]{8})$', re.M
+)
 
 every_helm = pytest.mark.parametrize("helm", ["helm", "helm4"])
 
@@ -43,7 +47,6 @@ def test_both_render_the_same(values: Path) -> None:
     def rendered(program: str) -> str:
         chart = chart_of(values)
         text = run(program, "template", "r", chart, "-n", "lab", "-f", values, "--kube-version", "v1.35.4").stdout
-        # A password that a chart generates differs at every call.
         return GENERATED.sub(r"\1generated", text)
 
     three, four = rendered("helm"), rendered("helm4")
@@ -95,6 +98,17 @@ def test_an_upgrade_keeps_the_number_of_pods_that_the_autoscaler_has_chosen(
     install(bed, RSTAR, release, namespace, "dev", "--set=executor.drainSeconds=71", program=helm)
     assert replicas(bed, namespace, "rstar-executor") == 2
     bed.helm("uninstall", release, "-n", namespace, program=helm)
+
+
+def test_helm_4_refuses_to_reset_a_number_of_pods_that_a_user_has_changed(bed: Testbed, namespace: str) -> None:
+    release = new_name("r")
+    install(bed, RSTAR, release, namespace, "fixed", "--take-ownership", program="helm4")
+    bed.kubectl("scale", "deployment/rstar-executor", "--replicas=2", "-n", namespace)
+    with pytest.raises(CommandError, match=r'conflict with "kubectl" .*\.spec\.replicas'):
+        bed.helm("upgrade", release, str(RSTAR), "-n", namespace, "--reuse-values", program="helm4")
+    bed.helm("upgrade", release, str(RSTAR), "-n", namespace, "--reuse-values", "--force-conflicts", program="helm4")
+    assert replicas(bed, namespace, "rstar-executor") == 3
+    bed.helm("uninstall", release, "-n", namespace, program="helm4")
 
 
 def test_helm_4_upgrades_and_rolls_back_a_release_of_helm_3(bed: Testbed, namespace: str) -> None:
