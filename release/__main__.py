@@ -14,6 +14,7 @@ from rich.table import Table
 from release.checks import INSTALL, git, observe, refusals
 from release.commands import Builder, Settings
 from release.errors import ReleaseError
+from release.images import check_registry
 from release.plan import Kind, Record
 from release.publish import PLACEHOLDER, Publication, export
 from release.publish import prepare as prepare_sources
@@ -69,6 +70,8 @@ def publish(
     Example: `python -m release publish 0.2.0 --registry ghcr.io/lab --dry-run`
     """
     check_version(version)
+    registry = registry.rstrip("/")
+    check_registry(registry)
     root = _root()
     facts = observe(root, version, [*INSTALL, *([] if dry_run else [str(builder)])])
     reasons = refusals(version, facts)
@@ -78,7 +81,7 @@ def publish(
         _report(f"a release would be refused: {reason}")
     settings = Settings(
         version,
-        registry.rstrip("/"),
+        registry,
         builder,
         tuple(platform or ()),
         plain_http,

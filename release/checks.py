@@ -70,7 +70,7 @@ def refusals(version: str, facts: Facts) -> list[str]:
     if others:
         found.append(f"{others[0]}: run 'python -m release prepare {version}', and commit it to main.")
     if facts.wire:
-        found.append(f"The wire contract breaks that of the last release: {facts.wire}")
+        found.append(f"The wire contract breaks that of the last release, or they cannot be compared: {facts.wire}")
     other = "install it, or choose another --builder"
     return [*found, *(f"{tool} is not on the PATH: {INSTALL.get(tool, other)}." for tool in facts.missing)]
 

@@ -41,6 +41,12 @@ class Image:
         return self.repository.rpartition("/")[2]
 
 
+def check_registry(registry: str) -> None:
+    """Raise :class:`ReleaseError` unless this is ``HOST[:PORT]/PROJECT`` in the form that names of images have."""
+    if not re.fullmatch(r"[A-Za-z0-9.-]+(?::\d+)?(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*", registry):
+        raise ReleaseError(f"{registry} is no place for images: write HOST[:PORT]/PROJECT, such as ghcr.io/lab.")
+
+
 def release_images(root: Path) -> tuple[Image, ...]:
     """Return the images that ``skaffold.yaml`` lists. Raises :class:`ReleaseError` if a Dockerfile has a base of its own."""
     config = yaml.safe_load((root / "skaffold.yaml").read_text())

@@ -14,6 +14,7 @@ from typing import Final
 from release.errors import ReleaseError
 
 _LINES: Final = 12
+_NOT_FOUND: Final = "not found"
 Report = Callable[[str], None]
 
 
@@ -43,6 +44,13 @@ class Programs:
         """Run a command that changes nothing, without a report."""
         return self._run(command, self.folder)
 
+    def exists(self, command: Sequence[str]) -> bool:
+        """Return whether a registry has what the command looks up. Raises :class:`ReleaseError` if it gives no answer."""
+        done = self._start(command, self.folder)
+        if done.returncode and _NOT_FOUND not in done.stderr:
+            raise _failure(command, done)
+        return done.returncode == 0
+
     def answers(self, command: Sequence[str]) -> bool:
         """Return whether a command that changes nothing succeeds; a program that is missing does not."""
         return shutil.which(command[0]) is not None and self._start(command, self.folder).returncode == 0
@@ -56,8 +64,7 @@ class Programs:
     def _run(self, command: Sequence[str], folder: Path) -> str:
         done = self._start(command, folder)
         if done.returncode:
-            lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-            raise ReleaseError(f"{shlex.join(command[:2])} failed: {' | '.join(lines[-_LINES:])}")
+            raise _failure(command, done)
         return done.stdout
 
     def _start(self, command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -67,3 +74,8 @@ class Programs:
             )
         except FileNotFoundError:
             raise ReleaseError(f"{command[0]} is not on the PATH: install it.") from None
+
+
+def _failure(command: Sequence[str], done: subprocess.CompletedProcess[str]) -> ReleaseError:
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    return ReleaseError(f"{shlex.join(command[:2])} failed: {' | '.join(lines[-_LINES:])}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tarfile
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,8 +47,7 @@ def export(root: Path, commit: str, target: Path) -> None:
     target.mkdir(parents=True)
     archive = target.parent / f"{target.name}.tar"
     git(root, "archive", f"--output={archive}", commit)
-    with tarfile.open(archive) as files:
-        files.extractall(target, filter="tar")
+    shutil.unpack_archive(archive, target)
     archive.unlink()
 
 
@@ -156,7 +155,7 @@ class Publication:
         for kind in (Kind.IMAGE, Kind.CHART):
             for name, artefact in record.made.get(kind, {}).items():
                 reference = f"{artefact.name.rpartition(':')[0]}@{artefact.digest}"
-                if not self._programs.answers(resolve(reference, self.settings.plain_http)):
+                if not self._programs.exists(resolve(reference, self.settings.plain_http)):
                     found.append(Step(kind, name))
         for kind in (Kind.SBOM, Kind.DISTRIBUTION):
             for name, artefact in record.made.get(kind, {}).items():

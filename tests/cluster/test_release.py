@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -201,6 +202,19 @@ def test_a_dry_run_packages_charts_and_wheel_and_changes_nothing_else(place: Pla
     assert place.check("git", "status", "--porcelain") == ""
 
 
+@contextlib.contextmanager
+def replaced(place: Place, name: str, complaint: str) -> Iterator[None]:
+    """Put a program that always fails on the PATH."""
+    folder = place.root.parent / f"broken-{name}"
+    folder.mkdir()
+    (folder / name).write_text(f"#!/bin/sh\necho {complaint} >&2\nexit 1\n")
+    (folder / name).chmod(0o755)
+    real = place.environment["PATH"]
+    place.environment["PATH"] = f"{folder}{os.pathsep}{real}"
+    yield
+    place.environment["PATH"] = real
+
+
 @pytest.fixture(scope="module")
 def released(place: Place) -> str:
     """The commit of a version that is prepared, committed and published; the first attempt is killed half way."""
@@ -208,16 +222,14 @@ def released(place: Place) -> str:
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) >= len({each.files for each in PLACES}) - 2
     head = commit(place, f"Release {VERSION}")
-    real = place.environment["PATH"]
     # A helm that always fails stands for a release that ends between the images and the charts.
-    (place.root.parent / "broken").mkdir()
-    broken = place.root.parent / "broken/helm"
-    broken.write_text("#!/bin/sh\necho no space left >&2\nexit 1\n")
-    broken.chmod(0o755)
-    place.environment["PATH"] = f"{broken.parent}{os.pathsep}{real}"
-    failed = place.publish()
-    place.environment["PATH"] = real
+    with replaced(place, "helm", "no space left"):
+        failed = place.publish()
     assert (failed.returncode, failed.stderr.splitlines()[-1]) == (2, "release: helm package failed: no space left")
+    # The dry run was Helm 3's.
+    helm = place.root.parent / "bin/helm"
+    helm.unlink()
+    helm.symlink_to(Binaries()["helm4"])
     assert place.check("git", "tag") == ""
     done = place.publish()
     assert done.returncode == 0, done.stderr
@@ -282,6 +294,27 @@ def test_the_tag_is_on_the_released_commit_and_a_second_run_makes_nothing(place:
     done = place.publish()
     assert done.returncode == 0
     assert all(line.endswith(" exists") for line in done.stderr.splitlines())
+
+
+@pytest.mark.usefixtures("released")
+def test_a_registry_that_gives_no_answer_has_not_lost_an_image(place: Place) -> None:
+    with replaced(place, "oras", "connection refused"):
+        done = place.publish()
+    assert (done.returncode, done.stderr) == (2, "release: oras resolve failed: connection refused\n")
+
+
+@pytest.mark.usefixtures("released")
+def test_an_image_that_was_deleted_is_made_again_and_the_charts_after_it(place: Place) -> None:
+    before = record(place)["made"]
+    digest = before["image"]["search"]["digest"]
+    place.check("oras", "manifest", "delete", "--force", "--plain-http", f"{place.registry}/lab/rstar/search@{digest}")
+    done = place.publish()
+    assert done.returncode == 0, done.stderr
+    made = [line.split()[1:3] for line in done.stderr.splitlines()]
+    assert (made.count(["buildah", "build"]), made.count(["helm", "push"])) == (1, 2)
+    after = record(place)["made"]
+    assert after["image"]["search"]["digest"] in done.stdout
+    assert after["image"]["policy"] == before["image"]["policy"]
 
 
 @pytest.mark.usefixtures("released")

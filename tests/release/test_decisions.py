@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from release.checks import Facts, public_url, refusals
 from release.commands import Builder, Settings, build_and_push, labels
 from release.errors import ReleaseError
-from release.images import full_name, pinned, read_image, release_images
+from release.images import check_registry, full_name, pinned, read_image, release_images
 from release.plan import FILE, Artefact, Kind, Record, Step, read_record, remaining, steps, write_record
 from release.publish import chart_values, unpinned
 from release.values import with_values
@@ -39,6 +39,17 @@ def test_a_version_that_python_and_helm_accept_is_accepted(version: str) -> None
 def test_a_version_that_one_of_them_refuses_is_refused(version: str) -> None:
     with pytest.raises(ReleaseError, match=r"write MAJOR\.MINOR\.PATCH"):
         check_version(version)
+
+
+@pytest.mark.parametrize("registry", ["ghcr.io/lab", "localhost:5000/a/b_c", "registry.example"])
+def test_a_registry_is_a_host_and_a_path(registry: str) -> None:
+    check_registry(registry)
+
+
+@pytest.mark.parametrize("registry", ["https://ghcr.io/lab", "ghcr.io/Lab", "ghcr.io/lab:1.0", "ghcr.io//lab", ""])
+def test_another_text_is_no_registry(registry: str) -> None:
+    with pytest.raises(ReleaseError, match=r"write HOST\[:PORT\]/PROJECT"):
+        check_registry(registry)
 
 
 def test_every_place_states_the_same_version() -> None:
@@ -77,7 +88,10 @@ def test_a_commit_that_is_ready_is_not_refused() -> None:
         (replace(READY, changelog="## 0.2.0\n\n## 0.1.0\n\n- Old.\n"), "has no section '## 0.2.0'"),
         (replace(READY, changelog="## 0.2.01\n\n- Other.\n"), "has no section '## 0.2.0'"),
         (replace(READY, stated={"pyproject.toml:7": "0.1.0"}), "pyproject.toml:7 states 0.1.0: run"),
-        (replace(READY, wire="Field 3 was deleted."), "last release: Field 3 was deleted."),
+        (
+            replace(READY, wire="Field 3 was deleted."),
+            "The wire contract breaks that of the last release, or they cannot be compared: Field 3",
+        ),
         (replace(READY, missing=("syft",)), "syft is not on the PATH: https://"),
         (replace(READY, missing=("podman",)), "podman is not on the PATH: install it, or choose another --builder."),
     ],
