@@ -14,7 +14,7 @@ from rich.table import Table
 from release.checks import INSTALL, git, observe, refusals
 from release.commands import Builder, Settings
 from release.errors import ReleaseError
-from release.images import check_registry
+from release.images import check_registry, release_images, with_bases
 from release.plan import Kind, Record
 from release.publish import PLACEHOLDER, Publication, export
 from release.publish import prepare as prepare_sources
@@ -56,6 +56,12 @@ def publish(
     platform: Annotated[
         list[str] | None, typer.Option(help="linux/amd64, ...; repeatable. The builder's own if not given.")
     ] = None,
+    base: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=IMAGE: another base for one image, such as policy=REPOSITORY:TAG with CUDA; repeatable."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for what is made; dist/VERSION, in a dry run a temporary one.")
     ] = None,
@@ -73,6 +79,7 @@ def publish(
     registry = registry.rstrip("/")
     check_registry(registry)
     root = _root()
+    with_bases(release_images(root), base or ())
     facts = observe(root, version, [*INSTALL, *([] if dry_run else [str(builder)])])
     reasons = refusals(version, facts)
     if reasons and not dry_run:
@@ -94,8 +101,9 @@ def publish(
         export(root, facts.commit, sources)
         if dry_run:
             prepare_sources(sources, version)
+        images = with_bases(release_images(sources), base or ())
         target = output or (Path(tempfile.mkdtemp(prefix=f"rstar-{version}-")) if dry_run else root / "dist" / version)
-        record = Publication(root, sources, target.absolute(), settings, dry_run, _report).run()
+        record = Publication(root, sources, target.absolute(), images, settings, dry_run, _report).run()
     _print_table(record)
     typer.echo(f"Files: {target}")
     if not dry_run:

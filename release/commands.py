@@ -106,10 +106,11 @@ def build_and_push(
     transport = [] if not settings.plain_http else ["--tls-verify=false"]
     push = [*transport, f"--digestfile={digest_file}", target, f"docker://{target}"]
     if len(settings.platforms) > 1:
-        # A list with a name of its own: one that a killed release has left would keep its images.
+        # A list with a name of its own: one that a killed release has left would keep its images. Without cached layers:
+        # Buildah would take those of one platform for the other.
         images = f"localhost/{image.repository}:{digest_file.parent.name}"
         return [
-            (program, "build", "--layers", *transport, *options, f"--manifest={images}", "."),
+            (program, "build", "--layers=false", *transport, *options, f"--manifest={images}", "."),
             (program, "manifest", "push", "--all", *push[:-2], images, push[-1]),
         ]
     return [

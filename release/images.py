@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,6 +79,19 @@ def read_image(repository: str, dockerfile: str, text: str) -> Image:
             )
         local.add(alias)
     return Image(repository, dockerfile, used, last, re.search(r"^ARG VERSION\b", text, re.MULTILINE) is not None)
+
+
+def with_bases(images: Iterable[Image], chosen: Iterable[str]) -> tuple[Image, ...]:
+    """Return the images with other bases, given as ``NAME=IMAGE``. Raises :class:`ReleaseError` for a name without one."""
+    found = {image.name: image for image in images}
+    for each in chosen:
+        name, _, base = each.partition("=")
+        image = found.get(name)
+        if image is None or not image.runtime or not base:
+            known = ", ".join(name for name, image in found.items() if image.runtime)
+            raise ReleaseError(f"--base {each}: write NAME=IMAGE, where NAME is one of {known}.")
+        found[name] = replace(image, bases={**image.bases, image.runtime: base})
+    return tuple(found.values())
 
 
 def full_name(reference: str) -> str:

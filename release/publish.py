@@ -27,7 +27,7 @@ from release.commands import (
     sbom,
 )
 from release.errors import ReleaseError
-from release.images import Image, full_name, release_images
+from release.images import Image, full_name
 from release.plan import Artefact, Kind, Record, Step, read_record, remaining, steps, write_record
 from release.programs import Programs, Report
 from release.values import with_values
@@ -94,6 +94,7 @@ class Publication:
         root: The repository.
         sources: The export of the commit.
         output: Where charts, SBOMs, distributions and the record are written.
+        images: The images to make.
         settings: Version, registry, builder.
         dry: Whether nothing outside of ``output`` may change.
         report: Takes a line of progress.
@@ -103,6 +104,7 @@ class Publication:
     root: Path
     sources: Path
     output: Path
+    images: Sequence[Image]
     settings: Settings
     dry: bool
     report: Report
@@ -126,7 +128,7 @@ class Publication:
 
     @cached_property
     def _images(self) -> dict[str, Image]:
-        return {image.name: image for image in release_images(self.sources)}
+        return {image.name: image for image in self.images}
 
     @cached_property
     def _digests(self) -> dict[str, str]:
@@ -195,6 +197,10 @@ class Publication:
         found: dict[str, Any] = json.loads(self._programs.read(manifest(reference, self.settings.plain_http)))
         repository = reference.partition("@")[0]
         if "manifests" in found:
+            if len(found["manifests"]) < len(self.settings.platforms):
+                raise ReleaseError(
+                    f"{reference} lacks a platform: clear the cache of {self.settings.builder} and try again."
+                )
             return sum(self._size(f"{repository}@{each['digest']}") for each in found["manifests"])
         return sum(each["size"] for each in (found["config"], *found["layers"]))
 

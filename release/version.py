@@ -51,7 +51,7 @@ def check_version(version: str) -> None:
 
 def stated_versions(root: Path) -> dict[str, str]:
     """Return every version that a place states, by ``FILE:LINE``. Raises :class:`ReleaseError` if a place has none."""
-    found = {}
+    found: dict[str, str] = {}
     for place in PLACES:
         stated = {
             f"{path.relative_to(root)}:{text.count(chr(10), 0, match.start()) + 1}": match[1]

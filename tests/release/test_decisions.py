@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from release.checks import Facts, public_url, refusals
 from release.commands import Builder, Settings, build_and_push, labels
 from release.errors import ReleaseError
-from release.images import check_registry, full_name, pinned, read_image, release_images
+from release.images import check_registry, full_name, pinned, read_image, release_images, with_bases
 from release.plan import FILE, Artefact, Kind, Record, Step, read_record, remaining, steps, write_record
 from release.publish import chart_values, unpinned
 from release.values import with_values
@@ -155,6 +155,18 @@ def test_a_base_that_no_argument_replaces_is_refused() -> None:
     assert (image.bases, image.runtime, image.takes_version) == ({"BASE": "a:1"}, "", False)
 
 
+def test_one_image_can_have_another_base() -> None:
+    images = {image.name: image for image in with_bases(release_images(ROOT), ["policy=a/cuda:13", "jobs=b"])}
+    assert [images[name].bases["BASE"] for name in ("policy", "jobs", "ppm")] == ["a/cuda:13", "b", "python:3.12-slim"]
+    assert images["minio"].bases.keys() == {"GO", "BASE"}
+
+
+@pytest.mark.parametrize("option", ["polcy=a:1", "policy", "policy="])
+def test_a_base_for_no_image_is_refused(option: str) -> None:
+    with pytest.raises(ReleaseError, match=f"--base {option}: write NAME=IMAGE, where NAME is one of policy, ppm"):
+        with_bases(release_images(ROOT), [option])
+
+
 @pytest.mark.parametrize("builder", Builder)
 @pytest.mark.parametrize("platforms", [(), ("linux/amd64",), ("linux/amd64", "linux/arm64")])
 def test_every_builder_gets_the_pinned_base_the_version_and_the_labels(
@@ -177,6 +189,8 @@ def test_every_builder_gets_the_pinned_base_the_version_and_the_labels(
     assert [option for option in build if option.startswith("--platform")] == (
         [f"--platform={','.join(platforms)}"] if platforms else []
     )
+    # Buildah takes cached layers of one platform for the other.
+    assert ("--layers=false" in build) == (builder is not Builder.DOCKER and len(platforms) > 1)
     target = "registry.example/lab/rstar/x:0.2.0"
     assert f"--tag={target}" in build or rest[0][-1] == f"docker://{target}"
 
