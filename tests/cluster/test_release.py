@@ -19,7 +19,8 @@ from rstar_testbed.binaries import Binaries
 from rstar_testbed.node.registry import Registry
 from rstar_testbed.processes import free_port
 
-from release.version import PLACES
+from release.version import PLACES, write_version
+from tests.support.cluster.rendering import run
 from tests.support.paths import ROOT
 
 VERSION = "7.8.9"
@@ -166,6 +167,15 @@ def commit(place: Place, message: str) -> str:
     place.check("git", "add", "--all")
     place.check("git", "commit", "--quiet", f"--message={message}")
     return place.check("git", "rev-parse", "HEAD").strip()
+
+
+def test_the_charts_own_suites_pass_with_the_next_version(tmp_path: Path) -> None:
+    for name in ("charts", "docs", "jobs", "operators", "services", "tests/cluster"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    write_version(tmp_path, "1.0.0-rc.1")
+    for chart in ("rstar", "rstar-tenant"):
+        run("helm-unittest", tmp_path / "charts" / chart)
 
 
 def record(place: Place) -> dict[str, Any]:
