@@ -16,7 +16,7 @@ from rstar_testbed.errors import CommandError
 from rstar_testbed.modules import pytorchjob_crd
 
 from tests.support.cluster.established import await_established
-from tests.support.cluster.releases import install, installed, new_name, new_namespace
+from tests.support.cluster.releases import HELMS, install, installed, new_name, new_namespace
 from tests.support.cluster.rendering import CHARTS, COMBINATIONS, chart_of, run
 
 RSTAR, TENANT = CHARTS / "rstar", CHARTS / "rstar-tenant"
@@ -26,7 +26,7 @@ GENERATED = re.compile(
     r'^( *(?:password|AWS_SECRET_ACCESS_KEY): |  name: rstar-tenant-lab-b-)(?:"\w{32,}"|[0-9a-f]{8})$', re.M
 )
 
-every_helm = pytest.mark.parametrize("helm", ["helm", "helm4"])
+every_helm = pytest.mark.parametrize("helm", HELMS)
 
 
 @pytest.fixture(scope="module")

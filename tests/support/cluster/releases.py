@@ -8,12 +8,15 @@ import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from rstar_testbed.cluster import Testbed
 
 Data = dict[str, Any]
+
+HELMS: Final = ("helm", "helm4")
+"""The testbed's programs of Helm 3 and Helm 4."""
 
 
 def new_name(prefix: str) -> str:
