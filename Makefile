@@ -140,6 +140,12 @@ crd: setup  ## Generate the CRDs and their reference from the models
 chart-docs: setup  ## Generate the charts' READMEs from their values
 	"$$($(BIN)/python -m rstar_testbed build helm-docs | cut -f2)" --chart-search-root charts --sort-values-order file
 
+.PHONY: release-dry-run
+release-dry-run: setup  ## Print what a release would do; package charts and wheel (VERSION=0.2.0 REGISTRY=ghcr.io/lab)
+	programs="$$($(BIN)/python -m rstar_testbed build helm | cut -f2 | xargs dirname)" && \
+	PATH="$(CURDIR)/$(BIN):$$programs:$$PATH" $(BIN)/python -m release publish \
+	  $(or $(VERSION),$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)) --registry $(or $(REGISTRY),registry.example/lab) --dry-run
+
 .PHONY: lock
 lock: setup  ## Compile the locks anew: the project's own, vLLM's, and vLLM's for CPUs
 	$(COMPILE) --extra dev pyproject.toml --output-file requirements.lock

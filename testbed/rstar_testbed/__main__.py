@@ -20,6 +20,7 @@ from rstar_testbed.binaries import Binaries, search_path
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import TestbedError
 from rstar_testbed.kubelet import ChooseBehaviour, Kubelet, Real
+from rstar_testbed.modules import MODULES
 from rstar_testbed.node.packages import missing_packages
 
 ENVIRONMENT: Final = "environment.json"
@@ -39,14 +40,14 @@ app = typer.Typer(
 
 @app.command()
 def build(
-    names: Annotated[list[str] | None, typer.Argument(help="Which programs; all if none is named.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Which programs; all that the tests of CI use if none is named.")] = None,
 ) -> None:
     """Build the programs that the cache lacks, and print where each is.
 
     Example: `python -m rstar_testbed build helm helm-unittest`
     """
     binaries = Binaries()
-    for name in names or list(binaries):
+    for name in names or [name for module in MODULES if not module.on_demand for name in module.names]:
         if name not in set(binaries):
             raise TestbedError(f"There is no program {name}: name one of {', '.join(binaries)}.")
         typer.echo(f"{name}\t{binaries[name]}")

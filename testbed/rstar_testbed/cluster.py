@@ -140,10 +140,15 @@ class Testbed:
         return self._run("kubectl", arguments, input, check, kubeconfig)
 
     def helm(
-        self, *arguments: str, input: str | None = None, check: bool = True, kubeconfig: Path | None = None
+        self,
+        *arguments: str,
+        input: str | None = None,
+        check: bool = True,
+        kubeconfig: Path | None = None,
+        program: str = "helm",
     ) -> str:
-        """Run helm, in the same way as :meth:`kubectl`."""
-        return self._run("helm", arguments, input, check, kubeconfig)
+        """Run helm, in the same way as :meth:`kubectl`; ``program`` is ``helm`` (Helm 3) or ``helm4``."""
+        return self._run(program, arguments, input, check, kubeconfig)
 
     def restart_apiserver(self, while_down: Callable[[], None] = lambda: None) -> None:
         """Kill the API server, call ``while_down``, start the API server again with the same data and address."""

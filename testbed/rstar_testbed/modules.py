@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -29,13 +29,18 @@ OPENAPI_VERSIONS: Final = ("v1.33.13", "v1.34.4", "v1.35.4")
 
 @dataclass(frozen=True)
 class Module:
-    """A folder of ``testbed/go``: the package that is built into one binary, and the names by which it is called."""
+    """A folder of ``testbed/go``: the package that is built into one binary, and the names by which it is called.
+
+    ``on_demand``: built only when it is named or used; few need it.
+    """
 
     name: str
     package: str
     requires: str
     names: tuple[str, ...]
     stamps: tuple[str, ...] = ()
+    # Not in the repr, from which the cache's key is made.
+    on_demand: bool = field(default=False, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -102,6 +107,7 @@ MODULES: Final = (
         ("registry",),
     ),
     Module("helm", "helm.sh/helm/v3/cmd/helm", "helm.sh/helm/v3", ("helm",)),
+    Module("helm4", "helm.sh/helm/v4/cmd/helm", "helm.sh/helm/v4", ("helm4",)),
     Module(
         "helm-unittest",
         "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
@@ -109,6 +115,15 @@ MODULES: Final = (
         ("helm-unittest",),
     ),
     Module("helm-docs", "github.com/norwoodj/helm-docs/cmd/helm-docs", "github.com/norwoodj/helm-docs", ("helm-docs",)),
+    Module("oras", "oras.land/oras/cmd/oras", "oras.land/oras", ("oras",), on_demand=True),
+    Module(
+        "syft",
+        "github.com/anchore/syft/cmd/syft",
+        "github.com/anchore/syft",
+        ("syft",),
+        ("main.version={version}",),
+        on_demand=True,
+    ),
 )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft7Validator
 
 from tests.support.paths import ROOT
 
@@ -49,6 +51,20 @@ def test_the_chart_installs_the_images_that_are_built() -> None:
         expected[f"images.{name}.tag"] = f"{{{{.IMAGE_TAG_{variable}}}}}"
     assert release["setValueTemplates"] == expected
     assert (ROOT / release["chartPath"] / "Chart.yaml").is_file()
+
+
+def test_the_charts_schema_accepts_what_skaffold_sets() -> None:
+    values: Data = {}
+    for key in CONFIG["deploy"]["helm"]["releases"][0]["setValueTemplates"]:
+        *parents, last = key.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = "rstar"
+    validator = Draft7Validator(json.loads((ROOT / "charts/rstar/values.schema.json").read_text()))
+    assert list(validator.iter_errors(values)) == []
+    values["images"]["policy"]["digest"] = "x"
+    assert list(validator.iter_errors(values)) != []
 
 
 @pytest.mark.parametrize("profile", CONFIG["profiles"], ids=lambda profile: profile["name"])

@@ -24,6 +24,7 @@ from rstar.store.s3_store import S3Store
 from rstar.store.store import StoreError
 from tests.support.cluster.established import await_established
 from tests.support.cluster.releases import (
+    HELMS,
     WITHOUT_PROMETHEUS,
     bind,
     install,
@@ -50,6 +51,8 @@ ROUND = {
     "spec": {"round": 1, "baseModel": "store:models/base", "problems": {"uri": "store:data/train.jsonl"}},
 }
 Data = dict[str, Any]
+
+every_helm = pytest.mark.parametrize("helm", HELMS)
 
 
 @pytest.fixture(scope="module")
@@ -86,17 +89,18 @@ def test_an_upgrade_with_the_same_values_changes_nothing(bed: Testbed, namespace
     bed.helm("uninstall", release, "-n", namespace)
 
 
-def test_an_uninstall_leaves_the_crd_and_every_round(bed: Testbed, namespace: str) -> None:
-    install(bed, RSTAR, "leaving", namespace, "dev")
+@every_helm
+def test_an_uninstall_leaves_the_crd_and_every_round(bed: Testbed, namespace: str, helm: str) -> None:
+    install(bed, RSTAR, "leaving", namespace, "dev", program=helm)
     await_established(bed, CRD)
     bed.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(ROUND))
-    bed.helm("uninstall", "leaving", "-n", namespace, "--wait")
+    bed.helm("uninstall", "leaving", "-n", namespace, "--wait", program=helm)
     kinds = (CRD, "evolutions.rstar.dev")
     assert of_release(bed, "leaving") == {f"customresourcedefinition.apiextensions.k8s.io/{kind}" for kind in kinds}
     assert bed.kubectl("get", "er", "-n", namespace, "-o", "name").split() == ["evolutionround.rstar.dev/r1"]
     # The next installation takes the CRD over, whatever the name of its release.
-    install(bed, RSTAR, "leaving", namespace, "dev")
-    bed.helm("uninstall", "leaving", "-n", namespace)
+    install(bed, RSTAR, "leaving", namespace, "dev", program=helm)
+    bed.helm("uninstall", "leaving", "-n", namespace, program=helm)
 
 
 @pytest.mark.parametrize("values", COMBINATIONS, ids=lambda path: f"{chart_of(path).name}-{path.stem}")
@@ -144,12 +148,13 @@ def test_every_pod_is_admitted_where_only_restricted_pods_are(bed: Testbed, rest
         bed.kubectl("create", "-n", restricted, "--dry-run=server", "-f", "-", input=yaml.safe_dump(loose))
 
 
+@every_helm
 @pytest.mark.usefixtures("cluster_parts")
-def test_a_namespaces_admin_can_install_an_operator_there(bed: Testbed, namespace: str) -> None:
+def test_a_namespaces_admin_can_install_an_operator_there(bed: Testbed, namespace: str, helm: str) -> None:
     admin = bind(bed, namespace, f"admin-of-{namespace}", "admin")
-    install(bed, RSTAR, "mine", namespace, "namespaced", "--set=minio.enabled=true", kubeconfig=admin)
-    install(bed, RSTAR, "mine", namespace, "namespaced", "--set=minio.enabled=true", kubeconfig=admin)
-    bed.helm("uninstall", "mine", "-n", namespace, kubeconfig=admin)
+    for _ in range(2):
+        install(bed, RSTAR, "mine", namespace, "namespaced", "--set=minio.enabled=true", kubeconfig=admin, program=helm)
+    bed.helm("uninstall", "mine", "-n", namespace, kubeconfig=admin, program=helm)
 
 
 @pytest.mark.usefixtures("cluster_parts")
@@ -176,13 +181,17 @@ def tenant(bed: Testbed, cluster_parts: None) -> Iterator[tuple[str, str, Path]]
     assert bed.kubectl("get", "namespace", name, "-o", "name").strip() == f"namespace/{name}"
 
 
-def test_a_tenant_installs_executors_and_rounds_with_the_role_edit(bed: Testbed, tenant: tuple[str, str, Path]) -> None:
+@every_helm
+def test_a_tenant_installs_executors_and_rounds_with_the_role_edit(
+    bed: Testbed, tenant: tuple[str, str, Path], helm: str
+) -> None:
     name, _, user = tenant
-    install(bed, RSTAR, "rstar", name, "tenant", kubeconfig=user)
+    for _ in range(2):
+        install(bed, RSTAR, "rstar", name, "tenant", kubeconfig=user, program=helm)
     bed.kubectl("apply", "-n", name, "-f", "-", input=json.dumps(ROUND), kubeconfig=user)
     with pytest.raises(CommandError, match="cannot be imported into the current release"):
-        bed.helm("install", "again", str(RSTAR), "-n", name, "--set=executor.enabled=false")
-    bed.helm("uninstall", "rstar", "-n", name, kubeconfig=user)
+        bed.helm("install", "again", str(RSTAR), "-n", name, "--set=executor.enabled=false", program=helm)
+    bed.helm("uninstall", "rstar", "-n", name, kubeconfig=user, program=helm)
 
 
 def test_a_tenant_has_no_access_to_the_namespaces_of_others(bed: Testbed, tenant: tuple[str, str, Path]) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from rstar_testbed.node.images import images
 
 from tests.support.paths import ROOT
@@ -72,6 +75,26 @@ for module in pkgutil.walk_packages(rstar_operator.__path__, "rstar_operator."):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_package_of_the_operators_image_requires_one_that_is_left_out() -> None:
+    """The installer would add it again. All packages are in the list but those left out, also what only these require."""
+    left_out = {canonicalize_name(name) for name in re.findall(r"--no-emit-package (\S+)", text_of("operator"))}
+    todo, seen = ["rstar-math[operator]"], set[str]()
+    while todo:
+        text = todo.pop()
+        requirement = Requirement(text)
+        name = canonicalize_name(requirement.name)
+        for needed in map(Requirement, requires(name) or ()):
+            extras = requirement.extras or {""}
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                installed_again = canonicalize_name(needed.name) in left_out and name not in left_out | {"rstar-math"}
+                assert not installed_again, f"{name} requires {needed.name}"
+                plain = f"{needed.name}[{','.join(needed.extras)}]" if needed.extras else needed.name
+                if plain not in seen:
+                    seen.add(plain)
+                    todo.append(plain)
+    assert {"kopf", "kubernetes", "sympy"} <= seen
 
 
 def test_the_context_holds_what_the_dockerfiles_copy() -> None:

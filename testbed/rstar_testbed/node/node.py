@@ -14,7 +14,7 @@ from rstar_testbed.node.components import start_kube_proxy, start_kubelet, start
 from rstar_testbed.node.container_runtime import import_image, start_containerd
 from rstar_testbed.node.namespaces import Namespaces
 from rstar_testbed.node.oci import pause_image
-from rstar_testbed.node.registry import Registry
+from rstar_testbed.node.registry import PORT, Registry, registry_data
 from rstar_testbed.processes import Component
 
 NODE_PROGRAMS: Final = ("kubelet", "registry", *DEPLOYMENTS)
@@ -31,7 +31,8 @@ class Node:
         self._plane = plane
         self._binaries = binaries
         self._components: list[Component] = []
-        self.registry = Registry(plane.folder, binaries["registry"], plane.addresses.machine)
+        address = f"{plane.addresses.machine}:{PORT}"
+        self.registry = Registry(plane.folder, binaries["registry"], address, registry_data())
 
     def start(self, apply: Apply) -> None:
         """Start everything and return when the node takes pods. Raises :class:`TestbedError` with the log of what failed.

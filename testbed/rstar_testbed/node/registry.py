@@ -16,12 +16,16 @@ PORT: Final = 5000
 _SECONDS: Final = 30.0
 
 
-class Registry:
-    """A running registry at ``address``, which is ``HOST:PORT``."""
+def registry_data() -> Path:
+    """Return the folder of the images of nodes."""
+    return cache_folder() / "registry"
 
-    def __init__(self, folder: Path, binary: Path, machine: str) -> None:
-        self.address = f"{machine}:{PORT}"
-        data = cache_folder() / "registry"
+
+class Registry:
+    """A running registry at ``address``, which is ``HOST:PORT``, with its images in the folder ``data``."""
+
+    def __init__(self, folder: Path, binary: Path, address: str, data: Path) -> None:
+        self.address = address
         data.mkdir(parents=True, exist_ok=True)
         configuration = folder / "registry.json"  # JSON is YAML.
         configuration.write_text(json.dumps(_configuration(data, self.address)))

@@ -17,6 +17,8 @@ Data = dict[str, Any]
 
 WITHOUT_PROMETHEUS: Final = "--set=metrics.serviceMonitor.enabled=false,metrics.rules.enabled=false"
 """Helm's option for a cluster without the Prometheus operator."""
+HELMS: Final = ("helm", "helm4")
+"""The testbed's programs of Helm 3 and Helm 4."""
 
 
 def new_name(prefix: str) -> str:
@@ -51,9 +53,7 @@ def install(bed: Testbed, chart: Path, name: str, namespace: str, values: str, *
 def installed(bed: Testbed, release: str, namespace: str) -> dict[tuple[str, str], Data]:
     """Return the objects of a release, without the fields that the cluster writes."""
     documents = yaml.safe_load_all(bed.helm("get", "manifest", release, "-n", namespace))
-    found = json.loads(
-        bed.kubectl("get", "-n", namespace, "-o", "json", "-f", "-", input=yaml.safe_dump_all(documents))
-    )
+    found = json.loads(bed.kubectl("get", "-o", "json", "-f", "-", input=yaml.safe_dump_all(documents)))
     objects = {}
     for item in found["items"]:
         for key in ("resourceVersion", "managedFields"):
