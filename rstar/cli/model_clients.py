@@ -60,12 +60,13 @@ def run_with_models(requested: ServiceOptions, store: str, work: Callable[[Model
     """Start and connect the ``requested`` services, run ``work`` and end the services. Raises ``CommandError``."""
     from rstar.local.session import ServiceFailedError, running_services
     from rstar.rpc.errors import CallFailed
+    from rstar.rpc.tls import CertificateError
     from rstar.search.solve import SearchFailed
 
     try:
         with running_services(requested, absolute_store(store)) as addresses:
             return asyncio.run(_run_connected(addresses, work))
-    except (ServiceFailedError, CallFailed, SearchFailed) as error:
+    except (ServiceFailedError, CallFailed, CertificateError, SearchFailed) as error:
         raise CommandError(str(error), FAILED) from None
     except ValueError as error:
         raise CommandError(str(error)) from None
