@@ -224,7 +224,10 @@ async def service_process(module: str, *flags: str) -> AsyncIterator[Process]:
     try:
         event: dict[str, str] = {}
         while event.get("event") != "serving":
-            event = json.loads(await process.stderr.readline())
+            line = await process.stderr.readline()
+            assert line, "it ended before it served"
+            # Model libraries write lines of their own.
+            event = json.loads(line) if line.startswith(b"{") else {}
         yield Process(event["address"], process)
     finally:
         if process.returncode is None:
