@@ -74,7 +74,6 @@ async def test_a_search_runs_through_all_four_services(variables: dict[str, str]
         records = [event async for event in events if isinstance(event, SearchRecord)]
     [record] = records
     assert not record.error
-    assert record.usage.generated_tokens > 0
     assert record.usage.tokens > 0
     assert record.usage.executions > 0
 

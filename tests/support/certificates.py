@@ -22,9 +22,10 @@ class Authority:
 
     def __init__(self, name: str = "tenant-a") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name(name)
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         constraints = x509.BasicConstraints(ca=True, path_length=None)
         certificate = _builder(self._name, self._name, self._key, DAY).add_extension(constraints, critical=True)
+        certificate = certificate.add_extension(_usage(signs=True), critical=True)
         self.pem = certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def issue(
@@ -34,11 +35,16 @@ class Authority:
         usages: Sequence[x509.ObjectIdentifier] = USAGES,
         password: bytes | None = None,
     ) -> Pem:
-        """Issue a certificate that ends ``ends`` from now, with this authority as its CA."""
+        """Issue a certificate that ends ``ends`` from now, with this authority as its CA.
+
+        As cert-manager issues the one of the chart: without a subject, which makes the extension with the names critical.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
-            _builder(_name("rstar"), self._name, key, ends)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+            _builder(x509.Name([]), self._name, key, ends)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=True)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -64,8 +70,10 @@ def write(folder: Path, pem: Pem) -> dict[str, str]:
     return {variable: str(folder / "now" / name) for variable, name in names.items()}
 
 
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    others = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
+    rest = dict.fromkeys(("crl_sign", "encipher_only", "decipher_only"), False)
+    return x509.KeyUsage(digital_signature=True, key_cert_sign=signs, **others, **rest)
 
 
 def _builder(
