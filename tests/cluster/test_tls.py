@@ -16,7 +16,7 @@ from rstar.interfaces import ExecutionLimits
 from rstar.rpc.codec import execute_request
 from rstar.rpc.tls import Pem, explain, open_channel
 from rstar.v1 import executor_pb2_grpc
-from tests.support.certificates import Authority, write
+from tests.support.certificates import Authority, secret_options
 from tests.support.cluster.pods import needs_root
 from tests.support.cluster.releases import install, temporary_namespace
 from tests.support.cluster.rendering import CHARTS
@@ -48,7 +48,7 @@ def tenants(testbed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @contextlib.contextmanager
 def tenant(bed: Testbed, folder: Path, authority: Authority) -> Iterator[Tenant]:
     pem = authority.issue()
-    files = [f"--from-file={Path(file).name}={file}" for file in write(folder / "secret", pem).values()]
+    files = secret_options(folder / "secret", pem)
     with temporary_namespace(bed) as name:
         bed.kubectl("create", "secret", "generic", "rstar-tls", "-n", name, *files)
         with Kubelet(bed.kubeconfig, always_real, namespace=name, folder=folder / "kubelet"):

@@ -1,6 +1,7 @@
 """What a lab does on a real node: install, set a tenant up, apply the rounds of the Game of 24, read the results.
 
-Every pod is a container of the project's images, scheduled by its requests. ``rstar run`` runs the same rounds on a folder.
+Every pod is a container of the project's images, scheduled by its requests, and all services have mutual TLS. ``rstar run``
+runs the same rounds on a folder, without TLS.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rstar.cluster.api import ROUNDS
 from rstar.rounds.observed import STAGES
 from rstar.store.s3_store import S3Store
 from tests.e2e.conftest import UseImages
+from tests.support.certificates import Authority, secret_options
 from tests.support.cluster import real_rounds
 from tests.support.cluster.pods import wait_until
 from tests.support.cluster.real_rounds import RSTAR, Tenant
@@ -41,6 +43,8 @@ EXECUTORS = (
     "--set=executor.resources.requests.cpu=300m,executor.resources.requests.memory=512Mi",
     "--set=executor.resources.limits.cpu=null,executor.resources.limits.memory=2Gi",
 )
+
+TLS = "--set=tls.enabled=true"
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,13 @@ def journey(testbed: Testbed, use_images: UseImages, tmp_path_factory: pytest.Te
     chart = chart_options(images)
     assert base_model.wait() == 0
     admin, namespace = new_name("rstar"), new_name("lab")
+    certificate = secret_options(folder / "certificate", Authority(namespace).issue())
     testbed.kubectl("create", "namespace", admin)
     try:
-        real_rounds.install_operator(testbed, admin, *chart)
+        real_rounds.install_operator(testbed, admin, *chart, TLS)
         tenant = real_rounds.set_up_tenant(testbed, admin, namespace, f"--set=minioUser.image={images['jobs']}")
-        real_rounds.install_executors(tenant, *chart, *EXECUTORS)
+        tenant.kubectl("create", "secret", "generic", "rstar-tls", *certificate)
+        real_rounds.install_executors(tenant, *chart, *EXECUTORS, TLS)
         real_rounds.wait_for_installation(tenant)
         store = real_rounds.fill_store(tenant, here)
         tenant.kubectl("apply", "-f", str(rounds))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -68,6 +70,20 @@ def write(folder: Path, pem: Pem) -> dict[str, str]:
     link.symlink_to(fresh.name)
     link.rename(folder / "now")
     return {variable: str(folder / "now" / name) for variable, name in names.items()}
+
+
+def secret_options(folder: Path, pem: Pem) -> list[str]:
+    """Write the files and return the options of ``kubectl create secret generic`` for them."""
+    return [f"--from-file={Path(file).name}={file}" for file in write(folder, pem).values()]
+
+
+def shown(address: str) -> bytes:
+    """Return the certificate in PEM format that a server shows to a new connection, whoever connects."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port))) as connection, context.wrap_socket(connection) as secured:
+        return ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True) or b"").encode()
 
 
 def _usage(*, signs: bool) -> x509.KeyUsage:

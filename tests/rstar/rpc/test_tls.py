@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -21,7 +19,7 @@ from rstar.rpc.codec import propose_request
 from rstar.rpc.errors import ServiceUnavailable
 from rstar.rpc.tls import Certificate, CertificateError, Pem, TlsSettingsError, explain, open_channel, own_certificate
 from rstar.v1 import policy_pb2_grpc
-from tests.support.certificates import DAY, USAGES, Authority, write
+from tests.support.certificates import DAY, USAGES, Authority, shown, write
 from tests.support.rpc.servicers import PROPOSE, ScriptedPolicy, free_port, policy_process, running
 
 STATE = State("p1", "1 + 1 = ?")
@@ -62,15 +60,6 @@ async def propose(address: str, pem: Pem | None) -> str:
 async def propose_on(channel: grpc.aio.Channel) -> None:
     stub: policy_pb2_grpc.PolicyServiceAsyncStub = policy_pb2_grpc.PolicyServiceStub(channel)
     await stub.Propose(propose_request(STATE, 1, SAMPLING, 0))
-
-
-def shown(address: str, pem: Pem) -> bytes:
-    """Return the certificate that the server shows to a new connection."""
-    context = ssl.create_default_context(cadata=pem.ca.decode())
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port))) as connection, context.wrap_socket(connection) as secured:
-        return ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True) or b"").encode()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -178,7 +167,7 @@ async def test_a_new_ca_takes_effect_on_running_servers_and_clients_and_no_call_
 
         async def until_served(pem: Pem) -> None:
             write(tmp_path / "own", pem)
-            await until(lambda: shown(server.address, pem) == pem.certificate)
+            await until(lambda: shown(server.address) == pem.certificate)
             await until(lambda: policy._endpoints._pem == pem)
 
         calling = asyncio.ensure_future(calls())
