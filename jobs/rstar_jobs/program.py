@@ -22,6 +22,7 @@ import structlog
 from rstar.rounds.manifest import Manifest, canonical
 from rstar.rounds.observed import BAD_INPUT, ManifestRef, Stage
 from rstar.rpc.logs import configure_logs
+from rstar.rpc.tls import CertificateError, TlsSettingsError
 from rstar.store.atomic import atomic_write
 from rstar.store.store import StoreError
 from rstar_jobs.arguments import argument_parser, read_invocation
@@ -59,9 +60,9 @@ def _run(stage: Stage, work: Work, options: argparse.Namespace, leader: bool, pr
         done = work(invocation)
     except TerminatedError as error:
         return _fail(options.result, leader, TERMINATED, str(error))
-    except BadInputError as error:
+    except (BadInputError, TlsSettingsError) as error:
         return _fail(options.result, leader, BAD_INPUT, str(error))
-    except StoreError as error:
+    except (StoreError, CertificateError) as error:
         return _fail(options.result, leader, 1, str(error))
     except Exception as error:
         traceback.print_exc()

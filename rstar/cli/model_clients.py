@@ -74,11 +74,12 @@ def run_calls(work: Coroutine[None, None, T]) -> T:
 def _command_errors() -> Iterator[None]:
     from rstar.local.session import ServiceFailedError
     from rstar.rpc.errors import CallFailed
+    from rstar.rpc.tls import CertificateError
     from rstar.search.solve import SearchFailed
 
     try:
         yield
-    except (ServiceFailedError, CallFailed, SearchFailed) as error:
+    except (ServiceFailedError, CallFailed, CertificateError, SearchFailed) as error:
         raise CommandError(str(error), FAILED) from None
     except ValueError as error:
         raise CommandError(str(error)) from None

@@ -34,6 +34,8 @@ JOB_NAME: Final = "training.kubeflow.org/job-name"
 """Label that the training operator puts on the pods of a PyTorchJob."""
 
 METRICS_PORT: Final = 9_090
+HEALTH_PORT: Final = 9_091
+"""Where a service with TLS also serves its health without, for probes."""
 
 EXECUTOR_SERVICE: Final = "rstar-executor"
 """The chart's Deployment and headless Service of executors, in the tenant's namespace."""

@@ -67,7 +67,8 @@ def training_settings(spec: EvolutionRoundSpec, stage: Stage) -> TrainingSpec | 
 class ServicePlace:
     """Where one replica listens and keeps its files. ``tenant``: the name under which it calls shared executors.
 
-    ``key_variable``: the environment variable with the key of the endpoint that it calls.
+    ``health_port``: where it serves its health without TLS. ``key_variable``: the environment variable with the key of
+    the endpoint that it calls.
     """
 
     host: str
@@ -76,6 +77,7 @@ class ServicePlace:
     cache: str | None = None
     ready_file: str | None = None
     metrics_port: int | None = None
+    health_port: int | None = None
     tenant: str | None = None
     key_variable: str | None = None
 
@@ -90,6 +92,8 @@ def service_arguments(
         arguments += ["--ready-file", place.ready_file]
     if place.metrics_port is not None:
         arguments += ["--metrics-port", str(place.metrics_port)]
+    if place.health_port is not None:
+        arguments += ["--health-port", str(place.health_port)]
     if ref.model is not None:
         arguments += ["--model", ref.model.uri]
         arguments += ["--round", ref.model.round_name] if ref.model.round_name else []

@@ -2,7 +2,8 @@
 
 The health of every endpoint is watched (``grpc.health.v1``): a draining server gets no new call once it reports
 NOT_SERVING, and a lost one gets none until it is back. Names are resolved again every few seconds, and sooner when an
-endpoint is lost. Retries are decided in ``calls`` and ``executing``, the choice of an endpoint in ``dispatch``.
+endpoint is lost. Retries are decided in ``calls`` and ``executing``, the choice of an endpoint in ``dispatch``. With TLS
+(``tls``), a renewed certificate replaces every channel; calls in progress end on the old ones.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from grpc_health.v1 import health_pb2
 from rstar.rpc.addresses import Target, look_up, parse_target
 from rstar.rpc.backoff import NO_BACKOFF, Backoff
 from rstar.rpc.errors import ServiceUnavailable
-from rstar.rpc.transport import CLIENT_OPTIONS
+from rstar.rpc.tls import Pem, explain, open_channel, own_certificate
 
 LOOK_UP_SECONDS: Final = 5.0
 LOOK_AGAIN_SECONDS: Final = 0.5
@@ -60,9 +61,9 @@ class Endpoint(Generic[M]):
         "watch",
     )
 
-    def __init__(self, address: str, method: Callable[[grpc.aio.Channel], M]) -> None:
+    def __init__(self, address: str, method: Callable[[grpc.aio.Channel], M], pem: Pem | None) -> None:
         self.address = address
-        self.channel = grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)
+        self.channel = open_channel(address, pem)
         self.method = method(self.channel)
         self.outstanding = 0
         self.ready = False
@@ -79,7 +80,7 @@ class Endpoints(Generic[M]):
     """The endpoints behind ``targets`` that offer the gRPC service ``full_name``; ``service`` is its name in errors.
 
     ``method`` makes the callable of a channel, once per endpoint. Raises ``ValueError`` for a malformed target or for
-    none.
+    none, and the errors of ``own_certificate``.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class Endpoints(Generic[M]):
         self._list_targets = targets if callable(targets) else None
         self._targets = [] if callable(targets) else [parse_target(target) for target in targets]
         self._method = method
+        self._certificate = own_certificate()
+        self._pem = self._certificate.latest() if self._certificate else None
         self.ready_seconds = ready_seconds
         self._known: dict[str, Endpoint[M]] = {}
         self._ready: list[Endpoint[M]] = []
@@ -114,7 +117,8 @@ class Endpoints(Generic[M]):
             return
         self._started = True
         await self._look_up()
-        if self._list_targets is not None or any(target.many for target in self._targets):
+        lasting = self._list_targets is None and not any(target.many for target in self._targets)
+        if not lasting or self._certificate is not None:
             self._run(self._keep_looking_up())
 
     async def wait_ready(self, seconds: float) -> None:
@@ -207,6 +211,10 @@ class Endpoints(Generic[M]):
                 self._not_found = ""
             except OSError as error:  # a short outage of the name server must not remove the endpoints
                 self._not_found = f"{target} does not resolve: {error.strerror or error}"
+        if self._certificate is not None and (pem := self._certificate.latest()) is not self._pem:
+            self._pem = pem
+            for address in tuple(self._known):
+                self._remove(address)
         found = {address for addresses in self._found.values() for address in addresses}
         for address in found - self._known.keys():
             self._add(address)
@@ -214,7 +222,7 @@ class Endpoints(Generic[M]):
             self._remove(address)
 
     def _add(self, address: str) -> None:
-        endpoint = Endpoint(address, self._method)
+        endpoint = Endpoint(address, self._method, self._pem)
         self._known[address] = endpoint
         endpoint.watch = asyncio.ensure_future(self._watch(endpoint))
 
@@ -243,7 +251,7 @@ class Endpoints(Generic[M]):
                     self._set_ready(endpoint, serving)
                     pause = _FIRST_PAUSE
             except grpc.aio.AioRpcError as error:
-                endpoint.health = f"{error.code().name}: {error.details()}"
+                endpoint.health = f"{error.code().name}: {explain(error.details() or '', tls=self._pem is not None)}"
                 self.look_again()
             # Without a watch the health is unknown: the endpoint counts as lost until the next report.
             self._set_ready(endpoint, False)

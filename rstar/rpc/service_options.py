@@ -14,6 +14,10 @@ Port = Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes any fr
 MetricsPort = Annotated[
     int | None, typer.Option(min=0, max=65_535, help="Port of the Prometheus metrics; unset: none.")
 ]
+HealthPort = Annotated[
+    int | None,
+    typer.Option(min=0, max=65_535, help="Port of the gRPC health alone, without TLS, for probes; unset: none."),
+]
 ReadyFile = Annotated[Path | None, typer.Option(help="File that gets host:port once the service is ready.")]
 DrainSeconds = Annotated[float, typer.Option(min=0, help="How long calls in progress may still take after SIGTERM.")]
 

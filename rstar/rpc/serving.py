@@ -25,6 +25,7 @@ from rstar.rpc.call_failures import pushback
 from rstar.rpc.errors import NOT_ANSWERED
 from rstar.rpc.logs import configure_logs
 from rstar.rpc.service_options import DEFAULT_DRAIN_SECONDS, DEFAULT_HOST
+from rstar.rpc.tls import Certificate, own_certificate
 from rstar.rpc.transport import SERVER_OPTIONS
 from rstar.store.atomic import atomic_write
 
@@ -49,6 +50,7 @@ async def serve(
     host: str = DEFAULT_HOST,
     port: int = 0,
     metrics_port: int | None = None,
+    health_port: int | None = None,
     drain_seconds: float = DEFAULT_DRAIN_SECONDS,
     ready_file: Path | None = None,
     warm_up: Callable[[], Awaitable[None]] | None = None,
@@ -59,14 +61,17 @@ async def serve(
 
     ``register`` adds the servicers; ``full_names`` are their full names (``rstar.v1.PolicyService``), for health
     and reflection. ``port`` 0 takes any free port. ``ready_file`` gets ``host:port`` once the server reports SERVING.
-    ``metrics_port`` serves Prometheus metrics over HTTP; None turns them off. ``drain_seconds`` is how long calls in
+    ``metrics_port`` serves Prometheus metrics over HTTP; None turns them off. ``health_port`` serves the health alone and
+    without TLS, because the probes of Kubernetes have none; None turns it off. ``drain_seconds`` is how long calls in
     progress may still take after a signal. ``warm_up`` runs before SERVING, ``close`` after the last call.
     ``failed`` waits until the service can answer no more calls, and returns why.
 
-    Raises ``OSError`` when a port is taken, every exception of ``warm_up``, and ``ServiceFailed`` after ``failed``.
+    Raises ``OSError`` when a port is taken, the errors of ``own_certificate``, every exception of ``warm_up``, and
+    ``ServiceFailed`` after ``failed``.
     """
     configure_logs(name)
     log = structlog.get_logger()
+    certificate = own_certificate()
     stopping = _stop_on_signals()
     _remove_stale(ready_file)
     gate = DrainGate()
@@ -76,11 +81,12 @@ async def serve(
     health_service = Health(full_names)
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     reflection.enable_server_reflection((*full_names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    bound = _bind(server, name, host, port)
+    bound = _bind(server, name, host, port, certificate=certificate)
     address = join_address(host, bound)
     with _metrics(name, host, metrics_port):
+        probed = await _serve_health(health_service, name, host, health_port)
         await server.start()
-        log.info("listening", address=address, metrics_port=metrics_port)
+        log.info("listening", address=address, metrics_port=metrics_port, tls=certificate is not None)
         try:
             if await _warmed_up(warm_up, stopping):
                 await health_service.report_serving()
@@ -93,6 +99,8 @@ async def serve(
             await drain(server, health_service, gate, drain_seconds)
         finally:
             await server.stop(0)
+            if probed is not None:
+                await probed.stop(0)
             if close is not None:
                 await close()
     log.info("stopped")
@@ -209,13 +217,34 @@ def _stop_on_signals() -> asyncio.Event:
     return stopping
 
 
-def _bind(server: grpc.aio.Server, name: str, host: str, port: int) -> int:
+def _bind(
+    server: grpc.aio.Server,
+    name: str,
+    host: str,
+    port: int,
+    option: str = "--port",
+    certificate: Certificate | None = None,
+) -> int:
+    address = join_address(host, port)
     try:
-        return server.add_insecure_port(join_address(host, port))
+        if certificate is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, certificate.server_credentials())
     except RuntimeError as error:
         raise OSError(
-            f"{name} cannot listen on {join_address(host, port)}: the port is taken or the address is not this machine's; choose another --port or --host"
+            f"{name} cannot listen on {address}: the port is taken or the address is not this machine's; choose another {option} or --host"
         ) from error
+
+
+async def _serve_health(service: Health, name: str, host: str, port: int | None) -> grpc.aio.Server | None:
+    """Serve the health, and nothing else, without TLS. Returns None without a port."""
+    if port is None:
+        return None
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    health_pb2_grpc.add_HealthServicer_to_server(service, server)
+    _bind(server, name, host, port, "--health-port")
+    await server.start()
+    return server
 
 
 @contextlib.contextmanager

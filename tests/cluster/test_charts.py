@@ -15,14 +15,16 @@ import rstar_ppm.main
 import rstar_search.main
 import typer
 import yaml
+from rstar_operator.children import certificate
 from rstar_operator.configuration import load_configuration
 from rstar_testbed.modules import OPENAPI_VERSIONS
 
-from rstar.cluster.names import COMPONENT, EXECUTOR_SERVICE, METRICS_PORT, PART_OF, service_target
+from rstar.cluster.names import COMPONENT, EXECUTOR_SERVICE, HEALTH_PORT, METRICS_PORT, PART_OF, service_target
 from rstar.rounds.observed import ServiceKind
 from rstar.rounds.programs import SERVICE_PROGRAMS
 from rstar.rpc.endpoints import LOOK_UP_SECONDS
 from rstar.rpc.serving import NOTICE_SECONDS
+from rstar.rpc.tls import SERVER_NAME
 from tests.support.cluster.rendering import (
     CHARTS,
     COMBINATIONS,
@@ -163,6 +165,19 @@ def test_services_have_the_names_and_ports_that_the_platform_uses() -> None:
         assert f"--{kind}={service_target(f'rstar-{kind}', 'lab', kind)}" in arguments
 
 
+def test_the_charts_pods_have_the_certificate_as_the_operators_have_it() -> None:
+    documents = rendered(values_named("tls"))
+    executor = one(documents, "Deployment", "rstar-executor")["spec"]["template"]["spec"]
+    for pod in (executor, one(documents, "Pod", "rstar-test-executor")["spec"]):
+        [container] = pod["containers"]
+        assert [item for item in container["env"] if item["name"].startswith("RSTAR_TLS")] == certificate.variables()
+        assert certificate.mount() in container["volumeMounts"]
+        assert certificate.volume("rstar-tls") in pod["volumes"]
+    assert {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"} in executor["containers"][0]["ports"]
+    names = one(documents, "Certificate", "rstar-tls")["spec"]["dnsNames"]
+    assert {SERVER_NAME, "*.lab.svc"} <= set(names)
+
+
 def test_no_service_selects_the_pod_of_helm_test() -> None:
     documents = rendered(values_named("gpu"))
     labels = one(documents, "Pod", "rstar-test-executor")["metadata"]["labels"]
@@ -183,7 +198,7 @@ def test_every_program_accepts_its_containers_arguments(deployment: str, program
     app = typer.Typer()
     app.command()(program)
     command = typer.main.get_command(app)
-    for name in ("gpu", "serving", "storage"):
+    for name in ("gpu", "serving", "storage", "tls"):
         for document in rendered(values_named(name)):
             if document["kind"] == "Deployment" and document["metadata"]["name"] == deployment:
                 container = document["spec"]["template"]["spec"]["containers"][0]

@@ -1,7 +1,7 @@
 """What a lab does on a real node: install, set tenants up, apply four rounds of the Game of 24, upgrade, lose pods, solve.
 
-Every pod is a container of the project's images, scheduled by its requests. ``rstar run`` runs the same rounds on a folder
-and writes the same bytes.
+Every pod is a container of the project's images, scheduled by its requests, and all services have mutual TLS. ``rstar run``
+runs the same rounds on a folder, without TLS.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def journey(testbed: Testbed, use_images: UseImages, tmp_path_factory: pytest.Te
         images = use_images(*IMAGES)
         upgraded = use_images.changed("executor")
         assert base_model.wait() == 0
-        with lab(testbed, images) as made:
+        with lab(testbed, images, folder / "certificates") as made:
             tenant, other = made.add_tenant(), made.add_tenant()
             made.install_executors(tenant)
             store = fill_store(tenant, here, ("models/base", "data/train.jsonl", "data/held-out.jsonl"))
@@ -318,8 +318,12 @@ def test_a_question_is_solved_from_outside_by_the_models_of_the_last_round(journ
     )
     with port_forward(tenant, "service/rstar-search", 50054) as address:
         command = [RSTAR, "solve", *question, "--search", address, "--rollouts", "8", "--json"]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        environment = os.environ | tenant.certificate
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+        stranger = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert stranger.returncode == 1
+    assert "without TLS" in stranger.stderr
     found = json.loads(done.stdout)
     assert found["usage"]["tokens"] > 0
     assert found["usage"]["executions"] > 0

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from rstar_jobs.invocation import Invocation
 from rstar_jobs.program import run
 from rstar_jobs.progress import Progress, open_destination
 from rstar_jobs.select import work
@@ -20,6 +21,7 @@ from structlog.testing import capture_logs
 
 from rstar.cluster.progress import ConfigMapProgress
 from rstar.rounds.observed import Stage
+from rstar.rpc.tls import CertificateError, TlsSettingsError
 from tests.support.jobs.stage_workspace import StageWorkspace
 
 PATH = "/api/v1/namespaces/lab/configmaps/r1-rollout-1"
@@ -151,6 +153,21 @@ def test_only_the_leader_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert run(Stage.SELECT, work, arguments) == 0
             assert len(api.patches) == patches
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("error", "code"), [(TlsSettingsError, 2), (CertificateError, 1)])
+def test_a_certificate_that_may_be_renewed_ends_a_stage_so_that_it_is_tried_again(
+    error: type[Exception], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    workspace = StageWorkspace(tmp_path)
+
+    def refuse(_: Invocation) -> None:
+        raise error("a sentence")
+
+    assert run(Stage.SELECT, refuse, workspace.arguments({"rollout": workspace.rolled_out()})) == code
+    signal.signal(signal.SIGTERM, before)
+    assert [line for line in capsys.readouterr().err.splitlines() if not line.startswith("{")] == ["error: a sentence"]
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a/b", "-a", "a" * 254])

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from rstar_operator.children.attempt import attempt_pods
 from rstar_operator.children.cleanup import cleanup_job
-from rstar_operator.children.deployment import deployment
+from rstar_operator.children.deployment import deployment, headless_service
 from rstar_operator.children.identity import QUEUE_LABEL, Owner
 from rstar_operator.configuration import Configuration
 
+from rstar.cluster.api import Json
 from rstar.cluster.names import decode_service, encode_service, service_name
 from rstar.rounds.observed import (
     EndpointRef,
@@ -120,6 +121,45 @@ def test_all_pods_have_the_installers_additions_and_keep_their_own_labels() -> N
         assert additions["extraEnv"][0] in spec["containers"][0]["env"]
         assert additions["extraVolumes"][0] in spec["volumes"]
         assert additions["extraVolumeMounts"][0] in spec["containers"][0]["volumeMounts"]
+
+
+def test_with_tls_the_pods_that_serve_or_call_have_the_certificate_and_others_no_key() -> None:
+    configuration = CONFIGURATION.model_copy(update={"tls_secret": "rstar-tls"})
+    secret = {"name": "tls", "secret": {"secretName": "rstar-tls", "defaultMode": 0o440}}
+    named = {"RSTAR_TLS_CERT": "tls.crt", "RSTAR_TLS_KEY": "tls.key", "RSTAR_TLS_CA": "ca.crt"}
+    variables = [{"name": name, "value": f"/etc/rstar-tls/{file}"} for name, file in named.items()]
+
+    def has_certificate(template: Json) -> bool:
+        spec = template["spec"]
+        [container] = spec["containers"]
+        found = [variable in container["env"] for variable in variables]
+        found.append(secret in spec["volumes"])
+        found.append({"name": "tls", "mountPath": "/etc/rstar-tls", "readOnly": True} in container["volumeMounts"])
+        assert len(set(found)) == 1
+        return found[0]
+
+    def templates(configuration: Configuration) -> list[Json]:
+        search = attempt_pods(OWNER, configuration, StartStage(Stage.ROLLOUT, 1, (), SEARCH)).template
+        train = attempt_pods(OWNER, configuration, StartStage(Stage.TRAIN_POLICY, 1, ())).template
+        cleanup = cleanup_job(OWNER, configuration)["spec"]["template"]
+        servers = [deployment(OWNER, configuration, ref)["spec"]["template"] for ref in (POLICY, PPM, SEARCH)]
+        return [*servers, search, train, cleanup]
+
+    assert [has_certificate(template) for template in templates(configuration)] == [True] * 4 + [False] * 2
+    assert not any(has_certificate(template) for template in templates(CONFIGURATION))
+
+
+def test_with_tls_services_are_probed_on_a_port_of_their_own() -> None:
+    configuration = CONFIGURATION.model_copy(update={"tls_secret": "rstar-tls"})
+    [container] = deployment(OWNER, configuration, POLICY)["spec"]["template"]["spec"]["containers"]
+    assert "--port 50051 --metrics-port 9090 --health-port 9091 --model" in " ".join(container["command"])
+    assert {"name": "health", "containerPort": 9_091} in container["ports"]
+    assert container["startupProbe"]["grpc"] == container["readinessProbe"]["grpc"] == {"port": 9_091}
+    assert container["livenessProbe"]["tcpSocket"] == {"port": "grpc"}
+    assert headless_service(OWNER, configuration, POLICY)["spec"]["ports"][0]["appProtocol"] == "https"
+    [container] = deployment(OWNER, CONFIGURATION, POLICY)["spec"]["template"]["spec"]["containers"]
+    assert container["readinessProbe"]["grpc"] == {"port": 50_051}
+    assert headless_service(OWNER, CONFIGURATION, POLICY)["spec"]["ports"][0]["appProtocol"] == "grpc"
 
 
 def test_pods_have_the_rounds_scheduler_and_deployments_its_queue() -> None:

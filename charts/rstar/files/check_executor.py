@@ -14,6 +14,7 @@ import sys
 from rstar.interfaces import Execution, ExecutionLimits, State
 from rstar.rpc.clients import ExecutorClient
 from rstar.rpc.errors import CallFailed
+from rstar.rpc.tls import CertificateError, TlsSettingsError
 
 STEP = "<code>\n# Step 1\n{}\n<end_of_step>"
 CONNECT = "import socket\nsocket.create_connection(({!r}, {}), timeout=3).close()\nprint('connected')"
@@ -52,3 +53,5 @@ try:
     asyncio.run(check(sys.argv[1], "--isolated" in sys.argv[2:]))
 except CallFailed as error:
     sys.exit(f"the executor at {sys.argv[1]} does not answer: {error}")
+except (TlsSettingsError, CertificateError) as error:
+    sys.exit(str(error))

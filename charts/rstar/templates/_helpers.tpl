@@ -106,6 +106,23 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* The variables, mount and volume of the certificate of mutual TLS, as rounds' pods have them (children/certificate.py). */}}
+{{- define "rstar.tls-env" -}}
+- {name: RSTAR_TLS_CERT, value: /etc/rstar-tls/tls.crt}
+- {name: RSTAR_TLS_KEY, value: /etc/rstar-tls/tls.key}
+- {name: RSTAR_TLS_CA, value: /etc/rstar-tls/ca.crt}
+{{- end }}
+
+{{- define "rstar.tls-mount" -}}
+- {name: tls, mountPath: /etc/rstar-tls, readOnly: true}
+{{- end }}
+
+{{- define "rstar.tls-volume" -}}
+# 0440: by default every user of the container could read the key.
+- name: tls
+  secret: {secretName: {{ .Values.tls.secretName }}, defaultMode: 288}
+{{- end }}
+
 {{/* The arguments of rstar-namespace's templates, as YAML. */}}
 {{- define "rstar.namespace" -}}
 namespace: {{ .Release.Namespace }}

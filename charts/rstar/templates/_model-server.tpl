@@ -37,6 +37,9 @@ spec:
             - --host=$(POD_IP)
             - --port={{ .port }}
             - --metrics-port=9090
+            {{- if .root.Values.tls.enabled }}
+            - --health-port=9091
+            {{- end }}
             {{- if $local }}
             - {{ printf "--model=%s" $v.model | quote }}
             {{- else }}
@@ -92,13 +95,16 @@ spec:
             - name: RSTAR_ENDPOINT_KEY
               valueFrom: {secretKeyRef: {name: {{ $endpoint.apiKeySecret.name }}, key: {{ $endpoint.apiKeySecret.key }}}}
             {{- end }}
+            {{- if .root.Values.tls.enabled }}
+            {{- include "rstar.tls-env" .root | nindent 12 }}
+            {{- end }}
             {{- with $v.extraEnv }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
           envFrom:
             # A model of the hub needs no store, but may need HF_TOKEN.
             - secretRef: {name: {{ include "rstar.storage-secret" .root }}, optional: {{ not $stored }}}
-          {{- include "rstar.serving" (dict "port" .port "startupSeconds" $v.startupSeconds) | nindent 10 }}
+          {{- include "rstar.serving" (dict "root" .root "port" .port "startupSeconds" $v.startupSeconds) | nindent 10 }}
           resources:
             {{- toYaml $v.resources | nindent 12 }}
           securityContext:
@@ -106,6 +112,9 @@ spec:
           volumeMounts:
             - {name: cache, mountPath: /cache}
             - {name: tmp, mountPath: /tmp}
+            {{- if .root.Values.tls.enabled }}
+            {{- include "rstar.tls-mount" .root | nindent 12 }}
+            {{- end }}
             {{- with $v.extraVolumeMounts }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
@@ -121,6 +130,9 @@ spec:
           {{- end }}
         - name: tmp
           emptyDir: {sizeLimit: 1Gi}
+        {{- if .root.Values.tls.enabled }}
+        {{- include "rstar.tls-volume" .root | nindent 8 }}
+        {{- end }}
         {{- with $v.extraVolumes }}
         {{- toYaml . | nindent 8 }}
         {{- end }}

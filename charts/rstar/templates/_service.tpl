@@ -12,7 +12,7 @@ spec:
   selector:
     {{- include "rstar.selector" . | nindent 4 }}
   ports:
-    - {name: grpc, port: {{ .port }}, targetPort: grpc, protocol: TCP, appProtocol: kubernetes.io/h2c}
+    - {name: grpc, port: {{ .port }}, targetPort: grpc, protocol: TCP, appProtocol: {{ ternary "https" "kubernetes.io/h2c" .root.Values.tls.enabled }}}
     - {name: metrics, port: 9090, targetPort: metrics, protocol: TCP}
 {{- end }}
 
@@ -29,24 +29,29 @@ spec:
 {{- end }}
 
 {{/*
-Ports and probes of a gRPC server. The probes do not depend on other services. Takes port, startupSeconds: how long it
-may take until it serves.
+Ports and probes of a gRPC server. The probes do not depend on other services. Kubernetes' gRPC probes have no TLS: with
+TLS they use a port with the health alone. Takes root, port, startupSeconds: how long it may take until it serves.
 */}}
 {{- define "rstar.serving" -}}
+{{- $tls := .root.Values.tls.enabled -}}
+{{- $probed := ternary 9091 .port $tls -}}
 ports:
   - {name: grpc, containerPort: {{ .port }}, protocol: TCP}
   - {name: metrics, containerPort: 9090, protocol: TCP}
+  {{- if $tls }}
+  - {name: health, containerPort: 9091, protocol: TCP}
+  {{- end }}
 startupProbe:
-  grpc: {port: {{ .port }}}
+  grpc: {port: {{ $probed }}}
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: {{ div (add .startupSeconds 1) 2 }}
 readinessProbe:
-  grpc: {port: {{ .port }}}
+  grpc: {port: {{ $probed }}}
   periodSeconds: 5
   timeoutSeconds: 5
 livenessProbe:
-  grpc: {port: {{ .port }}}
+  grpc: {port: {{ $probed }}}
   periodSeconds: 20
   timeoutSeconds: 10
   failureThreshold: 6

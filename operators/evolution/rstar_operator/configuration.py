@@ -49,6 +49,11 @@ class Configuration(Settings):
         max_length=300,
         description="gRPC target of executors that all tenants share; empty: those of the round's own namespace.",
     )
+    tls_secret: str = Field(
+        default="",
+        max_length=253,
+        description="Secret of the tenants' namespaces with tls.crt, tls.key and ca.crt, for mutual TLS; empty: no TLS.",
+    )
     stage_service_account: str = Field(
         default="rstar-stage", description="ServiceAccount of stage pods, which report their progress with it."
     )

@@ -16,6 +16,7 @@ from rstar.models.vllm_runtime import VllmOptions
 from rstar.prompt import FEW_SHOT, PromptStyle
 from rstar.rpc import service_options as options
 from rstar.rpc.start_errors import exit_on_start_error
+from rstar.rpc.tls import own_certificate
 from rstar.store.open import open_store
 from rstar_policy.engine import Engine
 from rstar_policy.instruct_engine import InstructPolicy
@@ -88,6 +89,7 @@ def serve(
     host: options.Host = options.DEFAULT_HOST,
     port: options.Port = 50_051,
     metrics_port: options.MetricsPort = None,
+    health_port: options.HealthPort = None,
     ready_file: options.ReadyFile = None,
     drain_seconds: options.DrainSeconds = options.DEFAULT_DRAIN_SECONDS,
 ) -> None:
@@ -99,6 +101,7 @@ def serve(
     with exit_on_start_error("policy"):
         if (model is None) == (endpoint is None):
             raise ValueError("give either --model, a checkpoint, or --endpoint, the URL of a running server")
+        own_certificate()  # a faulty one is reported before a model is loaded
         options.check_engine_options(engine, tensor_parallel, memory_share, adapter)
         opened = None if store is None else open_store(store)
         few_shot = FEW_SHOT if prompt_file is None else few_shot_file(prompt_file, opened, cache)
@@ -149,6 +152,7 @@ def serve(
                 host=host,
                 port=port,
                 metrics_port=metrics_port,
+                health_port=health_port,
                 drain_seconds=drain_seconds,
                 ready_file=ready_file,
                 warm_up=warm_up,

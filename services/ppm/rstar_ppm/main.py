@@ -15,6 +15,7 @@ from rstar.models.vllm_runtime import VllmOptions
 from rstar.prompt import PromptStyle
 from rstar.rpc import service_options as options
 from rstar.rpc.start_errors import exit_on_start_error
+from rstar.rpc.tls import own_certificate
 
 if TYPE_CHECKING:
     from rstar_ppm.engine import Engine
@@ -39,6 +40,7 @@ def serve(
     host: options.Host = options.DEFAULT_HOST,
     port: options.Port = 50_052,
     metrics_port: options.MetricsPort = None,
+    health_port: options.HealthPort = None,
     ready_file: options.ReadyFile = None,
     drain_seconds: options.DrainSeconds = options.DEFAULT_DRAIN_SECONDS,
 ) -> None:
@@ -48,6 +50,7 @@ def serve(
 
     serving.end_at_once_on_sigterm()
     with exit_on_start_error("ppm"):
+        own_certificate()  # a faulty one is reported before a model is loaded
         options.check_engine_options(engine, tensor_parallel, memory_share)
         folder = model_folder(model, store, cache, round)
         # Imported after the settings are checked: these take seconds to load.
@@ -85,6 +88,7 @@ def serve(
                 host=host,
                 port=port,
                 metrics_port=metrics_port,
+                health_port=health_port,
                 drain_seconds=drain_seconds,
                 ready_file=ready_file,
                 warm_up=warm_up,

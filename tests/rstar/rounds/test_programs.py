@@ -45,7 +45,9 @@ MANIFEST = ManifestRef("rounds/r1/select/0123456789abcdef/manifest.json", "f" * 
 MODEL = ModelRef("store:rounds/r1/train-policy/0123456789abcdef/checkpoint", "f" * 64)
 PLACES = [
     ServicePlace("127.0.0.1", 0, "/store", ready_file="ready"),
-    ServicePlace("10.0.0.1", 50_051, "s3://rstar/lab", cache="/cache", metrics_port=9_090, tenant="lab/r1"),
+    ServicePlace(
+        "10.0.0.1", 50_051, "s3://rstar/lab", cache="/cache", metrics_port=9_090, health_port=9_091, tenant="lab/r1"
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from rstar.interfaces import Execution, ExecutionLimits, ExecutionStatus
-from rstar.rpc import endpoints, executing
+from rstar.rpc import executing, tls
 from rstar.rpc.call_failures import PUSHBACK
 from rstar.rpc.clients import ExecutorClient
 from rstar.rpc.errors import CallFailed, CallRefused, ServiceUnavailable
@@ -229,7 +229,7 @@ async def test_a_silent_peer_is_detected_and_its_calls_are_answered_elsewhere(
 ) -> None:
     quick = {"grpc.keepalive_time_ms": 1_000, "grpc.keepalive_timeout_ms": 300, "grpc.http2.ping_timeout_ms": 300}
     options = tuple((key, quick.get(key, value)) for key, value in CLIENT_OPTIONS)
-    monkeypatch.setattr(endpoints, "CLIENT_OPTIONS", options)
+    monkeypatch.setattr(tls, "CLIENT_OPTIONS", options)
     stuck, good = ScriptedExecutor(never), ScriptedExecutor(stdout="elsewhere")
     async with running(stuck) as a, running(good) as b, black_hole(a.address) as (address, discard):
         addresses = [address]

@@ -17,6 +17,7 @@ from rstar_testbed.node.images import chart_options
 from rstar.cluster.api import Cluster
 from rstar.cluster.inputs import Input, namespace_store, upload
 from rstar.store.s3_store import S3Store
+from tests.support.certificates import Authority, write
 from tests.support.cluster.releases import WITHOUT_PROMETHEUS, new_name
 from tests.support.paths import ROOT
 
@@ -38,12 +39,16 @@ EXECUTORS = (
 
 @dataclass(frozen=True)
 class Tenant:
-    """A tenant's namespace, and the kubeconfig and client of one of the tenant's users."""
+    """A tenant's namespace, and the kubeconfig and client of one of the tenant's users.
+
+    ``certificate``: with TLS, the variables that name the files of a certificate of the tenant's CA.
+    """
 
     bed: Testbed
     namespace: str
     user: Path
     api: Cluster
+    certificate: Mapping[str, str]
 
     def kubectl(self, *words: str, input: str | None = None, check: bool = True) -> str:
         """Run kubectl as the tenant's user."""
@@ -61,18 +66,22 @@ class Tenant:
 
 @dataclass
 class Lab:
-    """An installed operator in the namespace ``admin``, and tenants. ``images`` are full names with digests."""
+    """An installed operator in the namespace ``admin``, and tenants. ``images`` are full names with digests.
+
+    ``certificates``: a folder for the tenants' certificates; with it, all services have mutual TLS.
+    """
 
     bed: Testbed
     admin: str
     images: Mapping[str, str]
+    certificates: Path | None = None
     namespaces: list[str] = field(default_factory=list)
 
     def install_operator(self) -> None:
         """Install what an admin installs once per cluster, with the documented values: the operator, the CRD, the roles."""
         values = ROOT / "charts/rstar/ci/operator-values.yaml"
         # An uninstalled chart leaves its CRD, so that an earlier test's may exist.
-        options = [f"--values={values}", WITHOUT_PROMETHEUS, "--take-ownership", *chart_options(self.images)]
+        options = [f"--values={values}", WITHOUT_PROMETHEUS, "--take-ownership", *self._chart_options()]
         self.bed.helm("install", "rstar", str(ROOT / "charts/rstar"), "-n", self.admin, *options)
         self.bed.kubectl("rollout", "status", "deployment/rstar-operator", "-n", self.admin, "--timeout=900s")
 
@@ -87,20 +96,29 @@ class Lab:
         bed.helm("install", name, str(ROOT / "charts/rstar-tenant"), "-n", admin, f"--set={values},{where}", image)
         bed.kubectl("wait", "--for=condition=Complete", "job", "--all", "-n", admin, "--timeout=900s")
         user = bed.user_kubeconfig(f"user-of-{name}", (name,))
-        return Tenant(bed, name, user, Cluster.connect(user, user_agent="rstar-tests"))
+        certificate = write(self.certificates / name, Authority(name).issue()) if self.certificates else {}
+        tenant = Tenant(bed, name, user, Cluster.connect(user, user_agent="rstar-tests"), certificate)
+        if certificate:
+            files = [f"--from-file={Path(file).name}={file}" for file in certificate.values()]
+            tenant.kubectl("create", "secret", "generic", "rstar-tls", *files)
+        return tenant
 
     def install_executors(self, tenant: Tenant) -> None:
         """Install executors as the tenant's user, with the documented values, and wait for the first."""
         values = f"--values={ROOT / 'charts/rstar/ci/tenant-values.yaml'}"
-        tenant.helm("install", values, *chart_options(self.images), *EXECUTORS)
+        tenant.helm("install", values, *self._chart_options(), *EXECUTORS)
         tenant.kubectl("rollout", "status", "deployment/rstar-executor", "--timeout=900s")
+
+    def _chart_options(self) -> list[str]:
+        tls = ["--set=tls.enabled=true"] if self.certificates else []
+        return [*chart_options(self.images), *tls]
 
 
 @contextlib.contextmanager
-def lab(bed: Testbed, images: Mapping[str, str]) -> Iterator[Lab]:
-    """Give a lab with an operator; remove it and its tenants at the end."""
+def lab(bed: Testbed, images: Mapping[str, str], certificates: Path | None = None) -> Iterator[Lab]:
+    """Give a lab with an operator; remove it and its tenants at the end. ``certificates`` as in :class:`Lab`."""
     assert bed.minio is not None
-    made = Lab(bed, new_name("rstar"), images)
+    made = Lab(bed, new_name("rstar"), images, certificates)
     bed.kubectl("create", "namespace", made.admin)
     keys = [f"--from-literal=user={bed.minio.access_key}", f"--from-literal=password={bed.minio.secret_key}"]
     bed.kubectl("create", "secret", "generic", "minio-admin", "-n", made.admin, *keys)

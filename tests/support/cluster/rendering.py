@@ -23,6 +23,8 @@ Data = dict[str, Any]
 
 COMBINATIONS: Final = sorted(CHARTS.glob("*/ci/*-values.yaml"))
 FOREIGN_KINDS: Final = {
+    "cert-manager.io/v1/Certificate",
+    "cert-manager.io/v1/Issuer",
     "monitoring.coreos.com/v1/PrometheusRule",
     "monitoring.coreos.com/v1/ServiceMonitor",
     "keda.sh/v1alpha1/ScaledObject",

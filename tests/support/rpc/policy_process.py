@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--metrics-port", type=int)
+    parser.add_argument("--health-port", type=int)
     arguments = parser.parse_args()
 
     async def wait(_: Context) -> None:
@@ -40,6 +41,7 @@ def main() -> None:
             ready_file=arguments.ready_file,
             drain_seconds=arguments.drain_seconds,
             metrics_port=arguments.metrics_port,
+            health_port=arguments.health_port,
         )
     )
 

@@ -168,8 +168,10 @@ class Running:
 
 
 @asynccontextmanager
-async def running(*servicers: object, port: int = 0) -> AsyncIterator[Running]:
-    """Serve the servicers on loopback and report SERVING."""
+async def running(
+    *servicers: object, port: int = 0, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[Running]:
+    """Serve the servicers on loopback, with TLS where there are credentials, and report SERVING."""
     server = grpc.aio.server(options=SERVER_OPTIONS)
     health = Health([PROPOSE, SCORE, EXECUTE, SOLVE])
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -183,7 +185,8 @@ async def running(*servicers: object, port: int = 0) -> AsyncIterator[Running]:
                 executor_pb2_grpc.add_ExecutorServiceServicer_to_server(servicer, server)
             case search_pb2_grpc.SearchServiceServicer():
                 search_pb2_grpc.add_SearchServiceServicer_to_server(servicer, server)
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    address = f"127.0.0.1:{port}"
+    bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     await server.start()
     await health.report_serving()
     try:
@@ -221,7 +224,10 @@ async def service_process(module: str, *flags: str) -> AsyncIterator[Process]:
     try:
         event: dict[str, str] = {}
         while event.get("event") != "serving":
-            event = json.loads(await process.stderr.readline())
+            line = await process.stderr.readline()
+            assert line, "it ended before it served"
+            # Model libraries write lines of their own.
+            event = json.loads(line) if line.startswith(b"{") else {}
         yield Process(event["address"], process)
     finally:
         if process.returncode is None:

@@ -7,6 +7,7 @@ images:
 imagePullPolicy: {{ .Values.images.pullPolicy }}
 imagePullSecrets: {{ toJson .Values.images.pullSecrets }}
 executor: {{ .Values.operator.executor | quote }}
+tlsSecret: {{ ternary .Values.tls.secretName "" .Values.tls.enabled | quote }}
 stageServiceAccount: rstar-stage
 workers: {{ .Values.operator.workers }}
 runAsUser: {{ .Values.pods.runAsUser | default "null" }}

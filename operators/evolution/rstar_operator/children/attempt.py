@@ -66,6 +66,7 @@ def attempt_pods(owner: Owner, configuration: Configuration, start: StartStage) 
         storage=True,
         extra={},
         processes=processes or 1,
+        certificate=start.search is not None,
         shared_memory=training is not None,
     )
     spec = pod_spec(owner, configuration, container)

@@ -11,6 +11,7 @@ from typing import Final
 
 from rstar.cluster.api import Json
 from rstar.cluster.names import (
+    HEALTH_PORT,
     METRICS_PORT,
     SERVICE_REF,
     encode_service,
@@ -57,8 +58,9 @@ def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> J
         resources=_resources(owner, ref),
         grace=GRACE_SECONDS,
         storage=reads_store(ref),
-        extra=_ports_and_probes(ref),
+        extra=_ports_and_probes(configuration, ref),
         environment=_key(ref),
+        certificate=True,
         shared_memory=ref.serving.tensor_parallel > 1,
     )
     spec: Json = {
@@ -75,12 +77,13 @@ def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> J
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": head, "spec": spec}
 
 
-def headless_service(owner: Owner, ref: ServiceRef) -> Json:
+def headless_service(owner: Owner, configuration: Configuration, ref: ServiceRef) -> Json:
     """Return the headless Service: its name resolves to all pods, and clients choose among them."""
     name = service_name(owner.name, ref)
     own = labels(owner.name, ref.kind) | {NAME_LABEL: name}
+    protocol = "https" if configuration.tls_secret else "grpc"
     ports = [
-        {"name": "grpc", "port": SERVICE_PROGRAMS[ref.kind].port, "appProtocol": "grpc"},
+        {"name": "grpc", "port": SERVICE_PROGRAMS[ref.kind].port, "appProtocol": protocol},
         {"name": "metrics", "port": METRICS_PORT},
     ]
     return {
@@ -124,6 +127,7 @@ def _command(owner: Owner, configuration: Configuration, ref: ServiceRef, size: 
         store="$(RSTAR_STORE)",
         cache=CACHE,
         metrics_port=METRICS_PORT,
+        health_port=HEALTH_PORT if configuration.tls_secret else None,
         # Rounds that share executors take turns on them.
         tenant=f"{owner.namespace}/{owner.name}",
         key_variable=KEY_VARIABLE if _key(ref) else None,
@@ -155,12 +159,16 @@ def upstream_target(owner: Owner, configuration: Configuration, ref: ServiceRef)
     return service_target(service_name(owner.name, ref), owner.namespace, ref.kind)
 
 
-def _ports_and_probes(ref: ServiceRef) -> Json:
-    probe = {"grpc": {"port": SERVICE_PROGRAMS[ref.kind].port}}
+def _ports_and_probes(configuration: Configuration, ref: ServiceRef) -> Json:
+    port = SERVICE_PROGRAMS[ref.kind].port
+    # Kubernetes' gRPC probes have no TLS.
+    health = [{"name": "health", "containerPort": HEALTH_PORT}] if configuration.tls_secret else []
+    probe = {"grpc": {"port": HEALTH_PORT if health else port}}
     return {
         "ports": [
-            {"name": "grpc", "containerPort": SERVICE_PROGRAMS[ref.kind].port},
+            {"name": "grpc", "containerPort": port},
             {"name": "metrics", "containerPort": METRICS_PORT},
+            *health,
         ],
         "startupProbe": {**probe, "periodSeconds": _STARTUP_PERIOD, "failureThreshold": _STARTUP_FAILURES},
         "readinessProbe": {**probe, "periodSeconds": 5},

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from rstar.cluster.api import Json
 from rstar.rounds.cluster_spec import PodResources
+from rstar_operator.children import certificate
 from rstar_operator.children.identity import Owner
 from rstar_operator.configuration import Configuration
 
@@ -29,7 +30,7 @@ class ContainerSpec:
     """The container of a pod. ``storage``: it uses the object store. ``grace``: seconds between SIGTERM and SIGKILL.
 
     ``processes`` of the container share its cores. ``extra`` is added to its body (ports, probes), ``environment`` to
-    its variables. ``shared_memory``: its processes exchange data in ``/dev/shm``, whose default is 64 MiB, whatever the
+    its variables. ``certificate``: it serves or calls over gRPC, so it has the certificate where TLS is on. ``shared_memory``: its processes exchange data in ``/dev/shm``, whose default is 64 MiB, whatever the
     model.
     """
 
@@ -42,6 +43,7 @@ class ContainerSpec:
     extra: Json
     processes: int = 1
     environment: Sequence[Json] = ()
+    certificate: bool = False
     shared_memory: bool = False
 
 
@@ -50,6 +52,7 @@ def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpe
     cluster = owner.round.spec.cluster
     # Only pods that read the object store fetch anything.
     shared = container.storage and cluster.cache_claim is not None
+    tls = container.certificate and bool(configuration.tls_secret)
     body: dict[str, Any] = {
         "name": container.name,
         "image": container.image,
@@ -59,6 +62,7 @@ def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpe
             *_environment(max(1, container.resources.cores // container.processes)),
             *(_shared_cache(cluster.cache_size) if shared else []),
             *container.environment,
+            *(certificate.variables() if tls else []),
             *configuration.extra_env,
         ],
         "resources": _resources(container.resources),
@@ -83,6 +87,9 @@ def pod_spec(owner: Owner, configuration: Configuration, container: ContainerSpe
             else {"name": "cache", "emptyDir": {"sizeLimit": cluster.cache_size}},
         ],
     }
+    if tls:
+        body["volumeMounts"].append(certificate.mount())
+        spec["volumes"].append(certificate.volume(configuration.tls_secret))
     body["volumeMounts"] += configuration.extra_volume_mounts
     spec["volumes"] += configuration.extra_volumes
     if container.shared_memory:

@@ -101,7 +101,7 @@ def _missing_objects(
     owner: Owner, configuration: Configuration, action: StartService, found: ServiceObjects | None
 ) -> Iterator[Write]:
     if found is None or found.service is None:
-        yield Create(SERVICES, headless_service(owner, action.ref))
+        yield Create(SERVICES, headless_service(owner, configuration, action.ref))
     if found is None or found.deployment is None:
         yield Create(DEPLOYMENTS, deployment(owner, configuration, action.ref))
 

@@ -29,6 +29,7 @@ def serve(
     host: options.Host = options.DEFAULT_HOST,
     port: options.Port = 50_053,
     metrics_port: options.MetricsPort = None,
+    health_port: options.HealthPort = None,
     ready_file: options.ReadyFile = None,
     drain_seconds: options.DrainSeconds = options.DEFAULT_DRAIN_SECONDS,
 ) -> None:
@@ -54,6 +55,7 @@ def serve(
             host=host,
             port=port,
             metrics_port=metrics_port,
+            health_port=health_port,
             drain_seconds=drain_seconds,
             ready_file=ready_file,
             warm_up=executor.start,
