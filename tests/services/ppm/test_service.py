@@ -55,10 +55,11 @@ async def test_the_tokens_of_calls_that_wait_are_counted_until_the_model_begins_
 ) -> None:
     async with TransformersPreferenceModel.load(checkpoint, max_rows=1) as ppm:
         await ppm.score(STATE, ["warm"])
-        turns, score = threading.Semaphore(0), ppm._scorer.score
+        begun, turns, score = threading.Event(), threading.Semaphore(0), ppm._scorer.score
 
         def held(rows: list[Row]) -> dict[int, float]:
-            turns.acquire()
+            begun.set()
+            turns.acquire(timeout=30)
             return score(rows)
 
         monkeypatch.setattr(ppm._scorer, "score", held)
@@ -73,7 +74,8 @@ async def test_the_tokens_of_calls_that_wait_are_counted_until_the_model_begins_
             encoded = ppm._encoder.encoded(STATE.question, STATE.steps)
             tokens = len(encoded.ids) + len(ppm._encoder.step("a", 2)) + len(ppm._encoder.step("bb", 2))
             running = asyncio.ensure_future(stub.Score(score_request(STATE, ["first"])))
-            await until(lambda: not ppm._inbox.qsize() and queued_tokens() == 0)
+            await until(begun.is_set)
+            assert queued_tokens() == 0
             calls = [asyncio.ensure_future(stub.Score(score_request(STATE, ["a", "bb"]))) for _ in range(4)]
             await until(lambda: queued_tokens() == 4 * tokens)
             # Those that were taken together with the running one still wait, as long as no row of theirs runs.

@@ -8,6 +8,9 @@ imagePullPolicy: {{ .Values.images.pullPolicy }}
 imagePullSecrets: {{ toJson .Values.images.pullSecrets }}
 executor: {{ .Values.operator.executor | quote }}
 stageServiceAccount: rstar-stage
+autoscaling:
+  kind: {{ .Values.rounds.autoscaling.kind }}
+  serverAddress: {{ .Values.rounds.autoscaling.keda.serverAddress | quote }}
 workers: {{ .Values.operator.workers }}
 runAsUser: {{ .Values.pods.runAsUser | default "null" }}
 podLabels: {{ toJson .Values.rounds.podLabels }}
