@@ -250,6 +250,14 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
     ),
     "TrainingSpec": _TRAINING,
     "PreferenceTrainingSpec": _TRAINING,
+    "PodResources": (
+        Rule(
+            "!has(self.cpuLimit) || string(self.cpuLimit) == 'none' || "
+            "quantity(string(self.cpuLimit)).compareTo(quantity(string(self.cpu))) >= 0",
+            "cpuLimit must be at least cpu, or none",
+            ".cpuLimit",
+        ),
+    ),
     "Toleration": (
         Rule("has(self.key) || self.operator == 'Exists'", "a toleration without key needs operator: Exists"),
         Rule(
