@@ -263,11 +263,6 @@ BAD: dict[str, tuple[str, Data, str]] = {
         {"services": {"ppm": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2, "queuedTokensPerReplica": 9}}}},
         "minReplicas must be at most maxReplicas: lower it or raise maxReplicas",
     ),
-    "a coordinator that scales by queued tokens": (
-        "new",
-        {"services": {"search": {"autoscaling": {"maxReplicas": 2, "queuedTokensPerReplica": 9}}}},
-        "queuedTokensPerReplica",
-    ),
     "an endpoint that scales by queued tokens": (
         "new",
         {
@@ -579,7 +574,7 @@ def test_kubectl_finds_rounds_by_every_name_of_the_kind(bed: Testbed, namespace:
         ("er.spec.rollout.search.exploration", "Exploration constant c of UCT (equation 1). At least 0. Default 2."),
         ("er.spec.trainPpm", "Training of the PPM (equation 4). The defaults are the paper's."),
         ("er.spec.evaluate.methods", "One column of the evaluation table."),
-        ("er.spec.services.policy.autoscaling", "Replicas by CPU load (cluster only)."),
+        ("er.spec.services.policy.autoscaling", "Replicas by CPU load or by queued tokens (cluster only)."),
         ("er.spec.cluster.resources.trainPolicy.memory", "Memory, such as 16Gi. Default 2Gi."),
         ("er.status.conditions", "PPMGuides"),
         ("er.status.progressText", "How far the running stage is"),

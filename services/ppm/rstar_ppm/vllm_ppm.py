@@ -129,6 +129,8 @@ class VllmPreferenceModel(VllmEngine):
     async def _given_logits(self, request: _Request) -> list[float]:
         from vllm import PoolingParams
 
+        if self._closed:  # while the text waited
+            raise RuntimeError("the preference model is closed")
         task = "classify" if request.marks is None else "token_classify"
         parameters = PoolingParams(task=task, use_activation=False)
         prompt = {"prompt_token_ids": list(request.ids)}
