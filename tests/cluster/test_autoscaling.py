@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
+from rstar_operator.children.deployment import NAME_LABEL
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.kubelet import Run
 from rstar_testbed.modules import keda_crd
 
-from rstar.cluster.api import AUTOSCALERS, DEPLOYMENTS, ROUNDS, SCALED_OBJECTS, Kind
+from rstar.cluster.api import AUTOSCALERS, DEPLOYMENTS, PODS, ROUNDS, SCALED_OBJECTS, Kind
 from rstar.rounds.observed import Stage
 from tests.support.cluster.chart_operator import audit_entries, chart_operator
 from tests.support.cluster.established import await_established
+from tests.support.cluster.metrics_adapter import metrics_adapter
 from tests.support.cluster.operators import SETTINGS, operator_in_process
 from tests.support.cluster.rendering import rendered
 from tests.support.cluster.round_namespace import RoundNamespace, new_round_namespace
@@ -84,6 +87,26 @@ def test_a_model_server_gets_its_autoscaler_keeps_its_replicas_and_leaves_nothin
         rounds.wait_for_object(kind, name, other_than=scaler["metadata"]["uid"])
         rounds.kubectl("delete", "er", "r1", "--cascade=foreground", "--timeout=180s")
         assert rounds.names(kind, "r1") == rounds.names(DEPLOYMENTS, "r1") == []
+
+
+@pytest.mark.parametrize("mechanism", ["pods", "external"])
+def test_the_autoscaler_of_kubernetes_adds_servers_while_tokens_wait(
+    testbed: Testbed, mechanism: str, tmp_path: Path
+) -> None:
+    with (
+        chart_operator(testbed, f"--set=rounds.autoscaling.kind={mechanism}"),
+        new_round_namespace(testbed) as rounds,
+        metrics_adapter(testbed, rounds.api, tmp_path) as adapter,
+    ):
+        # More than two servers may have, per pod or in all.
+        adapter.tokens = 90_000
+        rounds.script.set(FOREVER, stage=Stage.ROLLOUT)
+        rounds.submit("r1", services=SERVICES)
+        name = scaled_deployment(rounds, AUTOSCALERS)
+        rounds.wait_until(lambda: rounds.wait_for_object(DEPLOYMENTS, name)["spec"]["replicas"] > 2, "more servers")
+        rounds.wait_until(lambda: len(rounds.list_objects(PODS, "r1", component="policy")) > 2, "their pods")
+        (selector,) = adapter.selectors[mechanism]
+        assert selector == (f"service={name}" if mechanism == "external" else f"{NAME_LABEL}={name}")
 
 
 def test_without_keda_a_round_says_so_and_runs_until_keda_is_installed(testbed: Testbed) -> None:
