@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def test_keda_scales_by_the_sum_of_the_tokens_that_wait_in_the_pods_of_the_deplo
     assert (scaler["spec"]["minReplicaCount"], scaler["spec"]["maxReplicaCount"]) == (2, 6)
     (trigger,) = scaler["spec"]["triggers"]
     assert trigger["metricType"] == "AverageValue"
-    pods = f'{{namespace="{NAMESPACE}",pod=~"{name}-[a-z0-9]+-[a-z0-9]+"}}'
+    pods = f'{{namespace="{NAMESPACE}",pod=~"{name}-[a-z0-9]+(-[a-z0-9]+)?"}}'
     assert trigger["metadata"] == {
         "serverAddress": "http://prometheus:9090",
         "query": f"sum(rstar_policy_queued_tokens{pods})",
@@ -161,6 +162,27 @@ def test_killed_after_every_write_a_scaled_round_ends_without_autoscalers() -> N
     Operator(cluster, WITH_KEDA).settle()
     assert operator.status().phase == "Succeeded"
     assert not objects(cluster, SCALED_OBJECTS) + objects(cluster, DEPLOYMENTS)
+
+
+@pytest.mark.parametrize(
+    ("pod", "own"),
+    [
+        ("{name}-7d9c6b5f4c-x2x9z", True),
+        # 58 characters and a suffix: the API server shortens longer names.
+        ("{name}-7d9c6x2x9z", True),
+        # Of a round that has the name of the Deployment.
+        ("{name}-policy-0123456789-7d9c6b5f4c-x2x9z", False),
+        ("other-{name}-7d9c6b5f4c-x2x9z", False),
+    ],
+)
+def test_the_query_of_keda_finds_the_pods_of_the_deployment_alone(pod: str, own: bool) -> None:
+    cluster, _, operator = simulation(round_body(services=BY_TOKENS), configuration=WITH_KEDA)
+    operator.settle()
+    (scaler,) = objects(cluster, SCALED_OBJECTS)
+    found = re.search('pod=~"([^"]+)"', scaler["spec"]["triggers"][0]["metadata"]["query"])
+    assert found is not None
+    name = scaler["metadata"]["name"]
+    assert (re.fullmatch(found[1], pod.format(name=name)) is not None) is own
 
 
 def test_keda_needs_the_address_of_prometheus(tmp_path: Any) -> None:

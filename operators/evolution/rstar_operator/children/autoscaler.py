@@ -68,8 +68,7 @@ def autoscaler(owner: Owner, configuration: Configuration, ref: ServiceRef) -> A
             return None
         case "keda":
             address = configuration.autoscaling.server_address
-            # The names of a Deployment's pods are its own, the ReplicaSet's hash and a suffix.
-            pods = f'{{namespace="{owner.namespace}",pod=~"{name}-[a-z0-9]+-[a-z0-9]+"}}'
+            pods = f'{{namespace="{owner.namespace}",pod=~"{_pod_pattern(name)}"}}'
             return _scaled_object(head, scaling, address, f"sum({metric}{pods})", tokens)
         case "pods":
             by_pods = {"metric": {"name": metric}, "target": average}
@@ -79,6 +78,11 @@ def autoscaler(owner: Owner, configuration: Configuration, ref: ServiceRef) -> A
             series = {"name": metric, "selector": {"matchLabels": {"service": name}}}
             by_series = {"metric": series, "target": average}
             return _horizontal(head, scaling, {"type": "External", "external": by_series}, BEHAVIOUR)
+
+
+def _pod_pattern(name: str) -> str:
+    """Return the pattern of the pods' names: the Deployment's, a hash and a suffix, which are one word in long names."""
+    return f"{name}-[a-z0-9]+(-[a-z0-9]+)?"
 
 
 def queued_tokens(scaling: Autoscaling) -> int | None:
