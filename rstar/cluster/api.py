@@ -58,6 +58,7 @@ CONFIG_MAPS: Final = Kind("/api/v1", "configmaps")
 PODS: Final = Kind("/api/v1", "pods")
 EVENTS: Final = Kind("/api/v1", "events")
 AUTOSCALERS: Final = Kind("/apis/autoscaling/v2", "horizontalpodautoscalers")
+SCALED_OBJECTS: Final = Kind("/apis/keda.sh/v1alpha1", "scaledobjects")
 JOBS: Final = Kind("/apis/batch/v1", "jobs")
 
 

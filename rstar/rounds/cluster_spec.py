@@ -30,6 +30,16 @@ Cpu = Annotated[
     BeforeValidator(_text),
 ]
 """Cores: ``2``, ``0.5`` or ``500m``."""
+CpuLimit = Annotated[
+    str,
+    Field(
+        max_length=20,
+        pattern=r"^(none|[1-9][0-9]*(m|\.[0-9]{1,3})?|0\.[0-9]{1,3})$",
+        json_schema_extra=_INT_OR_STRING,
+    ),
+    BeforeValidator(_text),
+]
+"""Cores, or ``none``."""
 Bytes = Annotated[
     str,
     Field(max_length=20, pattern=r"^[1-9][0-9]*(\.[0-9]{1,3})?([KMGTP]i|[kMGTP])?$", json_schema_extra=_INT_OR_STRING),
@@ -40,6 +50,11 @@ LabelKey = Annotated[str, Field(max_length=317, pattern=rf"^({_DNS_NAME}/)?{_LAB
 LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^({_LABEL})?$")]
 QueueName = Annotated[str, Field(max_length=63, pattern=rf"^{_LABEL}$")]
 ObjectName = Annotated[str, Field(max_length=253, pattern=rf"^{_DNS_NAME}$")]
+
+
+def _cores(quantity: str) -> float:
+    amount, milli, _ = quantity.partition("m")
+    return float(amount) / (1_000 if milli else 1)
 
 
 class Toleration(Settings):
@@ -69,9 +84,13 @@ class Toleration(Settings):
 
 
 class PodResources(Settings):
-    """Requests and limits of one pod, which are equal."""
+    """Requests and limits of one pod, which are equal; the limit of the CPU may be another one."""
 
     cpu: Cpu = Field(default="1", description="Cores, such as 2 or 500m.")
+    cpu_limit: CpuLimit | None = Field(
+        default=None,
+        description="Most cores, at least cpu; none: all that the node has free. The number of threads follows a number here, otherwise cpu. Unset: cpu.",
+    )
     memory: Bytes = Field(default="2Gi", description="Memory, such as 16Gi.")
     gpus: int = Field(default=0, ge=0, le=64, description="GPUs; 0: none.")
     gpu_resource: str = Field(
@@ -81,11 +100,24 @@ class PodResources(Settings):
         description="Resource name of the GPUs on the nodes.",
     )
 
+    @model_validator(mode="after")
+    def _limit_holds_request(self) -> PodResources:
+        if self.cpu_limit not in {None, "none"} and _cores(self.most_cpu or self.cpu) < _cores(self.cpu):
+            raise ValueError(f"cpuLimit ({self.cpu_limit}) must be at least cpu ({self.cpu}), or none")
+        return self
+
+    @property
+    def most_cpu(self) -> str | None:
+        """The limit of the CPU, None without one."""
+        return None if self.cpu_limit == "none" else self.cpu_limit or self.cpu
+
     @property
     def cores(self) -> int:
-        """``cpu`` in whole cores, rounded up: the number of useful threads."""
-        amount, milli, _ = self.cpu.partition("m")
-        return math.ceil(float(amount) / (1_000 if milli else 1))
+        """The number of useful threads: the limit in whole cores, rounded up, or ``cpu`` where there is no limit.
+
+        Without a limit more cores are a matter of luck, and threads that share a core wait for each other.
+        """
+        return math.ceil(_cores(self.most_cpu or self.cpu))
 
 
 class ResourcesSpec(Settings):

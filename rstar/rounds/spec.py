@@ -130,6 +130,17 @@ class Autoscaling(Settings):
         return self
 
 
+class ModelAutoscaling(Autoscaling):
+    """Replicas by CPU load or by queued tokens (cluster only)."""
+
+    queued_tokens_per_replica: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000_000,
+        description="Target of tokens that wait per replica, of prompts and of what they may generate; it replaces the CPU load. Needs rounds.autoscaling.kind of the chart; unset: by CPU.",
+    )
+
+
 class ServiceSpec(Settings):
     """Size of one service during this round."""
 
@@ -163,6 +174,9 @@ class ServiceSpec(Settings):
 class ModelServiceSpec(ServiceSpec):
     """Size of a model service during this round, and how its servers run the model."""
 
+    autoscaling: ModelAutoscaling | None = Field(
+        default=None, description="Replicas by load, instead of replicas; unset: a fixed number."
+    )
     engine: EngineName = Field(
         default="transformers",
         description="Library that runs the model: transformers (any machine) or vllm (needs the extra vllm, or its image).",
@@ -282,6 +296,17 @@ class EvolutionRoundSpec(Settings):
         if given is not None and given.convention != "rstar" and self.services.ppm.engine == "vllm":
             raise ValueError(
                 f"preferenceModel.model.convention {given.convention} needs services.ppm.engine: transformers"
+            )
+        scaling, asked = self.services.policy.autoscaling, self.rollout.policy
+        if (
+            asked is not None
+            and asked.endpoint is not None
+            and scaling is not None
+            and scaling.queued_tokens_per_replica is not None
+        ):
+            raise ValueError(
+                "services.policy.autoscaling.queuedTokensPerReplica scales servers of the round's own, and "
+                "rollout.policy.endpoint runs already: remove one of them"
             )
         names = [method.name for method in self.evaluate.methods]
         if len(set(names)) != len(names):

@@ -22,6 +22,8 @@ SOURCES: Final = Path(__file__).parents[1] / "go"
 
 KUBERNETES: Final = "k8s.io/kubernetes"
 TRAINING_OPERATOR: Final = "github.com/kubeflow/training-operator"
+KEDA: Final = ("github.com/kedacore/keda/v2", "v2.21.0")
+"""Path and version of KEDA, whose CRD is used and no program."""
 
 # The Kubernetes versions that charts are checked against, oldest first; the testbed runs the last one.
 OPENAPI_VERSIONS: Final = ("v1.33.13", "v1.34.4", "v1.35.4")
@@ -163,6 +165,11 @@ def pytorchjob_crd() -> Path:
     """Return the CustomResourceDefinition of PyTorchJob in the version of the testbed's training-operator."""
     version = next(module.version for module in MODULES if module.requires == TRAINING_OPERATOR)
     return module_folder(TRAINING_OPERATOR, version) / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
+
+
+def keda_crd() -> Path:
+    """Return the CustomResourceDefinition of KEDA's ScaledObject."""
+    return module_folder(*KEDA) / "config/crd/bases/keda.sh_scaledobjects.yaml"
 
 
 def openapi(version: str) -> Path:

@@ -143,7 +143,21 @@ GOOD: dict[str, tuple[str, Data]] = {
                     {"operator": "Exists"},
                     {"key": "a", "value": "b", "effect": "NoExecute", "tolerationSeconds": 60},
                 ],
-                "resources": {"trainPolicy": {"cpu": 16, "memory": "64Gi", "gpus": 8}, "search": {"cpu": "250m"}},
+                "resources": {
+                    "trainPolicy": {"cpu": 16, "memory": "64Gi", "gpus": 8},
+                    "search": {"cpu": "250m", "cpuLimit": 1},
+                    "select": {"cpuLimit": "none"},
+                },
+            }
+        },
+    ),
+    "model servers that scale by queued tokens": (
+        "new",
+        MINIMAL
+        | {
+            "services": {
+                "policy": {"autoscaling": {"maxReplicas": 8, "queuedTokensPerReplica": 20_000}},
+                "ppm": {"autoscaling": {"minReplicas": 2, "maxReplicas": 2, "queuedTokensPerReplica": 1}},
             }
         },
     ),
@@ -239,6 +253,24 @@ BAD: dict[str, tuple[str, Data, str]] = {
     "a label's value with a blank": ("new", {"cluster": {"nodeSelector": {"a": "b c"}}}, "spec.cluster.nodeSelector.a"),
     "bytes in thousandths": ("new", {"cluster": {"cacheSize": "512m"}}, "spec.cluster.cacheSize"),
     "no cores": ("new", {"cluster": {"resources": {"ppm": {"cpu": 0}}}}, "spec.cluster.resources.ppm.cpu"),
+    "a limit of the CPU below the request": (
+        "new",
+        {"cluster": {"resources": {"ppm": {"cpu": 2, "cpuLimit": "1500m"}}}},
+        "cpuLimit must be at least cpu, or none",
+    ),
+    "a model server with more replicas at least than at most": (
+        "new",
+        {"services": {"ppm": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2, "queuedTokensPerReplica": 9}}}},
+        "minReplicas must be at most maxReplicas: lower it or raise maxReplicas",
+    ),
+    "an endpoint that scales by queued tokens": (
+        "new",
+        {
+            "rollout": {"policy": {"endpoint": "http://h/v1", "name": "m"}},
+            "services": {"policy": {"autoscaling": {"maxReplicas": 2, "queuedTokensPerReplica": 9}}},
+        },
+        "rollout.policy.endpoint runs already: remove one of them",
+    ),
     "a seed too large": ("new", {"seed": 2**63}, "spec.seed"),
     "a share of nothing": ("new", {"rollout": {"search": {"topP": 0}}}, "spec.rollout.search.topP"),
     "a format that nobody reads": (
@@ -542,7 +574,7 @@ def test_kubectl_finds_rounds_by_every_name_of_the_kind(bed: Testbed, namespace:
         ("er.spec.rollout.search.exploration", "Exploration constant c of UCT (equation 1). At least 0. Default 2."),
         ("er.spec.trainPpm", "Training of the PPM (equation 4). The defaults are the paper's."),
         ("er.spec.evaluate.methods", "One column of the evaluation table."),
-        ("er.spec.services.policy.autoscaling", "Replicas by CPU load (cluster only)."),
+        ("er.spec.services.policy.autoscaling", "Replicas by CPU load or by queued tokens (cluster only)."),
         ("er.spec.cluster.resources.trainPolicy.memory", "Memory, such as 16Gi. Default 2Gi."),
         ("er.status.conditions", "PPMGuides"),
         ("er.status.progressText", "How far the running stage is"),

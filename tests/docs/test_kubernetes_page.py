@@ -15,6 +15,7 @@ import rstar_testbed.__main__ as testbed
 import typer
 import yaml
 from rstar_operator.deciding import events
+from rstar_operator.deciding.autoscaling import AUTOSCALING_UNAVAILABLE
 from rstar_operator.deciding.deletion import ARTIFACTS_KEPT
 from rstar_operator.deciding.write_failures import WRITE_FAILURES
 
@@ -91,6 +92,7 @@ def test_every_condition_is_documented() -> None:
     assert documented | {"Ready"} == {condition.type for condition in status.conditions} | {
         *WRITE_FAILURES,
         ARTIFACTS_KEPT,
+        AUTOSCALING_UNAVAILABLE,
     }
 
 

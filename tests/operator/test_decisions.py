@@ -63,10 +63,16 @@ def test_services_are_resized_in_place_while_the_stage_runs() -> None:
     run_to_end(operator, controllers)
 
 
-def test_an_autoscaled_deployment_is_created_without_replicas() -> None:
-    cluster, _, operator = simulation(round_body(services={"policy": {"autoscaling": {"maxReplicas": 3}}}))
+def test_an_autoscaled_deployment_starts_with_its_fewest_replicas_and_is_never_resized_by_the_operator() -> None:
+    scaling = {"minReplicas": 2, "maxReplicas": 3}
+    cluster, controllers, operator = simulation(round_body(services={"policy": {"autoscaling": scaling}}))
     operator.settle()
-    assert "replicas" not in policy_deployment(cluster)
+    deployment = policy_deployment(cluster)
+    assert deployment["replicas"] == 2
+    deployment["replicas"] = 3
+    controllers.ready()
+    operator.settle()
+    assert policy_deployment(cluster)["replicas"] == 3
 
 
 def test_a_queued_job_is_created_suspended_with_the_queues_label_and_its_wait_does_not_count() -> None:

@@ -8,8 +8,17 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rstar.cluster.api import CONFIG_MAPS, DEPLOYMENTS, PODS, PYTORCH_JOBS, ROUNDS, SERVICES
-from tests.support.operator.driving import Operator, run_to_end, simulation
+from rstar.cluster.api import (
+    AUTOSCALERS,
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    PODS,
+    PYTORCH_JOBS,
+    ROUNDS,
+    SCALED_OBJECTS,
+    SERVICES,
+)
+from tests.support.operator.driving import WITH_KEDA, Operator, run_to_end, simulation
 from tests.support.operator.simulated import Controllers, SimulatedCluster, round_body
 
 EVENT_KINDS = [
@@ -36,6 +45,9 @@ EVENT_KINDS = [
     "resume",
     "resize",
     "scale-by-load",
+    "scale-by-tokens",
+    "delete-autoscaler",
+    "delete-scaled-object",
     "queue",
 ]
 
@@ -45,11 +57,13 @@ def apply_event(cluster: SimulatedCluster, controllers: Controllers, what: str, 
     jobs = controllers.live_jobs()
     job = jobs[which % len(jobs)] if jobs else None
     scaling = {"minReplicas": 1, "maxReplicas": 2 + which}
+    tokens = scaling | {"queuedTokensPerReplica": 1000 * (1 + which)}
     edits: dict[str, dict[str, Any]] = {
         "suspend": {"suspend": True},
         "resume": {"suspend": False},
         "resize": {"services": {"policy": {"replicas": 1 + which}}},
         "scale-by-load": {"services": {"policy": {"autoscaling": scaling}}},
+        "scale-by-tokens": {"services": {"policy": {"autoscaling": tokens}, "ppm": {"autoscaling": scaling}}},
         "queue": {"cluster": {"queue": "gpus"}},
     }
     ends = {"oom": (137, "", "OOMKilled"), "hollow": (0, "", ""), "refuse": (2, '{"error":"no","exit_code":2}', "")}
@@ -58,6 +72,8 @@ def apply_event(cluster: SimulatedCluster, controllers: Controllers, what: str, 
         "delete-deployment": DEPLOYMENTS,
         "delete-service": SERVICES,
         "delete-progress": CONFIG_MAPS,
+        "delete-autoscaler": AUTOSCALERS,
+        "delete-scaled-object": SCALED_OBJECTS,
     }
     if what in edits:
         cluster.edit("r1", **edits[what])
@@ -110,7 +126,7 @@ EVENTS = st.lists(st.tuples(st.sampled_from(EVENT_KINDS), st.integers(0, 3)), ma
 def test_from_any_reachable_state_passes_reach_a_fixpoint_and_the_round_ends(
     events: list[tuple[str, int]], turns_before: int
 ) -> None:
-    cluster, controllers, operator = simulation(round_body())
+    cluster, controllers, operator = simulation(round_body(), configuration=WITH_KEDA)
     for _ in range(turns_before):
         operator.settle()
         controllers.advance()
@@ -124,13 +140,14 @@ def test_from_any_reachable_state_passes_reach_a_fixpoint_and_the_round_ends(
     cluster.settle()
     operator.settle()
     assert not controllers.live_jobs()
-    assert not [name for (kind, name) in cluster.objects if kind == DEPLOYMENTS and name.startswith("r1-")]
+    compute = {DEPLOYMENTS, AUTOSCALERS, SCALED_OBJECTS}
+    assert not [name for (kind, name) in cluster.objects if kind in compute and name.startswith("r1-")]
 
 
 @settings(max_examples=60, deadline=None)
 @given(EVENTS, st.integers(0, 14))
 def test_a_suspended_round_holds_no_compute_and_is_a_fixpoint(events: list[tuple[str, int]], turns_before: int) -> None:
-    cluster, controllers, operator = simulation(round_body())
+    cluster, controllers, operator = simulation(round_body(), configuration=WITH_KEDA)
     for _ in range(turns_before):
         operator.settle()
         controllers.advance()
@@ -148,7 +165,7 @@ def test_a_suspended_round_holds_no_compute_and_is_a_fixpoint(events: list[tuple
         j["metadata"]["name"] for j in controllers.live_jobs()
     }
     assert not running
-    assert not {name for kind, name in held if kind in {DEPLOYMENTS, SERVICES}}
+    assert not {name for kind, name in held if kind in {DEPLOYMENTS, SERVICES, AUTOSCALERS, SCALED_OBJECTS}}
     assert operator.status().phase in {"Suspended", "Failed", "Succeeded"}
     version = cluster.objects[ROUNDS, "r1"]["metadata"]["resourceVersion"]
     before = cluster.writes

@@ -20,6 +20,7 @@ from rstar.cluster.api import (
     PODS,
     PYTORCH_JOBS,
     ROUNDS,
+    SCALED_OBJECTS,
     SERVICES,
     Json,
     Kind,
@@ -28,7 +29,7 @@ from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, cleanup_name
 from rstar.rounds.evolution_spec import LABEL
 from rstar_operator.snapshot import EvolutionSnapshot, RoundSnapshot, in_order, name_of, owned
 
-CHILDREN: Final = (PYTORCH_JOBS, DEPLOYMENTS, SERVICES, AUTOSCALERS, CONFIG_MAPS, JOBS, PODS)
+CHILDREN: Final = (PYTORCH_JOBS, DEPLOYMENTS, SERVICES, AUTOSCALERS, SCALED_OBJECTS, CONFIG_MAPS, JOBS, PODS)
 ROOTS: Final = (EVOLUTIONS, ROUNDS)
 """The kinds that users create: watched without a selector."""
 WATCHED: Final = (*ROOTS, *CHILDREN)
@@ -141,6 +142,7 @@ class Cache:
                 deployments=mine[DEPLOYMENTS],
                 services=mine[SERVICES],
                 autoscalers=mine[AUTOSCALERS],
+                scaled_objects=mine[SCALED_OBJECTS],
                 progress=in_order(progress),
                 pods=in_order(of[PODS]),
                 cleanup=cleanup,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from rstar.cluster.names import EXECUTOR_SERVICE, service_target
 from rstar.config import Settings
@@ -36,6 +36,24 @@ class Images(Settings):
         return image
 
 
+class RoundAutoscaling(Settings):
+    """How the installation scales model servers by the tokens that wait in them."""
+
+    kind: Literal["none", "keda", "pods", "external"] = Field(
+        default="none",
+        description="none; keda: ScaledObjects; pods, external: HorizontalPodAutoscalers on the metrics of an adapter.",
+    )
+    server_address: str = Field(default="", max_length=1_000, description="URL of Prometheus as KEDA reaches it.")
+
+    @model_validator(mode="after")
+    def _address_of_prometheus(self) -> RoundAutoscaling:
+        if self.kind == "keda" and not self.server_address:
+            raise ValueError(
+                "keda needs serverAddress: the URL of Prometheus, such as http://prometheus.monitoring:9090"
+            )
+        return self
+
+
 class Configuration(Settings):
     """The operator's settings."""
 
@@ -56,6 +74,9 @@ class Configuration(Settings):
     )
     stage_service_account: str = Field(
         default="rstar-stage", description="ServiceAccount of stage pods, which report their progress with it."
+    )
+    autoscaling: RoundAutoscaling = Field(
+        default_factory=RoundAutoscaling, description="Scaling of model servers by queued tokens."
     )
     workers: int = Field(default=8, ge=1, le=64, description="Rounds reconciled at once.")
     run_as_user: int | None = Field(

@@ -71,7 +71,8 @@ def run_operator(
             raise typer.Exit(2) from None
     reconciler = Reconciler(cluster, configuration, PyTorchJobBackend(), cache.put)
     evolutions = EvolutionReconciler(cluster, cache.put)
-    Watcher(cluster, reconciler, evolutions, cache, namespace or (), configuration.workers).run(url)
+    keda = configuration.autoscaling.kind == "keda"
+    Watcher(cluster, reconciler, evolutions, cache, namespace or (), configuration.workers, keda=keda).run(url)
 
 
 def _health_url(address: str) -> str:

@@ -40,7 +40,8 @@ class RoundSnapshot:
     The cache fills in the bodies. ``jobs`` and the parts of services are owned by the round; ``pods`` are those of its
     attempts and services, by label. ``executor`` is the Deployment of shared executors in the namespace, ``previous``
     the previous round if it exists, ``cleanup`` the Job that deletes artefacts. ``rights_in_namespace``: the operator's
-    rights are objects of the round's own namespace, which may be deleted before the round.
+    rights are objects of the round's own namespace, which may be deleted before the round. ``without_keda``: the API
+    server has no ScaledObjects.
 
     The reconciler adds ``job_states``, by name of the job, and ``creation_failures``: why the pods of a job cannot be
     created, by name of the job.
@@ -51,12 +52,14 @@ class RoundSnapshot:
     deployments: tuple[Json, ...] = ()
     services: tuple[Json, ...] = ()
     autoscalers: tuple[Json, ...] = ()
+    scaled_objects: tuple[Json, ...] = ()
     progress: tuple[Json, ...] = ()
     pods: tuple[Json, ...] = ()
     cleanup: Json | None = None
     executor: Json | None = None
     previous: Json | None = None
     rights_in_namespace: bool = False
+    without_keda: bool = False
     job_states: Mapping[str, JobSeen] = field(default_factory=dict)
     creation_failures: Mapping[str, str] = field(default_factory=dict)
 

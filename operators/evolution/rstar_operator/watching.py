@@ -17,7 +17,7 @@ from typing import Any, Final
 import kopf
 import structlog
 
-from rstar.cluster.api import Cluster, ClusterError, Kind, NotFoundError
+from rstar.cluster.api import SCALED_OBJECTS, Cluster, ClusterError, Kind, NotFoundError
 from rstar.cluster.api_errors import is_transient
 from rstar_operator.cache import CHILDREN_SELECTOR, ROOTS, WATCHED, Cache, NamespacedName
 from rstar_operator.reconcile import Reconciler
@@ -44,7 +44,10 @@ class Watcher:
         namespaces: Sequence[str],
         workers: int,
         resync_seconds: float = RESYNC_SECONDS,
+        *,
+        keda: bool = False,
     ) -> None:
+        """``keda``: services scale by ScaledObjects, which may be missing: KEDA can be installed later."""
         self._cluster = cluster
         self._reconciler = reconciler
         self._evolutions = evolutions
@@ -52,6 +55,8 @@ class Watcher:
         self._namespaces = tuple(namespaces)
         self._workers = workers
         self._resync_seconds = resync_seconds
+        self._kinds = tuple(kind for kind in WATCHED if keda or kind != SCALED_OBJECTS)
+        self._without_keda = False
         self._queue: WorkQueue | None = None
         self._evolution_queue: WorkQueue | None = None
         self._resyncing: asyncio.Task[None] | None = None
@@ -74,7 +79,7 @@ class Watcher:
         if snapshot is None:
             return None
         # An operator of given namespaces has a Role in each of them and no rights on the cluster.
-        snapshot = replace(snapshot, rights_in_namespace=bool(self._namespaces))
+        snapshot = replace(snapshot, rights_in_namespace=bool(self._namespaces), without_keda=self._without_keda)
         return self._reconciler.reconcile(snapshot).requeue_after
 
     def reconcile_evolution(self, key: NamespacedName) -> timedelta | None:
@@ -87,7 +92,7 @@ class Watcher:
         kopf.on.login(registry=registry)(_login)
         kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(self._start)
         kopf.on.cleanup(registry=registry)(self._finish)
-        for kind in WATCHED:
+        for kind in self._kinds:
             group, version = _group_version(kind)
             kopf.on.event(group, version, kind.plural, registry=registry, param=kind, id=kind.plural)(self._event)
         return registry
@@ -153,12 +158,28 @@ class Watcher:
 
     def _resync(self) -> set[NamespacedName]:
         changed = set[NamespacedName]()
-        for kind in WATCHED:
+        for kind in self._kinds:
             for namespace in self._namespaces or ("",):
                 selector = "" if kind in ROOTS else CHILDREN_SELECTOR
-                bodies, version = self._cluster.list_at(kind, namespace, selector)
+                try:
+                    bodies, version = self._cluster.list_at(kind, namespace, selector)
+                except NotFoundError:
+                    if kind != SCALED_OBJECTS:
+                        raise
+                    changed |= self._set_without_keda(True)
+                    break
+                if kind == SCALED_OBJECTS:
+                    changed |= self._set_without_keda(False)
                 changed |= self._cache.replace(kind, namespace, bodies, version)
         return changed
+
+    def _set_without_keda(self, missing: bool) -> set[NamespacedName]:
+        """Keep whether KEDA is missing; return the rounds to reconcile when that has changed."""
+        if missing == self._without_keda:
+            return set()
+        self._without_keda = missing
+        structlog.get_logger().warning("keda", installed=not missing)
+        return self._cache.rounds()
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

@@ -76,4 +76,5 @@ class Admission:
             if not request.admitted.done():
                 request.admitted.set_result(None)
         metrics.QUEUED.set(self.waiting)
+        metrics.QUEUED_TOKENS.set(self._waiting_tokens)
         metrics.RUNNING.set(self.running)

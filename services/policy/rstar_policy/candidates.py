@@ -38,6 +38,11 @@ class Job:
     first: int = 0
     finished: dict[int, Candidate] = field(default_factory=dict)
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of the prompt, and most tokens that the candidates may get."""
+        return len(self.prompt) + self.n * min(self.sampling.max_new_tokens, self.most_tokens)
+
 
 class CandidateTable:
     """One entry per unfinished candidate; each attribute is a column, ``(candidates,)`` or ``(candidates, width)``.

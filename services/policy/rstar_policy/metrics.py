@@ -13,6 +13,10 @@ CACHED_TOKENS = Counter(
     "rstar_policy_cached_prompt_tokens", "Those of them that were in the prefix cache (engine vllm)."
 )
 QUEUED = Gauge("rstar_policy_queued_candidates", "Candidates that wait for free rows.")
+QUEUED_TOKENS = Gauge(
+    "rstar_policy_queued_tokens",
+    "Tokens of the calls that wait: of their prompts, and what their candidates may generate.",
+)
 RUNNING = Gauge("rstar_policy_running_candidates", "Candidates that are being generated (engine vllm).")
 SECONDS = Histogram(
     "rstar_policy_propose_seconds",

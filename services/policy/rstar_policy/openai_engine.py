@@ -138,7 +138,7 @@ class OpenAIPolicy(ClosedOnExit):
 
         async def part(first: int) -> list[Candidate]:
             size = min(most_n, n - first)
-            async with self._places(size):
+            async with self._places(size, size * limit):
                 if begun is not None:
                     begun.set()
                 return await self._part(prompt, size, sampling, first_seed + first, limit)
@@ -170,10 +170,14 @@ class OpenAIPolicy(ClosedOnExit):
         return candidates
 
     @asynccontextmanager
-    async def _places(self, count: int) -> AsyncIterator[None]:
-        """Hold ``count`` of the places for candidates in flight; calls get them in order."""
+    async def _places(self, count: int, tokens: int) -> AsyncIterator[None]:
+        """Hold ``count`` of the places for candidates in flight; calls get them in order.
+
+        ``tokens``: what the candidates may generate; the tokens of the prompt are unknown here.
+        """
         taken = 0
         metrics.QUEUED.inc(count)
+        metrics.QUEUED_TOKENS.inc(tokens)
         try:
             try:
                 async with self._turn:
@@ -182,6 +186,7 @@ class OpenAIPolicy(ClosedOnExit):
                         taken += 1
             finally:
                 metrics.QUEUED.dec(count)
+                metrics.QUEUED_TOKENS.dec(tokens)
             yield
         finally:
             for _ in range(taken):

@@ -190,12 +190,18 @@ class TransformersPolicy(ClosedOnExit):
                 steps_waited = 0
             else:
                 steps_waited += 1
-            metrics.QUEUED.set(sum(call.n for call in self._waiting))
+            self._count_queued()
             if self._decoder.candidates:
                 metrics.BATCH_ROWS.observe(self._decoder.rows)
                 self._guarded(self._step)
         for call in (*self._waiting, *self._running.values()):
             call.settle(RuntimeError("the policy engine was closed during the call"))
+        self._waiting.clear()
+        self._count_queued()
+
+    def _count_queued(self) -> None:
+        metrics.QUEUED.set(sum(call.n for call in self._waiting))
+        metrics.QUEUED_TOKENS.set(sum(call.job.tokens for call in self._waiting if call.job is not None))
 
     def _receive(self) -> bool:
         """Take all messages; wait for one when there is nothing to decode. False: close."""

@@ -9,6 +9,7 @@ BATCH_ROWS = Histogram(
 )
 SCORED = Counter("rstar_ppm_scored", "Candidates scored.")
 QUEUED = Gauge("rstar_ppm_queued_candidates", "Candidates that wait for the model.")
+QUEUED_TOKENS = Gauge("rstar_ppm_queued_tokens", "Tokens of the calls that wait: of their prefixes and candidates.")
 SECONDS = Histogram(
     "rstar_ppm_score_seconds",
     "Time from a call's arrival to its answer.",

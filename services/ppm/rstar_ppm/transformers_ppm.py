@@ -1,7 +1,7 @@
 """A PPM from a Hugging Face folder, shared by many concurrent callers.
 
-Calls are queued; one worker thread takes all waiting calls, packs each call's candidates after their prefix, and scores
-rows of similar length together. An error fails the calls of its batch only. The platform's own PPMs score
+Calls are encoded and queued; one worker thread takes all waiting calls, packs each call's candidates after their prefix,
+and scores rows of similar length together. An error fails the calls of its batch only. The platform's own PPMs score
 tanh(logit) at the candidate's last token (paper, section 3.3) of ``render(question, steps) + candidate``, encoded as in
 training (``rstar.models.encoding``); public process reward models have other conventions (``rstar_ppm.conventions``).
 """
@@ -27,7 +27,7 @@ from rstar.models.model_folder import ConventionName
 from rstar.prompt import PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_ppm import metrics
-from rstar_ppm.conventions import StepEncoder, step_encoder
+from rstar_ppm.conventions import Encoded, StepEncoder, step_encoder
 from rstar_ppm.engine import check_length
 from rstar_ppm.heads import Loading, ScoringModel, load_scoring_model
 from rstar_ppm.packing import Row, batches, rows_of
@@ -38,19 +38,43 @@ MAX_ROWS: Final = 256
 
 @dataclass(eq=False, slots=True)
 class _Call:
-    """``candidates`` None: the steps of the state are scored."""
+    """A prefix with candidates, as token ids; ``candidates`` None: the steps of the prefix are scored."""
 
-    state: State
-    candidates: tuple[str, ...] | None
+    prefix: Encoded
+    candidates: list[list[int]] | None
     answer: asyncio.Future[Scores]
     begun: asyncio.Event | None = None
     slots: range = range(0)
     error: Exception | None = None
+    waiting: bool = False
 
     @property
     def size(self) -> int:
         """The number of its scores."""
-        return len(self.state.steps if self.candidates is None else self.candidates)
+        return len(self.prefix.ends if self.candidates is None else self.candidates)
+
+    def wait(self) -> None:
+        """Count the call as one that waits, until ``leave_queue``."""
+        self.waiting = True
+        metrics.QUEUED.inc(self.size)
+        metrics.QUEUED_TOKENS.inc(self._tokens)
+
+    def leave_queue(self) -> None:
+        """Count the call as one that waits no more; a second time nothing happens."""
+        if self.waiting:
+            self.waiting = False
+            metrics.QUEUED.dec(self.size)
+            metrics.QUEUED_TOKENS.dec(self._tokens)
+
+    def begin(self) -> None:
+        """Leave the queue because the model begins with the call."""
+        if self.waiting and self.begun is not None:
+            set_from_thread(self.begun, self.answer.get_loop())
+        self.leave_queue()
+
+    @property
+    def _tokens(self) -> int:
+        return len(self.prefix.ids) + sum(map(len, self.candidates or ()))
 
     def settle(self, result: Scores | Exception) -> None:
         """Hand the result to the caller's event loop."""
@@ -117,8 +141,8 @@ class TransformersPreferenceModel(ClosedOnExit):
     async def score(self, state: State, candidates: Sequence[str], begun: asyncio.Event | None = None) -> Scores:
         """Score each candidate as the next step of ``state``, in [-1, 1], to 6 decimals.
 
-        ``begun`` is set when the call leaves the queue. Raises ``ValueError`` with one sentence for a text longer than the context, ``RuntimeError`` when the model
-        failed or is closed.
+        ``begun`` is set when the model begins with the call. Raises ``ValueError`` with one sentence for a text longer than
+        the context, ``RuntimeError`` when the model failed or is closed.
         """
         return await self._answer(state, tuple(candidates), begun)
 
@@ -131,9 +155,21 @@ class TransformersPreferenceModel(ClosedOnExit):
             raise RuntimeError("the preference model is closed")
         if not (state.steps if candidates is None else candidates):
             return Scores((), self._digest)
-        call = _Call(state, candidates, asyncio.get_running_loop().create_future(), begun)
+        call = _Call(*self._encoded(state, candidates), asyncio.get_running_loop().create_future(), begun)
+        call.wait()
         self._inbox.put(call)
         return await call.answer
+
+    def _encoded(self, state: State, candidates: tuple[str, ...] | None) -> tuple[Encoded, list[list[int]] | None]:
+        """Return the token ids of a call. Encoded on arrival, so that the tokens of waiting calls are known."""
+        try:
+            prefix = self._encoder.encoded(state.question, state.steps)
+            number = len(state.steps) + 1
+            steps = None if candidates is None else [self._encoder.step(text, number) for text in candidates]
+        except Exception as error:
+            raise RuntimeError(f"the tokenizer failed: {error}") from error
+        check_length(len(prefix.ids) + max(map(len, steps or ()), default=0), self._context)
+        return prefix, steps
 
     async def failed(self) -> str:
         """Wait for the end of the worker, which survives every error of a batch, and return that as a sentence."""
@@ -149,9 +185,7 @@ class TransformersPreferenceModel(ClosedOnExit):
     def _work(self) -> None:
         """Score all waiting calls together, repeatedly, until closed."""
         while (calls := self._receive()) is not None:
-            metrics.QUEUED.set(sum(call.size for call in calls))
             self._score(calls)
-            metrics.QUEUED.set(0)
 
     def _receive(self) -> list[_Call] | None:
         """Wait for a call and take all waiting ones; None: close."""
@@ -163,6 +197,7 @@ class TransformersPreferenceModel(ClosedOnExit):
                 return calls
             if call is None:
                 for waiting in calls:
+                    waiting.leave_queue()
                     waiting.settle(RuntimeError("the preference model was closed during the call"))
                 return None
             calls.append(call)
@@ -170,11 +205,13 @@ class TransformersPreferenceModel(ClosedOnExit):
     def _score(self, calls: Sequence[_Call]) -> None:
         group = _CallGroup()
         for call in calls:
-            if not call.answer.cancelled():
-                if call.begun is not None:
-                    set_from_thread(call.begun, call.answer.get_loop())
-                self._add(call, group)
+            if call.answer.cancelled():
+                call.leave_queue()
+            else:
+                _add(call, group)
         for batch in batches(group.rows, self._max_rows):
+            for row in batch:
+                group.owner[row.slots[0]].begin()
             metrics.BATCH_ROWS.observe(len(batch))
             try:
                 group.scores |= self._scorer.score(batch)
@@ -188,23 +225,12 @@ class TransformersPreferenceModel(ClosedOnExit):
                 metrics.SCORED.inc(len(call.slots))
             call.settle(call.error or Scores(tuple(group.scores[slot] for slot in call.slots), self._digest))
 
-    def _add(self, call: _Call, group: _CallGroup) -> None:
-        """Add the rows of ``call`` to ``group``, or end the call with an error when it cannot be scored."""
-        try:
-            encoded = self._encoder.encoded(call.state.question, call.state.steps)
-            number = len(call.state.steps) + 1
-            candidates = [self._encoder.step(candidate, number) for candidate in call.candidates or ()]
-        except Exception as error:
-            call.settle(RuntimeError(f"the tokenizer failed: {error}"))
-            return
-        try:
-            check_length(len(encoded.ids) + max(map(len, candidates), default=0), self._context)
-        except ValueError as error:
-            call.settle(error)
-            return
-        call.slots = range(len(group.owner), len(group.owner) + call.size)
-        group.owner += [call] * call.size
-        if call.candidates is None:
-            group.rows.append(Row(encoded.ids, (), tuple(call.slots), encoded.ends))
-        else:
-            group.rows += rows_of(encoded.ids, candidates, call.slots.start)
+
+def _add(call: _Call, group: _CallGroup) -> None:
+    """Add the rows of ``call`` to ``group``."""
+    call.slots = range(len(group.owner), len(group.owner) + call.size)
+    group.owner += [call] * call.size
+    if call.candidates is None:
+        group.rows.append(Row(call.prefix.ids, (), tuple(call.slots), call.prefix.ends))
+    else:
+        group.rows += rows_of(call.prefix.ids, call.candidates, call.slots.start)

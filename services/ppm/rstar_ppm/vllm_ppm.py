@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from transformers import AutoConfig, AutoTokenizer
 
@@ -26,6 +27,9 @@ from rstar_ppm.conventions import StepEncoder, rstar
 from rstar_ppm.engine import check_length
 from rstar_ppm.scorer import DECIMALS
 
+ADMITTED_ROWS: Final = 2
+"""Texts given to vLLM per row of the engine: the next pass must find texts when one ends. The others wait here."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Request:
@@ -38,12 +42,12 @@ class _Request:
 class VllmPreferenceModel(VllmEngine):
     """A ``rstar.interfaces.PreferenceModel``; usable without any service, inside a running event loop."""
 
-    def __init__(self, llm: Any, encoder: StepEncoder, digest: str) -> None:
-        """Take a running pooling ``AsyncLLM`` of a model with a head."""
+    def __init__(self, llm: Any, encoder: StepEncoder, digest: str, max_rows: int) -> None:
+        """Take a running pooling ``AsyncLLM`` of a model with a head, which runs ``max_rows`` texts at once."""
         super().__init__(llm)
         self._encoder = encoder
         self._digest = digest
-        self._queued = 0
+        self._places = asyncio.Semaphore(ADMITTED_ROWS * max_rows)
 
     @classmethod
     def load(
@@ -66,12 +70,12 @@ class VllmPreferenceModel(VllmEngine):
             raise ValueError(f"{path} gives {labels} labels: a PPM has one score (num_labels=1)")
         tokenizer = TrajectoryTokenizer(AutoTokenizer.from_pretrained(folder))
         llm = start_engine(folder, options, runner="pooling", convert="classify", pooler_config=_pooling())
-        return cls(llm, rstar(tokenizer, prompt), digest or checkpoint_digest(folder))
+        return cls(llm, rstar(tokenizer, prompt), digest or checkpoint_digest(folder), options.max_rows)
 
     async def score(self, state: State, candidates: Sequence[str], begun: asyncio.Event | None = None) -> Scores:
         """Score each candidate as the next step of ``state``, in [-1, 1], to 6 decimals.
 
-        ``begun`` is set at once: vLLM schedules the call with the others. Raises ``ValueError`` with one sentence for a text
+        ``begun`` is set when vLLM gets the first of the texts. Raises ``ValueError`` with one sentence for a text
         longer than the context, ``EngineLost`` when vLLM has ended, ``RuntimeError`` when it failed or is closed.
         """
         prefix = self._encoder.encoded(state.question, state.steps).ids
@@ -90,33 +94,48 @@ class VllmPreferenceModel(VllmEngine):
         if self._closed:
             raise RuntimeError("the preference model is closed")
         check_length(max((len(request.ids) for request in requests), default=0), self._context)
-        if begun is not None:
-            begun.set()
-        self._count_queued(len(requests))
-        scoring = [asyncio.ensure_future(self._logits(request)) for request in requests]
+        scoring = [asyncio.ensure_future(self._logits(request, begun)) for request in requests]
         try:
             logits = [logit for found in await asyncio.gather(*scoring) for logit in found]
         finally:
             for task in scoring:
                 task.cancel()
-            self._count_queued(-len(requests))
         if any(map(math.isnan, logits)):
             raise RuntimeError("the model gave scores that are no numbers: its weights or its dtype are broken")
         metrics.SCORED.inc(len(logits))
         return Scores(tuple(round(math.tanh(logit), DECIMALS) for logit in logits), self._digest)
 
-    async def _logits(self, request: _Request) -> list[float]:
+    async def _logits(self, request: _Request, begun: asyncio.Event | None) -> list[float]:
+        async with self._place(len(request.ids)):
+            if begun is not None:
+                begun.set()
+            return await self._given_logits(request)
+
+    @asynccontextmanager
+    async def _place(self, tokens: int) -> AsyncIterator[None]:
+        """Hold a place among the texts that vLLM has; a text that waits for one is counted as queued."""
+        metrics.QUEUED.inc()
+        metrics.QUEUED_TOKENS.inc(tokens)
+        try:
+            await self._places.acquire()
+        finally:
+            metrics.QUEUED.dec()
+            metrics.QUEUED_TOKENS.dec(tokens)
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _given_logits(self, request: _Request) -> list[float]:
         from vllm import PoolingParams
 
+        if self._closed:  # while the text waited
+            raise RuntimeError("the preference model is closed")
         task = "classify" if request.marks is None else "token_classify"
         parameters = PoolingParams(task=task, use_activation=False)
         prompt = {"prompt_token_ids": list(request.ids)}
         found = (await last_output(self._llm.encode(prompt, parameters, request_id()))).outputs.data.flatten().tolist()
         return found[:1] if request.marks is None else [found[mark] for mark in request.marks]
-
-    def _count_queued(self, change: int) -> None:
-        self._queued += change
-        metrics.QUEUED.set(self._queued)
 
 
 def _pooling() -> Any:

@@ -78,6 +78,27 @@ def test_cores_are_rounded_up(cpu: Any, cores: int) -> None:
     assert spec(cluster={"resources": {"policy": {"cpu": cpu}}}).cluster.resources.policy.cores == cores
 
 
+@pytest.mark.parametrize(
+    ("resources", "most", "cores"),
+    [
+        ({"cpu": 2}, "2", 2),
+        ({"cpu": "500m", "cpuLimit": 4}, "4", 4),
+        ({"cpu": 2, "cpuLimit": "none"}, None, 2),
+        ({"cpu": "1500m", "cpuLimit": "1.5"}, "1.5", 2),
+    ],
+)
+def test_threads_follow_the_limit_of_the_cpu_and_without_one_the_request(
+    resources: dict[str, Any], most: str | None, cores: int
+) -> None:
+    found = spec(cluster={"resources": {"policy": resources}}).cluster.resources.policy
+    assert (found.most_cpu, found.cores) == (most, cores)
+
+
+@pytest.mark.parametrize(("limit", "words"), [("1500m", "must be at least cpu (2), or none"), ("all", "cpuLimit")])
+def test_a_limit_of_the_cpu_below_the_request_or_of_another_form_is_refused(limit: str, words: str) -> None:
+    assert words in fault(cluster={"resources": {"policy": {"cpu": 2, "cpuLimit": limit}}})
+
+
 @pytest.mark.parametrize("cpu", ["0", "-1", "1Gi", "0.5m", "1.", "", "two", -1, 0, True])
 def test_other_quantities_of_cores_are_refused(cpu: Any) -> None:
     assert fault(cluster={"resources": {"policy": {"cpu": cpu}}}).startswith("spec.cluster.resources.policy.cpu: ")

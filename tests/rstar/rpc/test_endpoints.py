@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from rstar.interfaces import Sampling, State
+from rstar.interfaces import Proposal, Sampling, State
 from rstar.rpc import endpoints
 from rstar.rpc.addresses import look_up, parse_target
 from rstar.rpc.clients import PolicyClient
@@ -113,6 +113,52 @@ async def test_after_a_new_look_up_new_servers_get_calls_and_removed_ones_none(
             for i in range(10):
                 await policy.propose(State(f"p{i}", "q"), 1, Sampling(), 0)
     assert (old.calls.started, new.calls.started) == (1, 10)
+
+
+async def test_a_replica_added_under_load_takes_its_share_and_a_removed_one_finishes_its_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[str] = []
+    answer = asyncio.Event()
+
+    async def resolve(_: object) -> list[str]:
+        return answers
+
+    async def wait(_: object) -> None:
+        await answer.wait()
+
+    monkeypatch.setattr(endpoints, "look_up", resolve)
+    monkeypatch.setattr(endpoints, "LOOK_UP_SECONDS", 0.02)
+    old, new = ScriptedPolicy(wait), ScriptedPolicy(wait)
+    calls: list[asyncio.Task[Proposal]] = []
+
+    def start(policy: PolicyClient, count: int) -> None:
+        states = [State(f"p{len(calls) + i}", "q") for i in range(count)]
+        calls.extend(asyncio.ensure_future(policy.propose(state, 1, Sampling(), 0)) for state in states)
+
+    async def sent(count: int) -> None:
+        while old.calls.started + new.calls.started < count:  # noqa: ASYNC110 - a plain count, no event per call
+            await asyncio.sleep(0.01)
+
+    async with running(old) as first, running(new) as second:
+        answers = [first.address]
+        async with PolicyClient(["dns:///policies:50051"]) as policy:
+            start(policy, 8)
+            await sent(8)
+            answers = [first.address, second.address]
+            await _ready(policy, 2)
+            # The first server has 8 calls: with bounded load the next ones go to the second.
+            start(policy, 4)
+            await sent(12)
+            assert (old.calls.started, new.calls.started) == (8, 4)
+            answers = [second.address]
+            await _ready(policy, 1)
+            start(policy, 4)
+            await sent(16)
+            assert (old.calls.started, new.calls.started) == (8, 8)
+            answer.set()
+            await asyncio.gather(*calls)
+    assert (old.calls.cancelled, new.calls.cancelled) == (0, 0)
 
 
 async def test_a_plain_address_is_one_server_and_a_dns_name_is_looked_up() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from prometheus_client import REGISTRY
 from rstar_policy.service import PolicyService
 from rstar_policy.transformers_engine import TransformersPolicy
 
@@ -60,6 +61,31 @@ async def test_the_deadline_of_a_call_starts_when_it_leaves_the_queue(checkpoint
             await waiting
         assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await until(lambda: policy.candidates == 0)
+
+
+async def test_the_tokens_of_calls_that_wait_are_counted_until_they_run(checkpoint: Path) -> None:
+    endless = Sampling(0.0, 1.0, 400, ())
+    async with TransformersPolicy.load(checkpoint, max_rows=4) as policy, serving(policy) as stub:
+        await until(lambda: queued_tokens() == 0)
+        holding = stub.Propose(propose_request(State("p", "hold"), 4, endless, 0))
+        await until(lambda: policy.candidates > 0)
+        state = State("p", "wait")
+        tokens = len(policy_prompt(policy, state)) + 3 * SAMPLING.max_new_tokens
+        waiting = [asyncio.ensure_future(stub.Propose(propose_request(state, 3, SAMPLING, i))) for i in range(5)]
+        await until(lambda: queued_tokens() == 5 * tokens)
+        waiting.pop().cancel()
+        await until(lambda: queued_tokens() == 4 * tokens)
+        holding.cancel()
+        await asyncio.gather(*waiting)
+        await until(lambda: queued_tokens() == 0)
+
+
+def queued_tokens() -> float | None:
+    return REGISTRY.get_sample_value("rstar_policy_queued_tokens")
+
+
+def policy_prompt(policy: TransformersPolicy, state: State) -> list[int]:
+    return policy._tokenizer.encode(state.question, state.steps)
 
 
 @pytest.mark.parametrize(

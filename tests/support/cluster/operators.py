@@ -133,7 +133,10 @@ def operator_in_process(
     cache = Cache()
     reconciler = make_reconciler(cluster, configuration, cache)
     evolutions = EvolutionReconciler(cluster, cache.put)
-    watcher = Watcher(cluster, reconciler, evolutions, cache, namespaces, configuration.workers, resync_seconds)
+    keda = configuration.autoscaling.kind == "keda"
+    watcher = Watcher(
+        cluster, reconciler, evolutions, cache, namespaces, configuration.workers, resync_seconds, keda=keda
+    )
     stop = threading.Event()
     errors: list[BaseException] = []
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rstar_operator.backend import PyTorchJobBackend
 from rstar_operator.cache import Cache
-from rstar_operator.configuration import Configuration
+from rstar_operator.configuration import Configuration, RoundAutoscaling
 from rstar_operator.reconcile import Reconciler
 
 from rstar.cluster.api import ROUNDS, ConflictError, Json
@@ -16,27 +16,33 @@ from tests.support.operator.simulated import NAMESPACE, Controllers, KilledError
 CONFIGURATION = Configuration.model_validate(
     {"images": {"policy": "policy:1", "ppm": "ppm:1", "search": "search:1", "jobs": "jobs:1", "vllm": "vllm:1"}}
 )
+WITH_KEDA = CONFIGURATION.model_copy(
+    update={"autoscaling": RoundAutoscaling(kind="keda", server_address="http://prometheus:9090")}
+)
 MOST_PASSES = 60
 
 
 class Operator:
     """One operator, which may be killed and restarted at any time."""
 
-    def __init__(self, cluster: SimulatedCluster) -> None:
+    def __init__(self, cluster: SimulatedCluster, configuration: Configuration = CONFIGURATION) -> None:
         self.cluster = cluster
+        self.configuration = configuration
         self.rights_in_namespace = False
+        self.without_keda = False
         self.reconciler = self.fresh()
 
     def fresh(self) -> Reconciler:
-        return Reconciler(self.cluster, CONFIGURATION, PyTorchJobBackend(), clock=lambda: self.cluster.now)  # type: ignore[arg-type]
+        return Reconciler(self.cluster, self.configuration, PyTorchJobBackend(), clock=lambda: self.cluster.now)  # type: ignore[arg-type]
 
     def one_pass(self, name: str = "r1", cache: Cache | None = None) -> int:
         """Make a pass, on an old view of the cluster if one is given; return the number of its writes."""
         snapshot = (cache or self.cluster.cache()).snapshot((NAMESPACE, name))
         if snapshot is None:
             return 0
+        snapshot = replace(snapshot, rights_in_namespace=self.rights_in_namespace, without_keda=self.without_keda)
         try:
-            return self.reconciler.reconcile(replace(snapshot, rights_in_namespace=self.rights_in_namespace)).written
+            return self.reconciler.reconcile(snapshot).written
         except ConflictError:
             return 1
         except KilledError:
@@ -57,7 +63,9 @@ class Operator:
         return self.cluster.objects[ROUNDS, name]
 
 
-def simulation(*rounds: Json, executor: bool = True) -> tuple[SimulatedCluster, Controllers, Operator]:
+def simulation(
+    *rounds: Json, executor: bool = True, configuration: Configuration = CONFIGURATION
+) -> tuple[SimulatedCluster, Controllers, Operator]:
     """Return a cluster with executors and these rounds, its controllers, and an operator."""
     cluster = SimulatedCluster()
     controllers = Controllers(cluster)
@@ -65,7 +73,7 @@ def simulation(*rounds: Json, executor: bool = True) -> tuple[SimulatedCluster, 
         controllers.add_executor()
     for body in rounds:
         cluster.put(ROUNDS, body)
-    return cluster, controllers, Operator(cluster)
+    return cluster, controllers, Operator(cluster, configuration)
 
 
 def run_to_end(operator: Operator, controllers: Controllers, name: str = "r1", turns: int = 40) -> None:

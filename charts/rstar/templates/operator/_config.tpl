@@ -9,6 +9,9 @@ imagePullSecrets: {{ toJson .Values.images.pullSecrets }}
 executor: {{ .Values.operator.executor | quote }}
 tlsSecret: {{ ternary .Values.tls.secretName "" .Values.tls.enabled | quote }}
 stageServiceAccount: rstar-stage
+autoscaling:
+  kind: {{ .Values.rounds.autoscaling.kind }}
+  serverAddress: {{ .Values.rounds.autoscaling.keda.serverAddress | quote }}
 workers: {{ .Values.operator.workers }}
 runAsUser: {{ .Values.pods.runAsUser | default "null" }}
 podLabels: {{ toJson .Values.rounds.podLabels }}

@@ -30,6 +30,11 @@
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
+{{- if eq .Values.rounds.autoscaling.kind "keda" }}
+- apiGroups: [keda.sh]
+  resources: [scaledobjects]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
 # These are deleted with their owners.
 - apiGroups: [""]
   resources: [configmaps]

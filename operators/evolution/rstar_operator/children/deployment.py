@@ -1,4 +1,4 @@
-"""A service of one round: a Deployment, its headless Service, and an autoscaler if the round asks for one.
+"""A service of one round: a Deployment and its headless Service.
 
 Their name contains a digest of the model and settings. Another checkpoint has another name, so that no client reaches
 the model of another stage under a known address. Executors belong to the installation and are not created here.
@@ -47,7 +47,7 @@ _STARTUP_FAILURES: Final = 720
 
 
 def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> Json:
-    """Return the Deployment of ``ref``, without ``replicas`` where an autoscaler sets them."""
+    """Return the Deployment of ``ref``, with the replicas to start with: an autoscaler sets them from then on."""
     size = service_size(owner, ref)
     name = service_name(owner.name, ref)
     own = labels(owner.name, ref.kind) | {NAME_LABEL: name}
@@ -64,6 +64,7 @@ def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> J
         shared_memory=ref.serving.tensor_parallel > 1,
     )
     spec: Json = {
+        "replicas": size.size,
         "selector": {"matchLabels": {NAME_LABEL: name}},
         "template": {"metadata": pod_metadata(configuration, own), "spec": pod_spec(owner, configuration, container)},
         # Two models at once may not fit in the memory that one needs.
@@ -71,8 +72,6 @@ def deployment(owner: Owner, configuration: Configuration, ref: ServiceRef) -> J
         "minReadySeconds": MIN_READY_SECONDS,
         "progressDeadlineSeconds": _STARTUP_PERIOD * _STARTUP_FAILURES,
     }
-    if size.autoscaling is None:
-        spec["replicas"] = size.size
     head = metadata(owner, name, own | queue_labels(owner), {SERVICE_REF: encode_service(ref)})
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": head, "spec": spec}
 
@@ -91,26 +90,6 @@ def headless_service(owner: Owner, configuration: Configuration, ref: ServiceRef
         "kind": "Service",
         "metadata": metadata(owner, name, own, {SERVICE_REF: encode_service(ref)}),
         "spec": {"clusterIP": "None", "selector": {NAME_LABEL: name}, "ports": ports},
-    }
-
-
-def autoscaler(owner: Owner, ref: ServiceRef) -> Json | None:
-    """Return the autoscaler of the Deployment, or None when its size is fixed."""
-    scaling = service_size(owner, ref).autoscaling
-    if scaling is None:
-        return None
-    name = service_name(owner.name, ref)
-    target = {"type": "Utilization", "averageUtilization": scaling.target_cpu_percent}
-    return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": metadata(owner, name, labels(owner.name, ref.kind), {SERVICE_REF: encode_service(ref)}),
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
-            "minReplicas": scaling.min_replicas,
-            "maxReplicas": scaling.max_replicas,
-            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
-        },
     }
 
 

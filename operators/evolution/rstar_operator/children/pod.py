@@ -140,7 +140,8 @@ def _shared_cache(size: str) -> list[Json]:
 
 
 def _resources(wanted: PodResources) -> Json:
-    amounts = {"cpu": wanted.cpu, "memory": wanted.memory}
+    amounts = {"memory": wanted.memory}
     if wanted.gpus:
         amounts[wanted.gpu_resource] = str(wanted.gpus)
-    return {"requests": amounts, "limits": dict(amounts)}
+    most = {"cpu": wanted.most_cpu} if wanted.most_cpu else {}
+    return {"requests": {"cpu": wanted.cpu, **amounts}, "limits": {**most, **amounts}}

@@ -76,6 +76,10 @@ _ONE_SIZE: Final = Rule(
     "replicas and autoscaling exclude each other: remove one of them",
 )
 
+_ORDER: Final = Rule(
+    "self.minReplicas <= self.maxReplicas", "minReplicas must be at most maxReplicas: lower it or raise maxReplicas"
+)
+
 _TRAINING: Final = (
     Rule(
         "!has(self.lora) || !self.fsdp",
@@ -158,6 +162,13 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
             "another convention than rstar needs services.ppm.engine: transformers",
             ".preferenceModel.model",
         ),
+        Rule(
+            "!has(self.rollout.policy) || !has(self.rollout.policy.endpoint) || !has(self.services.policy.autoscaling) || "
+            "!has(self.services.policy.autoscaling.queuedTokensPerReplica)",
+            "queuedTokensPerReplica scales servers of the round's own, and rollout.policy.endpoint runs already: "
+            "remove one of them",
+            ".services.policy",
+        ),
         Rule("!oldSelf.cancel || self.cancel", "spec.cancel cannot be undone: create a new round", ".cancel"),
         _on_the_cluster("baseModel", "spec.baseModel"),
         *(_unchanged(name) for name in EvolutionRoundSpec.model_fields if name not in MUTABLE),
@@ -226,12 +237,8 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
             computed=True,
         ),
     ),
-    "Autoscaling": (
-        Rule(
-            "self.minReplicas <= self.maxReplicas",
-            "minReplicas must be at most maxReplicas: lower it or raise maxReplicas",
-        ),
-    ),
+    "Autoscaling": (_ORDER,),
+    "ModelAutoscaling": (_ORDER,),
     "ServiceSpec": (_ONE_SIZE,),
     "ModelServiceSpec": (
         _ONE_SIZE,
@@ -243,6 +250,14 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
     ),
     "TrainingSpec": _TRAINING,
     "PreferenceTrainingSpec": _TRAINING,
+    "PodResources": (
+        Rule(
+            "!has(self.cpuLimit) || string(self.cpuLimit) == 'none' || "
+            "quantity(string(self.cpuLimit)).compareTo(quantity(string(self.cpu))) >= 0",
+            "cpuLimit must be at least cpu, or none",
+            ".cpuLimit",
+        ),
+    ),
     "Toleration": (
         Rule("has(self.key) || self.operator == 'Exists'", "a toleration without key needs operator: Exists"),
         Rule(

@@ -18,6 +18,7 @@ from rstar.rounds.spec import EvolutionRoundSpec, ServicesSpec
 from rstar.rounds.status import AttemptStatus, Condition, ConditionStatus, RoundStatus
 from rstar_operator.children.identity import Owner
 from rstar_operator.configuration import Configuration
+from rstar_operator.deciding.autoscaling import unavailable_autoscaling, without_mechanism
 from rstar_operator.deciding.deletion import decide_deletion
 from rstar_operator.deciding.status import StatusFacts, build_status
 from rstar_operator.deciding.write_failures import WriteFailure, recorded_failure
@@ -62,12 +63,14 @@ def decide(snapshot: RoundSnapshot, configuration: Configuration, now: datetime)
     observed = _observe(spec, snapshot, configuration, before, now)
     plans = plan(spec, item.name, observed, now)
     records = _with_endings(plans.status.attempts, plans.actions)
-    made = writes(owner, configuration, plans.actions, records, snapshot, now)
+    unavailable = unavailable_autoscaling(item.spec.services, configuration, without_keda=snapshot.without_keda)
+    usable = configuration if unavailable is None else without_mechanism(configuration)
+    made = writes(owner, usable, plans.actions, records, snapshot, now)
     deletion = decide_deletion(owner, configuration, snapshot, idle=not (made or _holds_compute(observed)))
     made += deletion.writes
     # The failure of an earlier pass stays in the status until its writes succeed or are no longer wanted.
     failure = recorded_failure(before) if made else None
-    facts = StatusFacts(before, plans.status, records, head["generation"], now, deletion, failure)
+    facts = StatusFacts(before, plans.status, records, head["generation"], now, deletion, failure, unavailable)
     pauses = (
         plans.requeue_after,
         next_expiry(owner, records, snapshot, now),

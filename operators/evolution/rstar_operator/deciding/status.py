@@ -21,6 +21,7 @@ from rstar.rounds.status import (
     RoundStatus,
     merge_conditions,
 )
+from rstar_operator.deciding.autoscaling import AUTOSCALING_UNAVAILABLE, Unavailable
 from rstar_operator.deciding.deletion import ARTIFACTS_KEPT, Deletion
 from rstar_operator.deciding.write_failures import WriteFailure, failure_conditions
 
@@ -31,6 +32,7 @@ class StatusFacts:
 
     ``before`` is the stored status, ``planned`` the planner's; ``attempts`` are the planner's too, with the reasons why
     the plan ends some of them. ``deletion`` is None while the spec cannot be read. ``failure`` is the write that failed.
+    ``unavailable``: why services cannot scale as the round asks.
     """
 
     before: RoundStatus | None
@@ -40,12 +42,14 @@ class StatusFacts:
     now: datetime
     deletion: Deletion | None = None
     failure: WriteFailure | None = None
+    unavailable: Unavailable | None = None
 
 
 def build_status(facts: StatusFacts) -> RoundStatus:
     """Return the status to store. A condition keeps its transition time unless its status changes."""
     failed = failure_conditions(facts.before, facts.failure, facts.now)
-    new = {c.type: c for c in (*facts.planned.conditions, *_deletion_conditions(facts), *failed)}
+    own = (*_deletion_conditions(facts), *_autoscaling_conditions(facts))
+    new = {c.type: c for c in (*facts.planned.conditions, *own, *failed)}
     conditions = merge_conditions(facts.before.conditions if facts.before else (), new.values())
     return facts.planned.model_copy(
         update={
@@ -94,6 +98,14 @@ def _deletion_conditions(facts: StatusFacts) -> Iterator[Condition]:
         yield _condition(facts, ARTIFACTS_KEPT, "True", "OperatorMayGoFirst", facts.deletion.kept_because)
     elif _before(facts, ARTIFACTS_KEPT) is not None:
         yield _condition(facts, ARTIFACTS_KEPT, "False", "Cleared")
+
+
+def _autoscaling_conditions(facts: StatusFacts) -> Iterator[Condition]:
+    """Yield whether model servers cannot scale by queued tokens."""
+    if facts.unavailable is not None:
+        yield _condition(facts, AUTOSCALING_UNAVAILABLE, "True", facts.unavailable.reason, facts.unavailable.message)
+    elif _before(facts, AUTOSCALING_UNAVAILABLE) is not None:
+        yield _condition(facts, AUTOSCALING_UNAVAILABLE, "False", "Cleared")
 
 
 def _before(facts: StatusFacts, kind: str) -> Condition | None:

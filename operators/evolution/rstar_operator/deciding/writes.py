@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, SERVICES, Json, Kind
+from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, SCALED_OBJECTS, SERVICES, Json, Kind
 from rstar.rounds.observed import Action, AttemptState, Stage, StartService, StartStage, StopService
 from rstar.rounds.status import AttemptStatus
 from rstar_operator.children.attempt import AttemptPods, attempt_pods, progress_map
-from rstar_operator.children.deployment import autoscaler, deployment, headless_service, service_size
+from rstar_operator.children.autoscaler import autoscaler
+from rstar_operator.children.deployment import deployment, headless_service, service_size
 from rstar_operator.children.identity import Owner
 from rstar_operator.configuration import Configuration
 from rstar_operator.observing.attempts import AttemptKey, key_of
@@ -81,10 +83,11 @@ def writes(
             made += _removal(found[action.ref])
         elif isinstance(action, StartStage):
             made.append(CreateJob(owner, attempt_pods(owner, configuration, action)))
+    made += _of_attempts(owner, records, snapshot, now)
+    # Last, for the first write that fails ends a pass: a service without its autoscaler still works.
     for service in found.values():
         if service.ref not in stopped:
-            made += _sizing(owner, service)
-    made += _of_attempts(owner, records, snapshot, now)
+            made += _sizing(owner, configuration, service)
     return tuple(made)
 
 
@@ -109,6 +112,7 @@ def _missing_objects(
 def _removal(service: ServiceObjects) -> Iterator[Write]:
     kinds = (
         (AUTOSCALERS, service.autoscaler, False),
+        (SCALED_OBJECTS, service.scaled_object, False),
         # Until its pods are gone the next model may find no room.
         (DEPLOYMENTS, service.deployment, True),
         (SERVICES, service.service, False),
@@ -118,26 +122,33 @@ def _removal(service: ServiceObjects) -> Iterator[Write]:
             yield Delete(kind, name_of(body), body["metadata"]["uid"], foreground)
 
 
-def _sizing(owner: Owner, service: ServiceObjects) -> Iterator[Write]:
-    """Give a running service the size that the round asks for now."""
+def _sizing(owner: Owner, configuration: Configuration, service: ServiceObjects) -> Iterator[Write]:
+    """Give a running service the size that the round asks for now; where an autoscaler exists, it sets the replicas."""
     if service.deployment is None or any(deleting(body) for body in service.bodies()):
         return
-    wanted, found = autoscaler(owner, service.ref), service.autoscaler
-    if wanted is not None and found is None:
-        yield Create(AUTOSCALERS, wanted)
-    elif wanted is not None and found is not None and _sizes(found) != _sizes(wanted):
-        yield Patch(AUTOSCALERS, name_of(found), {"spec": wanted["spec"]})
-    elif wanted is None and found is not None:
-        yield Delete(AUTOSCALERS, name_of(found), found["metadata"]["uid"])
-    elif wanted is None and service.deployment["spec"].get("replicas") != service_size(owner, service.ref).size:
-        size = service_size(owner, service.ref).size
+    wanted = autoscaler(owner, configuration, service.ref)
+    scalers = ((AUTOSCALERS, service.autoscaler), (SCALED_OBJECTS, service.scaled_object))
+    unwanted = [(k, body) for k, body in scalers if body is not None and (wanted is None or wanted.kind != k)]
+    found = next((body for k, body in scalers if wanted is not None and wanted.kind == k), None)
+    size = service_size(owner, service.ref).size
+    if unwanted:
+        # Two autoscalers of one Deployment would undo each other's changes: the next one is created after them.
+        yield from (Delete(k, name_of(body), body["metadata"]["uid"]) for k, body in unwanted)
+    elif wanted is not None and found is None:
+        yield Create(wanted.kind, wanted.body)
+    elif wanted is not None and found is not None and not _has(found["spec"], wanted.body["spec"]):
+        yield Patch(wanted.kind, name_of(found), {"spec": wanted.body["spec"]})
+    elif wanted is None and service.deployment["spec"].get("replicas") != size:
         yield Patch(DEPLOYMENTS, name_of(service.deployment), {"spec": {"replicas": size}})
 
 
-def _sizes(body: Json) -> tuple[int, int, int]:
-    spec = body["spec"]
-    percent = spec["metrics"][0]["resource"]["target"]["averageUtilization"]
-    return spec["minReplicas"], spec["maxReplicas"], percent
+def _has(found: Any, wanted: Any) -> bool:
+    """Return whether ``found`` has all that ``wanted`` has: the API server adds defaults."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(_has(found.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(found, list) and len(found) == len(wanted) and all(map(_has, found, wanted))
+    return bool(found == wanted)
 
 
 def _of_attempts(

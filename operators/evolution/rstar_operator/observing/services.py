@@ -31,15 +31,22 @@ class ServiceObjects:
     deployment: Json | None
     service: Json | None
     autoscaler: Json | None
+    scaled_object: Json | None
 
     def bodies(self) -> tuple[Json, ...]:
         """Return the objects that exist."""
-        return tuple(b for b in (self.deployment, self.service, self.autoscaler) if b is not None)
+        found = (self.deployment, self.service, self.autoscaler, self.scaled_object)
+        return tuple(b for b in found if b is not None)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left but autoscalers that are being deleted: a stopped KEDA keeps its own for ever."""
+        return self.deployment is None and self.service is None and all(map(deleting, self.bodies()))
 
 
 def service_objects(snapshot: RoundSnapshot) -> tuple[ServiceObjects, ...]:
     """Return the services of which at least one object exists, by name."""
-    kinds = (snapshot.deployments, snapshot.services, snapshot.autoscalers)
+    kinds = (snapshot.deployments, snapshot.services, snapshot.autoscalers, snapshot.scaled_objects)
     refs = {
         name_of(b): decode_service(b["metadata"]["annotations"][SERVICE_REF])
         for kind in kinds
@@ -51,7 +58,7 @@ def service_objects(snapshot: RoundSnapshot) -> tuple[ServiceObjects, ...]:
 
 def services(snapshot: RoundSnapshot) -> tuple[Service, ...]:
     """Return the round's own services as the planner sees them."""
-    return tuple(_service(found, snapshot) for found in service_objects(snapshot))
+    return tuple(_service(found, snapshot) for found in service_objects(snapshot) if not found.ended)
 
 
 def shared_executor(spec: EvolutionRoundSpec, snapshot: RoundSnapshot, target: str, now: datetime) -> Service:
@@ -67,7 +74,7 @@ def shared_executor(spec: EvolutionRoundSpec, snapshot: RoundSnapshot, target: s
 
 
 def _service(found: ServiceObjects, snapshot: RoundSnapshot) -> Service:
-    if any(deleting(body) for body in found.bodies()):
+    if any(body is not None and deleting(body) for body in (found.deployment, found.service)):
         return Service(found.ref, "stopping", _LONG_AGO)
     if found.deployment is None or found.service is None:
         return Service(found.ref, "failed", _LONG_AGO, reason="one of its objects is missing")
