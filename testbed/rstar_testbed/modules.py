@@ -22,6 +22,8 @@ SOURCES: Final = Path(__file__).parents[1] / "go"
 
 KUBERNETES: Final = "k8s.io/kubernetes"
 TRAINING_OPERATOR: Final = "github.com/kubeflow/training-operator"
+TRAINER: Final = "github.com/kubeflow/trainer/v2"
+JOBSET: Final = "sigs.k8s.io/jobset"
 
 # The Kubernetes versions that charts are checked against, oldest first; the testbed runs the last one.
 OPENAPI_VERSIONS: Final = ("v1.33.13", "v1.34.4", "v1.35.4")
@@ -87,6 +89,8 @@ MODULES: Final = (
     Module(
         "training-operator", f"{TRAINING_OPERATOR}/cmd/training-operator.v1", TRAINING_OPERATOR, ("training-operator",)
     ),
+    Module("trainer", f"{TRAINER}/cmd/trainer-controller-manager", TRAINER, ("trainer",)),
+    Module("jobset", JOBSET, JOBSET, ("jobset",)),
     Module("coredns", "github.com/coredns/coredns", "github.com/coredns/coredns", ("coredns",)),
     Module(
         "metrics-server",
@@ -144,10 +148,25 @@ def module_folder(path: str, version: str) -> Path:
     return Path(found["Dir"])
 
 
+def required_folder(path: str) -> Path:
+    """Return the folder of a program's sources, in the version that the testbed builds."""
+    return module_folder(path, next(module.version for module in MODULES if module.requires == path))
+
+
 def pytorchjob_crd() -> Path:
     """Return the CustomResourceDefinition of PyTorchJob in the version of the testbed's training-operator."""
-    version = next(module.version for module in MODULES if module.requires == TRAINING_OPERATOR)
-    return module_folder(TRAINING_OPERATOR, version) / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
+    return required_folder(TRAINING_OPERATOR) / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
+
+
+def trainjob_crds() -> tuple[Path, ...]:
+    """Return the CustomResourceDefinitions of TrainJob and its runtimes, in the version of the testbed's trainer."""
+    folder = required_folder(TRAINER) / "manifests/base/crds"
+    return tuple(sorted(folder.glob("trainer.kubeflow.org_*.yaml")))
+
+
+def jobset_crds() -> tuple[Path, ...]:
+    """Return the CustomResourceDefinition of JobSet, by which the trainer runs a TrainJob."""
+    return tuple(sorted((required_folder(JOBSET) / "config/components/crd/bases").glob("jobset.x-k8s.io_*.yaml")))
 
 
 def openapi(version: str) -> Path:
