@@ -52,6 +52,9 @@ class Configuration(Settings):
     stage_service_account: str = Field(
         default="rstar-stage", description="ServiceAccount of stage pods, which report their progress with it."
     )
+    training_backend: Literal["pytorchjob", "trainjob"] = Field(
+        default="pytorchjob", description="What runs the pods of stages: the training operator v1, or the trainer v2."
+    )
     workers: int = Field(default=8, ge=1, le=64, description="Rounds reconciled at once.")
     run_as_user: int | None = Field(
         default=10_001, ge=1, description="User and group of all pods; null: the platform chooses them."

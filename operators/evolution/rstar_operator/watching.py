@@ -19,7 +19,7 @@ import structlog
 
 from rstar.cluster.api import Cluster, ClusterError, Kind, NotFoundError
 from rstar.cluster.api_errors import is_transient
-from rstar_operator.cache import CHILDREN_SELECTOR, ROOTS, WATCHED, Cache, NamespacedName
+from rstar_operator.cache import CHILDREN_SELECTOR, ROOTS, Cache, NamespacedName
 from rstar_operator.reconcile import Reconciler
 from rstar_operator.reconcile_evolution import EvolutionReconciler
 from rstar_operator.workqueue import WorkQueue
@@ -60,7 +60,7 @@ class Watcher:
         """Watch until SIGTERM, SIGINT or ``stop``; running passes are finished."""
         kopf.run(
             registry=self._registry(),
-            settings=_settings(scanning=not self._namespaces),
+            settings=_settings(self._cache.watched, scanning=not self._namespaces),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
@@ -87,7 +87,7 @@ class Watcher:
         kopf.on.login(registry=registry)(_login)
         kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(self._start)
         kopf.on.cleanup(registry=registry)(self._finish)
-        for kind in WATCHED:
+        for kind in self._cache.watched:
             group, version = _group_version(kind)
             kopf.on.event(group, version, kind.plural, registry=registry, param=kind, id=kind.plural)(self._event)
         return registry
@@ -153,10 +153,15 @@ class Watcher:
 
     def _resync(self) -> set[NamespacedName]:
         changed = set[NamespacedName]()
-        for kind in WATCHED:
+        for kind in self._cache.watched:
             for namespace in self._namespaces or ("",):
                 selector = "" if kind in ROOTS else CHILDREN_SELECTOR
-                bodies, version = self._cluster.list_at(kind, namespace, selector)
+                try:
+                    bodies, version = self._cluster.list_at(kind, namespace, selector)
+                except NotFoundError:
+                    raise NotFoundError(
+                        f"there is no CustomResourceDefinition of {kind.full_name}: install it", 404
+                    ) from None
                 changed |= self._cache.replace(kind, namespace, bodies, version)
         return changed
 
@@ -184,13 +189,13 @@ class _NoDifferences(kopf.DiffBaseStorage):
         """Store nothing."""
 
 
-def _settings(*, scanning: bool) -> kopf.OperatorSettings:
+def _settings(watched: Sequence[Kind], *, scanning: bool) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.persistence.diffbase_storage = _NoDifferences()
     # An operator of given namespaces has no right to scan the cluster; kinds and namespaces are known.
     settings.scanning.disabled = not scanning
-    for kind in WATCHED:
+    for kind in watched:
         if kind not in ROOTS:
             group, version = _group_version(kind)
             settings.watching.label_selectors[group, version, kind.plural] = CHILDREN_SELECTOR
