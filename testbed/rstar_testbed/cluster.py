@@ -129,6 +129,11 @@ class Testbed:
         """The kubeconfig of a cluster admin."""
         return self._plane.kubeconfig
 
+    @property
+    def audit_log(self) -> Path:
+        """The log of all requests to the API server."""
+        return self._plane.audit_log
+
     def user_kubeconfig(self, name: str, groups: tuple[str, ...] = ()) -> Path:
         """Write the kubeconfig of a user with a client certificate, who is ``name`` in ``groups`` for RBAC."""
         return self._plane.write_user(self.folder / f"users/{name}.kubeconfig", name, groups)

@@ -125,6 +125,7 @@ def test_a_round_succeeds_with_one_runtime_and_one_job_per_attempt() -> None:
     operator.settle()
     cluster.settle()
     operator.settle()
+    cluster.settle()
     assert names(cluster, TRAIN_JOBS) == names(cluster, TRAINING_RUNTIMES) == names(cluster, CONFIG_MAPS) == []
     assert operator.status().phase == "Succeeded"
 
@@ -157,6 +158,7 @@ def test_a_suspended_round_suspends_and_deletes_its_job_and_then_the_runtime() -
     assert len(names(cluster, TRAINING_RUNTIMES)) == 1, "the job may still need it"
     cluster.settle()
     operator.settle()
+    cluster.settle()
     assert names(cluster, TRAIN_JOBS) == names(cluster, TRAINING_RUNTIMES) == []
     assert operator.status().stages[0].attempts == 0
     cluster.edit("r1", suspend=False)
@@ -197,6 +199,7 @@ def test_a_job_made_again_under_another_spec_gets_a_runtime_of_its_own() -> None
     operator.one_pass()
     cluster.refuse = set()
     operator.settle()
+    cluster.settle()
     (after,) = names(cluster, TRAINING_RUNTIMES)
     assert before != after
     assert cluster.objects[TRAIN_JOBS, "r1-rollout-1"]["spec"]["runtimeRef"]["name"] == after

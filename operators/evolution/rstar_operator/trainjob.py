@@ -23,6 +23,10 @@ from rstar_operator.deciding.writes import Create
 from rstar_operator.snapshot import JobSeen, JobState, parse_time
 
 API_VERSION: Final = "trainer.kubeflow.org/v1alpha1"
+FINALIZER: Final = "trainer.kubeflow.org/resource-in-use"
+"""The trainer removes it once no job uses the runtime, and adds it a second after a job does. Until then the runtime could be
+deleted: the trainer's webhook refuses every change of a job without its runtime, also that which ends its deletion."""
+
 TOO_EARLY: Final = "must be created before the TrainJob is created"
 """The trainer's refusal of a TrainJob whose runtime its cache does not have yet."""
 
@@ -45,7 +49,7 @@ class TrainJobBackend:
         """Return the runtime, then the job that refers to it."""
         spec = _runtime_spec(owner, pods)
         digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:DIGEST_DIGITS]
-        runtime = metadata(owner, f"{pods.name}-{digest}", pods.labels)
+        runtime = {**metadata(owner, f"{pods.name}-{digest}", pods.labels), "finalizers": [FINALIZER]}
         queued = queue_labels(owner)
         job: Json = {
             "apiVersion": API_VERSION,

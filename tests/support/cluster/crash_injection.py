@@ -19,7 +19,7 @@ from rstar_operator.configuration import Configuration
 from rstar_operator.reconcile import Pass, Reconciler
 from rstar_operator.snapshot import RoundSnapshot
 
-from rstar.cluster.api import DEPLOYMENTS, ROUNDS, Cluster, ClusterError, ConflictError, Json, Kind
+from rstar.cluster.api import DEPLOYMENTS, ROUNDS, TRAINING_RUNTIMES, Cluster, ClusterError, ConflictError, Json, Kind
 from rstar.cluster.names import EXECUTOR_SERVICE, ROUND
 from tests.support.cluster.operators import reconciler_of
 from tests.support.cluster.outcomes import without_name
@@ -49,6 +49,9 @@ def numbered_writes(writes: Iterable[AnsweredWrite], round_name: str) -> list[Wr
     for write in writes:
         # The name of an Event depends on the round's uid.
         name = "" if write.kind == "events" else without_name(write.name, round_name)
+        if write.kind == TRAINING_RUNTIMES.plural:
+            # The digest in its name is one of the round, with its name.
+            name = name.rpartition("-")[0]
         turn = sum((t.method, t.kind, t.name) == (write.method, write.kind, name) for t in found)
         found.append(Write(write.method, write.kind, name, turn + 1))
     return found

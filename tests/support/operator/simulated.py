@@ -25,6 +25,7 @@ from rstar.cluster.api import (
     PODS,
     PYTORCH_JOBS,
     ROUNDS,
+    TRAIN_JOBS,
     TRAINING_RUNTIMES,
     AlreadyExistsError,
     ClusterError,
@@ -169,7 +170,14 @@ class SimulatedCluster:
                 self.remove(other_kind, other)
 
     def settle(self) -> None:
-        """Remove all objects that are being deleted: kubelets have ended their pods, and the garbage collector has run."""
+        """Remove all objects that are being deleted: kubelets have ended their pods, and the garbage collector has run.
+
+        The trainer's finalizer keeps a runtime for as long as a job uses it.
+        """
+        used = {body["spec"]["runtimeRef"]["name"] for (kind, _), body in self.objects.items() if kind == TRAIN_JOBS}
+        for (kind, name), body in self.objects.items():
+            if kind == TRAINING_RUNTIMES and name not in used and "deletionTimestamp" in body["metadata"]:
+                body["metadata"]["finalizers"] = []
         for kind, name in list(self.objects):
             body = self.objects.get((kind, name))
             if body is not None and "deletionTimestamp" in body["metadata"] and not body["metadata"].get("finalizers"):

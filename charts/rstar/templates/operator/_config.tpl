@@ -8,6 +8,7 @@ imagePullPolicy: {{ .Values.images.pullPolicy }}
 imagePullSecrets: {{ toJson .Values.images.pullSecrets }}
 executor: {{ .Values.operator.executor | quote }}
 stageServiceAccount: rstar-stage
+trainingBackend: {{ .Values.operator.trainingBackend }}
 workers: {{ .Values.operator.workers }}
 runAsUser: {{ .Values.pods.runAsUser | default "null" }}
 podLabels: {{ toJson .Values.rounds.podLabels }}
