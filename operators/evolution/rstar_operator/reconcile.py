@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from rstar.cluster.api import EVENTS, PODS, ROUNDS, Cluster, Json, Kind
+from rstar.cluster.api import EVENTS, PODS, ROUNDS, TRAINING_RUNTIMES, Cluster, Json, Kind
 from rstar.rounds.status import RoundStatus
 from rstar_operator.backend import TrainingBackend
 from rstar_operator.configuration import Configuration
@@ -130,13 +130,15 @@ class Reconciler:
 
     def _write(self, body: Json, snapshot: RoundSnapshot, writes: Sequence[Write]) -> tuple[WriteFailure | None, int]:
         """Make the writes, up to a job that must not be created because another backend's job of its attempt exists."""
+        there = {(TRAINING_RUNTIMES, name_of(body)) for body in snapshot.runtimes}
         resolved: list[Create | Delete | Patch] = []
         blocked = None
         for write in writes:
             if isinstance(write, CreateJob):
                 if (blocked := other_backends_job(snapshot, write.pods.name, self._backend.kind)) is not None:
                     break
-                resolved += self._backend.creates(write.owner, write.pods)
+                creates = self._backend.creates(write.owner, write.pods)
+                resolved += [each for each in creates if (each.kind, name_of(each.body)) not in there]
             else:
                 resolved.append(write)
         failure, written = self._writer.write(body, resolved)
