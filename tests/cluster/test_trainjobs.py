@@ -174,9 +174,9 @@ def test_several_nodes_meet_by_the_name_of_the_first_and_any_of_them_may_report_
     rounds.wait_until(lambda: len(rounds.list_objects(PODS, "r1", stage="train-policy")) == 2, "two pods")
     (reporting,) = rounds.list_objects(PODS, "r1", stage="train-policy", node="1")
     environment = {each["name"]: each.get("value") for each in reporting["spec"]["containers"][0]["env"]}
-    names = ("PET_NNODES", "PET_NPROC_PER_NODE", "PET_RDZV_BACKEND", "PET_RDZV_ENDPOINT", "PET_MAX_RESTARTS")
-    endpoint = "r1-train-policy-1-node-0-0.r1-train-policy-1:29500"
-    assert [environment[name] for name in names] == ["2", "4", "c10d", endpoint, "0"]
+    names = ("PET_NNODES", "PET_NPROC_PER_NODE", "PET_MASTER_ADDR", "PET_MASTER_PORT")
+    first = "r1-train-policy-1-node-0-0.r1-train-policy-1"
+    assert [environment[name] for name in names] == ["2", "4", first, "29500"]
     rounds.kubelet.end(rounds.namespace, reporting["metadata"]["name"], message=result_of(reporting))
     rounds.wait_for_success("r1")
 

@@ -32,7 +32,6 @@ TOO_EARLY: Final = "must be created before the TrainJob is created"
 
 _ANCESTOR: Final = "trainer.kubeflow.org/trainjob-ancestor-step"
 _REPLICATED_JOB: Final = "node"
-_PORT: Final = 29_500
 _NAME_LENGTH: Final = 45
 """With the longest suffix of a pod, ``-node-0-1023-abcde``, it is 63 characters: the most that the JobSet controller takes."""
 
@@ -47,7 +46,7 @@ class TrainJobBackend:
 
     def creates(self, owner: Owner, pods: AttemptPods) -> tuple[Create, ...]:
         """Return the runtime, then the job that refers to it."""
-        spec = _runtime_spec(owner, pods)
+        spec = _runtime_spec(pods)
         digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:DIGEST_DIGITS]
         runtime = {**metadata(owner, f"{pods.name}-{digest}", pods.labels), "finalizers": [FINALIZER]}
         queued = queue_labels(owner)
@@ -132,9 +131,13 @@ def _began(pod: Json) -> datetime | None:
     return parse_time(min(times)) if times else None
 
 
-def _runtime_spec(owner: Owner, pods: AttemptPods) -> Json:
-    """Return a JobSet of one Job with a pod per node. None of its parts starts a pod again."""
-    template = {**pods.template, "spec": {**_pod_spec(owner, pods), "restartPolicy": "Never"}}
+def _runtime_spec(pods: AttemptPods) -> Json:
+    """Return a JobSet of one Job with a pod per node. None of its parts starts a pod again.
+
+    Several nodes meet by the trainer's own variables, in torchrun's static rendezvous: it waits until the name of the
+    first node resolves, where c10d's gives up at once.
+    """
+    template = {**pods.template, "spec": {**_pod_spec(pods), "restartPolicy": "Never"}}
     job = {
         "name": _REPLICATED_JOB,
         "replicas": 1,
@@ -149,21 +152,7 @@ def _runtime_spec(owner: Owner, pods: AttemptPods) -> Json:
     }
 
 
-def _pod_spec(owner: Owner, pods: AttemptPods) -> Json:
+def _pod_spec(pods: AttemptPods) -> Json:
     spec = pods.template["spec"]
     container, *others = spec["containers"]
-    environment = [*container["env"], *(_rendezvous(owner, pods) if pods.nodes > 1 else [])]
-    return {**spec, "containers": [{**container, "name": TRAINER_CONTAINER, "env": environment}, *others]}
-
-
-def _rendezvous(owner: Owner, pods: AttemptPods) -> list[Json]:
-    """Return the variables of torchrun's c10d rendezvous. The trainer adds the numbers of nodes and of processes."""
-    name = job_name(pods.name)
-    values = {
-        "PET_RDZV_BACKEND": "c10d",
-        "PET_RDZV_ENDPOINT": f"{name}-{_REPLICATED_JOB}-0-0.{name}:{_PORT}",
-        "PET_RDZV_ID": f"{owner.uid}-{pods.name}",
-        # The round repeats a failed attempt itself, from its last checkpoint and under a new name.
-        "PET_MAX_RESTARTS": "0",
-    }
-    return [{"name": name, "value": value} for name, value in values.items()]
+    return {**spec, "containers": [{**container, "name": TRAINER_CONTAINER}, *others]}
