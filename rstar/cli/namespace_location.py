@@ -28,7 +28,7 @@ from rstar.cluster.api_errors import explain_error, is_transient
 from rstar.cluster.default_namespace import default_namespace
 from rstar.cluster.evolutions import evolution_inputs, evolution_submission, rounds_without
 from rstar.cluster.inputs import Input, local_paths, namespace_store, upload, with_store_uris
-from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
+from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE, STAGE_CONTAINERS
 from rstar.cluster.pod_logs import Line, PodLogs
 from rstar.cluster.rounds import NOT_YET, NamespacedRounds, number_of, status_of, submission
 from rstar.rounds.load import parse_evolutions
@@ -38,8 +38,6 @@ from rstar.store.store import Store, StoreError
 
 VIEW, EDIT = "view", "edit"
 """Kubernetes' own roles for reading and for changing; charts/rstar adds EvolutionRounds to both."""
-
-STAGE_CONTAINER = "pytorch"
 
 
 def connect_namespace(
@@ -206,7 +204,7 @@ class NamespaceLocation:
             known = next((a for a in attempts if (a.stage, a.number) == (attempt.stage, attempt.number)), None)
             return known is not None and known.state in {"pending", "running"}
 
-        return self._lines(self._logs(labels, STAGE_CONTAINER, options), options, is_live)
+        return self._lines(self._logs(labels, STAGE_CONTAINERS, options), options, is_live)
 
     def service_log(self, name: str, service: ServiceName, options: LogOptions, *, every: bool) -> Iterator[LogLine]:
         """Read the logs of a service's pods. Executors carry no round's label: all rounds of a namespace share them."""
@@ -215,11 +213,11 @@ class NamespaceLocation:
         def is_live() -> bool:
             return self._one(name)[1].phase in {"Waiting", "Running"}
 
-        return self._lines(self._logs(labels, service, options), options, is_live)
+        return self._lines(self._logs(labels, (service,), options), options, is_live)
 
-    def _logs(self, labels: Mapping[str, str], container: str, options: LogOptions) -> PodLogs:
+    def _logs(self, labels: Mapping[str, str], containers: tuple[str, ...], options: LogOptions) -> PodLogs:
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        return PodLogs(self._cluster, self._namespace, selector, container, options.notify)
+        return PodLogs(self._cluster, self._namespace, selector, containers, options.notify)
 
     def _lines(self, logs: PodLogs, options: LogOptions, is_live: Callable[[], bool]) -> Iterator[LogLine]:
         with self._explained_refusals(VIEW):

@@ -48,10 +48,17 @@ class Kind:
         place = f"{self.api}/namespaces/{namespace}" if namespace else self.api
         return "/".join(part for part in (place, self.plural, name, subresource) if part)
 
+    @property
+    def full_name(self) -> str:
+        """The name of its CustomResourceDefinition, PLURAL.GROUP."""
+        return f"{self.plural}.{self.api.split('/')[2]}"
+
 
 ROUNDS: Final = Kind(f"/apis/{GROUP}/{VERSION}", PLURAL)
 EVOLUTIONS: Final = Kind(f"/apis/{GROUP}/{VERSION}", EVOLUTIONS_PLURAL)
 PYTORCH_JOBS: Final = Kind("/apis/kubeflow.org/v1", "pytorchjobs")
+TRAIN_JOBS: Final = Kind("/apis/trainer.kubeflow.org/v1alpha1", "trainjobs")
+TRAINING_RUNTIMES: Final = Kind("/apis/trainer.kubeflow.org/v1alpha1", "trainingruntimes")
 DEPLOYMENTS: Final = Kind("/apis/apps/v1", "deployments")
 SERVICES: Final = Kind("/api/v1", "services")
 CONFIG_MAPS: Final = Kind("/api/v1", "configmaps")

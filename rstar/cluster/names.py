@@ -33,6 +33,18 @@ SERVICE_REF: Final = f"{GROUP}/service"
 JOB_NAME: Final = "training.kubeflow.org/job-name"
 """Label that the training operator puts on the pods of a PyTorchJob."""
 
+JOBSET_NAME: Final = "jobset.sigs.k8s.io/jobset-name"
+"""Label that the JobSet controller puts on the pods of a TrainJob, whose JobSet has its name."""
+
+PYTORCH_CONTAINER: Final = "pytorch"
+"""The training operator requires this name of a PyTorchJob's container."""
+
+TRAINER_CONTAINER: Final = "node"
+"""The trainer requires this name of a TrainJob's container."""
+
+STAGE_CONTAINERS: Final = (PYTORCH_CONTAINER, TRAINER_CONTAINER)
+"""The container of a stage's pod has one of these names, by the operator's training backend."""
+
 METRICS_PORT: Final = 9_090
 HEALTH_PORT: Final = 9_091
 """Where a service with TLS also serves its health without, for probes."""
@@ -56,7 +68,7 @@ def attempt_labels(round_name: str, stage: Stage, attempt: int) -> dict[str, str
 
 
 def attempt_name(round_name: str, stage: Stage, attempt: int) -> str:
-    """Return the name of an attempt's PyTorchJob, and of the ConfigMap with its progress."""
+    """Return the name of an attempt's PyTorchJob or TrainJob, and of the ConfigMap with its progress."""
     return f"{round_name}-{stage}-{attempt}"
 
 

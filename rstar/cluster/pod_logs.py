@@ -28,12 +28,15 @@ Line = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class PodLogs:
-    """The logs of ``container`` in the pods that ``selector`` matches. ``report`` is called once per reason why a pod waits."""
+    """The logs of one container of each pod that ``selector`` matches. ``report`` is called once per reason why a pod waits.
+
+    ``containers``: its possible names, of which each pod has one.
+    """
 
     cluster: Cluster
     namespace: str
     selector: str
-    container: str
+    containers: tuple[str, ...]
     report: Callable[[str], None]
 
     def read(self, last: int | None = None) -> Iterator[Line]:
@@ -43,10 +46,11 @@ class PodLogs:
             raise LookupError(f"there are no pods with {self.selector}")
         for pod in pods:
             name = pod["metadata"]["name"]
-            if waiting := waiting_reason(pod, self.container):
+            container = self._container(pod)
+            if waiting := waiting_reason(pod, container):
                 self.report(f"{name} has not started: {waiting}")
                 continue
-            chunks = self.cluster.log(self.namespace, name, container=self.container, tail=last)
+            chunks = self.cluster.log(self.namespace, name, container=container, tail=last)
             yield from ((name, _text(line)) for line in _lines(chunks))
 
     def follow(self, may_come: Callable[[], bool], last: int | None = None) -> Iterator[Line]:
@@ -71,9 +75,10 @@ class PodLogs:
                 raise LookupError(f"there are no pods with {self.selector}")
             for pod in pods:
                 name = pod["metadata"]["name"]
-                waiting = waiting_reason(pod, self.container)
+                container = self._container(pod)
+                waiting = waiting_reason(pod, container)
                 if not waiting and name not in readers:
-                    readers[name] = Thread(target=self._stream, args=(name, last, lines.put), daemon=True)
+                    readers[name] = Thread(target=self._stream, args=(name, container, last, lines.put), daemon=True)
                     readers[name].start()
                 elif waiting and (name, waiting) not in reported:
                     reported.add((name, waiting))
@@ -90,7 +95,11 @@ class PodLogs:
             key=lambda pod: (pod["metadata"].get("creationTimestamp") or "", pod["metadata"]["name"]),
         )
 
-    def _stream(self, name: str, last: int | None, put: Callable[[Line], None]) -> None:
+    def _container(self, pod: Json) -> str:
+        found = {container["name"] for container in pod.get("spec", {}).get("containers", [])}
+        return next((name for name in self.containers if name in found), self.containers[0])
+
+    def _stream(self, name: str, container: str, last: int | None, put: Callable[[Line], None]) -> None:
         """Read one pod's log to its end."""
         seen, since = b"", ""
         while True:
@@ -99,7 +108,7 @@ class PodLogs:
                 chunks = self.cluster.log(
                     self.namespace,
                     name,
-                    container=self.container,
+                    container=container,
                     follow=True,
                     tail=None if since else last,
                     since=since,

@@ -68,6 +68,9 @@ def packages() -> None:
 def up(
     folder: Annotated[Path | None, typer.Option(help="New or empty folder; a temporary one if not given.")] = None,
     training_operator: Annotated[bool, typer.Option(help="Run the stock training-operator.")] = True,
+    trainer: Annotated[
+        bool, typer.Option("--trainer", help="Run the stock trainer and JobSet controller, for TrainJobs.")
+    ] = False,
     minio: Annotated[bool, typer.Option(help="Run MinIO.")] = True,
     pods: Annotated[
         bool, typer.Option("--pods", help="Run the pods of all namespaces, as processes of this machine (needs root).")
@@ -88,7 +91,7 @@ def up(
         started = time.monotonic()
         with contextlib.ExitStack() as stack:
             bed = stack.enter_context(
-                Testbed.start(target, training_operator=training_operator, minio=minio, node=node)
+                Testbed.start(target, training_operator=training_operator, trainer=trainer, minio=minio, node=node)
             )
             if pods:
                 stack.enter_context(Kubelet(bed.kubeconfig, _real_with_programs(bed), folder=target / "kubelet"))

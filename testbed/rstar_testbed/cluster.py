@@ -1,4 +1,4 @@
-"""A testbed: control plane, training-operator, MinIO and, if asked for, a node, in one folder, until its ``with`` ends.
+"""A testbed: control plane, training-operator, MinIO and, if asked for, the trainer and a node, until its ``with`` ends.
 
     with Testbed.start(folder) as bed:
         bed.kubectl("get", "namespaces")
@@ -27,6 +27,7 @@ from rstar_testbed.node.node import NODE_PROGRAMS, Node
 from rstar_testbed.node.packages import check_packages
 from rstar_testbed.object_store import Minio
 from rstar_testbed.processes import Component
+from rstar_testbed.trainer import start_trainer
 from rstar_testbed.training_operator import start_training_operator
 
 
@@ -41,13 +42,21 @@ class Testbed:
         self.minio: Minio | None = None
         self.node: Node | None = None
         self._plane = plane
-        self._training_operator: Component | None = None
+        self._trainers: list[Component] = []
 
     @classmethod
-    def start(cls, folder: Path, *, training_operator: bool = True, minio: bool = True, node: bool = False) -> Self:
+    def start(
+        cls,
+        folder: Path,
+        *,
+        training_operator: bool = True,
+        trainer: bool = False,
+        minio: bool = True,
+        node: bool = False,
+    ) -> Self:
         """Start the components and return when all are ready; missing programs are built first.
 
-        ``folder`` must be new or empty. With ``node`` pods run for real, in containers (needs root). Raises :class:`TestbedError` with the last lines of the component that failed.
+        ``trainer``: run what TrainJobs need, the trainer and the JobSet controller. ``folder`` must be new or empty. With ``node`` pods run for real, in containers (needs root). Raises :class:`TestbedError` with the last lines of the component that failed.
         """
         folder = folder.absolute()
         if folder.exists() and any(folder.iterdir()):
@@ -62,6 +71,7 @@ class Testbed:
             "kube-apiserver",
             *(["minio"] if minio else []),
             *(["training-operator"] if training_operator else []),
+            *(["trainer", "jobset"] if trainer else []),
             *(NODE_PROGRAMS if node else []),
         ]
         for name in needed:
@@ -77,7 +87,9 @@ class Testbed:
             if bed.node:
                 bed.node.start(lambda manifests: bed.kubectl("apply", "--filename=-", input=manifests))
             if training_operator:
-                bed._training_operator = start_training_operator(bed._plane, binaries)
+                bed._trainers.append(start_training_operator(bed._plane, binaries))
+            if trainer:
+                bed._trainers += start_trainer(bed._plane, binaries)
             if bed.minio:
                 bed.minio.wait()
             if bed.node:
@@ -89,8 +101,8 @@ class Testbed:
 
     def stop(self) -> None:
         """Stop every component. The folder stays, with its logs."""
-        if self._training_operator:
-            self._training_operator.stop()
+        for component in self._trainers:
+            component.stop()
         if self.node:
             self.node.stop()
         self._plane.stop()
@@ -116,6 +128,11 @@ class Testbed:
     def kubeconfig(self) -> Path:
         """The kubeconfig of a cluster admin."""
         return self._plane.kubeconfig
+
+    @property
+    def audit_log(self) -> Path:
+        """The log of all requests to the API server."""
+        return self._plane.audit_log
 
     def user_kubeconfig(self, name: str, groups: tuple[str, ...] = ()) -> Path:
         """Write the kubeconfig of a user with a client certificate, who is ``name`` in ``groups`` for RBAC."""

@@ -24,6 +24,8 @@ KUBERNETES: Final = "k8s.io/kubernetes"
 TRAINING_OPERATOR: Final = "github.com/kubeflow/training-operator"
 KEDA: Final = ("github.com/kedacore/keda/v2", "v2.21.0")
 """Path and version of KEDA, whose CRD is used and no program."""
+TRAINER: Final = "github.com/kubeflow/trainer/v2"
+JOBSET: Final = "sigs.k8s.io/jobset"
 
 # The Kubernetes versions that charts are checked against, oldest first; the testbed runs the last one.
 OPENAPI_VERSIONS: Final = ("v1.33.13", "v1.34.4", "v1.35.4")
@@ -94,6 +96,8 @@ MODULES: Final = (
     Module(
         "training-operator", f"{TRAINING_OPERATOR}/cmd/training-operator.v1", TRAINING_OPERATOR, ("training-operator",)
     ),
+    Module("trainer", f"{TRAINER}/cmd/trainer-controller-manager", TRAINER, ("trainer",)),
+    Module("jobset", JOBSET, JOBSET, ("jobset",)),
     Module("coredns", "github.com/coredns/coredns", "github.com/coredns/coredns", ("coredns",)),
     Module(
         "metrics-server",
@@ -161,10 +165,25 @@ def module_folder(path: str, version: str) -> Path:
     return Path(found["Dir"])
 
 
+def required_folder(path: str) -> Path:
+    """Return the folder of a program's sources, in the version that the testbed builds."""
+    return module_folder(path, next(module.version for module in MODULES if module.requires == path))
+
+
 def pytorchjob_crd() -> Path:
     """Return the CustomResourceDefinition of PyTorchJob in the version of the testbed's training-operator."""
-    version = next(module.version for module in MODULES if module.requires == TRAINING_OPERATOR)
-    return module_folder(TRAINING_OPERATOR, version) / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
+    return required_folder(TRAINING_OPERATOR) / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"
+
+
+def trainjob_crds() -> tuple[Path, ...]:
+    """Return the CustomResourceDefinitions of TrainJob and its runtimes, in the version of the testbed's trainer."""
+    folder = required_folder(TRAINER) / "manifests/base/crds"
+    return tuple(sorted(folder.glob("trainer.kubeflow.org_*.yaml")))
+
+
+def jobset_crds() -> tuple[Path, ...]:
+    """Return the CustomResourceDefinition of JobSet, by which the trainer runs a TrainJob."""
+    return tuple(sorted((required_folder(JOBSET) / "config/components/crd/bases").glob("jobset.x-k8s.io_*.yaml")))
 
 
 def keda_crd() -> Path:

@@ -214,7 +214,7 @@ def test_workers_that_still_run_after_the_result_are_ended(rounds: RoundNamespac
 
 
 def test_the_training_operators_crd_accepts_the_golden_jobs(rounds: RoundNamespace) -> None:
-    jobs = [yaml.safe_load(file.read_text()) for file in sorted(GOLDEN.glob("*.yaml"))]
+    jobs = [yaml.safe_load(file.read_text()) for file in sorted(GOLDEN.glob("pytorchjob-*.yaml"))]
     assert len(jobs) == 2
     for job in jobs:
         answer = rounds.api.create(

@@ -1,4 +1,4 @@
-"""A training stage on two nodes with real processes: the operator's PyTorchJob, the training operator, MinIO, torchrun.
+"""A training stage on two nodes with real processes: the operator's job, the stock controllers of each backend, MinIO, torchrun.
 
 The job is deleted in the middle, as when a round is suspended; the next attempt resumes from the saved checkpoint.
 """
@@ -8,17 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rstar_operator.backend import PyTorchJobBackend
+from rstar_operator.backend import PyTorchJobBackend, TrainingBackend
 from rstar_operator.children.attempt import attempt_pods
 from rstar_operator.children.identity import Owner
 from rstar_operator.configuration import Configuration
+from rstar_operator.deciding.writes import Create
+from rstar_operator.trainjob import TrainJobBackend
+from rstar_testbed.cluster import Testbed
+from rstar_testbed.errors import CommandError
 from rstar_testbed.kubelet import always_real
 
-from rstar.cluster.names import JOB_NAME, PROGRESS_KEY, attempt_name
+from rstar.cluster.names import PROGRESS_KEY, attempt_name
 from rstar.rounds.observed import ManifestRef, Stage, StartStage
 from rstar.store.digests import files_of
 from rstar.store.s3_store import S3Store
@@ -36,6 +42,13 @@ BINDING = {
     "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "rstar-stage"},
     "subjects": [SUBJECT],
 }
+
+
+@pytest.fixture(scope="module")
+def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+    """A control plane with MinIO and the controllers of both backends."""
+    with Testbed.start(tmp_path_factory.mktemp("testbed"), trainer=True) as bed:
+        yield bed
 
 
 @pytest.fixture
@@ -58,17 +71,36 @@ def store(client: NamespaceClient) -> S3Store:
 class Attempt:
     """One attempt of the training stage, as the operator creates it."""
 
-    def __init__(self, client: NamespaceClient, made: StageWorkspace, select: ManifestRef, number: int) -> None:
+    def __init__(
+        self,
+        client: NamespaceClient,
+        backend: TrainingBackend,
+        made: StageWorkspace,
+        select: ManifestRef,
+        number: int,
+    ) -> None:
         self.client = client
+        self.backend = backend
         self.name = attempt_name("r1", Stage.TRAIN_POLICY, number)
         owner = Owner(made.round, client.namespace, "0")
         images = dict.fromkeys(("policy", "ppm", "search", "jobs", "vllm"), "none")
         configuration = Configuration.model_validate({"images": images})
         start = StartStage(Stage.TRAIN_POLICY, number, (("select", select),))
-        job = PyTorchJobBackend().manifest(owner, attempt_pods(owner, configuration, start))
-        del job["metadata"]["ownerReferences"]
         progress = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": self.name}, "data": {}}
-        client.apply(progress, job)
+        client.apply(progress)
+        for create in backend.creates(owner, attempt_pods(owner, configuration, start)):
+            del create.body["metadata"]["ownerReferences"]
+            wait_until(partial(self._created, create), f"{create.body['kind']} {self.name}")
+
+    def _created(self, create: Create) -> bool:
+        """Create an object; False while its webhook does not know the one before it."""
+        try:
+            self.client.apply(create.body)
+        except CommandError as error:
+            if not create.too_early or create.too_early not in str(error):
+                raise
+            return False
+        return True
 
     def progress(self) -> dict[str, Any]:
         """Return the progress in its ConfigMap."""
@@ -78,7 +110,7 @@ class Attempt:
 
     def pods(self) -> list[dict[str, Any]]:
         """Return its pods."""
-        selector = ("-l", f"{JOB_NAME}={self.name}", "-n", self.client.namespace)
+        selector = ("-l", self.backend.pod_selector(self.name), "-n", self.client.namespace)
         found: list[dict[str, Any]] = json.loads(self.client.bed.kubectl("get", "pods", "-o", "json", *selector))[
             "items"
         ]
@@ -95,15 +127,30 @@ class Attempt:
 
     def delete(self) -> None:
         """Delete the job and its pods."""
-        words = ("delete", "pytorchjob", self.name, "--cascade=foreground", f"--timeout={SECONDS:.0f}s")
-        self.client.bed.kubectl(*words, "-n", self.client.namespace)
+        namespace = ("-n", self.client.namespace)
+        kind = self.backend.kind.full_name
+        patch = self.backend.read(self.client.get(kind, self.name) or {}).deletion_patch
+        if patch is not None:
+            self.client.bed.kubectl(
+                "patch", kind, self.name, "--type=merge", f"--patch={json.dumps(patch)}", *namespace
+            )
+        words = ("delete", kind, self.name, "--cascade=foreground", f"--timeout={SECONDS:.0f}s")
+        self.client.bed.kubectl(*words, *namespace)
 
 
 @needs_root
 @pytest.mark.slow
 @pytest.mark.timeout(3 * SECONDS)
+@pytest.mark.parametrize(
+    ("backend", "succeeded"), [(PyTorchJobBackend(), "Succeeded"), (TrainJobBackend(), "Complete")]
+)
 def test_two_nodes_save_when_their_job_is_deleted_and_the_next_attempt_resumes_and_reports_one_manifest(
-    client: NamespaceClient, store: S3Store, kubelet: StartKubelet, tmp_path: Path
+    client: NamespaceClient,
+    store: S3Store,
+    kubelet: StartKubelet,
+    tmp_path: Path,
+    backend: TrainingBackend,
+    succeeded: str,
 ) -> None:
     started = kubelet(always_real)
     make_base(tmp_path / "base")
@@ -116,14 +163,14 @@ def test_two_nodes_save_when_their_job_is_deleted_and_the_next_attempt_resumes_a
     made.store = store
     select = made.selected(examples(20), [])
 
-    first = Attempt(client, made, select, 1)
+    first = Attempt(client, backend, made, select, 1)
     wait_until(lambda: first.progress().get("done"), "progress", SECONDS)
     first.delete()
     (latest,) = [key for key in store.list("rounds/r1/train-policy/") if key.endswith("/resume/latest.json")]
     saved = json.loads(store.read(latest))["step"]
     assert 0 < saved < STEPS
 
-    second = Attempt(client, made, select, 2)
+    second = Attempt(client, backend, made, select, 2)
 
     def logs() -> list[str]:
         return [started.log(client.namespace, pod["metadata"]["name"]) for pod in second.pods()]
@@ -140,6 +187,5 @@ def test_two_nodes_save_when_their_job_is_deleted_and_the_next_attempt_resumes_a
     assert (progress["done"], progress["total"]) == (STEPS, STEPS)
     assert math.isfinite(progress["loss"])
     assert progress["tokens_per_second"] > 0
-    client.bed.kubectl(
-        "wait", "--for=condition=Succeeded", f"pytorchjob/{second.name}", "-n", client.namespace, "--timeout=60s"
-    )
+    job = f"{backend.kind.full_name}/{second.name}"
+    client.bed.kubectl("wait", f"--for=condition={succeeded}", job, "-n", client.namespace, "--timeout=60s")

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rstar_operator.backend import PyTorchJobBackend, TrainingBackend
 from rstar_operator.cache import Cache
+from rstar_operator.trainjob import TrainJobBackend
 
 from rstar.rounds.status import RoundStatus
 from tests.support.operator.driving import Operator, run_to_end, simulation
@@ -26,35 +28,43 @@ def plain(status: RoundStatus) -> dict[str, Any]:
     return found
 
 
-def undisturbed() -> tuple[dict[str, list[str]], dict[str, Any], int]:
-    cluster, controllers, operator = simulation(round_body())
+def undisturbed(backend: TrainingBackend) -> tuple[dict[str, list[str]], dict[str, Any], int]:
+    cluster, controllers, operator = simulation(round_body(), backend=backend)
     run_to_end(operator, controllers)
     cluster.settle()
     operator.settle()
     return cluster.children(), plain(operator.status()), cluster.writes
 
 
-CHILDREN, STATUS, WRITES = undisturbed()
+BACKENDS: dict[str, TrainingBackend] = {"pytorchjob": PyTorchJobBackend(), "trainjob": TrainJobBackend()}
+EXPECTED = {name: undisturbed(backend) for name, backend in BACKENDS.items()}
+CHILDREN, STATUS, WRITES = EXPECTED["pytorchjob"]
+KILLS = [(name, write) for name, (_, _, writes) in EXPECTED.items() for write in range(1, writes + 1)]
 
 
 def test_a_round_takes_a_bounded_number_of_writes() -> None:
     assert WRITES <= 75
+    # A TrainingRuntime for each of the five attempts.
+    assert EXPECTED["trainjob"][2] == WRITES + 5
 
 
-@pytest.mark.parametrize("write", range(1, WRITES + 1))
-def test_killed_after_any_write_the_round_ends_with_the_same_children_and_status(write: int) -> None:
-    cluster, controllers, operator = simulation(round_body())
+@pytest.mark.parametrize(("backend", "write"), KILLS)
+def test_killed_after_any_write_the_round_ends_with_the_same_children_and_status(backend: str, write: int) -> None:
+    children, status, _ = EXPECTED[backend]
+    cluster, controllers, operator = simulation(round_body(), backend=BACKENDS[backend])
     cluster.killed_after = write
     run_to_end(operator, controllers)
     cluster.settle()
     operator.settle()
-    assert cluster.children() == CHILDREN
-    assert plain(operator.status()) == STATUS
+    assert cluster.children() == children
+    assert plain(operator.status()) == status
     assert cluster.killed_after is None, "the operator was killed"
 
 
-def test_killed_after_every_write_the_round_still_ends() -> None:
-    cluster, controllers, operator = simulation(round_body())
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_after_every_write_the_round_still_ends(backend: str) -> None:
+    children, status, _ = EXPECTED[backend]
+    cluster, controllers, operator = simulation(round_body(), backend=BACKENDS[backend])
     for _ in range(400):
         cluster.killed_after = cluster.writes + 1
         if not operator.one_pass():
@@ -63,21 +73,23 @@ def test_killed_after_every_write_the_round_still_ends() -> None:
             controllers.advance()
     cluster.settle()
     operator.settle()
-    assert cluster.children() == CHILDREN
-    assert plain(operator.status()) == STATUS
+    assert cluster.children() == children
+    assert plain(operator.status()) == status
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 12), min_size=20, max_size=80))
-def test_passes_on_old_snapshots_change_nothing(ages: list[int]) -> None:
-    cluster, controllers, operator = simulation(round_body())
+@given(ages=st.lists(st.integers(0, 12), min_size=20, max_size=80))
+def test_passes_on_old_snapshots_change_nothing(backend: str, ages: list[int]) -> None:
+    children, status, _ = EXPECTED[backend]
+    cluster, controllers, operator = simulation(round_body(), backend=BACKENDS[backend])
     views = [cluster.cache()]
     _with_old_views(cluster, controllers, operator, views, ages)
     run_to_end(operator, controllers)
     cluster.settle()
     operator.settle()
-    assert cluster.children() == CHILDREN
-    assert plain(operator.status()) == STATUS
+    assert cluster.children() == children
+    assert plain(operator.status()) == status
 
 
 def _with_old_views(

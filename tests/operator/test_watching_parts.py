@@ -7,14 +7,17 @@ import threading
 from datetime import timedelta
 from pathlib import Path
 
+import kopf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import ConfigurationError, load_configuration
+from rstar_operator.trainjob import TrainJobBackend
+from rstar_operator.watching import Watcher
 from rstar_operator.workqueue import WorkQueue
 
-from rstar.cluster.api import PODS, ROUNDS, ClusterError, Json
+from rstar.cluster.api import PODS, ROUNDS, ClusterError, Json, Kind, NotFoundError
 from tests.support.operator.simulated import round_body
 
 
@@ -125,6 +128,24 @@ async def test_a_pass_that_does_not_end_delays_the_end_only_for_the_given_time()
         await asyncio.wait_for(queue.close(seconds=0.1), 30)
     finally:
         release.set()
+
+
+class _WithoutTrainer:
+    """A cluster on which the trainer is not installed."""
+
+    def list_at(self, kind: Kind, namespace: str, selector: str = "") -> tuple[list[Json], str]:
+        if kind in TrainJobBackend.kinds:
+            raise NotFoundError("the server could not find the requested resource", 404)
+        return [], "1"
+
+
+def test_an_operator_waits_for_the_kinds_of_its_training_backend_and_names_what_is_missing() -> None:
+    watcher = Watcher(_WithoutTrainer(), None, None, Cache(TrainJobBackend.kinds), (), workers=1)  # type: ignore[arg-type]
+    wanted = "there is no CustomResourceDefinition of trainjobs.trainer.kubeflow.org: install it"
+    with pytest.raises(kopf.TemporaryError, match=wanted):
+        asyncio.run(watcher._start())
+    without = Watcher(_WithoutTrainer(), None, None, Cache(), (), workers=1)  # type: ignore[arg-type]
+    assert without._resync() == set()
 
 
 @pytest.mark.parametrize(

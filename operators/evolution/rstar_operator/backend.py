@@ -1,13 +1,14 @@
 """The interface between the operator and the API that runs the pods of an attempt.
 
-``TrainingBackend`` is all that the operator knows of that API: a body to create, and how to read one that exists.
-``PyTorchJobBackend`` is the training operator's v1 API. It is used for pods, networking and elastic rendezvous alone.
+``TrainingBackend`` is all that the operator knows of that API: the bodies to create, and how to read one that exists.
+``PyTorchJobBackend`` is the training operator's v1 API, ``trainjob`` has its successor's. It is used for pods, networking and elastic rendezvous alone.
 Attempts, deadlines, backoff and clean-up are the round's own: the training operator's restart an out-of-memory pod for
 ever, never fire, or break on failure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -24,22 +25,27 @@ from rstar.cluster.api import PYTORCH_JOBS, Json, Kind
 from rstar.cluster.names import JOB_NAME
 from rstar_operator.children.attempt import AttemptPods
 from rstar_operator.children.identity import Owner, metadata, queue_labels
+from rstar_operator.deciding.writes import Create
 from rstar_operator.snapshot import JobSeen, JobState, parse_time
 
 _CLEAN: Final = "Running"
 
 
 class TrainingBackend(Protocol):
-    """Runs the pods of one attempt, once, without restarts."""
+    """Runs the pods of one attempt, once, without restarts.
+
+    ``kind``: that of its jobs. ``kinds``: the same, then that of the objects that a job needs, if any.
+    """
 
     kind: Kind
+    kinds: tuple[Kind, ...]
 
-    def manifest(self, owner: Owner, pods: AttemptPods) -> Json:
-        """Return the body to create."""
+    def creates(self, owner: Owner, pods: AttemptPods) -> tuple[Create, ...]:
+        """Return the objects to create, in this order, the job last."""
         ...
 
-    def read(self, body: Json) -> JobSeen:
-        """Return the state of a job, given its body from the API server."""
+    def read(self, body: Json, pods: Sequence[Json] = ()) -> JobSeen:
+        """Return the state of a job, given its body and those of its pods from the API server."""
         ...
 
     def pod_selector(self, name: str) -> str:
@@ -51,6 +57,11 @@ class PyTorchJobBackend:
     """kubeflow.org/v1 PyTorchJob."""
 
     kind = PYTORCH_JOBS
+    kinds: tuple[Kind, ...] = (PYTORCH_JOBS,)
+
+    def creates(self, owner: Owner, pods: AttemptPods) -> tuple[Create, ...]:
+        """Return the job alone."""
+        return (Create(self.kind, self.manifest(owner, pods)),)
 
     def manifest(self, owner: Owner, pods: AttemptPods) -> Json:
         """Return a Master alone for one node, elastic workers for more: only those get a rendezvous."""
@@ -75,8 +86,8 @@ class PyTorchJobBackend:
         body: Json = ApiClient.sanitize_for_serialization(_SERIALISER, job)
         return body
 
-    def read(self, body: Json) -> JobSeen:
-        """Look the conditions up by type: their order means nothing."""
+    def read(self, body: Json, pods: Sequence[Json] = ()) -> JobSeen:
+        """Look the conditions up by type: their order means nothing. They say all that the pods could."""
         state, since, started, message = self._state(body)
         return JobSeen(self.kind, state, since, started, message, _stop_patch(body))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rstar.cluster.api import (
@@ -29,10 +29,10 @@ from rstar.cluster.names import EXECUTOR_SERVICE, PART_OF, ROUND, cleanup_name
 from rstar.rounds.evolution_spec import LABEL
 from rstar_operator.snapshot import EvolutionSnapshot, RoundSnapshot, in_order, name_of, owned
 
-CHILDREN: Final = (PYTORCH_JOBS, DEPLOYMENTS, SERVICES, AUTOSCALERS, SCALED_OBJECTS, CONFIG_MAPS, JOBS, PODS)
+CHILDREN: Final = (DEPLOYMENTS, SERVICES, AUTOSCALERS, SCALED_OBJECTS, CONFIG_MAPS, JOBS, PODS)
+"""The kinds of children without those of the training backend."""
 ROOTS: Final = (EVOLUTIONS, ROUNDS)
 """The kinds that users create: watched without a selector."""
-WATCHED: Final = (*ROOTS, *CHILDREN)
 CHILDREN_SELECTOR: Final = f"{PART_OF}=rstar"
 
 NamespacedName = tuple[str, str]
@@ -40,11 +40,16 @@ NamespacedName = tuple[str, str]
 
 
 class Cache:
-    """The watched objects by kind, namespace and name. Safe to share between threads."""
+    """The watched objects by kind, namespace and name. Safe to share between threads.
 
-    def __init__(self) -> None:
+    ``training``: the kinds of the training backend, first that of the jobs, then that of what they need.
+    """
+
+    def __init__(self, training: Sequence[Kind] = (PYTORCH_JOBS,)) -> None:
+        self.training = tuple(training)
+        self.watched = (*ROOTS, *self.training, *CHILDREN)
         self._lock = threading.Lock()
-        self._bodies: dict[Kind, dict[NamespacedName, Json]] = {kind: {} for kind in WATCHED}
+        self._bodies: dict[Kind, dict[NamespacedName, Json]] = {kind: {} for kind in self.watched}
         self._by_round: dict[tuple[Kind, NamespacedName], set[NamespacedName]] = defaultdict(set)
 
     def put(self, kind: Kind, body: Json) -> None:
@@ -130,20 +135,25 @@ class Cache:
             if body is None:
                 return None
             uid = body["metadata"]["uid"]
-            of = {kind: [self._bodies[kind][k] for k in self._by_round.get((kind, key), ())] for kind in CHILDREN}
+            children = (*self.training, *CHILDREN)
+            of = {kind: [self._bodies[kind][k] for k in self._by_round.get((kind, key), ())] for kind in children}
             mine = {kind: owned(bodies, uid) for kind, bodies in of.items()}
-            job_uids = {job["metadata"]["uid"] for job in mine[PYTORCH_JOBS]}
+            jobs, *needed = (mine[kind] for kind in self.training)
+            job_uids = {job["metadata"]["uid"] for job in jobs}
             progress = [b for b in of[CONFIG_MAPS] if job_uids & _owners(b)]
+            others = [b for b in of[CONFIG_MAPS] if not job_uids & _owners(b)]
             cleanup = next((job for job in mine[JOBS] if name_of(job) == cleanup_name(name)), None)
             previous = _previous(body)
             return RoundSnapshot(
                 round=body,
-                jobs=mine[PYTORCH_JOBS],
+                jobs=jobs,
+                runtimes=needed[0] if needed else (),
                 deployments=mine[DEPLOYMENTS],
                 services=mine[SERVICES],
                 autoscalers=mine[AUTOSCALERS],
                 scaled_objects=mine[SCALED_OBJECTS],
                 progress=in_order(progress),
+                other_progress=in_order(others),
                 pods=in_order(of[PODS]),
                 cleanup=cleanup,
                 executor=self._bodies[DEPLOYMENTS].get((namespace, EXECUTOR_SERVICE)),

@@ -78,6 +78,9 @@ class Configuration(Settings):
     autoscaling: RoundAutoscaling = Field(
         default_factory=RoundAutoscaling, description="Scaling of model servers by queued tokens."
     )
+    training_backend: Literal["pytorchjob", "trainjob"] = Field(
+        default="pytorchjob", description="What runs the pods of stages: the training operator v1, or the trainer v2."
+    )
     workers: int = Field(default=8, ge=1, le=64, description="Rounds reconciled at once.")
     run_as_user: int | None = Field(
         default=10_001, ge=1, description="User and group of all pods; null: the platform chooses them."

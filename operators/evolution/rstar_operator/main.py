@@ -42,7 +42,7 @@ def run_operator(
 
     from rstar.cluster.api import Cluster, ClusterError
     from rstar.rpc.logs import configure_logs
-    from rstar_operator.backend import PyTorchJobBackend
+    from rstar_operator.backends import backend_of
     from rstar_operator.cache import Cache
     from rstar_operator.configuration import ConfigurationError, load_configuration
     from rstar_operator.metrics import register
@@ -60,7 +60,8 @@ def run_operator(
         for line in str(error).splitlines():
             typer.echo(f"rstar-operator: {line}", err=True)
         raise typer.Exit(2) from None
-    cache = Cache()
+    backend = backend_of(configuration)
+    cache = Cache(backend.kinds)
     register(cache)
     if metrics_address is not None:
         host, port = metrics_address
@@ -69,7 +70,7 @@ def run_operator(
         except OSError as error:
             typer.echo(f"rstar-operator: --metrics: cannot listen on {metrics}: {error.strerror}", err=True)
             raise typer.Exit(2) from None
-    reconciler = Reconciler(cluster, configuration, PyTorchJobBackend(), cache.put)
+    reconciler = Reconciler(cluster, configuration, backend, cache.put)
     evolutions = EvolutionReconciler(cluster, cache.put)
     keda = configuration.autoscaling.kind == "keda"
     Watcher(cluster, reconciler, evolutions, cache, namespace or (), configuration.workers, keda=keda).run(url)

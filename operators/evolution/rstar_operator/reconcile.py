@@ -16,19 +16,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from rstar.cluster.api import EVENTS, PODS, ROUNDS, Cluster, Json
+from rstar.cluster.api import EVENTS, PODS, ROUNDS, TRAINING_RUNTIMES, Cluster, Json, Kind
 from rstar.rounds.status import RoundStatus
 from rstar_operator.backend import TrainingBackend
 from rstar_operator.configuration import Configuration
 from rstar_operator.deciding.decision import RETRY_AFTER, Decision, decide
 from rstar_operator.deciding.events import transitions
+from rstar_operator.deciding.write_failures import WriteFailure
 from rstar_operator.deciding.writes import Create, CreateJob, Delete, Patch, Write
-from rstar_operator.observing.attempts import jobs_with_stale_pods, jobs_without_pods
+from rstar_operator.observing.attempts import jobs_with_stale_pods, jobs_without_pods, pods_of
 from rstar_operator.observing.pods import cut
 from rstar_operator.observing.rounds import read_status
 from rstar_operator.snapshot import RoundSnapshot, in_order, name_of
@@ -75,7 +76,7 @@ class Reconciler:
         if wait := self._rate_limited(snapshot, before, decision):
             return Pass(snapshot.round["metadata"]["resourceVersion"], wait)
         body, stored = self._store(snapshot.round, before, decision.status, fence=bool(decision.writes))
-        failure, written = self._writer.write(body, [self._resolved(write) for write in decision.writes])
+        failure, written = self._write(body, snapshot, decision.writes)
         if failure != decision.facts.failure:
             body, again = self._store(body, decision.status, decision.status_after(failure))
             stored += again
@@ -87,7 +88,8 @@ class Reconciler:
         """Add what the watch does not bring: states of jobs, messages of pods just ended, why pods are not created."""
         namespace = snapshot.round["metadata"]["namespace"]
         records = before.attempts if before is not None else ()
-        snapshot = replace(snapshot, job_states={name_of(job): self._backend.read(job) for job in snapshot.jobs})
+        states = {name_of(job): self._backend.read(job, pods_of(job, snapshot)) for job in snapshot.jobs}
+        snapshot = replace(snapshot, job_states=states)
         pods = {name_of(pod): pod for pod in snapshot.pods}
         for job in jobs_with_stale_pods(snapshot, records):
             found = self._cluster.list(PODS, namespace, self._backend.pod_selector(name_of(job)))
@@ -126,11 +128,37 @@ class Reconciler:
         self._stored.record(body["metadata"]["uid"])
         return stored, 1
 
-    def _resolved(self, write: Write) -> Create | Delete | Patch:
-        """Return the write, of a job with the body that the backend gives it."""
-        if isinstance(write, CreateJob):
-            return Create(self._backend.kind, self._backend.manifest(write.owner, write.pods))
-        return write
+    def _write(self, body: Json, snapshot: RoundSnapshot, writes: Sequence[Write]) -> tuple[WriteFailure | None, int]:
+        """Make the writes, up to a job that must not be created because another backend's job of its attempt exists."""
+        there = {(TRAINING_RUNTIMES, name_of(body)) for body in snapshot.runtimes}
+        resolved: list[Create | Delete | Patch] = []
+        blocked = None
+        for write in writes:
+            if isinstance(write, CreateJob):
+                if (blocked := other_backends_job(snapshot, write.pods.name, self._backend.kind)) is not None:
+                    break
+                creates = self._backend.creates(write.owner, write.pods)
+                resolved += [each for each in creates if (each.kind, name_of(each.body)) not in there]
+            else:
+                resolved.append(write)
+        failure, written = self._writer.write(body, resolved)
+        return failure or blocked, written
+
+
+def other_backends_job(snapshot: RoundSnapshot, name: str, kind: Kind) -> WriteFailure | None:
+    """Return the failure that a job of another backend runs this attempt, or may: its progress report exists.
+
+    Two jobs would write the same artefacts. It is left over from before a change of the operator's training backend.
+    """
+    for report in snapshot.other_progress:
+        for owner in report["metadata"].get("ownerReferences", []) if name_of(report) == name else ():
+            if not kind.api.endswith(f"/{owner['apiVersion']}"):
+                sentence = (
+                    f"{owner['kind']} {owner['name']} is in the way: it was made with another operator.trainingBackend and "
+                    "may run; delete it, or let it end under that backend"
+                )
+                return WriteFailure("NameConflict", sentence)
+    return None
 
 
 def _differ_in_progress_alone(before: RoundStatus, after: RoundStatus) -> bool:

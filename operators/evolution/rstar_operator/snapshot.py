@@ -22,7 +22,9 @@ class JobSeen:
     """The job of an attempt as its backend reads it.
 
     ``since``: when it entered its state. ``started``: when it began to run or to wait. ``stop_patch``: the patch that
-    ends the pods of a job that is over; None when they end without it.
+    ends the pods of a job that is over; None when they end without it. ``deletion_patch``: the patch without which the
+    job's controller may create pods while the job is being deleted; None where it does not. ``runtime``: the name of the
+    TrainingRuntime that the job uses; '' for none.
     """
 
     kind: Kind
@@ -31,14 +33,17 @@ class JobSeen:
     started: datetime
     message: str = ""
     stop_patch: Json | None = None
+    deletion_patch: Json | None = None
+    runtime: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RoundSnapshot:
     """A round and all that belongs to it.
 
-    The cache fills in the bodies. ``jobs`` and the parts of services are owned by the round; ``pods`` are those of its
-    attempts and services, by label. ``executor`` is the Deployment of shared executors in the namespace, ``previous``
+    The cache fills in the bodies. ``jobs``, the TrainingRuntimes that some jobs need, and the parts of services are owned
+    by the round; ``pods`` are those of its attempts and services, by label. ``other_progress`` are the reports of jobs
+    that are not among ``jobs``, such as those of another training backend. ``executor`` is the Deployment of shared executors in the namespace, ``previous``
     the previous round if it exists, ``cleanup`` the Job that deletes artefacts. ``rights_in_namespace``: the operator's
     rights are objects of the round's own namespace, which may be deleted before the round. ``without_keda``: the API
     server has no ScaledObjects.
@@ -49,11 +54,13 @@ class RoundSnapshot:
 
     round: Json
     jobs: tuple[Json, ...] = ()
+    runtimes: tuple[Json, ...] = ()
     deployments: tuple[Json, ...] = ()
     services: tuple[Json, ...] = ()
     autoscalers: tuple[Json, ...] = ()
     scaled_objects: tuple[Json, ...] = ()
     progress: tuple[Json, ...] = ()
+    other_progress: tuple[Json, ...] = ()
     pods: tuple[Json, ...] = ()
     cleanup: Json | None = None
     executor: Json | None = None

@@ -19,7 +19,7 @@ import structlog
 
 from rstar.cluster.api import SCALED_OBJECTS, Cluster, ClusterError, Kind, NotFoundError
 from rstar.cluster.api_errors import is_transient
-from rstar_operator.cache import CHILDREN_SELECTOR, ROOTS, WATCHED, Cache, NamespacedName
+from rstar_operator.cache import CHILDREN_SELECTOR, ROOTS, Cache, NamespacedName
 from rstar_operator.reconcile import Reconciler
 from rstar_operator.reconcile_evolution import EvolutionReconciler
 from rstar_operator.workqueue import WorkQueue
@@ -55,7 +55,7 @@ class Watcher:
         self._namespaces = tuple(namespaces)
         self._workers = workers
         self._resync_seconds = resync_seconds
-        self._kinds = tuple(kind for kind in WATCHED if keda or kind != SCALED_OBJECTS)
+        self._kinds = tuple(kind for kind in cache.watched if keda or kind != SCALED_OBJECTS)
         self._without_keda = False
         self._queue: WorkQueue | None = None
         self._evolution_queue: WorkQueue | None = None
@@ -65,7 +65,7 @@ class Watcher:
         """Watch until SIGTERM, SIGINT or ``stop``; running passes are finished."""
         kopf.run(
             registry=self._registry(),
-            settings=_settings(scanning=not self._namespaces),
+            settings=_settings(self._kinds, scanning=not self._namespaces),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
@@ -165,7 +165,9 @@ class Watcher:
                     bodies, version = self._cluster.list_at(kind, namespace, selector)
                 except NotFoundError:
                     if kind != SCALED_OBJECTS:
-                        raise
+                        raise NotFoundError(
+                            f"there is no CustomResourceDefinition of {kind.full_name}: install it", 404
+                        ) from None
                     changed |= self._set_without_keda(True)
                     break
                 if kind == SCALED_OBJECTS:
@@ -205,13 +207,13 @@ class _NoDifferences(kopf.DiffBaseStorage):
         """Store nothing."""
 
 
-def _settings(*, scanning: bool) -> kopf.OperatorSettings:
+def _settings(watched: Sequence[Kind], *, scanning: bool) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.persistence.diffbase_storage = _NoDifferences()
     # An operator of given namespaces has no right to scan the cluster; kinds and namespaces are known.
     settings.scanning.disabled = not scanning
-    for kind in WATCHED:
+    for kind in watched:
         if kind not in ROOTS:
             group, version = _group_version(kind)
             settings.watching.label_selectors[group, version, kind.plural] = CHILDREN_SELECTOR

@@ -126,6 +126,8 @@ class Writer:
                 self._write_one(body, without_finalizer(body))
                 return None
             if error.code in REFUSALS:
+                if write.too_early and write.too_early in str(error):
+                    raise ConflictError(f"{name_of(write.body)} is created too early: {error}", 409) from None
                 what = f"{write.body['kind']} {name_of(write.body)}"
                 return WriteFailure("CreationRefused", f"{what} was refused: {error}")
             raise

@@ -1,6 +1,7 @@
 """The /etc/hosts of a pod, made from all EndpointSlices, so that it can look up Services. Pure, except for :func:`rewrite`.
 
-A Service's names resolve to all its ready pods, headless or not: there is no kube-proxy.
+A Service's names resolve to all its ready pods, headless or not: there is no kube-proxy. A pod with a host name has
+the name HOSTNAME.SERVICE.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ from rstar_testbed.kubelet.behaviour import Pod
 _SERVICE: Final = "kubernetes.io/service-name"
 
 Services = dict[tuple[str, str], list[str]]
-"""(namespace, service) -> addresses of its ready pods."""
+"""(namespace, SERVICE or HOSTNAME.SERVICE) -> addresses of its ready pods."""
 
 
 def services_of(slices: Iterable[dict[str, Any]]) -> Services:
-    """Return the ready addresses of every Service."""
+    """Return the ready addresses of every Service, and of its pods with a host name."""
     found: dict[tuple[str, str], set[str]] = {}
     for each in slices:
         service = each["metadata"].get("labels", {}).get(_SERVICE)
         if not service:
             continue
-        addresses = found.setdefault((each["metadata"]["namespace"], service), set())
+        namespace = each["metadata"]["namespace"]
+        addresses = found.setdefault((namespace, service), set())
         for endpoint in each.get("endpoints") or []:
             if endpoint.get("conditions", {}).get("ready", True):
                 addresses.update(endpoint["addresses"])
+                if host := endpoint.get("hostname"):
+                    found.setdefault((namespace, f"{host}.{service}"), set()).update(endpoint["addresses"])
     return {key: sorted(addresses) for key, addresses in found.items()}
 
 

@@ -279,7 +279,7 @@ def test_a_log_that_breaks_off_is_resumed_where_it_stopped(tmp_path: Path, monke
         context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
         config = {"clusters": [cluster], "contexts": [context], "users": [{"name": "u", "user": {}}]}
         kubeconfig.write_text(yaml.safe_dump({"kind": "Config", "current-context": "c", **config}))
-        logs = PodLogs(Cluster.connect(kubeconfig), "lab", "a=b", "pytorch", print)
+        logs = PodLogs(Cluster.connect(kubeconfig), "lab", "a=b", ("pytorch",), print)
         assert [text for _, text in logs.follow(lambda: True, last=7)] == ["one", "two", "two", "", "three"]
     assert BreakingServer.asked[0]["tailLines"] == ["7"]
     assert "tailLines" not in BreakingServer.asked[1]

@@ -19,7 +19,7 @@ from rstar_operator.configuration import Configuration
 from rstar_operator.reconcile import Pass, Reconciler
 from rstar_operator.snapshot import RoundSnapshot
 
-from rstar.cluster.api import DEPLOYMENTS, ROUNDS, Cluster, ClusterError, ConflictError, Json
+from rstar.cluster.api import DEPLOYMENTS, ROUNDS, TRAINING_RUNTIMES, Cluster, ClusterError, ConflictError, Json, Kind
 from rstar.cluster.names import EXECUTOR_SERVICE, ROUND
 from tests.support.cluster.operators import reconciler_of
 from tests.support.cluster.outcomes import without_name
@@ -49,6 +49,9 @@ def numbered_writes(writes: Iterable[AnsweredWrite], round_name: str) -> list[Wr
     for write in writes:
         # The name of an Event depends on the round's uid.
         name = "" if write.kind == "events" else without_name(write.name, round_name)
+        if write.kind == TRAINING_RUNTIMES.plural:
+            # The digest in its name is one of the round, with its name.
+            name = name.rpartition("-")[0]
         turn = sum((t.method, t.kind, t.name) == (write.method, write.kind, name) for t in found)
         found.append(Write(write.method, write.kind, name, turn + 1))
     return found
@@ -109,12 +112,16 @@ class CrashInjector:
         name = snapshot.round["metadata"]["name"]
         if name not in self._reconcilers:
             self._reconcilers[name] = reconciler_of(self._cluster(name), self._configuration, self._cache)
-            snapshot = list_snapshot(self._inner, snapshot.round["metadata"]["namespace"], name) or snapshot
+            snapshot = self._listed(snapshot, name) or snapshot
         try:
             return self._reconcilers[name].reconcile(snapshot)
         except KilledError:
             del self._reconcilers[name]
             return Pass("", timedelta())
+
+    def _listed(self, snapshot: RoundSnapshot, name: str) -> RoundSnapshot | None:
+        namespace = snapshot.round["metadata"]["namespace"]
+        return list_snapshot(self._inner, namespace, name, self._cache.training)
 
     def _cluster(self, name: str) -> RecordingCluster:
         if name not in self._clusters:
@@ -180,10 +187,10 @@ class _History:
     views: list[tuple[int, RoundSnapshot]]
 
 
-def list_snapshot(cluster: Cluster, namespace: str, name: str) -> RoundSnapshot | None:
-    """Return a round's snapshot, listed from the API server."""
-    cache = Cache()
-    for kind in CHILDREN:
+def list_snapshot(cluster: Cluster, namespace: str, name: str, training: tuple[Kind, ...]) -> RoundSnapshot | None:
+    """Return a round's snapshot, listed from the API server. ``training``: the kinds of its backend."""
+    cache = Cache(training)
+    for kind in (*training, *CHILDREN):
         for body in cluster.list(kind, namespace, f"{ROUND}={name}"):
             cache.put(kind, body)
     for kind, single in ((ROUNDS, name), (DEPLOYMENTS, EXECUTOR_SERVICE)):

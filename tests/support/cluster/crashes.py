@@ -15,7 +15,8 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -23,13 +24,16 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 from rich.table import Table
+from rstar_operator.backends import backend_of
+from rstar_operator.configuration import Configuration
+from rstar_operator.watching import Watcher
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.kubelet import Behaviour, Kubelet, Pod, Run
 
 from rstar.cluster.api import ROUNDS, Cluster
 from rstar.rpc.logs import configure_logs
 from tests.support.cluster.crash_injection import CrashInjector, Write, numbered_writes
-from tests.support.cluster.operators import OperatorProcess, operator_in_process
+from tests.support.cluster.operators import SETTINGS, OperatorProcess, operator_in_process
 from tests.support.cluster.outcomes import (
     NAME_PLACEHOLDER,
     PodCounter,
@@ -67,17 +71,27 @@ class History:
 
 
 class CrashNamespace:
-    """A namespace with the objects that rounds need, whose pods succeed; their pods are counted."""
+    """A namespace with the objects that rounds need, whose pods succeed; their pods are counted.
 
-    def __init__(self, bed: Testbed, namespace: str) -> None:
+    ``settings`` are those of its operators.
+    """
+
+    def __init__(self, bed: Testbed, namespace: str, settings: Mapping[str, Any] = SETTINGS) -> None:
         self.bed = bed
         self.namespace = namespace
+        self.settings = settings
         self.cluster: Cluster = admin_client(bed)
-        self.pods = PodCounter(_behaviour)
+        self.pods = PodCounter(_behaviour, backend_of(Configuration.model_validate(settings)).kinds)
 
     def kubelet(self) -> Kubelet:
         """Return the kubelet of the pods."""
         return Kubelet(self.bed.kubeconfig, self.pods, namespace=self.namespace)
+
+    def operator(self, injector: CrashInjector) -> AbstractContextManager[Watcher]:
+        """Return an operator in this process, whose passes ``injector`` makes."""
+        return operator_in_process(
+            self.bed.kubeconfig, self.namespace, settings=self.settings, make_reconciler=injector
+        )
 
     def create_rounds(self, *names: str) -> None:
         """Create rounds of number 1."""
@@ -93,7 +107,7 @@ class CrashNamespace:
 def undisturbed(space: CrashNamespace, name: str = "undisturbed") -> tuple[RoundOutcome, list[Write]]:
     """Return the outcome of a round whose operator is never killed, and its operator's writes."""
     injector = CrashInjector()
-    with space.kubelet(), operator_in_process(space.bed.kubeconfig, space.namespace, make_reconciler=injector):
+    with space.kubelet(), space.operator(injector):
         space.create_rounds(name)
         wait_for_round(space.cluster, space.namespace, name, seconds=_SECONDS)
         deadline = time.monotonic() + _SECONDS
@@ -115,7 +129,7 @@ def kill_every_write_once(
     kill_after = {f"killed-{n:03}": writes[n::rounds] for n in range(rounds)}
     injector = CrashInjector(kill_after)
     histories = []
-    with space.kubelet(), operator_in_process(space.bed.kubeconfig, space.namespace, make_reconciler=injector):
+    with space.kubelet(), space.operator(injector):
         space.create_rounds(*kill_after)
         for name in kill_after:
             differences = (*space.differences(name, expected), *_created_twice(injector.writes(name)))
@@ -135,7 +149,7 @@ def kill_after_every_write(space: CrashNamespace, expected: RoundOutcome, folder
 
     with space.kubelet(), Proxy(space.bed.kubeconfig, folder, after_write) as proxy:
         space.create_rounds(name)
-        with OperatorProcess(proxy.kubeconfig, space.namespace, folder=folder) as operator:
+        with OperatorProcess(proxy.kubeconfig, space.namespace, folder=folder, settings=space.settings) as operator:
             differences = ["it has not ended"]
             began = quiet = time.monotonic()
             while differences and time.monotonic() < began + _SECONDS:

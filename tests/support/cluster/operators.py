@@ -17,7 +17,7 @@ from unittest import mock
 
 import yaml
 from kubernetes.config import kube_config
-from rstar_operator.backend import PyTorchJobBackend
+from rstar_operator.backends import backend_of
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import Configuration
 from rstar_operator.reconcile import Reconciler
@@ -108,7 +108,7 @@ def _run_operator(kubeconfig: str, log: str, arguments: list[str]) -> None:
 
 def reconciler_of(cluster: Cluster, configuration: Configuration, cache: Cache) -> Reconciler:
     """Return the reconciler of an operator."""
-    return Reconciler(cluster, configuration, PyTorchJobBackend(), cache.put)
+    return Reconciler(cluster, configuration, backend_of(configuration), cache.put)
 
 
 def pending_tasks(watcher: Watcher) -> str:
@@ -130,7 +130,7 @@ def operator_in_process(
     """Run an operator in a thread of this process until the ``with`` ends; raise its error if it failed."""
     configuration = Configuration.model_validate(settings)
     cluster = Cluster.connect(kubeconfig, user_agent="rstar-operator")
-    cache = Cache()
+    cache = Cache(backend_of(configuration).kinds)
     reconciler = make_reconciler(cluster, configuration, cache)
     evolutions = EvolutionReconciler(cluster, cache.put)
     keda = configuration.autoscaling.kind == "keda"

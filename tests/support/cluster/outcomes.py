@@ -15,8 +15,9 @@ from typing import Any
 from rstar_operator.cache import CHILDREN
 from rstar_testbed.kubelet import Behaviour, ChooseBehaviour, Pod
 
-from rstar.cluster.api import PODS, ROUNDS, Cluster
-from rstar.cluster.names import JOB_NAME, ROUND
+from rstar.cluster.api import PODS, PYTORCH_JOBS, ROUNDS, TRAINING_RUNTIMES, Cluster, Json, Kind
+from rstar.cluster.names import ATTEMPT, ROUND, STAGE, attempt_name
+from rstar.rounds.observed import Stage
 
 NAME_PLACEHOLDER = "ROUND"
 _COMPARED = ("children", "status", "pods")
@@ -43,17 +44,19 @@ def _pairs(mine: RoundOutcome, theirs: RoundOutcome, what: str) -> list[tuple[st
 
 
 class PodCounter:
-    """Chooses the behaviour of pods, and counts the pods of each attempt."""
+    """Chooses the behaviour of pods, and counts the pods of each attempt. ``training``: the kinds of the backend."""
 
-    def __init__(self, choose: ChooseBehaviour) -> None:
+    def __init__(self, choose: ChooseBehaviour, training: tuple[Kind, ...] = (PYTORCH_JOBS,)) -> None:
+        self.training = training
         self._choose = choose
         self._uids: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
 
     def __call__(self, pod: Pod) -> Behaviour:
         """Count the pod, and return its behaviour."""
         labels = pod["metadata"]["labels"]
-        if JOB_NAME in labels:
-            self._uids[labels[ROUND]][labels[JOB_NAME]].add(pod["metadata"]["uid"])
+        if STAGE in labels:
+            name = attempt_name(labels[ROUND], Stage(labels[STAGE]), int(labels[ATTEMPT]))
+            self._uids[labels[ROUND]][name].add(pod["metadata"]["uid"])
         return self._choose(pod)
 
     def pods_of(self, round_name: str) -> dict[str, int]:
@@ -64,14 +67,20 @@ class PodCounter:
 def outcome_of(cluster: Cluster, namespace: str, name: str, counter: PodCounter) -> RoundOutcome:
     """Return the outcome of a round as it is now."""
     children: dict[str, list[str]] = {}
-    for kind in CHILDREN:
+    for kind in (*counter.training, *CHILDREN):
         found = cluster.list(kind, namespace, f"{ROUND}={name}")
         # Pods of deleted services are still ending; they are not counted.
-        names = [b["metadata"]["name"] for b in found if kind != PODS or JOB_NAME in b["metadata"]["labels"]]
+        names = [_name(kind, b) for b in found if kind != PODS or STAGE in b["metadata"]["labels"]]
         if names:
             children[kind.plural] = sorted(without_name(each, name) for each in names)
     status = (cluster.get(ROUNDS, namespace, name) or {}).get("status", {})
     return RoundOutcome(children, _timeless(json.loads(without_name(json.dumps(status), name))), counter.pods_of(name))
+
+
+def _name(kind: Kind, body: Json) -> str:
+    """Return an object's name, without the part that differs between equal rounds: random, or a digest with the uid."""
+    name: str = body["metadata"]["name"]
+    return name.rpartition("-")[0] if kind == TRAINING_RUNTIMES or "generateName" in body["metadata"] else name
 
 
 def differences_once_settled(

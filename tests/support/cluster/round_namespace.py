@@ -25,6 +25,7 @@ LABELS = {
     "attempt": ATTEMPT,
     "component": COMPONENT,
     "worker": "training.kubeflow.org/replica-index",
+    "node": "batch.kubernetes.io/job-completion-index",
 }
 
 
@@ -36,7 +37,7 @@ class PodScript:
     rules: list[tuple[dict[str, str], Behaviour]] = field(default_factory=list)
 
     def set(self, behaviour: Behaviour, **labels: str) -> None:
-        """Set the behaviour of later pods of this round, stage, attempt, component or worker."""
+        """Set the behaviour of later pods of this round, stage, attempt, component, or worker (in a TrainJob, node)."""
         self.rules.append(({LABELS[word]: value for word, value in labels.items()}, behaviour))
 
     def __call__(self, pod: Pod) -> Behaviour:
@@ -47,9 +48,12 @@ class PodScript:
 
 
 class RoundNamespace:
-    """One namespace, as its users see it."""
+    """One namespace, as its users see it. ``job_kind``: what runs the attempts."""
 
-    def __init__(self, bed: Testbed, namespace: str, script: PodScript, kubelet: Kubelet) -> None:
+    def __init__(
+        self, bed: Testbed, namespace: str, script: PodScript, kubelet: Kubelet, job_kind: Kind = PYTORCH_JOBS
+    ) -> None:
+        self.job_kind = job_kind
         self.bed = bed
         self.namespace = namespace
         self.script = script
@@ -143,7 +147,7 @@ class RoundNamespace:
 
     def jobs(self, name: str) -> list[str]:
         """Return the names of a round's attempts that exist as jobs."""
-        return self.names(PYTORCH_JOBS, name)
+        return self.names(self.job_kind, name)
 
     def events(self, name: str) -> list[tuple[str, str]]:
         """Return (reason, message) of all Events about a round."""
@@ -159,13 +163,15 @@ class RoundNamespace:
 
 
 @contextlib.contextmanager
-def new_round_namespace(bed: Testbed, *, executor: bool = True) -> Iterator[RoundNamespace]:
+def new_round_namespace(
+    bed: Testbed, *, executor: bool = True, job_kind: Kind = PYTORCH_JOBS
+) -> Iterator[RoundNamespace]:
     """Create a namespace with the objects that rounds need and a kubelet for its pods; delete both at the end."""
     namespace, script = new_name("lab"), PodScript()
     bed.kubectl("create", "namespace", namespace)
     try:
         install_prerequisites(bed, namespace, executor=executor)
         with Kubelet(bed.kubeconfig, script, namespace=namespace) as kubelet:
-            yield RoundNamespace(bed, namespace, script, kubelet)
+            yield RoundNamespace(bed, namespace, script, kubelet, job_kind)
     finally:
         bed.kubectl("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")

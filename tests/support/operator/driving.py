@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rstar_operator.backend import PyTorchJobBackend
+from rstar_operator.backend import TrainingBackend
 from rstar_operator.cache import Cache
 from rstar_operator.configuration import Configuration, RoundAutoscaling
 from rstar_operator.reconcile import Reconciler
@@ -33,7 +33,7 @@ class Operator:
         self.reconciler = self.fresh()
 
     def fresh(self) -> Reconciler:
-        return Reconciler(self.cluster, self.configuration, PyTorchJobBackend(), clock=lambda: self.cluster.now)  # type: ignore[arg-type]
+        return Reconciler(self.cluster, self.configuration, self.cluster.backend, clock=lambda: self.cluster.now)  # type: ignore[arg-type]
 
     def one_pass(self, name: str = "r1", cache: Cache | None = None) -> int:
         """Make a pass, on an old view of the cluster if one is given; return the number of its writes."""
@@ -64,10 +64,13 @@ class Operator:
 
 
 def simulation(
-    *rounds: Json, executor: bool = True, configuration: Configuration = CONFIGURATION
+    *rounds: Json,
+    executor: bool = True,
+    configuration: Configuration = CONFIGURATION,
+    backend: TrainingBackend | None = None,
 ) -> tuple[SimulatedCluster, Controllers, Operator]:
     """Return a cluster with executors and these rounds, its controllers, and an operator."""
-    cluster = SimulatedCluster()
+    cluster = SimulatedCluster(backend)
     controllers = Controllers(cluster)
     if executor:
         controllers.add_executor()

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from rstar_operator.cache import WATCHED, Cache
+from rstar_operator.backend import PyTorchJobBackend, TrainingBackend
+from rstar_operator.cache import Cache
 from rstar_operator.snapshot import format_time
 
 from rstar.cluster.api import (
@@ -24,6 +25,8 @@ from rstar.cluster.api import (
     PODS,
     PYTORCH_JOBS,
     ROUNDS,
+    TRAIN_JOBS,
+    TRAINING_RUNTIMES,
     AlreadyExistsError,
     ClusterError,
     ConflictError,
@@ -31,7 +34,7 @@ from rstar.cluster.api import (
     Kind,
     NotFoundError,
 )
-from rstar.cluster.names import EXECUTOR_SERVICE, JOB_NAME
+from rstar.cluster.names import EXECUTOR_SERVICE, JOB_NAME, JOBSET_NAME
 from rstar.rounds.pair_accuracy import PairAccuracy
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -45,7 +48,8 @@ class KilledError(Exception):
 class SimulatedCluster:
     """The methods of ``rstar.cluster.api.Cluster`` that the operator uses, on dictionaries."""
 
-    def __init__(self) -> None:
+    def __init__(self, backend: TrainingBackend | None = None) -> None:
+        self.backend = backend or PyTorchJobBackend()
         self.now = START
         self.objects: dict[tuple[Kind, str], Json] = {}
         self.versions = count(1)
@@ -166,7 +170,14 @@ class SimulatedCluster:
                 self.remove(other_kind, other)
 
     def settle(self) -> None:
-        """Remove all objects that are being deleted: kubelets have ended their pods, and the garbage collector has run."""
+        """Remove all objects that are being deleted: kubelets have ended their pods, and the garbage collector has run.
+
+        The trainer's finalizer keeps a runtime for as long as a job uses it.
+        """
+        used = {body["spec"]["runtimeRef"]["name"] for (kind, _), body in self.objects.items() if kind == TRAIN_JOBS}
+        for (kind, name), body in self.objects.items():
+            if kind == TRAINING_RUNTIMES and name not in used and "deletionTimestamp" in body["metadata"]:
+                body["metadata"]["finalizers"] = []
         for kind, name in list(self.objects):
             body = self.objects.get((kind, name))
             if body is not None and "deletionTimestamp" in body["metadata"] and not body["metadata"].get("finalizers"):
@@ -174,9 +185,9 @@ class SimulatedCluster:
 
     def cache(self) -> Cache:
         """Return the cache that an up-to-date watch has filled."""
-        cache = Cache()
+        cache = Cache(self.backend.kinds)
         for (kind, _), body in self.objects.items():
-            if kind in WATCHED:
+            if kind in cache.watched:
                 cache.put(kind, copy.deepcopy(body))
         return cache
 
@@ -215,17 +226,18 @@ class SimulatedCluster:
 
 
 class Controllers:
-    """The training operator, kubelets and Deployments of a simulated cluster, one event at a time."""
+    """The training operator or the trainer, kubelets and Deployments of a simulated cluster, one event at a time."""
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self.cluster = cluster
+        self._succeeded = "Succeeded" if cluster.backend.kind == PYTORCH_JOBS else "Complete"
 
     def live_jobs(self) -> list[Json]:
         return [
             body
             for (kind, _), body in sorted(self.cluster.objects.items(), key=lambda item: item[0][1])
-            if kind == PYTORCH_JOBS
-            and not _condition(body, "Succeeded")
+            if kind == self.cluster.backend.kind
+            and not _condition(body, self._succeeded)
             and not _condition(body, "Failed")
             and "deletionTimestamp" not in body["metadata"]
         ]
@@ -234,14 +246,25 @@ class Controllers:
         """Let the job's pod run."""
         if _condition(job, "Running"):
             return
-        self._set_condition(job, "Running")
         name = job["metadata"]["name"]
+        if self.cluster.backend.kind == PYTORCH_JOBS:
+            self._set_condition(job, "Running")
         if (PODS, f"{name}-master-0") not in self.cluster.objects:
-            template = next(iter(job["spec"]["pytorchReplicaSpecs"].values()))["template"]
-            owner = {"uid": job["metadata"]["uid"], "kind": "PyTorchJob", "controller": True}
-            labels = {**template["metadata"]["labels"], JOB_NAME: name}
+            kind, label, template = self._template(job)
+            owner = {"uid": job["metadata"]["uid"], "kind": kind, "controller": True}
+            labels = {**template["metadata"]["labels"], label: name}
             head = {"name": f"{name}-master-0", "labels": labels, "ownerReferences": [owner]}
-            self.cluster.put(PODS, {"kind": "Pod", "metadata": head, "status": {"phase": "Running"}})
+            running = {"state": {"running": {"startedAt": format_time(self.cluster.now)}}}
+            status = {"phase": "Running", "containerStatuses": [running]}
+            self.cluster.put(PODS, {"kind": "Pod", "metadata": head, "status": status})
+
+    def _template(self, job: Json) -> tuple[str, str, Json]:
+        """Return the kind of the pods' owner, the label with the job's name, and the pods' template."""
+        if self.cluster.backend.kind == PYTORCH_JOBS:
+            return "PyTorchJob", JOB_NAME, next(iter(job["spec"]["pytorchReplicaSpecs"].values()))["template"]
+        runtime = self.cluster.objects[TRAINING_RUNTIMES, job["spec"]["runtimeRef"]["name"]]
+        template = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+        return "Job", JOBSET_NAME, template
 
     def finish(self, job: Json, code: int, message: str = "", reason: str = "") -> None:
         """End the job's pod, and the job with it."""
@@ -252,11 +275,12 @@ class Controllers:
             "exitCode": code,
             "message": message,
             "reason": reason or ("Completed" if code == 0 else "Error"),
+            "startedAt": format_time(self.cluster.now),
             "finishedAt": format_time(self.cluster.now),
         }
         pod["status"] = {"phase": "Failed", "containerStatuses": [{"state": {"terminated": ended}}]}
         self.cluster.touch(PODS, f"{name}-master-0")
-        self._set_condition(job, "Succeeded" if code == 0 else "Failed")
+        self._set_condition(job, self._succeeded if code == 0 else "Failed")
 
     def succeed(self, job: Json) -> None:
         labels = job["metadata"]["labels"]
@@ -298,7 +322,7 @@ class Controllers:
             condition["status"] = "False"
         condition = {"type": kind, "status": "True", "lastTransitionTime": format_time(self.cluster.now)}
         status["conditions"].append(condition)
-        self.cluster.touch(PYTORCH_JOBS, job["metadata"]["name"])
+        self.cluster.touch(self.cluster.backend.kind, job["metadata"]["name"])
 
 
 def round_body(name: str = "r1", number: int = 1, **spec: Any) -> Json:

@@ -12,6 +12,7 @@ stageServiceAccount: rstar-stage
 autoscaling:
   kind: {{ .Values.rounds.autoscaling.kind }}
   serverAddress: {{ .Values.rounds.autoscaling.keda.serverAddress | quote }}
+trainingBackend: {{ .Values.operator.trainingBackend }}
 workers: {{ .Values.operator.workers }}
 runAsUser: {{ .Values.pods.runAsUser | default "null" }}
 podLabels: {{ toJson .Values.rounds.podLabels }}

@@ -16,10 +16,20 @@
   resources: [evolutions/finalizers, evolutionrounds/finalizers]
   # required by OwnerReferencesPermissionEnforcement for children with blockOwnerDeletion
   verbs: [update]
+{{- if eq .Values.operator.trainingBackend "trainjob" }}
+- apiGroups: [trainer.kubeflow.org]
+  resources: [trainjobs]
+  # patch: only suspend, before a job is deleted
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [trainer.kubeflow.org]
+  resources: [trainingruntimes]
+  verbs: [get, list, watch, create, delete]
+{{- else }}
 - apiGroups: [kubeflow.org]
   resources: [pytorchjobs]
   # patch: only cleanPodPolicy, once an attempt is over
   verbs: [get, list, watch, create, patch, delete]
+{{- end }}
 - apiGroups: [apps]
   resources: [deployments]
   # patch: only the size of a round's services

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rstar.cluster.api import Json
-from rstar.cluster.names import ATTEMPT, PROGRESS_KEY, STAGE, attempt_labels, attempt_name
+from rstar.cluster.names import ATTEMPT, PROGRESS_KEY, PYTORCH_CONTAINER, STAGE, attempt_labels, attempt_name
 from rstar.rounds.cluster_spec import PodResources
 from rstar.rounds.observed import Stage, StartStage
 from rstar.rounds.programs import StagePlace, stage_arguments, training_settings
@@ -23,9 +23,6 @@ from rstar_operator.configuration import Configuration
 
 ROUND_ANNOTATION: Final = "rstar.dev/evolution-round"
 ROUND_FOLDER: Final = "/etc/rstar"
-CONTAINER: Final = "pytorch"
-"""The training operator requires this name of a PyTorchJob's container."""
-
 GRACE_SECONDS: Final = 180
 """After SIGTERM a stage finishes its shards (20 s) or saves a training checkpoint."""
 
@@ -58,7 +55,7 @@ def attempt_pods(owner: Owner, configuration: Configuration, start: StartStage) 
         search=search,
     )
     container = ContainerSpec(
-        name=CONTAINER,
+        name=PYTORCH_CONTAINER,
         image=configuration.images.jobs,
         command=["python", *stage_arguments(start, place, processes=processes, nodes=nodes)],
         resources=_resources(owner.round.spec, start.stage),
@@ -88,8 +85,8 @@ def attempt_pods(owner: Owner, configuration: Configuration, start: StartStage) 
 def progress_map(owner: Owner, job: Json) -> Json:
     """Return the ConfigMap that an attempt reports its progress to. It is deleted with the job of the attempt."""
     head = job["metadata"]
-    own = attempt_labels(owner.name, Stage(head["labels"][STAGE]), int(head["labels"][ATTEMPT]))
-    found = metadata(owner, head["name"], own)
+    key = (owner.name, Stage(head["labels"][STAGE]), int(head["labels"][ATTEMPT]))
+    found = metadata(owner, attempt_name(*key), attempt_labels(*key))
     found["ownerReferences"] = [reference(job["apiVersion"], job["kind"], head["name"], head["uid"], blocking=False)]
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": found, "data": {PROGRESS_KEY: "{}"}}
 

@@ -6,12 +6,21 @@ again. Writes that an interrupted pass left out are found missing by the next pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from rstar.cluster.api import AUTOSCALERS, CONFIG_MAPS, DEPLOYMENTS, SCALED_OBJECTS, SERVICES, Json, Kind
+from rstar.cluster.api import (
+    AUTOSCALERS,
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    SCALED_OBJECTS,
+    SERVICES,
+    TRAINING_RUNTIMES,
+    Json,
+    Kind,
+)
 from rstar.rounds.observed import Action, AttemptState, Stage, StartService, StartStage, StopService
 from rstar.rounds.status import AttemptStatus
 from rstar_operator.children.attempt import AttemptPods, attempt_pods, progress_map
@@ -26,16 +35,21 @@ from rstar_operator.snapshot import RoundSnapshot, deleting, name_of
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Create this object, unless it exists. ``dry_run``: only ask whether the API server would accept it."""
+    """Create this object, unless it exists. ``dry_run``: only ask whether the API server would accept it.
+
+    ``too_early``: words of a refusal after which the pass is made again soon, because a webhook has not seen the object
+    created before this one yet; '' for none.
+    """
 
     kind: Kind
     body: Json
     dry_run: bool = False
+    too_early: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateJob:
-    """Create the job of an attempt, unless it exists. The backend writes its body."""
+    """Create the job of an attempt, unless it exists. The backend writes its body, and that of what the job needs."""
 
     owner: Owner
     pods: AttemptPods
@@ -75,6 +89,7 @@ def writes(
     found = {service.ref: service for service in service_objects(snapshot)}
     made: list[Write] = []
     stopped = set()
+    starting = set[AttemptKey]()
     for action in actions:
         if isinstance(action, StartService):
             made += _missing_objects(owner, configuration, action, found.get(action.ref))
@@ -83,7 +98,9 @@ def writes(
             made += _removal(found[action.ref])
         elif isinstance(action, StartStage):
             made.append(CreateJob(owner, attempt_pods(owner, configuration, action)))
+            starting.add((action.stage, action.attempt))
     made += _of_attempts(owner, records, snapshot, now)
+    made += _unused_runtimes(snapshot, starting)
     # Last, for the first write that fails ends a pass: a service without its autoscaler still works.
     for service in found.values():
         if service.ref not in stopped:
@@ -163,12 +180,22 @@ def _of_attempts(
         if deleting(job):
             continue
         if key in expired or (record is not None and _is_ending(record)):
+            if seen.deletion_patch is not None:
+                yield Patch(seen.kind, name, seen.deletion_patch)
             yield Delete(seen.kind, name, job["metadata"]["uid"], foreground=True)
             continue
         if record is not None and record.finished_at is not None and seen.stop_patch is not None:
             yield Patch(seen.kind, name, seen.stop_patch)
         if key not in reporting:
             yield Create(CONFIG_MAPS, progress_map(owner, job))
+
+
+def _unused_runtimes(snapshot: RoundSnapshot, starting: Set[AttemptKey]) -> Iterator[Write]:
+    """Delete the TrainingRuntimes of jobs that are gone, and those that were made for a job under an earlier spec."""
+    used = {seen.runtime for seen in snapshot.job_states.values()}
+    for body in snapshot.runtimes:
+        if not (deleting(body) or name_of(body) in used or key_of(body) in starting):
+            yield Delete(TRAINING_RUNTIMES, name_of(body), body["metadata"]["uid"])
 
 
 def _is_ending(record: AttemptStatus) -> bool:

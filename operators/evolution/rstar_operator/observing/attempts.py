@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from rstar.cluster.api import Json
-from rstar.cluster.names import ATTEMPT, JOB_NAME, PROGRESS_KEY, STAGE
+from rstar.cluster.names import ATTEMPT, PROGRESS_KEY, STAGE
 from rstar.rounds.observed import (
     BAD_INPUT,
     STAGES,
@@ -27,7 +27,7 @@ from rstar.rounds.observed import (
 from rstar.rounds.programs import NO_MANIFEST, json_object
 from rstar.rounds.status import AttemptStatus, RoundStatus
 from rstar_operator.observing.pods import container_end, disrupted, waiting_reason
-from rstar_operator.snapshot import JobSeen, RoundSnapshot, deleting, name_of
+from rstar_operator.snapshot import JobSeen, RoundSnapshot, deleting, name_of, parse_time
 
 AttemptKey = tuple[Stage, int]
 
@@ -58,13 +58,28 @@ def key_of(job: Json) -> AttemptKey:
 
 def pods_of(job: Json, snapshot: RoundSnapshot) -> tuple[Json, ...]:
     """Return the pods of this job, without those of an earlier job of its name."""
-    uid, name = job["metadata"]["uid"], name_of(job)
-    return tuple(
-        pod
-        for pod in snapshot.pods
-        if pod["metadata"].get("labels", {}).get(JOB_NAME) == name
-        and any(reference["uid"] == uid for reference in pod["metadata"].get("ownerReferences", []))
-    )
+    key = key_of(job)
+    return tuple(pod for pod in snapshot.pods if _attempt_of(pod) == key and _made_for(job, pod))
+
+
+def _attempt_of(pod: Json) -> AttemptKey | None:
+    labels = pod["metadata"].get("labels", {})
+    return key_of(pod) if STAGE in labels and ATTEMPT in labels else None
+
+
+def _made_for(job: Json, pod: Json) -> bool:
+    """Return whether a pod of the attempt is this job's own, not one of an earlier job of its name.
+
+    The pods of a TrainJob belong to the Job of its JobSet, which belongs to it: two owners away, so that the time decides.
+    """
+    references = pod["metadata"].get("ownerReferences", [])
+    if any(reference["kind"] == "Job" for reference in references):
+        return _created(pod) >= _created(job)
+    return any(reference["uid"] == job["metadata"]["uid"] for reference in references)
+
+
+def _created(body: Json) -> datetime:
+    return parse_time(body["metadata"]["creationTimestamp"])
 
 
 def jobs_with_stale_pods(snapshot: RoundSnapshot, records: Iterable[AttemptStatus]) -> Iterator[Json]:
@@ -111,11 +126,19 @@ def _attempt(
         live = replace(live, started_at=record.started_at if record is not None else seen.started)
         ran = record is not None and record.state == "running"
         return live if _awaits_manifest(seen, pods) else _finished(live, seen, pods, ran=ran)
+    if seen.state == "pending" and not pods and record is not None and _has_run(record, job):
+        # Its pods are gone: its controller is about to report the end, and no job starts its pods again.
+        return replace(live, started_at=record.started_at)
     why = waiting_reason(pods) or snapshot.creation_failures.get(name_of(job), "")
     # One of several pods may find no node while the others run.
     if deleting(job) or (seen.state == "running" and not why):
         return live
     return replace(live, state=AttemptState.PENDING, queued=seen.state == "queued", reason=why)
+
+
+def _has_run(record: AttemptStatus, job: Json) -> bool:
+    """Return whether this job, and not an earlier one of its name, is recorded as running."""
+    return record.state == "running" and record.started_at >= _created(job)
 
 
 def _awaits_manifest(seen: JobSeen, pods: tuple[Json, ...]) -> bool:
