@@ -96,8 +96,8 @@ MODULES: Final = (
     Module(
         "training-operator", f"{TRAINING_OPERATOR}/cmd/training-operator.v1", TRAINING_OPERATOR, ("training-operator",)
     ),
-    Module("trainer", f"{TRAINER}/cmd/trainer-controller-manager", TRAINER, ("trainer",)),
-    Module("jobset", JOBSET, JOBSET, ("jobset",)),
+    Module("trainer", f"{TRAINER}/cmd/trainer-controller-manager", TRAINER, ("trainer",), on_demand=True),
+    Module("jobset", JOBSET, JOBSET, ("jobset",), on_demand=True),
     Module("coredns", "github.com/coredns/coredns", "github.com/coredns/coredns", ("coredns",)),
     Module(
         "metrics-server",
