@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -61,6 +62,19 @@ def start_kubelet(plane: ControlPlane, namespaces: Namespaces, binaries: Mapping
     )
     component.wait_until(lambda: _is_ready(plane), _SECONDS)
     return component
+
+
+def await_kubelet(component: Component, plane: ControlPlane) -> None:
+    """Return once the kubelet serves; its node may be ready in the API server's eyes from before."""
+
+    def serves() -> bool:
+        try:
+            socket.create_connection((plane.addresses.node, KUBELET_PORT), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    component.wait_until(serves, _SECONDS)
 
 
 def start_kube_proxy(plane: ControlPlane, namespaces: Namespaces, binaries: Mapping[str, Path]) -> Component:

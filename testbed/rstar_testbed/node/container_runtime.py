@@ -32,8 +32,13 @@ def start_containerd(namespaces: Namespaces, addresses: Addresses, registry: str
         namespaces.command("containerd", "--config", configuration),
         folder.parent / "logs/containerd.log",
     )
-    component.wait_until(lambda: _answers(namespaces), _SECONDS)
+    await_containerd(component, namespaces)
     return component
+
+
+def await_containerd(component: Component, namespaces: Namespaces) -> None:
+    """Return once containerd answers: a kubelet that starts before it ends at once."""
+    component.wait_until(lambda: _answers(namespaces), _SECONDS)
 
 
 def import_image(namespaces: Namespaces, archive: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Final
 from rstar_testbed.control_plane import ControlPlane
 from rstar_testbed.errors import TestbedError
 from rstar_testbed.node.addons import DEPLOYMENTS, Apply, available, install_addons
-from rstar_testbed.node.components import start_kube_proxy, start_kubelet, start_scheduler
-from rstar_testbed.node.container_runtime import import_image, start_containerd
+from rstar_testbed.node.components import await_kubelet, start_kube_proxy, start_kubelet, start_scheduler
+from rstar_testbed.node.container_runtime import await_containerd, import_image, start_containerd
 from rstar_testbed.node.namespaces import Namespaces
 from rstar_testbed.node.oci import pause_image
 from rstar_testbed.node.registry import PORT, Registry, registry_data
@@ -30,7 +30,7 @@ class Node:
         self.namespaces = namespaces
         self._plane = plane
         self._binaries = binaries
-        self._components: list[Component] = []
+        self._components: dict[str, Component] = {}
         address = f"{plane.addresses.machine}:{PORT}"
         self.registry = Registry(plane.folder, binaries["registry"], address, registry_data())
 
@@ -62,19 +62,22 @@ class Node:
     def restart(self, while_down: Callable[[], None] = lambda: None) -> None:
         """Kill everything on the node at once, as a loss of power does, call ``while_down``, start the node with the same disk.
 
-        Returns when the kubelet runs; it then starts the pods that are to be restarted.
+        Returns when the kubelet serves; it then starts the pods that are to be restarted.
         """
-        for component in self._components:
+        for component in self._components.values():
             component.stop()
         self.namespaces.kill_processes()
         while_down()
-        for component in self._components:
+        for component in self._components.values():
             component.start()
+            if component.name == "containerd":
+                await_containerd(component, self.namespaces)
+        await_kubelet(self._components["kubelet"], self._plane)
 
     def stop(self) -> None:
         """Kill the components and end the namespaces, and with them every pod."""
         while self._components:
-            self._components.pop().stop()
+            self._components.popitem()[1].stop()
         self.registry.stop()
         self.namespaces.close()
 
@@ -82,4 +85,5 @@ class Node:
         return self._plane.folder / f"logs/{name}.log"
 
     def _start(self, start: Callable[[], Component]) -> None:
-        self._components.append(start())
+        component = start()
+        self._components[component.name] = component
