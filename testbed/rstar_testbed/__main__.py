@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
@@ -19,7 +18,6 @@ import typer
 from rstar_testbed.binaries import Binaries, search_path
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import TestbedError
-from rstar_testbed.kubelet import ChooseBehaviour, Kubelet, Real
 from rstar_testbed.modules import MODULES
 from rstar_testbed.node.packages import missing_packages
 
@@ -67,9 +65,6 @@ def up(
     folder: Annotated[Path | None, typer.Option(help="New or empty folder; a temporary one if not given.")] = None,
     training_operator: Annotated[bool, typer.Option(help="Run the stock training-operator.")] = True,
     minio: Annotated[bool, typer.Option(help="Run MinIO.")] = True,
-    pods: Annotated[
-        bool, typer.Option("--pods", help="Run the pods of all namespaces, as processes of this machine (needs root).")
-    ] = False,
     node: Annotated[
         bool, typer.Option("--node", help="With a node that runs pods in containers (needs root and containerd).")
     ] = False,
@@ -78,18 +73,11 @@ def up(
 
     Example: `python -m rstar_testbed up --folder out/testbed`, and in another shell `eval "$(python -m rstar_testbed env out/testbed)"`
     """
-    if pods and node:
-        raise TestbedError("--pods and --node each run the pods: choose one.")
     signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryDirectory(prefix="rstar-testbed-") as scratch:
         target = folder or Path(scratch)
         started = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            bed = stack.enter_context(
-                Testbed.start(target, training_operator=training_operator, minio=minio, node=node)
-            )
-            if pods:
-                stack.enter_context(Kubelet(bed.kubeconfig, _real_with_programs(bed), folder=target / "kubelet"))
+        with Testbed.start(target, training_operator=training_operator, minio=minio, node=node) as bed:
             if bed.minio:
                 bed.minio.client().make_bucket(BUCKET)
             (target / ENVIRONMENT).write_text(json.dumps(_environment(bed), indent=2))
@@ -133,13 +121,6 @@ def _written(folder: Path) -> dict[str, str]:
         )
     found: dict[str, str] = json.loads(written.read_text())
     return found
-
-
-def _real_with_programs(bed: Testbed) -> ChooseBehaviour:
-    """Make every pod real, with MinIO on its PATH, as in MinIO's image, beside the machine's programs."""
-    folders = [Path(sys.executable).parent, *([bed.binaries["minio"].parent] if bed.minio else [])]
-    path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
-    return lambda pod: Real({"PATH": path})
 
 
 def _environment(bed: Testbed) -> dict[str, str]:
