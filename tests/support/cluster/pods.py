@@ -42,12 +42,12 @@ class NamespaceClient:
         text = self.bed.kubectl("get", kind, name, "-n", self.namespace, "-o", "json", "--ignore-not-found")
         return json.loads(text) if text else None
 
-    def pod_in(self, name: str, *phases: str) -> Pod:
+    def pod_in(self, name: str, *phases: str, seconds: float = SECONDS) -> Pod:
         def look() -> Pod | None:
             pod = self.get("pod", name)
             return pod if pod and pod["status"].get("phase") in phases else None
 
-        return wait_until(look, f"pod {name} {' or '.join(phases)}")
+        return wait_until(look, f"pod {name} {' or '.join(phases)}", seconds)
 
 
 def pod(name: str, script: str = "true", **spec: Any) -> dict[str, Any]:

@@ -106,8 +106,8 @@ def attempt(stage: Stage, number: int, state: AttemptState, code: int | None = N
     return Attempt(stage, number, state, NOW, finished, code, "out of memory" if code else "")
 
 
-def stage_pod(name: str, script: str, number: int = 1, stage: str = "rollout") -> Data:
-    made = pod(name, script, container={"name": "pytorch"})
+def stage_pod(name: str, script: str, number: int = 1, stage: str = "rollout", image: str = "none") -> Data:
+    made = pod(name, script, container={"name": "pytorch", "image": image})
     labels = {ROUND: "r1", STAGE: stage, ATTEMPT: str(number), COMPONENT: "stage"}
     made["metadata"]["labels"] |= labels
     return made
