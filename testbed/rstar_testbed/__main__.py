@@ -15,15 +15,21 @@ from typing import Annotated, Final
 
 import typer
 
+from rstar_testbed.addresses import NODE
 from rstar_testbed.binaries import Binaries, search_path
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import TestbedError
 from rstar_testbed.modules import MODULES
+from rstar_testbed.node.images import Builder, chart_options, report_to_stderr
 from rstar_testbed.node.packages import missing_packages
+from rstar_testbed.node.registry import PORT
+from rstar_testbed.processes import answers
 
 ENVIRONMENT: Final = "environment.json"
 BUCKET: Final = "rstar"
 """The bucket of the environment's ``RSTAR_STORE``."""
+IMAGES: Final = ("executor", "jobs", "operator", "policy", "ppm", "search")
+"""The images that the charts' defaults need."""
 
 app = typer.Typer(
     name="python -m rstar_testbed",
@@ -61,12 +67,34 @@ def packages() -> None:
 
 
 @app.command()
+def images(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Which images; {', '.join(IMAGES)} if none is named.")
+    ] = None,
+) -> None:
+    """Build images, push them to the registry of the node that is up, and print the options by which helm takes them.
+
+    Example: `helm install rstar charts/rstar $(python -m rstar_testbed images operator executor)`
+    """
+    registry = f"{NODE.machine}:{PORT}"
+    if not answers(f"http://{registry}/v2/"):
+        raise TestbedError("No testbed with a node is up: start one with 'python -m rstar_testbed up --node'.")
+    builder = Builder(report_to_stderr)
+    builder.build(names or IMAGES)
+    pushed = {name: builder.push(name, registry, "built") for name in names or IMAGES}
+    typer.echo(" ".join(chart_options(pushed)))
+
+
+@app.command()
 def up(
     folder: Annotated[Path | None, typer.Option(help="New or empty folder; a temporary one if not given.")] = None,
     training_operator: Annotated[bool, typer.Option(help="Run the stock training-operator.")] = True,
     minio: Annotated[bool, typer.Option(help="Run MinIO.")] = True,
     node: Annotated[
-        bool, typer.Option("--node", help="With a node that runs pods in containers (needs root and containerd).")
+        bool,
+        typer.Option(
+            "--node", help="With a node that runs pods in containers (needs root and containerd); else no pod runs."
+        ),
     ] = False,
 ) -> None:
     """Start a testbed and keep it up until Ctrl-C.
