@@ -30,7 +30,7 @@ def node(name: str, at: str) -> dict[str, Any]:
     return {
         "metadata": {
             "name": name,
-            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "rstar.dev/testbed": "true"},
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"},
         },
         "status": {
             "capacity": _CAPACITY,
