@@ -44,7 +44,9 @@ app = typer.Typer(
 
 @app.command()
 def build(
-    names: Annotated[list[str] | None, typer.Argument(help="Which programs; all that the tests of CI use if none is named.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which programs; all that the tests of CI use if none is named.")
+    ] = None,
 ) -> None:
     """Build the programs that the cache lacks, and print where each is.
 
