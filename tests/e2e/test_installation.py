@@ -128,15 +128,15 @@ def test_the_charts_minio_has_its_bucket_and_a_round_gets_its_keys(
     assert testbed.kubectl("logs", "stage", "-n", release) == "kept\n"
 
 
-@pytest.mark.parametrize("name", ["rstar-executor", "rstar-operator"])
-def test_a_program_of_the_chart_is_process_1_and_ends_with_code_0_at_sigterm(
-    testbed: Testbed, release: str, name: str
-) -> None:
-    assert code_at_sigterm(testbed, release, name) == 0
-
-
 def test_helm_test_succeeds_where_no_policies_are_wanted(testbed: Testbed, release: str) -> None:
     options = ("--reuse-values", "--set=networkPolicies.enabled=false")
     testbed.helm("upgrade", "rstar", CHART, "-n", release, *options)
     testbed.kubectl("rollout", "status", "deployment/rstar-executor", "-n", release, "--timeout=600s")
     assert "Succeeded" in testbed.helm("test", "rstar", "-n", release, "--timeout=300s")
+
+
+@pytest.mark.parametrize("name", ["rstar-executor", "rstar-operator"])
+def test_a_program_of_the_chart_is_process_1_and_ends_with_code_0_at_sigterm(
+    testbed: Testbed, release: str, name: str
+) -> None:
+    assert code_at_sigterm(testbed, release, name) == 0

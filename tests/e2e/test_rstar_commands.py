@@ -60,7 +60,8 @@ def test_logs_of_an_attempts_pods_are_prefixed_with_their_names(submitted: UserS
 def test_logs_are_followed_from_before_a_pod_runs_until_it_ends(submitted: UserShell, image: str) -> None:
     submitted.report("r1", [attempt(Stage.ROLLOUT, 1, AttemptState.PENDING)])
     missing = f"{image.partition('/')[0]}/rstar/missing:1"
-    with submitted.begin("logs", "r1", "-f") as reader:
+    reader = submitted.begin("logs", "r1", "-f")
+    try:
         assert reader.stdout is not None
         assert reader.stderr is not None
         submitted.client.apply(stage_pod("r1-rollout-1-worker-1", "true", image=missing))
@@ -73,6 +74,8 @@ def test_logs_are_followed_from_before_a_pod_runs_until_it_ends(submitted: UserS
         assert reader.stdout.readline() == "last\n"
         submitted.client.bed.kubectl("delete", "pod", "r1-rollout-1-worker-1", "-n", submitted.namespace)
         out, err = reader.communicate(timeout=300)
+    finally:
+        reader.kill()
     assert (out, reader.returncode) == ("", 0), err
 
 

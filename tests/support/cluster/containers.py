@@ -30,22 +30,20 @@ def restricted_pod(name: str, image: str, *command: str, **container: Any) -> Js
     return pod(name, container=own | container, volumes=volumes, securityContext={"fsGroup": 10001})
 
 
-def code_at_sigterm(bed: Testbed, namespace: str, deployment: str) -> int:
-    """Send SIGTERM to process 1 of a Deployment's pod; return its exit code once the Deployment is complete again.
+def code_at_sigterm(bed: Testbed, namespace: str, deployment: str, seconds: float = 600.0) -> int:
+    """Send SIGTERM to process 1 of a Deployment's pod; return its exit code once the pod has started it again and is ready.
 
     A signal that process 1 does not handle is discarded by the kernel.
     """
     name = _pods_of(bed, namespace, deployment)[0]["metadata"]["name"]
     bed.kubectl("exec", name, "-n", namespace, "--", "python", "-c", _TERMINATE)
 
-    def ended() -> Json | None:
+    def restarted() -> Json | None:
         found = json.loads(bed.kubectl("get", "pod", name, "-n", namespace, "-o", "json"))
         [status] = found["status"]["containerStatuses"]
-        return status["lastState"].get("terminated") or status["state"].get("terminated")  # type: ignore[no-any-return]
+        return status["lastState"].get("terminated") if status["ready"] else None  # type: ignore[no-any-return]
 
-    state = wait_until(ended, f"the end of process 1 in {name}")
-    bed.kubectl("rollout", "status", f"deployment/{deployment}", "-n", namespace, "--timeout=600s")
-    return int(state["exitCode"])
+    return int(wait_until(restarted, f"another start of process 1 in {name}", seconds)["exitCode"])
 
 
 def _pods_of(bed: Testbed, namespace: str, deployment: str) -> list[Json]:
