@@ -18,8 +18,6 @@ LONGEST: Final = (
     "tests/jobs/test_searching.py",
     "tests/services/executor/test_corpus.py",
     "tests/cluster/test_operator_crashes.py",
-    "tests/cluster/test_read_only_root.py",
-    "tests/cluster/test_stage_pods.py",
 )
 """Longest first, so that two workers end at about the same time: they get whole files in this order (Makefile)."""
 

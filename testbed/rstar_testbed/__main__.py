@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
@@ -16,16 +15,21 @@ from typing import Annotated, Final
 
 import typer
 
+from rstar_testbed.addresses import NODE
 from rstar_testbed.binaries import Binaries, search_path
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import TestbedError
-from rstar_testbed.kubelet import ChooseBehaviour, Kubelet, Real
 from rstar_testbed.modules import MODULES
+from rstar_testbed.node.images import Builder, chart_options, report_to_stderr
 from rstar_testbed.node.packages import missing_packages
+from rstar_testbed.node.registry import PORT
+from rstar_testbed.processes import answers
 
 ENVIRONMENT: Final = "environment.json"
 BUCKET: Final = "rstar"
 """The bucket of the environment's ``RSTAR_STORE``."""
+IMAGES: Final = ("executor", "jobs", "operator", "policy", "ppm", "search")
+"""The images that the charts' defaults need."""
 
 app = typer.Typer(
     name="python -m rstar_testbed",
@@ -65,6 +69,25 @@ def packages() -> None:
 
 
 @app.command()
+def images(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Which images; {', '.join(IMAGES)} if none is named.")
+    ] = None,
+) -> None:
+    """Build images, push them to the registry of the node that is up, and print the options by which helm takes them.
+
+    Example: `helm install rstar charts/rstar $(python -m rstar_testbed images operator executor)`
+    """
+    registry = f"{NODE.machine}:{PORT}"
+    if not answers(f"http://{registry}/v2/"):
+        raise TestbedError("No testbed with a node is up: start one with 'python -m rstar_testbed up --node'.")
+    builder = Builder(report_to_stderr)
+    builder.build(names or IMAGES)
+    pushed = {name: builder.push(name, registry, "built") for name in names or IMAGES}
+    typer.echo(" ".join(chart_options(pushed)))
+
+
+@app.command()
 def up(
     folder: Annotated[Path | None, typer.Option(help="New or empty folder; a temporary one if not given.")] = None,
     training_operator: Annotated[bool, typer.Option(help="Run the stock training-operator.")] = True,
@@ -72,29 +95,22 @@ def up(
         bool, typer.Option("--trainer", help="Run the stock trainer and JobSet controller, for TrainJobs.")
     ] = False,
     minio: Annotated[bool, typer.Option(help="Run MinIO.")] = True,
-    pods: Annotated[
-        bool, typer.Option("--pods", help="Run the pods of all namespaces, as processes of this machine (needs root).")
-    ] = False,
     node: Annotated[
-        bool, typer.Option("--node", help="With a node that runs pods in containers (needs root and containerd).")
+        bool,
+        typer.Option(
+            "--node", help="With a node that runs pods in containers (needs root and containerd); else no pod runs."
+        ),
     ] = False,
 ) -> None:
     """Start a testbed and keep it up until Ctrl-C.
 
     Example: `python -m rstar_testbed up --folder out/testbed`, and in another shell `eval "$(python -m rstar_testbed env out/testbed)"`
     """
-    if pods and node:
-        raise TestbedError("--pods and --node each run the pods: choose one.")
     signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryDirectory(prefix="rstar-testbed-") as scratch:
         target = folder or Path(scratch)
         started = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            bed = stack.enter_context(
-                Testbed.start(target, training_operator=training_operator, trainer=trainer, minio=minio, node=node)
-            )
-            if pods:
-                stack.enter_context(Kubelet(bed.kubeconfig, _real_with_programs(bed), folder=target / "kubelet"))
+        with Testbed.start(target, training_operator=training_operator, trainer=trainer, minio=minio, node=node) as bed:
             if bed.minio:
                 bed.minio.client().make_bucket(BUCKET)
             (target / ENVIRONMENT).write_text(json.dumps(_environment(bed), indent=2))
@@ -138,13 +154,6 @@ def _written(folder: Path) -> dict[str, str]:
         )
     found: dict[str, str] = json.loads(written.read_text())
     return found
-
-
-def _real_with_programs(bed: Testbed) -> ChooseBehaviour:
-    """Make every pod real, with MinIO on its PATH, as in MinIO's image, beside the machine's programs."""
-    folders = [Path(sys.executable).parent, *([bed.binaries["minio"].parent] if bed.minio else [])]
-    path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
-    return lambda pod: Real({"PATH": path})
 
 
 def _environment(bed: Testbed) -> dict[str, str]:

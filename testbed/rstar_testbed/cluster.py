@@ -89,7 +89,7 @@ class Testbed:
             if training_operator:
                 bed._trainers.append(start_training_operator(bed._plane, binaries))
             if trainer:
-                bed._trainers += start_trainer(bed._plane, binaries)
+                bed.start_trainer()
             if bed.minio:
                 bed.minio.wait()
             if bed.node:
@@ -98,6 +98,11 @@ class Testbed:
             bed.stop()
             raise
         return bed
+
+    def start_trainer(self) -> None:
+        """Start what TrainJobs need, the trainer and the JobSet controller, unless they run; return when they work."""
+        if all(component.name != "trainer" for component in self._trainers):
+            self._trainers += start_trainer(self._plane, self.binaries)
 
     def stop(self) -> None:
         """Stop every component. The folder stays, with its logs."""

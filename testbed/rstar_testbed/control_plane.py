@@ -175,7 +175,7 @@ class ControlPlane:
 
     def _node_flags(self) -> list[str]:
         if not self.addresses.node:
-            # The API refuses endpoints on loopback; pods of the testbed get the address by environment variables instead.
+            # The API refuses endpoints on loopback.
             return ["--endpoint-reconciler-type=none"]
         certificate, key = self._tls / "apiserver-client.crt", self._tls / "apiserver-client.key"
         return [

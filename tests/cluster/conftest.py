@@ -6,7 +6,6 @@ The first run builds the control plane's programs, which takes minutes. Run by `
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tests.support.cluster.pods import NamespaceClient
 from tests.support.cluster.releases import temporary_namespace
 from tests.support.cluster.round_namespace import RoundNamespace, new_round_namespace
 
-StartKubelet = Callable[..., Kubelet]
+StartKubelet = Callable[[ChooseBehaviour], Kubelet]
 
 TIMEOUT = 900.0
 """Seconds for a test without a time of its own: a safety net, far above what a busy machine takes."""
@@ -52,15 +51,10 @@ def client(testbed: Testbed, namespace: str) -> NamespaceClient:
 
 
 @pytest.fixture
-def kubelet(testbed: Testbed, namespace: str, tmp_path: Path) -> Iterator[StartKubelet]:
+def kubelet(testbed: Testbed, namespace: str) -> Iterator[StartKubelet]:
     """Start a test kubelet for the test's namespace: ``kubelet(choose)``; it is stopped after the test."""
     with contextlib.ExitStack() as stack:
-
-        def start(choose: ChooseBehaviour) -> Kubelet:
-            folder = tmp_path / f"kubelet-{uuid.uuid4().hex[:4]}"
-            return stack.enter_context(Kubelet(testbed.kubeconfig, choose, namespace=namespace, folder=folder))
-
-        yield start
+        yield lambda choose: stack.enter_context(Kubelet(testbed.kubeconfig, choose, namespace=namespace))
 
 
 @pytest.fixture(scope="module")

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from rstar_testbed.cluster import Testbed
-from rstar_testbed.kubelet import Behaviour, Pod, Real, Waiting
+from rstar_testbed.kubelet import Waiting
 from typer.testing import CliRunner
 
 from rstar.cli.main import app
 from rstar.cluster.api import Cluster, Kind, NotFoundError
 from rstar.cluster.api_errors import explain_error
-from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
-from rstar.rounds.observed import Attempt, AttemptState, Observed, Stage
-from rstar.rounds.plan import plan
-from rstar.rounds.spec import EvolutionRoundSpec
+from rstar.rounds.observed import AttemptState, Stage
 from rstar.store.open import open_store
 from tests.cluster.conftest import StartKubelet
-from tests.rstar.cli.test_commands import PLAIN_TERMINAL, RSTAR, Finished, assert_refused
-from tests.support.cluster.pods import NamespaceClient, needs_root, pod
+from tests.rstar.cli.test_commands import RSTAR, Finished, assert_refused
+from tests.support.cluster.pods import NamespaceClient
 from tests.support.cluster.rounds import install_crds
-from tests.support.paths import ROOT
+from tests.support.cluster.user_shell import IN_STORE, STORED, Data, UserShell, attempt, stage_pod
 from tests.support.rounds.simulated_round import done
-
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
-
-Data = dict[str, Any]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,75 +37,6 @@ def resource_of(name: str, spec: Data) -> Data:
     """Return an EvolutionRound."""
     kind = {"apiVersion": "rstar.dev/v1alpha1", "kind": "EvolutionRound"}
     return {**kind, "metadata": {"name": name}, "spec": spec}
-
-
-class UserShell:
-    """A user's shell: a folder with files, a kubeconfig and one namespace."""
-
-    def __init__(self, client: NamespaceClient, folder: Path, bytecode: Path) -> None:
-        self.client = client
-        self.bytecode = bytecode
-        self.namespace = client.namespace
-        self.kubeconfig = client.bed.kubeconfig
-        self.folder = folder
-        (folder / "base").mkdir()
-        (folder / "base" / "config.json").write_text("{}")
-        (folder / "problems.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n')
-
-    def write(self, *specs: Data, file: str = "rounds.yaml") -> None:
-        """Write rounds r1, r2, ...; paths are local unless a spec says otherwise."""
-        documents = []
-        for number, spec in enumerate(specs, 1):
-            whole: Data = {"round": number, "baseModel": "base", "problems": {"uri": "problems.jsonl"}}
-            whole |= {"previousRound": f"r{number - 1}"} if number > 1 else {}
-            kind = {"apiVersion": "rstar.dev/v1alpha1", "kind": "EvolutionRound"}
-            documents.append({**kind, "metadata": {"name": f"r{number}"}, "spec": {**whole, **spec}})
-        (self.folder / file).write_text(yaml.safe_dump_all(documents))
-
-    def environment(self, settings: Mapping[str, str] = {}) -> dict[str, str]:
-        plain = {key: value for key, value in PLAIN_TERMINAL.items() if not key.startswith(("RSTAR_", "AWS_"))}
-        plain.pop("PYTHONDONTWRITEBYTECODE", None)
-        # The 800 modules of the Kubernetes library are compiled once, not by every command.
-        return {**plain, "PYTHONPYCACHEPREFIX": str(self.bytecode), "KUBECONFIG": str(self.kubeconfig), **settings}
-
-    def rstar(self, *arguments: str, **settings: str) -> Finished:
-        command = [*RSTAR, *arguments, "-n", self.namespace]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env=self.environment(settings),
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        return Finished(done.returncode, done.stdout, done.stderr)
-
-    def begin(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*RSTAR, *arguments, "-n", self.namespace],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.environment(),
-            cwd=self.folder,
-        )
-
-    def spec(self, name: str = "r1") -> Data:
-        found = self.client.get("evolutionround", name)
-        assert found is not None
-        spec: Data = found["spec"]
-        return spec
-
-    def report(self, name: str, attempts: Sequence[Attempt], **spec: Any) -> None:
-        """Write a status as an operator would."""
-        wanted = EvolutionRoundSpec.model_validate({**self.spec(name), **spec})
-        status = plan(wanted, name, Observed(attempts=tuple(attempts)), NOW).status
-        body = json.dumps({"status": status.model_dump(mode="json", by_alias=True, exclude_none=True)})
-        self.client.bed.kubectl(
-            "patch", "er", name, "-n", self.namespace, "--subresource=status", "--type=merge", "-p", body
-        )
 
 
 @pytest.fixture(scope="module")
@@ -140,19 +60,8 @@ def bucket(testbed: Testbed) -> str:
 @pytest.fixture
 def submitted(shell: UserShell) -> UserShell:
     """Two rounds that need no upload, in the cluster."""
-    shell.write(*STORED)
-    done = shell.rstar("submit", "rounds.yaml")
-    assert done.code == 0, done.err
+    shell.submit()
     return shell
-
-
-IN_STORE: Data = {"baseModel": "store:models/base", "problems": {"uri": "store:data/train.jsonl"}}
-STORED = (IN_STORE, IN_STORE)
-
-
-def attempt(stage: Stage, number: int, state: AttemptState, code: int | None = None) -> Attempt:
-    finished = NOW if code is not None else None
-    return Attempt(stage, number, state, NOW, finished, code, "out of memory" if code else "")
 
 
 def storage_environment(testbed: Testbed, store: str) -> dict[str, str]:
@@ -418,84 +327,6 @@ def test_the_shell_completes_the_names_of_rounds(submitted: UserShell, monkeypat
     assert CliRunner().invoke(app, prog_name="rstar").output.split() == ["r1", "r2"]
 
 
-def stage_pod(name: str, script: str, number: int = 1, stage: str = "rollout") -> Data:
-    made = pod(name, script, container={"name": "pytorch"})
-    labels = {ROUND: "r1", STAGE: stage, ATTEMPT: str(number), COMPONENT: "stage"}
-    made["metadata"]["labels"] |= labels
-    return made
-
-
-def real_pods(pod: Pod) -> Behaviour:
-    return Real(environment={"PATH": os.environ["PATH"]})
-
-
-@needs_root
-def test_logs_of_an_attempts_pods_are_prefixed_with_their_names(submitted: UserShell, kubelet: StartKubelet) -> None:
-    kubelet(real_pods)
-    client = submitted.client
-    client.apply(stage_pod("r1-rollout-1", "echo early; echo late", 1))
-    client.apply(*(stage_pod(f"r1-rollout-2-worker-{i}", f"echo hello {i}; echo bye {i}", 2) for i in range(2)))
-    for name in ("r1-rollout-1", "r1-rollout-2-worker-0", "r1-rollout-2-worker-1"):
-        client.pod_in(name, "Succeeded")
-    lost = attempt(Stage.ROLLOUT, 1, AttemptState.FAILED, 1)
-    submitted.report("r1", [lost, attempt(Stage.ROLLOUT, 2, AttemptState.RUNNING)])
-    lines = [json.loads(line) for line in submitted.rstar("logs", "r1", "--json").out.splitlines()]
-    assert [(line["source"][-8:], line["text"]) for line in lines] == [
-        ("worker-0", "hello 0"),
-        ("worker-0", "bye 0"),
-        ("worker-1", "hello 1"),
-        ("worker-1", "bye 1"),
-    ]
-    assert "[r1-rollout-2-worker-1] hello 1\n" in submitted.rstar("logs", "r1").out
-    assert submitted.rstar("logs", "r1", "--attempt", "1", "--tail", "1").out == "late\n"
-    assert submitted.rstar("logs", "r1", "--all", "--tail", "1").out.splitlines()[0] == "late"
-    client.bed.kubectl("delete", "pod", "r1-rollout-1", "-n", submitted.namespace)
-    gone = submitted.rstar("logs", "r1", "--attempt", "1")
-    assert gone.code == 1
-    assert "the log of rollout 1 no longer exists" in gone.err
-
-
-@needs_root
-def test_logs_are_followed_from_before_a_pod_runs_until_it_ends(submitted: UserShell, kubelet: StartKubelet) -> None:
-    behaviours: dict[str, Callable[[Pod], Behaviour]] = {"r1-rollout-1-worker-0": real_pods}
-    kubelet(
-        lambda pod: behaviours.get(pod["metadata"]["name"], lambda _: Waiting("ImagePullBackOff", "no such image"))(pod)
-    )
-    submitted.report("r1", [attempt(Stage.ROLLOUT, 1, AttemptState.PENDING)])
-    reader = submitted.begin("logs", "r1", "-f")
-    assert reader.stdout is not None
-    assert reader.stderr is not None
-    submitted.client.apply(stage_pod("r1-rollout-1-worker-1", "true"))
-    first_line = reader.stderr.readline()
-    assert "r1-rollout-1-worker-1 has not started" in first_line
-    submitted.client.apply(stage_pod("r1-rollout-1-worker-0", "echo first; sleep 1; echo last"))
-    assert reader.stdout.readline() == "first\n"
-    assert reader.stdout.readline() == "last\n"
-    submitted.client.bed.kubectl("delete", "pod", "r1-rollout-1-worker-1", "-n", submitted.namespace)
-    out, err = reader.communicate(timeout=300)
-    assert (out, reader.returncode) == ("", 0), err
-    assert "ImagePullBackOff: no such image" in first_line + err
-
-
-@needs_root
-def test_logs_of_the_rounds_services_and_of_the_shared_executors_are_shown(
-    submitted: UserShell, kubelet: StartKubelet
-) -> None:
-    kubelet(real_pods)
-    policy = pod("r1-policy-0", "echo policy here", container={"name": "policy"})
-    policy["metadata"]["labels"] |= {ROUND: "r1", COMPONENT: "policy"}
-    executor = pod("rstar-executor-0", "echo executor here", container={"name": "executor"})
-    executor["metadata"]["labels"] |= {COMPONENT: "executor"}
-    submitted.client.apply(policy, executor)
-    for name in ("r1-policy-0", "rstar-executor-0"):
-        submitted.client.pod_in(name, "Succeeded")
-    assert submitted.rstar("logs", "r1", "--service", "policy").out == "policy here\n"
-    assert submitted.rstar("logs", "r2", "--service", "executor").out == "executor here\n"
-    missing = submitted.rstar("logs", "r2", "--service", "policy")
-    assert missing.code == 1
-    assert "there are no pods" in missing.err
-
-
 def test_a_pod_that_has_not_started_is_named(submitted: UserShell, kubelet: StartKubelet) -> None:
     kubelet(lambda pod: Waiting("ImagePullBackOff", "no such image"))
     submitted.client.apply(stage_pod("r1-rollout-1", "true"))
@@ -504,20 +335,3 @@ def test_a_pod_that_has_not_started_is_named(submitted: UserShell, kubelet: Star
     logs = submitted.rstar("logs", "r1")
     assert (logs.code, logs.out) == (0, "")
     assert "r1-rollout-1 has not started" in logs.err
-
-
-@needs_root
-def test_inside_the_cluster_the_pods_service_account_is_used(submitted: UserShell, kubelet: StartKubelet) -> None:
-    kubelet(real_pods)
-    testbed, namespace = submitted.client.bed, submitted.namespace
-    testbed.kubectl(
-        "create", "role", "looks", "-n", namespace, "--verb=get,list", "--resource=evolutionrounds.rstar.dev"
-    )
-    testbed.kubectl(
-        "create", "rolebinding", "looks", "-n", namespace, "--role=looks", f"--serviceaccount={namespace}:default"
-    )
-    command = " ".join([*RSTAR, "status", "-n", namespace, "--json"])
-    submitted.client.apply(pod("inside", f"cd {ROOT} && {command}"))
-    submitted.client.pod_in("inside", "Succeeded", "Failed")
-    found = json.loads(testbed.kubectl("logs", "inside", "-n", namespace))
-    assert list(found["statuses"]) == ["r1", "r2"]

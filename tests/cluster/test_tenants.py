@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,17 +19,14 @@ import yaml
 from minio import Minio
 from minio.error import S3Error
 from rstar_testbed.cluster import Testbed
-from rstar_testbed.kubelet import Kubelet, Real, Run
+from rstar_testbed.kubelet import Kubelet, Run
 
 from rstar.cluster.api import PODS
 from rstar.rounds.observed import Stage
 from tests.support.cluster.chart_operator import CHART
-from tests.support.cluster.pods import needs_root
 from tests.support.cluster.releases import bind, secret
 from tests.support.cluster.round_namespace import PodScript, RoundNamespace
 from tests.support.cluster.rounds import result_of, round_body
-
-pytestmark = needs_root
 
 FOREVER = Run()
 TENANT = CHART.parent / "rstar-tenant"
@@ -59,8 +59,10 @@ class Tenant:
 
 
 @pytest.fixture(scope="module")
-def tenants(testbed: Testbed, operator: str) -> Iterator[tuple[Tenant, Tenant]]:
-    """Set two tenants up as a cluster admin does; the Jobs that create their MinIO users run as real processes."""
+def tenants(
+    testbed: Testbed, operator: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Tenant, Tenant]]:
+    """Set two tenants up as a cluster admin does."""
     assert testbed.minio is not None
     admin, ending = f"admin-{uuid.uuid4().hex[:6]}", uuid.uuid4().hex[:6]
     names = (f"lab-a-{ending}", f"lab-b-{ending}")
@@ -68,14 +70,31 @@ def tenants(testbed: Testbed, operator: str) -> Iterator[tuple[Tenant, Tenant]]:
     keys = (f"--from-literal=user={testbed.minio.access_key}", f"--from-literal=password={testbed.minio.secret_key}")
     testbed.kubectl("create", "secret", "generic", "minio-admin", "-n", admin, *keys)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(Kubelet(testbed.kubeconfig, lambda _: Real(), namespace=admin))
         for name in names:
             options = f"namespace={name},access.groups={{{name}}},storage.endpoint={testbed.minio.endpoint}"
             more = f"storage.bucket=labs-{ending},minioUser.enabled=true"
             testbed.helm("install", name, str(TENANT), "-n", admin, f"--set={options}", f"--set={more}")
-        testbed.kubectl("wait", "--for=condition=Complete", "job", "--all", "-n", admin, "--timeout=300s")
+            create_minio_user(testbed, admin, name, tmp_path_factory.mktemp(name) / "policy.json")
         yield tuple(stack.enter_context(install_executors(testbed, name)) for name in names)  # type: ignore[misc]
     testbed.kubectl("delete", "namespace", admin, *names, "--wait=false")
+
+
+def create_minio_user(bed: Testbed, admin: str, name: str, policy: Path) -> None:
+    """Run the program of the tenant's Job on this machine, as no pod runs here; ``policy`` is the file for its ConfigMap."""
+    found = bed.kubectl("get", "jobs", "-n", admin, "-l", f"app.kubernetes.io/instance={name}", "-o", "json")
+    [container] = json.loads(found)["items"][0]["spec"]["template"]["spec"]["containers"]
+    policy.write_text(
+        bed.kubectl("get", "configmap", f"rstar-tenant-{name}", "-n", admin, "-o", r"jsonpath={.data.policy\.json}")
+    )
+    *arguments, _ = container["args"]
+    keys = secret(bed, "minio-admin", admin)
+    environment = {
+        "RSTAR_S3_ENDPOINT": container["env"][0]["value"],
+        "MINIO_ADMIN_USER": keys["user"],
+        "MINIO_ADMIN_PASSWORD": keys["password"],
+        **secret(bed, f"rstar-tenant-{name}", admin),
+    }
+    subprocess.run([sys.executable, "-c", *arguments, str(policy)], env=os.environ | environment, check=True)
 
 
 @contextlib.contextmanager

@@ -9,33 +9,23 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import yaml
 from minio import Minio
 from rstar_testbed.__main__ import ENVIRONMENT
 
-from tests.support.cluster.pods import needs_root, pod, wait_until
+from tests.support.cluster.pods import wait_until
 
 
-@needs_root
-def test_pods_run_the_bucket_exists_and_sigterm_ends_everything(tmp_path: Path) -> None:
+def test_a_shell_gets_its_environment_the_bucket_exists_and_sigterm_ends_everything(tmp_path: Path) -> None:
     folder, log = tmp_path / "bed", tmp_path / "log"
-    command = [sys.executable, "-m", "rstar_testbed", "up", "--folder", str(folder), "--pods", "--no-training-operator"]
+    command = [sys.executable, "-m", "rstar_testbed", "up", "--folder", str(folder), "--no-training-operator"]
     with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as up:
         try:
             wait_until(lambda: (folder / ENVIRONMENT).exists() or up.poll() is not None, "a testbed that is up")
             assert up.poll() is None, log.read_text()
             found: dict[str, str] = json.loads((folder / ENVIRONMENT).read_text())
             environment = {**os.environ, **found, "PATH": f"{found['PATH']}:{os.environ['PATH']}"}
-
-            def kubectl(*words: str, text: str | None = None) -> str:
-                done = subprocess.run(
-                    ["kubectl", *words], env=environment, input=text, capture_output=True, text=True, check=True
-                )
-                return done.stdout
-
-            kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=180s")
-            kubectl("apply", "-f", "-", text=yaml.safe_dump(pod("real", "minio --version")))
-            kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/real", "--timeout=180s")
+            wait = ["kubectl", "wait", "--for=create", "serviceaccount/default", "--timeout=180s"]
+            subprocess.run(wait, env=environment, check=True)
             keys = (found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"])
             store = Minio(urlsplit(found["RSTAR_S3_ENDPOINT"]).netloc, *keys, secure=False)
             assert store.bucket_exists(urlsplit(found["RSTAR_STORE"]).netloc)

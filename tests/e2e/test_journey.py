@@ -32,6 +32,7 @@ from rstar.store.store import StoreError
 from tests.e2e.conftest import UseImages
 from tests.support.cluster import real_rounds, tiny_rounds
 from tests.support.cluster.chart_operator import forbidden_requests
+from tests.support.cluster.containers import code_at_sigterm
 from tests.support.cluster.lab import BUCKET, IMAGES, SMALL, Lab, Tenant, fill_store, lab
 from tests.support.cluster.pods import wait_until
 from tests.support.cluster.real_rounds import Observations
@@ -298,7 +299,9 @@ def test_another_tenants_keys_open_nothing_of_this_ones_part_of_the_bucket(journ
         trespass()
 
 
-def test_a_question_is_solved_from_outside_by_the_models_of_a_round(journey: Journey) -> None:
+def test_a_question_is_solved_from_outside_by_models_of_a_round_whose_servers_end_at_sigterm(
+    journey: Journey,
+) -> None:
     tenant = journey.tenant
     outputs = {role: stage_of(journey.status("r3"), f"train-{role}").output for role in ("policy", "ppm")}
     models = {role: Path(output.manifest).parent / "checkpoint" for role, output in outputs.items() if output}
@@ -333,6 +336,8 @@ def test_a_question_is_solved_from_outside_by_the_models_of_a_round(journey: Jou
     assert {role: found[f"{role}Digest"] for role in models} == {
         role: checkpoint_digest(journey.folder / model) for role, model in models.items()
     }
+    for name in ("policy", "ppm", "search"):
+        assert code_at_sigterm(tenant.bed, tenant.namespace, f"rstar-{name}") == 0
 
 
 @contextlib.contextmanager

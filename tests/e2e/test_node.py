@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,11 @@ def test_the_images_of_operator_and_executor_hold_no_torch_and_run_without_root(
         client.apply(python_pod(name, image, program))
         client.pod_in(name, "Succeeded")
         assert client.bed.kubectl("logs", name, "-n", client.namespace) == "None 10001\n"
+
+
+def test_the_command_images_pushes_an_image_and_prints_helms_options(use_images: UseImages) -> None:
+    registry, _, rest = use_images("operator")["operator"].partition("/")
+    command = [sys.executable, "-m", "rstar_testbed", "images", "operator"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    tag = f"built@{rest.partition('@')[2]}"
+    assert printed.split() == [f"--set=images.registry={registry}", f"--set=images.operator.tag={tag}"]

@@ -36,11 +36,16 @@ def test_every_digest_and_size_fits_and_the_program_is_the_entry_point(tmp_path:
     assert entry["annotations"]["io.containerd.image.name"] == "host/name:1"
     manifest = json.loads(blob(found, entry))
     config = json.loads(blob(found, manifest["config"]))
-    assert config["config"] == {"Entrypoint": ["/program"], "User": "7:8", "WorkingDir": "/"}
+    assert config["config"] == {
+        "Entrypoint": ["/usr/local/bin/program"],
+        "Env": ["PATH=/usr/local/bin"],
+        "User": "7:8",
+        "WorkingDir": "/",
+    }
     (layer,) = manifest["layers"]
     assert config["rootfs"]["diff_ids"] == [layer["digest"]]
     with tarfile.open(fileobj=io.BytesIO(blob(found, layer))) as files:
-        member = files.getmember("program")
+        member = files.getmember("usr/local/bin/program")
         assert member.mode == 0o755
         content = files.extractfile(member)
         assert content is not None
@@ -55,7 +60,7 @@ def test_the_pause_program_is_static_and_ends_at_sigterm(tmp_path: Path) -> None
     assert entry["annotations"]["io.containerd.image.name"] == PAUSE
     (layer,) = json.loads(blob(found, entry))["layers"]
     with tarfile.open(fileobj=io.BytesIO(blob(found, layer))) as files:
-        files.extract("program", tmp_path, filter="data")
-    with subprocess.Popen([tmp_path / "program"]) as process:
+        files.extract("usr/local/bin/pause", tmp_path, filter="data")
+    with subprocess.Popen([tmp_path / "usr/local/bin/pause"]) as process:
         process.terminate()
         assert process.wait(timeout=60) in {0, -15}  # -15: the signal came before the handler.

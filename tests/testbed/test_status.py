@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rstar_testbed.kubelet.hosts import hosts_text, services_of
 from rstar_testbed.kubelet.status import Container, phase, pod_status, restarts
 
 RUNNING = Container().run("t1")
@@ -46,7 +45,7 @@ def test_the_restart_policy_decides_whether_an_ended_container_restarts(
 
 
 def test_an_ended_containers_status_has_code_reason_and_message() -> None:
-    status = pod_status(pod(), {"c": GOOD}, address="198.18.0.1", node_address="127.0.0.1", bound="t0", now="t3")
+    status = pod_status(pod(), {"c": GOOD}, bound="t0", now="t3")
     state = status["containerStatuses"][0]["state"]["terminated"]
     assert (state["exitCode"], state["reason"], state["message"]) == (0, "Completed", "message")
     assert (state["startedAt"], state["finishedAt"]) == ("t1", "t2")
@@ -56,31 +55,8 @@ def test_an_ended_containers_status_has_code_reason_and_message() -> None:
 
 def test_an_unchanged_condition_keeps_the_time_of_its_last_change() -> None:
     seen = pod()
-    arguments = {"address": "a", "node_address": "n", "bound": "t0"}
-    seen["status"] = pod_status(seen, {"c": RUNNING}, now="t1", **arguments)
-    later = pod_status(seen, {"c": GOOD}, now="t2", **arguments)
+    seen["status"] = pod_status(seen, {"c": RUNNING}, bound="t0", now="t1")
+    later = pod_status(seen, {"c": GOOD}, bound="t0", now="t2")
     times = {each["type"]: each["lastTransitionTime"] for each in later["conditions"]}
     assert times["Ready"] == "t1"
     assert times["PodReadyToStartContainers"] == "t2"
-
-
-def test_a_service_resolves_to_the_addresses_of_its_ready_pods_only() -> None:
-    def endpoint(address: str, ready: bool) -> dict[str, Any]:
-        return {"addresses": [address], "conditions": {"ready": ready}}
-
-    def slice_of(service: str, *endpoints: dict[str, Any]) -> dict[str, Any]:
-        labels = {"kubernetes.io/service-name": service}
-        return {"metadata": {"namespace": "lab", "labels": labels}, "endpoints": list(endpoints)}
-
-    services = services_of(
-        [
-            slice_of("web", endpoint("198.18.0.2", True), endpoint("198.18.0.3", False)),
-            slice_of("web", endpoint("198.18.0.1", True)),
-            {"metadata": {"namespace": "lab"}, "endpoints": None},
-        ]
-    )
-    assert services == {("lab", "web"): ["198.18.0.1", "198.18.0.2"]}
-    lines = hosts_text(pod(), "198.18.0.9", services | {("other", "db"): ["198.18.0.5"]}).splitlines()
-    assert "198.18.0.9 p" in lines
-    assert "198.18.0.1 web.lab.svc.cluster.local web.lab.svc web.lab web" in lines
-    assert "198.18.0.5 db.other.svc.cluster.local db.other.svc db.other" in lines

@@ -1,10 +1,9 @@
-"""The test kubelet: a node whose pods follow scripts, or run as processes of this machine.
+"""The test kubelet: a node whose pods follow scripts. Nothing runs: tests decide how pods start, end and fail.
 
 with Kubelet(bed.kubeconfig, lambda pod: Run(seconds=1, message="done")) as kubelet: ...
-with Kubelet(bed.kubeconfig, always_real, namespace="lab") as kubelet: ...
 """
 
-from rstar_testbed.kubelet.behaviour import Behaviour, ChooseBehaviour, Pending, Pod, Real, Run, Waiting, always_real
+from rstar_testbed.kubelet.behaviour import Behaviour, ChooseBehaviour, Pending, Pod, Run, Waiting
 from rstar_testbed.kubelet.kubelet import Kubelet
 
-__all__ = ["Behaviour", "ChooseBehaviour", "Kubelet", "Pending", "Pod", "Real", "Run", "Waiting", "always_real"]
+__all__ = ["Behaviour", "ChooseBehaviour", "Kubelet", "Pending", "Pod", "Run", "Waiting"]

@@ -33,31 +33,27 @@ class ApiError(Exception):
 
 
 class Api:
-    """A connection to an API server, by a kubeconfig with embedded certificates or a token."""
+    """A connection to an API server, by a kubeconfig with embedded certificates."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self.tries = 100
         config = yaml.safe_load(kubeconfig.read_text())
         cluster = config["clusters"][0]["cluster"]
         user = config["users"][0]["user"]
-        self.server: str = cluster["server"]
-        self.authority_pem = base64.b64decode(cluster["certificate-authority-data"]).decode()
-        self._tls = ssl.create_default_context(cadata=self.authority_pem)
-        self._headers = {"User-Agent": "rstar-test-kubelet"}
-        if "token" in user:
-            self._headers["Authorization"] = f"Bearer {user['token']}"
-        else:
-            with tempfile.NamedTemporaryFile() as pem:  # ssl takes a client's certificate from a file only.
-                pem.write(base64.b64decode(user["client-certificate-data"]))
-                pem.write(base64.b64decode(user["client-key-data"]))
-                pem.flush()
-                self._tls.load_cert_chain(pem.name)
+        self._server: str = cluster["server"]
+        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        self._tls = ssl.create_default_context(cadata=authority)
+        with tempfile.NamedTemporaryFile() as pem:  # ssl takes a client's certificate from a file only.
+            pem.write(base64.b64decode(user["client-certificate-data"]))
+            pem.write(base64.b64decode(user["client-key-data"]))
+            pem.flush()
+            self._tls.load_cert_chain(pem.name)
 
     async def __aenter__(self) -> Self:
         """Open the connection pool."""
         self._session = aiohttp.ClientSession(
-            base_url=self.server,
-            headers=self._headers,
+            base_url=self._server,
+            headers={"User-Agent": "rstar-test-kubelet"},
             connector=aiohttp.TCPConnector(ssl=self._tls, limit=32),
             timeout=aiohttp.ClientTimeout(total=30),
         )

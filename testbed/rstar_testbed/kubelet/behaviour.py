@@ -1,12 +1,12 @@
-"""The behaviour of a pod on the test kubelet: a script, or its real commands.
+"""The behaviour of a pod on the test kubelet.
 
 The kubelet calls a ``ChooseBehaviour`` once for every pod, with the pod as the API has it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 Pod = dict[str, Any]
@@ -42,17 +42,5 @@ class Run:
     ready: bool = True
 
 
-@dataclass(frozen=True)
-class Real:
-    """The containers' commands run as processes of this machine. ``environment`` is added to theirs."""
-
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-Behaviour = Pending | Waiting | Run | Real
+Behaviour = Pending | Waiting | Run
 ChooseBehaviour = Callable[[Pod], Behaviour]
-
-
-def always_real(pod: Pod) -> Behaviour:
-    """Run every pod's commands."""
-    return Real()

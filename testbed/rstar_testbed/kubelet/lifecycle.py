@@ -1,7 +1,6 @@
 """The lifecycle of one pod on the test kubelet: bound, started, restarted, terminated, deleted.
 
-It reports the pod's status to the API; its :mod:`workload` runs the containers. Not covered: liveness probes, lifecycle hooks
-and init containers, which count as done.
+It reports the pod's status to the API. Init containers count as done.
 """
 
 from __future__ import annotations
@@ -9,19 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from rstar_testbed.kubelet.api import Api, ApiError
-from rstar_testbed.kubelet.behaviour import Behaviour, Pending, Pod, Waiting
+from rstar_testbed.kubelet.behaviour import Behaviour, Pending, Pod, Run, Waiting
 from rstar_testbed.kubelet.status import Container, pod_status, restarts, unschedulable
-from rstar_testbed.kubelet.workload import CannotStartError, Workload
 
 # A tenth of the real kubelet's or less: tests check that containers restart, not how long it takes.
 _FIRST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 10.0
-_PREPARE_RETRY_SECONDS: Final = 0.5
+# How a program ends that heeds SIGTERM.
+_TERMINATED: Final = Run(seconds=0, code=143)
 
 
 def now() -> str:
@@ -37,18 +35,16 @@ def path_of(pod: Pod) -> str:
 class PodLifecycle:
     """Runs one pod from its first event on the watch to its deletion."""
 
-    def __init__(
-        self, api: Api, pod: Pod, behaviour: Behaviour, node: str, open_workload: Callable[[], tuple[Workload, str]]
-    ) -> None:
+    def __init__(self, api: Api, pod: Pod, behaviour: Behaviour, node: str) -> None:
         self.pod = pod
+        self.runs = False
         self._api = api
         self._behaviour = behaviour
         self._node = node
-        self._open_workload = open_workload
-        self.workload: Workload | None = None
-        self._address = ""
         self._bound = ""
         self._containers = {each["name"]: Container() for each in pod["spec"]["containers"]}
+        self._outcome = _TERMINATED
+        self._outcome_set = asyncio.Event()
         self._ending = asyncio.Event()
         self._changed = asyncio.Event()
         self.task = asyncio.create_task(self._run_pod())
@@ -58,7 +54,12 @@ class PodLifecycle:
         """Handle a change of the pod."""
         self.pod = pod
         if pod["metadata"].get("deletionTimestamp") and self._deletion is None:
-            self._deletion = asyncio.create_task(self._delete(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
+            self._deletion = asyncio.create_task(self._delete())
+
+    def end(self, outcome: Run) -> None:
+        """End the running containers with the code, reason and message of ``outcome``, whatever their script says."""
+        self._outcome = outcome
+        self._outcome_set.set()
 
     async def stop(self) -> None:
         """End everything at once without a report to the API: the pod is deleted, or the kubelet stops."""
@@ -68,8 +69,6 @@ class PodLifecycle:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self.workload:
-            await self.workload.close()
 
     async def _run_pod(self) -> None:
         if isinstance(self._behaviour, Pending):
@@ -82,13 +81,12 @@ class PodLifecycle:
                 self._set(name, Container(reason=self._behaviour.reason, message=self._behaviour.message))
             await self._report()
             return
-        self.workload, self._address = self._open_workload()
+        self.runs = True
         reporter = asyncio.create_task(self._report_changes())
         try:
-            if await self._prepare(self.workload):
-                await asyncio.gather(*(self._run(self.workload, each) for each in self.pod["spec"]["containers"]))
-            await self.workload.close()
+            await asyncio.gather(*(self._run(self._behaviour, name) for name in self._containers))
         finally:
+            self.runs = False
             reporter.cancel()
             await asyncio.gather(reporter, return_exceptions=True)
         await self._report()
@@ -116,24 +114,11 @@ class PodLifecycle:
             return False
         return bool(pod["metadata"]["uid"] == self.pod["metadata"]["uid"] and pod["spec"].get("nodeName") == self._node)
 
-    async def _prepare(self, workload: Workload) -> bool:
-        while not self._ending.is_set():
-            try:
-                await workload.prepare()
-            except CannotStartError as error:
-                for name in self._containers:
-                    self._set(name, Container(reason=error.reason, message=str(error)))
-                await self._sleep(_PREPARE_RETRY_SECONDS)
-            else:
-                return True
-        return False
-
-    async def _run(self, workload: Workload, container: dict[str, Any]) -> None:
-        name = container["name"]
+    async def _run(self, script: Run, name: str) -> None:
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
-            self._set(name, self._containers[name].run(now()))
-            outcome = await workload.run(container, lambda ready: self._set_ready(name, ready))
+            self._set(name, replace(self._containers[name].run(now()), ready=script.ready))
+            outcome = await self._follow(script)
             ended = self._containers[name].end(now(), outcome.code, outcome.reason, outcome.message)
             if self._ending.is_set() or not restarts(self.pod, ended):
                 self._set(name, ended)
@@ -144,17 +129,21 @@ class PodLifecycle:
                 return
             backoff = min(2 * backoff, _LONGEST_BACKOFF_SECONDS)
 
-    async def _delete(self, grace: int) -> None:
+    async def _follow(self, script: Run) -> Run:
+        """Wait for the script's time or for :meth:`end`; return which of them says how the container ended."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._outcome_set.wait(), script.seconds)
+            self._outcome_set.clear()
+            return self._outcome
+        return script
+
+    async def _delete(self) -> None:
         self._ending.set()
-        if self.workload:
-            await self.workload.terminate(grace)
+        self.end(_TERMINATED)
         await asyncio.gather(self.task, return_exceptions=True)
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.pod["metadata"]["uid"]}}
         with contextlib.suppress(ApiError):  # Gone already, or there is another pod of that name.
             await self._api.call("DELETE", path_of(self.pod), body)
-
-    def _set_ready(self, name: str, ready: bool) -> None:
-        self._set(name, replace(self._containers[name], ready=ready))
 
     def _set(self, name: str, container: Container) -> None:
         if self._containers[name] != container:
@@ -174,15 +163,7 @@ class PodLifecycle:
 
     async def _report(self) -> None:
         self._changed.clear()
-        status = pod_status(
-            self.pod,
-            self._containers,
-            address=self._address,
-            node_address="127.0.0.1",
-            bound=self._bound,
-            now=now(),
-        )
-        await self._patch(status)
+        await self._patch(pod_status(self.pod, self._containers, bound=self._bound, now=now()))
 
     async def _patch(self, status: dict[str, Any]) -> None:
         # As the kubelet of Kubernetes: conditions of other writers stay, also those that it has not seen yet.

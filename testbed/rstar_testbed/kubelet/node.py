@@ -17,7 +17,7 @@ _RENEW_SECONDS: Final = 10.0
 _CAPACITY: Final = {"cpu": "1000", "memory": "4Ti", "ephemeral-storage": "4Ti", "pods": "10000", "nvidia.com/gpu": "64"}
 
 
-def node(name: str, port: int, at: str) -> dict[str, Any]:
+def node(name: str, at: str) -> dict[str, Any]:
     """Return the Node object."""
     healthy = {
         "type": "Ready",
@@ -30,14 +30,11 @@ def node(name: str, port: int, at: str) -> dict[str, Any]:
     return {
         "metadata": {
             "name": name,
-            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "rstar.dev/testbed": "true"},
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"},
         },
         "status": {
             "capacity": _CAPACITY,
             "allocatable": _CAPACITY,
-            # No host name: the API server would look it up rather than take the address.
-            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
             "conditions": [healthy],
             "nodeInfo": {
                 "kubeletVersion": "rstar-testbed",
@@ -55,9 +52,9 @@ def node(name: str, port: int, at: str) -> dict[str, Any]:
     }
 
 
-async def register(api: Api, name: str, port: int) -> None:
-    """Create the node as Ready; its logs are served on ``port``."""
-    wanted = node(name, port, now())
+async def register(api: Api, name: str) -> None:
+    """Create the node as Ready."""
+    wanted = node(name, now())
     await api.call("POST", "/api/v1/nodes", wanted)
     await api.patch(f"/api/v1/nodes/{name}/status", {"status": wanted["status"]})
     await api.call("POST", _LEASES, {"metadata": {"name": name}, "spec": _lease(name)})

@@ -126,9 +126,7 @@ def unschedulable(message: str, at: str) -> dict[str, Any]:
     return {"phase": "Pending", "conditions": [_condition("PodScheduled", False, at, "Unschedulable", message)]}
 
 
-def pod_status(
-    pod: Pod, containers: Mapping[str, Container], *, address: str, node_address: str, bound: str, now: str
-) -> dict[str, Any]:
+def pod_status(pod: Pod, containers: Mapping[str, Container], *, bound: str, now: str) -> dict[str, Any]:
     """Return the status of a pod that is bound, with the conditions that the kubelet itself writes."""
     current = phase(containers)
     ready = all(each.ready for each in containers.values())
@@ -148,14 +146,10 @@ def pod_status(
         if before and before["status"] == condition["status"]:
             condition["lastTransitionTime"] = before.get("lastTransitionTime") or now
         conditions.append(condition)
-    addresses: dict[str, Any] = {"podIP": address, "podIPs": [{"ip": address}]} if address else {}
     return {
         "phase": current,
         "conditions": conditions,
-        "hostIP": node_address,
-        "hostIPs": [{"ip": node_address}],
         "startTime": bound,
         "containerStatuses": [_container_status(pod, name, each) for name, each in containers.items()],
         "initContainerStatuses": [_init_status(each, bound) for each in pod["spec"].get("initContainers", [])],
-        **addresses,
     }

@@ -34,7 +34,7 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def program_image(archive: Path, name: str, program: Path, user: str = "65532:65532") -> Path:
-    """Write an OCI archive of the image ``name`` that holds ``/program``, a static executable, as its entry point.
+    """Write an OCI archive of the image ``name`` that holds a static executable in /usr/local/bin as its entry point.
 
     Args:
         archive: The file to write.
@@ -49,7 +49,7 @@ def program_image(archive: Path, name: str, program: Path, user: str = "65532:65
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
             files.addfile(entry)
-        entry = tarfile.TarInfo("program")
+        entry = tarfile.TarInfo(f"usr/local/bin/{program.name}")
         entry.size, entry.mode = program.stat().st_size, 0o755
         with program.open("rb") as executable:
             files.addfile(entry, executable)
@@ -64,7 +64,12 @@ def program_image(archive: Path, name: str, program: Path, user: str = "65532:65
     config = {
         "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
-        "config": {"Entrypoint": ["/program"], "User": user, "WorkingDir": "/"},
+        "config": {
+            "Entrypoint": [f"/usr/local/bin/{program.name}"],
+            "Env": ["PATH=/usr/local/bin"],
+            "User": user,
+            "WorkingDir": "/",
+        },
         "rootfs": {"type": "layers", "diff_ids": [layer_entry["digest"]]},
     }
     manifest = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -17,10 +16,6 @@ T = TypeVar("T")
 
 SECONDS = 180.0
 """The longest wait for one change: many times what an idle machine takes, because a busy one takes ten times as long."""
-
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="real pods need mounts and addresses of their own: run as root"
-)
 
 
 def wait_until(look: Callable[[], T | None], what: str, seconds: float = SECONDS) -> T:
@@ -47,12 +42,12 @@ class NamespaceClient:
         text = self.bed.kubectl("get", kind, name, "-n", self.namespace, "-o", "json", "--ignore-not-found")
         return json.loads(text) if text else None
 
-    def pod_in(self, name: str, *phases: str) -> Pod:
+    def pod_in(self, name: str, *phases: str, seconds: float = SECONDS) -> Pod:
         def look() -> Pod | None:
             pod = self.get("pod", name)
             return pod if pod and pod["status"].get("phase") in phases else None
 
-        return wait_until(look, f"pod {name} {' or '.join(phases)}")
+        return wait_until(look, f"pod {name} {' or '.join(phases)}", seconds)
 
 
 def pod(name: str, script: str = "true", **spec: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""A training stage on two nodes with real processes: the operator's job, the stock controllers of each backend, MinIO, torchrun.
+"""The operator's jobs of a training stage in containers: the controllers of both backends, torchrun, and MinIO.
 
-The job is deleted in the middle, as when a round is suspended; the next attempt resumes from the saved checkpoint.
+A job of two pods is deleted in the middle, as when a round is suspended; the next attempt resumes from the saved checkpoint.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,19 @@ from rstar_operator.deciding.writes import Create
 from rstar_operator.trainjob import TrainJobBackend
 from rstar_testbed.cluster import Testbed
 from rstar_testbed.errors import CommandError
-from rstar_testbed.kubelet import always_real
 
 from rstar.cluster.names import PROGRESS_KEY, attempt_name
 from rstar.rounds.observed import ManifestRef, Stage, StartStage
 from rstar.store.digests import files_of
 from rstar.store.s3_store import S3Store
-from tests.cluster.conftest import StartKubelet
-from tests.support.cluster.pods import NamespaceClient, needs_root, wait_until
+from tests.e2e.conftest import UseImages
+from tests.support.cluster.pods import NamespaceClient, terminated_state, wait_until
 from tests.support.jobs.stage_workspace import StageWorkspace, examples, make_base
 
-STEPS = 1_000
+STEPS = 2_000
+RESOURCES = {"cpu": "400m", "memory": "1536Mi"}
+"""Of each pod: two of them fit on a node with two cores."""
+
 SECONDS = 900.0
 """Far more than an idle machine needs: most of the time is importing torch, which a busy machine slows."""
 
@@ -43,12 +44,12 @@ BINDING = {
     "subjects": [SUBJECT],
 }
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * SECONDS)]
 
-@pytest.fixture(scope="module")
-def testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
-    """A control plane with MinIO and the controllers of both backends."""
-    with Testbed.start(tmp_path_factory.mktemp("testbed"), trainer=True) as bed:
-        yield bed
+
+@pytest.fixture
+def client(testbed: Testbed, namespace: str) -> NamespaceClient:
+    return NamespaceClient(testbed, namespace)
 
 
 @pytest.fixture
@@ -75,17 +76,18 @@ class Attempt:
         self,
         client: NamespaceClient,
         backend: TrainingBackend,
+        image: str,
         made: StageWorkspace,
-        select: ManifestRef,
         number: int,
+        **inputs: ManifestRef,
     ) -> None:
         self.client = client
         self.backend = backend
         self.name = attempt_name("r1", Stage.TRAIN_POLICY, number)
         owner = Owner(made.round, client.namespace, "0")
-        images = dict.fromkeys(("policy", "ppm", "search", "jobs", "vllm"), "none")
+        images = dict.fromkeys(("policy", "ppm", "search", "jobs", "vllm"), image)
         configuration = Configuration.model_validate({"images": images})
-        start = StartStage(Stage.TRAIN_POLICY, number, (("select", select),))
+        start = StartStage(Stage.TRAIN_POLICY, number, tuple(sorted(inputs.items())))
         progress = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": self.name}, "data": {}}
         client.apply(progress)
         for create in backend.creates(owner, attempt_pods(owner, configuration, start)):
@@ -117,9 +119,13 @@ class Attempt:
         return found
 
     def messages(self) -> list[str]:
-        """Return the termination messages of the pods that have ended."""
-        statuses = [status for pod in self.pods() for status in pod["status"].get("containerStatuses", [])]
-        return [status["state"]["terminated"].get("message", "") for status in statuses]
+        """Return the termination messages of its pods, which have ended."""
+        return [terminated_state(pod).get("message", "") for pod in self.pods()]
+
+    def logs(self) -> list[str]:
+        """Return the logs of its pods so far."""
+        names = [pod["metadata"]["name"] for pod in self.pods()]
+        return [self.client.bed.kubectl("logs", name, "-n", self.client.namespace) for name in names]
 
     def pods_are(self, phase: str) -> bool:
         """Return whether both of its pods are in this phase."""
@@ -138,46 +144,49 @@ class Attempt:
         self.client.bed.kubectl(*words, *namespace)
 
 
-@needs_root
-@pytest.mark.slow
-@pytest.mark.timeout(3 * SECONDS)
+def workspace(folder: Path, store: S3Store, **settings: int) -> StageWorkspace:
+    """Return a round whose files are in the store: ``settings`` of train-policy."""
+    made = StageWorkspace(
+        folder,
+        baseModel="store:models/base",
+        trainPolicy=settings,
+        problems={"uri": "store:data/train.jsonl"},
+        cluster={"resources": {"trainPolicy": RESOURCES}},
+    )
+    made.store = store
+    return made
+
+
 @pytest.mark.parametrize(
     ("backend", "succeeded"), [(PyTorchJobBackend(), "Succeeded"), (TrainJobBackend(), "Complete")]
 )
 def test_two_nodes_save_when_their_job_is_deleted_and_the_next_attempt_resumes_and_reports_one_manifest(
     client: NamespaceClient,
     store: S3Store,
-    kubelet: StartKubelet,
+    use_images: UseImages,
     tmp_path: Path,
     backend: TrainingBackend,
     succeeded: str,
 ) -> None:
-    started = kubelet(always_real)
+    client.bed.start_trainer()
+    image = use_images("jobs")["jobs"]
     make_base(tmp_path / "base")
     for name, path in files_of(tmp_path / "base"):
         store.upload(f"models/base/{name}", path)
-    settings = {"nodes": 2, "epochs": STEPS // 5, "batchSize": 4, "saveSteps": 100_000}
-    made = StageWorkspace(
-        tmp_path, baseModel="store:models/base", trainPolicy=settings, problems={"uri": "store:data/train.jsonl"}
-    )
-    made.store = store
+    made = workspace(tmp_path, store, nodes=2, epochs=STEPS // 5, batchSize=4, saveSteps=100_000)
     select = made.selected(examples(20), [])
 
-    first = Attempt(client, backend, made, select, 1)
+    first = Attempt(client, backend, image, made, 1, select=select)
     wait_until(lambda: first.progress().get("done"), "progress", SECONDS)
     first.delete()
     (latest,) = [key for key in store.list("rounds/r1/train-policy/") if key.endswith("/resume/latest.json")]
     saved = json.loads(store.read(latest))["step"]
     assert 0 < saved < STEPS
 
-    second = Attempt(client, backend, made, select, 2)
-
-    def logs() -> list[str]:
-        return [started.log(client.namespace, pod["metadata"]["name"]) for pod in second.pods()]
-
+    second = Attempt(client, backend, image, made, 2, select=select)
     wait_until(lambda: second.pods_are("Succeeded") or second.pods_are("Failed"), "both nodes' end", SECONDS)
-    assert second.pods_are("Succeeded"), logs()
-    assert all(f'"checkpoint-{saved}"' in log for log in logs())
+    assert second.pods_are("Succeeded"), second.logs()
+    assert all(f'"checkpoint-{saved}"' in log for log in second.logs())
     (message,) = filter(None, second.messages())
     result = json.loads(message)
     assert hashlib.sha256(store.read(result["manifest"])).hexdigest() == result["digest"]
@@ -189,3 +198,14 @@ def test_two_nodes_save_when_their_job_is_deleted_and_the_next_attempt_resumes_a
     assert progress["tokens_per_second"] > 0
     job = f"{backend.kind.full_name}/{second.name}"
     client.bed.kubectl("wait", f"--for=condition={succeeded}", job, "-n", client.namespace, "--timeout=60s")
+
+
+def test_under_torchrun_the_termination_message_tells_bad_input_that_the_exit_code_hides(
+    client: NamespaceClient, store: S3Store, use_images: UseImages, tmp_path: Path
+) -> None:
+    attempt = Attempt(client, PyTorchJobBackend(), use_images("jobs")["jobs"], workspace(tmp_path, store), 1)
+    wait_until(lambda: [pod["status"].get("phase") for pod in attempt.pods()] == ["Failed"], "a failed pod", SECONDS)
+    [pod] = attempt.pods()
+    [message] = attempt.messages()
+    assert (terminated_state(pod)["exitCode"], json.loads(message)["exit_code"]) == (1, 2)
+    assert "the input select is missing" in json.loads(message)["error"]
