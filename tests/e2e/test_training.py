@@ -31,7 +31,7 @@ from tests.support.cluster.pods import NamespaceClient, terminated_state, wait_u
 from tests.support.jobs.stage_workspace import StageWorkspace, examples, make_base
 
 STEPS = 2_000
-RESOURCES = {"cpu": "400m", "memory": "1536Mi"}
+RESOURCES = {"cpu": "700m", "memory": "1536Mi"}
 """Of each pod: two of them fit on a node with two cores."""
 
 SECONDS = 900.0
