@@ -30,7 +30,7 @@ from rstar.cluster.api import DEPLOYMENTS, PYTORCH_JOBS, ROUNDS, ClusterError
 from rstar.cluster.names import ROUND, STAGE
 from rstar.rounds.manifest import digest_of, read_manifest
 from rstar.rounds.observed import STAGES
-from rstar.rounds.status import RoundStatus
+from rstar.rounds.status import AttemptStatus, RoundStatus
 from rstar.store.store import Store
 from tests.support.cluster import tiny_rounds
 from tests.support.cluster.lab import IMAGES, SMALL, Lab, Tenant, fill_store, lab
@@ -139,13 +139,14 @@ class Watch:
 
 def attempts_of(statuses: dict[str, RoundStatus]) -> Counter[str]:
     """Count the attempts of all rounds by their outcome."""
-    return Counter(
-        f"{attempt.state} ({attempt.ending or f'exit code {attempt.exit_code}'})"
-        if attempt.state == "failed"
-        else attempt.state
-        for status in statuses.values()
-        for attempt in status.attempts
-    )
+    return Counter(_outcome(attempt) for status in statuses.values() for attempt in status.attempts)
+
+
+def _outcome(attempt: AttemptStatus) -> str:
+    if attempt.state != "failed":
+        return attempt.state
+    code = "pod gone" if attempt.exit_code is None else f"exit code {attempt.exit_code}"
+    return f"failed ({attempt.ending or code})"
 
 
 def run_chain(made: Lab, tenant: Tenant, rounds: Path, deck: Deck | None, every: float) -> Chain:
