@@ -1,8 +1,8 @@
 """The stock trainer of Kubeflow (TrainJob) and the JobSet controller that it needs, outside pods, with their webhooks.
 
 Their own management of certificates is off: it waits for a Secret that is mounted into a pod. Each serves its webhooks on
-loopback with a certificate of the testbed's authority, and the API server is told that address. The webhooks of pods are
-left out: they place the pods of JobSets that ask for a node, rack or zone of their own.
+loopback with a certificate of the testbed's authority; the webhook configurations hold that address. The configurations have
+no webhooks of pods, which place the pods of JobSets that ask for a node, rack or zone of their own.
 """
 
 from __future__ import annotations

@@ -9,20 +9,8 @@ import pytest
 from rstar_operator.observing.attempts import reported_progress
 
 from rstar.cluster.api import CONFIG_MAPS, DEPLOYMENTS, PODS, PYTORCH_JOBS
-from tests.support.operator.driving import Operator, run_to_end, simulation
-from tests.support.operator.simulated import NAMESPACE, Controllers, SimulatedCluster, round_body
-
-
-def running_rollout() -> tuple[SimulatedCluster, Controllers, Operator]:
-    """Return a round whose rollout runs."""
-    cluster, controllers, operator = simulation(round_body())
-    for _ in range(3):
-        operator.settle()
-        controllers.ready()
-    operator.settle()
-    controllers.start(controllers.live_jobs()[0])
-    operator.settle()
-    return cluster, controllers, operator
+from tests.support.operator.driving import run_to_end, running_rollout, simulation
+from tests.support.operator.simulated import NAMESPACE, round_body
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from rstar.cluster.api import (
     Json,
     Kind,
 )
-from tests.support.operator.driving import Operator, run_to_end, simulation
+from tests.support.operator.driving import Operator, run_to_end, running_rollout, simulation
 from tests.support.operator.simulated import Controllers, SimulatedCluster, round_body
 
 CREATED = datetime(2030, 1, 1, tzinfo=UTC)
@@ -98,18 +98,6 @@ def test_a_job_with_the_longest_name_of_a_round_has_pods_whose_names_fit() -> No
     assert all(len(f"{name}-node-0-1023-abcde") <= 63 for name in names)
 
 
-def running_rollout(**spec: object) -> tuple[SimulatedCluster, Controllers, Operator]:
-    """Return a round whose rollout runs as a TrainJob."""
-    cluster, controllers, operator = simulation(round_body(**spec), backend=TrainJobBackend())
-    for _ in range(3):
-        operator.settle()
-        controllers.ready()
-    operator.settle()
-    controllers.start(controllers.live_jobs()[0])
-    operator.settle()
-    return cluster, controllers, operator
-
-
 def names(cluster: SimulatedCluster, kind: Kind) -> list[str]:
     return sorted(name for k, name in cluster.objects if k == kind)
 
@@ -131,7 +119,7 @@ def test_a_round_succeeds_with_one_runtime_and_one_job_per_attempt() -> None:
 
 
 def test_a_failed_attempt_is_repeated_by_the_operator() -> None:
-    cluster, controllers, operator = running_rollout()
+    cluster, controllers, operator = running_rollout(TrainJobBackend())
     assert operator.status().attempts[0].state == "running"
     controllers.finish(controllers.live_jobs()[0], 137, "", "OOMKilled")
     operator.settle()
@@ -142,14 +130,14 @@ def test_a_failed_attempt_is_repeated_by_the_operator() -> None:
 
 
 def test_a_success_without_a_termination_message_is_a_failure() -> None:
-    _, controllers, operator = running_rollout()
+    _, controllers, operator = running_rollout(TrainJobBackend())
     controllers.finish(controllers.live_jobs()[0], 0)
     operator.settle()
     assert operator.status().attempts[0].reason == "it exited with code 0 but left no manifest"
 
 
 def test_a_suspended_round_suspends_and_deletes_its_job_and_then_the_runtime() -> None:
-    cluster, _, operator = running_rollout()
+    cluster, _, operator = running_rollout(TrainJobBackend())
     cluster.edit("r1", suspend=True)
     operator.settle()
     job = cluster.objects[TRAIN_JOBS, "r1-rollout-1"]
@@ -168,7 +156,7 @@ def test_a_suspended_round_suspends_and_deletes_its_job_and_then_the_runtime() -
 
 
 def test_an_attempt_whose_pods_vanish_before_its_end_is_known_counts_as_lost() -> None:
-    cluster, controllers, operator = running_rollout()
+    cluster, controllers, operator = running_rollout(TrainJobBackend())
     job = controllers.live_jobs()[0]
     started = operator.status().attempts[0].started_at
     cluster.vanish(PODS, "r1-rollout-1-master-0")
@@ -180,7 +168,7 @@ def test_an_attempt_whose_pods_vanish_before_its_end_is_known_counts_as_lost() -
 
 
 def test_pods_of_an_earlier_job_of_the_same_name_are_ignored() -> None:
-    cluster, controllers, operator = running_rollout()
+    cluster, controllers, operator = running_rollout(TrainJobBackend())
     controllers.finish(controllers.live_jobs()[0], 1)
     pod = cluster.objects[PODS, "r1-rollout-1-master-0"]
     cluster.vanish(TRAIN_JOBS, "r1-rollout-1")
@@ -191,7 +179,7 @@ def test_pods_of_an_earlier_job_of_the_same_name_are_ignored() -> None:
 
 
 def test_a_job_made_again_under_another_spec_gets_a_runtime_of_its_own() -> None:
-    cluster, _, operator = running_rollout()
+    cluster, _, operator = running_rollout(TrainJobBackend())
     (before,) = names(cluster, TRAINING_RUNTIMES)
     cluster.refuse = {TRAIN_JOBS}
     cluster.vanish(TRAIN_JOBS, "r1-rollout-1")
@@ -238,13 +226,7 @@ def test_a_job_of_the_other_backend_is_left_alone_and_no_second_job_runs_its_att
 ) -> None:
     """As after a change of the chart's ``operator.trainingBackend`` while a round runs."""
     other = PyTorchJobBackend() if isinstance(backend, TrainJobBackend) else TrainJobBackend()
-    cluster, controllers, operator = simulation(round_body(), backend=other)
-    for _ in range(3):
-        operator.settle()
-        controllers.ready()
-    operator.settle()
-    controllers.start(controllers.live_jobs()[0])
-    operator.settle()
+    cluster, _, _ = running_rollout(other)
     before = copy.deepcopy(cluster.objects[other.kind, "r1-rollout-1"])
     cluster.backend = backend
     changed = Operator(cluster)

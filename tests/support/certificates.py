@@ -78,7 +78,7 @@ def secret_options(folder: Path, pem: Pem) -> list[str]:
 
 
 def shown(address: str) -> bytes:
-    """Return the certificate in PEM format that a server shows to a new connection, whoever connects."""
+    """Return the server's certificate in PEM format, read over a new connection without a client certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     host, _, port = address.rpartition(":")

@@ -11,7 +11,7 @@ from rstar_operator.reconcile import Reconciler
 
 from rstar.cluster.api import ROUNDS, ConflictError, Json
 from rstar.rounds.status import RoundStatus
-from tests.support.operator.simulated import NAMESPACE, Controllers, KilledError, SimulatedCluster
+from tests.support.operator.simulated import NAMESPACE, Controllers, KilledError, SimulatedCluster, round_body
 
 CONFIGURATION = Configuration.model_validate(
     {"images": {"policy": "policy:1", "ppm": "ppm:1", "search": "search:1", "jobs": "jobs:1", "vllm": "vllm:1"}}
@@ -77,6 +77,20 @@ def simulation(
     for body in rounds:
         cluster.put(ROUNDS, body)
     return cluster, controllers, Operator(cluster, configuration)
+
+
+def running_rollout(
+    backend: TrainingBackend | None = None, **spec: object
+) -> tuple[SimulatedCluster, Controllers, Operator]:
+    """Return a round whose rollout runs, by PyTorchJobs unless a backend is given. ``spec`` as in ``round_body``."""
+    cluster, controllers, operator = simulation(round_body(**spec), backend=backend)
+    for _ in range(3):
+        operator.settle()
+        controllers.ready()
+    operator.settle()
+    controllers.start(controllers.live_jobs()[0])
+    operator.settle()
+    return cluster, controllers, operator
 
 
 def run_to_end(operator: Operator, controllers: Controllers, name: str = "r1", turns: int = 40) -> None:
