@@ -58,18 +58,28 @@ def _train(
     from rstar_jobs.checkpoints import finish, length_limit, load, trajectory_tokenizer
     from rstar_jobs.encoded import ExampleData
     from rstar_jobs.lora import add_lora
-    from rstar_jobs.special_tokens import add_special_tokens, marker_ids
+    from rstar_jobs.markers import add_markers, as_tokens, marker_ids, missing_markers
     from rstar_jobs.training import TrainingData, train
+    from rstar_jobs.training_order import training_order
 
     spec = invocation.spec.train_policy
     seed = derive(stage.seed, "train-policy", invocation.spec.round)
     model, tokenizer = load(AutoModelForCausalLM, base, spec)
-    added = add_special_tokens(model, tokenizer)
     limit = length_limit(model, spec.max_length)
-    stored = (example for table in tables for example in read_sft(table))
-    examples = ExampleData(trajectory_tokenizer(tokenizer), stored, limit, folder)
-    if not examples:
-        raise BadInputError(f"all {examples.too_long} trajectories are longer than {limit} tokens: raise maxLength")
+
+    def encoded(name: str) -> ExampleData:
+        stored = (example for table in tables for example in read_sft(table))
+        (folder / name).mkdir()
+        examples = ExampleData(trajectory_tokenizer(tokenizer), stored, limit, folder / name)
+        if not examples:
+            raise BadInputError(f"all {examples.too_long} trajectories are longer than {limit} tokens: raise maxLength")
+        return examples
+
+    examples, added = encoded("text"), 0
+    drawn = len(training_order(examples.lengths, spec.batch_size, spec.epochs, spec.max_train_tokens, seed))
+    if missing_markers(tokenizer) and as_tokens(spec.markers, spec.learning_rate, drawn, spec.batch_size):
+        added = add_markers(model, tokenizer)
+        examples = encoded("tokens")
     data = TrainingData(examples, examples.lengths, ExampleCollator(tokenizer.pad_token_id))
     resume = ResumeStore(stage)
     if spec.lora is not None:

@@ -40,7 +40,7 @@ from rstar.rounds.spec import (
     ServicesSpec,
     paper_search,
 )
-from rstar.rounds.training_spec import LoraSpec, PreferenceTrainingSpec, TrainingSpec
+from rstar.rounds.training_spec import LoraSpec, PolicyTrainingSpec, PreferenceTrainingSpec, TrainingSpec
 
 SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("metadata", Metadata),
@@ -56,7 +56,8 @@ SECTIONS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("preferenceModel", PreferenceModelSpec),
     ("preferenceModel.model", RewardModelSpec),
     ("select", SelectSpec),
-    ("trainPolicy", TrainingSpec),
+    ("trainPolicy and trainPpm", TrainingSpec),
+    ("trainPolicy", PolicyTrainingSpec),
     ("trainPpm", PreferenceTrainingSpec),
     ("trainPolicy.lora, trainPpm.lora", LoraSpec),
     ("evaluate", EvaluateSpec),

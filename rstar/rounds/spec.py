@@ -19,7 +19,7 @@ from rstar.rounds.observed import ModelServing
 from rstar.rounds.preference_model_spec import PreferenceModelSpec
 from rstar.rounds.problems_spec import ProblemsSpec, Uri
 from rstar.rounds.rollout_policy_spec import RolloutPolicySpec
-from rstar.rounds.training_spec import PreferenceTrainingSpec, TrainingSpec
+from rstar.rounds.training_spec import PolicyTrainingSpec, PreferenceTrainingSpec
 from rstar.selection import PairRules, SftRules
 
 NAME_LENGTH: Final = 34
@@ -273,7 +273,7 @@ class EvolutionRoundSpec(Settings):
         default_factory=PreferenceModelSpec, description="When the PPM guides the search."
     )
     select: SelectSpec = Field(default_factory=SelectSpec, description="Stage 2: trees to training data.")
-    train_policy: TrainingSpec = Field(default_factory=TrainingSpec, description="Stage 3: SFT.")
+    train_policy: PolicyTrainingSpec = Field(default_factory=PolicyTrainingSpec, description="Stage 3: SFT.")
     train_ppm: PreferenceTrainingSpec = Field(default_factory=PreferenceTrainingSpec, description="Stage 4: the PPM.")
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec, description="Stage 5: evaluation.")
     services: ServicesSpec = Field(default_factory=ServicesSpec, description="Sizes of the services.")

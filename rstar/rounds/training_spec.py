@@ -15,6 +15,10 @@ StoredDtype = Literal["auto", "float32", "bfloat16"]
 """The number format of a stored checkpoint; auto: bfloat16 after training in bfloat16 or on a GPU, else float32."""
 
 
+MarkerForm = Literal["auto", "tokens", "text"]
+"""How a policy whose tokenizer lacks the trajectory markers writes them."""
+
+
 class LoraSpec(Settings):
     """Training of low-rank additions to the weights (LoRA) instead of the weights. They are merged when stored."""
 
@@ -29,7 +33,7 @@ class LoraSpec(Settings):
 
 
 class TrainingSpec(Settings):
-    """One training stage. The defaults are the paper's SFT settings."""
+    """Either training stage. The defaults are the paper's SFT settings."""
 
     epochs: float = Field(
         default=2.0, gt=0, le=1_000, description="Passes over the data; unused when maxTrainTokens is set."
@@ -84,6 +88,15 @@ class TrainingSpec(Settings):
         if self.attention == "flash_attention_2" and self.precision != "bfloat16":
             raise ValueError("attention flash_attention_2 needs precision: bfloat16")
         return self
+
+
+class PolicyTrainingSpec(TrainingSpec):
+    """SFT of the policy. The defaults are the paper's."""
+
+    markers: MarkerForm = Field(
+        default="auto",
+        description="Trajectory markers that the tokenizer lacks: tokens (new special tokens, as in the paper, which need many steps), text (several known tokens each), or auto: tokens if the training is long enough to learn them.",
+    )
 
 
 class PreferenceTrainingSpec(TrainingSpec):

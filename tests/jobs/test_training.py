@@ -39,8 +39,12 @@ def checkpoint(workspace: StageWorkspace) -> Path:
     return workspace.store.path(f"{workspace.ref().prefix}/checkpoint")
 
 
-def test_a_policy_and_its_ppm_are_trained_and_load_without_this_project(tmp_path: Path, base: Path) -> None:
+@pytest.mark.parametrize("markers", ["text", "tokens"])
+def test_a_policy_and_its_ppm_are_trained_and_load_without_this_project(
+    tmp_path: Path, base: Path, markers: str
+) -> None:
     workspace, select = new_workspace(tmp_path, base)
+    workspace.document["spec"]["trainPolicy"]["markers"] = markers
     code, result = workspace.run("train_policy", {"select": select})
     assert code == 0
     assert result["metrics"] | {"loss": 0} == {
@@ -51,7 +55,7 @@ def test_a_policy_and_its_ppm_are_trained_and_load_without_this_project(tmp_path
         "train_tokens": result["metrics"]["train_tokens"],
         "loss": 0,
         "dropped_too_long": 0,
-        "markers_added": len(MARKERS),
+        "markers_added": len(MARKERS) if markers == "tokens" else 0,
     }
     progress = json.loads(workspace.progress.read_text())
     assert (progress["done"], progress["total"]) == (5, 5)
@@ -60,7 +64,8 @@ def test_a_policy_and_its_ppm_are_trained_and_load_without_this_project(tmp_path
     policy, folder = workspace.ref(), checkpoint(workspace)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    assert all(len(tokenizer.encode(marker, add_special_tokens=False)) == 1 for marker in MARKERS)
+    for marker in MARKERS:
+        assert (len(tokenizer.encode(marker, add_special_tokens=False)) == 1) is (markers == "tokens")
     assert model.config.use_cache
     assert model(torch.tensor([[1, 2, 3]])).logits.shape[-1] >= len(tokenizer)
     assert not list(workspace.store.list(f"{policy.prefix}/resume/"))

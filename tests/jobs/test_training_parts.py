@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rstar_jobs.batches import ExampleCollator, PairCollator
 from rstar_jobs.encoded import NO_LOSS, EncodedPair, ExampleData, PairData, encode_example
+from rstar_jobs.markers import LEARNED_SHIFT, add_markers, as_tokens, marker_ids, missing_markers
 from rstar_jobs.preference import pairwise_loss
 from rstar_jobs.resume import ResumeStore
-from rstar_jobs.special_tokens import add_special_tokens
 from rstar_jobs.training_order import permutation, training_order
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -24,6 +24,7 @@ from rstar.models.encoding import TrajectoryTokenizer
 from rstar.prompt import render, render_prompt
 from rstar.rounds.observed import Stage
 from rstar.rounds.stage import StageRun
+from rstar.rounds.training_spec import MarkerForm
 from rstar.selection import Continuation, PairGroup, SftExample
 from rstar.store.folder_store import FolderStore
 from rstar.trajectory import MARKERS
@@ -160,18 +161,42 @@ def test_batches_hold_examples_of_similar_length_in_shuffled_order() -> None:
 
 
 @pytest.mark.parametrize("sizes", [{}, {"vocab_size": 300}, {"tie_word_embeddings": True}])
-def test_embeddings_of_missing_markers_are_the_mean_of_the_old_rows(tmp_path: Path, sizes: dict[str, Any]) -> None:
+def test_the_embedding_of_a_new_marker_is_the_mean_of_the_tokens_that_spell_it(
+    tmp_path: Path, sizes: dict[str, Any]
+) -> None:
     make_base(tmp_path, **sizes)
     tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path)
     model: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
-    old = len(tokenizer)
-    means = [layer.weight[:old].mean(0) for layer in (model.get_input_embeddings(), model.get_output_embeddings())]
-    assert add_special_tokens(model, tokenizer) == len(MARKERS)
-    ids = tokenizer.convert_tokens_to_ids(list(MARKERS))
+    pieces = [tokenizer.encode(marker, add_special_tokens=False) for marker in MARKERS]
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    means = [torch.stack([layer.weight[ids].mean(0) for ids in pieces]) for layer in layers]
+    assert missing_markers(tokenizer) == list(MARKERS)
+    assert marker_ids(tokenizer) == []
+    assert add_markers(model, tokenizer) == len(MARKERS)
+    ids = marker_ids(tokenizer)
+    assert ids == tokenizer.convert_tokens_to_ids(list(MARKERS))
     for layer, mean in zip((model.get_input_embeddings(), model.get_output_embeddings()), means, strict=True):
-        assert torch.allclose(layer.weight[ids], mean.expand(len(ids), -1))
+        assert torch.allclose(layer.weight[ids], mean, atol=1e-6)
+        assert len(layer.weight[ids].unique(dim=0)) == len(MARKERS), "no two markers begin as one"
     assert tokenizer.decode(tokenizer.encode("a<end_of_step>b", add_special_tokens=False)) == "a<end_of_step>b"
-    assert add_special_tokens(model, tokenizer) == 0
+    assert add_markers(model, tokenizer) == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "learning_rate", "examples", "batch_size", "expected"),
+    [
+        ("auto", 2e-5, 208, 8, False),
+        ("auto", 7e-6, 1428 * 128, 128, False),
+        ("auto", 7e-6, 1428 * 128 + 1, 128, True),
+        ("text", 1.0, 10**6, 1, False),
+        ("tokens", 1e-9, 1, 1, True),
+    ],
+)
+def test_markers_become_tokens_where_training_can_move_their_embeddings(
+    form: MarkerForm, learning_rate: float, examples: int, batch_size: int, expected: bool
+) -> None:
+    assert as_tokens(form, learning_rate, examples, batch_size) is expected
+    assert LEARNED_SHIFT < 0.02, "the size of an embedding's element"
 
 
 def test_an_incomplete_checkpoint_is_never_resumed_from(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from rstar.rounds.estimate.planned import PlannedRound
 from rstar.rounds.estimate.processes import ProcessEstimate, processes, stored_format
 from rstar.rounds.estimate.search_cost import SearchCost
 from rstar.rounds.observed import Stage
+from rstar.rounds.training_spec import TrainingSpec
 
 BUSY: Final = 0.8
 """Share of the executors' slots that is busy at the planned rate: programs come in bursts."""
@@ -129,6 +130,7 @@ def _selecting(planned: PlannedRound, rollout: SearchCost) -> StageEstimate:
 
 def _training(planned: PlannedRound, stage: Stage) -> StageEstimate:
     resources, assumed = planned.spec.cluster.resources, planned.assumptions
+    spec: TrainingSpec
     if stage is Stage.TRAIN_POLICY:
         spec, node, rate = planned.spec.train_policy, resources.train_policy, assumed.sft_rate
     else:

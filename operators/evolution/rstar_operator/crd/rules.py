@@ -248,7 +248,7 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
             "tensorParallel and memoryShare need engine: vllm",
         ),
     ),
-    "TrainingSpec": _TRAINING,
+    "PolicyTrainingSpec": _TRAINING,
     "PreferenceTrainingSpec": _TRAINING,
     "PodResources": (
         Rule(
