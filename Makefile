@@ -140,6 +140,10 @@ crd: setup  ## Generate the CRDs and their reference from the models
 chart-docs: setup  ## Generate the charts' READMEs from their values
 	"$$($(BIN)/python -m rstar_testbed build helm-docs | cut -f2)" --chart-search-root charts --sort-values-order file
 
+.PHONY: docs
+docs: setup  ## Build the site of docs/ into out/site; every link is checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 .PHONY: release-dry-run
 release-dry-run: setup  ## Print what a release would do; package charts and wheel (VERSION=0.2.0 REGISTRY=ghcr.io/lab)
 	programs="$$($(BIN)/python -m rstar_testbed build helm | cut -f2 | xargs dirname)" && \
