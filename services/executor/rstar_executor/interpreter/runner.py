@@ -219,7 +219,9 @@ def _traceback(error: BaseException, filename: str, text: str) -> str:
         import linecache
         import traceback
 
-        linecache.cache[filename] = len(text), None, text.splitlines(keepends=True), filename
+        # The last line ends as linecache ends it; otherwise the marks below that line are one column off.
+        source = text if text.endswith("\n") else f"{text}\n"
+        linecache.cache[filename] = len(source), None, source.splitlines(keepends=True), filename
         lines = traceback.format_exception(type(error), error, _own_frames(error.__traceback__, filename))
         return "".join(lines)
     except BaseException:
