@@ -32,8 +32,8 @@ TENANT_HEADER: Final = "X-Rstar-Tenant"
 """Names the caller for the fair queue where there are no API keys; without it, the caller is its address."""
 
 RETRY_AFTER: Final = {"Retry-After": "1"}
-BODIES_BYTES: Final = 256 << 20
-"""Most bytes of the bodies of all requests at once. Each takes a few times as much memory while it waits or runs."""
+BODIES_BYTES: Final = 128 << 20
+"""Most bytes of the bodies of all requests at once. Each takes about three times as much memory while it waits."""
 
 BODY_SECONDS: Final = 60.0
 NOTICE_SECONDS: Final = 2.0
