@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,9 @@ from rstar.interfaces import ExecutionStatus
 from tests.support.certificates import Authority
 from tests.support.executor.canary import LIGHT
 from tests.support.executor.hostile import CORPUS, load
-from tests.support.executor.processes import alive, inside, only_idle_processes_left, running_program
+from tests.support.executor.processes import alive, children, entries, inside, only_idle_processes_left, running_program
+from tests.support.executor.restricted import obstacle
+from tests.support.paths import ROOT
 
 ENDLESS = "while True: pass"
 Reply = tuple[int, dict[str, Any]]
@@ -356,29 +360,95 @@ async def test_a_lost_warden_costs_a_second_try(client: Client, executor: LocalE
     assert (status, reply["run_result"]["status"]) == (200, "TimeLimitExceeded")
 
 
-async def test_a_drain_finishes_requests_in_progress(tmp_path: Path) -> None:
-    ready = tmp_path / "ready"
+async def test_requests_leave_no_descriptor_and_no_file(client: Client, executor: LocalExecutor) -> None:
+    def descriptors() -> list[int]:
+        wardens = [pid for outside in executor.warden_pids() for pid in children(outside)]
+        return [len(entries(Path(f"/proc/{pid}/fd"))) for pid in wardens]
+
+    async def requests(number: int) -> None:
+        for k in range(number):
+            fields = {"stdin": "x" * 10**5, "files": {"d/in": encoded("in")}, "fetch_files": ["d/in", "none"]}
+            code = ("print(input())", "1 / 0", "import os; os.abort()")[k % 3]
+            assert (await client.result(code, **fields))["files"] == {"d/in": encoded("in")}
+
+    await requests(3)
+    before = descriptors()
+    await requests(30)
+    assert descriptors() == before
+    assert (await client.result("import os; print(os.listdir())"))["stdout"] == "[]\n"
+
+
+@contextlib.asynccontextmanager
+async def server_process(folder: Path, *through: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, Client]]:
+    """Start the service as a process, ``through`` another command where one is given."""
+    ready = folder / "ready"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     command = [sys.executable, "-m", "rstar_executor", "--slots", "2", "--port", "0", "--ready-file", str(ready)]
-    process = await asyncio.create_subprocess_exec(*command, "--http-port", str(port))
+    process = await asyncio.create_subprocess_exec(*through, *command, "--http-port", str(port), cwd=ROOT)
     try:
-        while not ready.exists():
+        while True:
+            if ready.exists():
+                break
             assert process.returncode is None
             await asyncio.sleep(0.05)
         async with aiohttp.ClientSession() as session:
-            client = Client(session, f"http://127.0.0.1:{port}")
-            code = "import time\ntime.sleep(0.1)\nprint(input())"
-            calls = [asyncio.ensure_future(client.run(code, stdin=str(k), compile_timeout=60)) for k in range(60)]
-            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-            process.send_signal(signal.SIGTERM)
-            replies = await asyncio.gather(*calls)
-        assert [reply["run_result"]["stdout"] for _, reply in replies] == [f"{k}\n" for k in range(60)]
-        assert await process.wait() == 0
+            yield process, Client(session, f"http://127.0.0.1:{port}")
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_a_drain_finishes_requests_in_progress(tmp_path: Path) -> None:
+    async with server_process(tmp_path) as (process, client):
+        code = "import time\ntime.sleep(0.1)\nprint(input())"
+        calls = [asyncio.ensure_future(client.run(code, stdin=str(k), compile_timeout=60)) for k in range(60)]
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        process.send_signal(signal.SIGTERM)
+        replies = await asyncio.gather(*calls)
+        assert [reply["run_result"]["stdout"] for _, reply in replies] == [f"{k}\n" for k in range(60)]
+        assert await process.wait() == 0
+
+
+@pytest.fixture
+def secret() -> Iterator[Path]:
+    """A file of the service that every user may read and write, in a folder that every user may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        path = Path(folder, "secret")
+        path.write_text("secret")
+        path.chmod(0o666)
+        yield path
+
+
+@pytest.mark.parametrize("setting", ["ordinary", "container"])
+async def test_scripts_are_contained_in_a_container_too(setting: str, secret: Path) -> None:
+    if reason := obstacle(setting):
+        pytest.skip(reason)
+    code = f"""
+import os
+for change in (
+    lambda: os.link({str(secret)!r}, 'hard'),
+    lambda: os.symlink({str(secret)!r}, 'soft'),
+    lambda: os.symlink({str(secret.parent)!r}, 'folder'),
+    lambda: os.write(0, b'x'),
+    lambda: open('/proc/self/fd/0', 'w').write('x'),
+    lambda: print(open({str(secret)!r}).read()),
+):
+    try:
+        change()
+    except OSError:
+        pass
+print(input())
+open('out', 'w').write(open('d/in').read())
+"""
+    through = (sys.executable, "-m", "tests.support.executor.restricted", setting)
+    async with server_process(secret.parent, *through) as (_, client):
+        fetched = ["hard", "soft", "folder/secret", "out"]
+        result = await client.result(code, stdin="hi", files={"d/in": encoded("in")}, fetch_files=fetched)
+        assert result == {**finished(0, "hi\n"), "files": {"out": encoded("in")}}
+        assert await client.result("import os; print(os.listdir())") == finished(0, "[]\n")
 
 
 async def test_a_certificate_gives_https(executor: LocalExecutor, tmp_path: Path) -> None:
