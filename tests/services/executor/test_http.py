@@ -21,8 +21,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from rstar_executor.server import http_server
 from rstar_executor.server.http_server import HttpServer, HttpSettings
 from rstar_executor.server.local_executor import LocalExecutor
+from rstar_executor.warden.script import Script
 
-from rstar.interfaces import ExecutionStatus
+from rstar.interfaces import ExecutionLimits, ExecutionStatus
 from tests.support.certificates import Authority
 from tests.support.executor.canary import LIGHT
 from tests.support.executor.hostile import CORPUS, load
@@ -349,6 +350,18 @@ async def test_a_key_is_needed_where_there_are_keys(executor: LocalExecutor) -> 
         async with session.get(f"{client.base}/healthz") as response:
             assert response.status == 200
     await server.close()
+
+
+async def test_an_executor_that_is_closed_starts_nothing_again() -> None:
+    executor = LocalExecutor(slots=1)
+    await executor.start()
+    before = inside(executor)
+    call = asyncio.create_task(executor.run_script(ENDLESS, Script(None, (), (), 0), ExecutionLimits(seconds=60)))
+    await running_program(executor, before)
+    await executor.close()
+    execution = await call
+    assert (execution.status, execution.reason) == (ExecutionStatus.INTERNAL, "the executor was stopped")
+    assert executor.warden_pids() == []
 
 
 async def test_a_lost_warden_costs_a_second_try(client: Client, executor: LocalExecutor) -> None:

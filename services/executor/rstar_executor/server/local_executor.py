@@ -139,7 +139,7 @@ class LocalExecutor:
             batch = Batch(kind_of(text), [], [text], bounds, script=script)
             (execution,) = await self._slots.run(batch, tenant, "", None if attempt else started)
             metrics.SECONDS.observe(execution.milliseconds / 1000)
-            if execution.status is not ExecutionStatus.INTERNAL:
+            if execution.status is not ExecutionStatus.INTERNAL or self._slots.closed:
                 break
         metrics.PROGRAMS[execution.status].inc()
         return execution if isinstance(execution, ScriptExecution) else not_run(execution)

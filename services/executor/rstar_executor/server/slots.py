@@ -71,6 +71,7 @@ class Slots:
         self._affinity: Affinity[WardenProcess] = Affinity()
         self._running: dict[asyncio.Task[list[Execution]], _RunningBatch] = {}
         self.layers: Sequence[Layer] = ()
+        self.closed = False
         metrics.SLOTS.set(slots)
 
     async def start(self) -> None:
@@ -141,6 +142,7 @@ class Slots:
 
     async def close(self) -> None:
         """Interrupt running batches and end every warden."""
+        self.closed = True
         for running in self._running.values():
             running.interrupt()
         await asyncio.gather(*self._running)
