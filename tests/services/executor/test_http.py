@@ -489,14 +489,30 @@ async def test_a_certificate_gives_https(executor: LocalExecutor, tmp_path: Path
         (["--http-keys", "keys"], "--http-keys, --http-cert and --http-cert-key need --http-port"),
         (["--http-port", "0", "--http-cert-key", "key"], "--http-cert-key needs --http-cert"),
         (["--http-port", "0", "--http-keys", "missing"], "missing"),
+        (["--http-port", "0", "--http-cert", __file__], "cannot be used"),
     ],
 )
 async def test_wrong_options_end_the_start_with_one_sentence(options: list[str], sentence: str) -> None:
+    code, printed = await ended(*options)
+    assert code == 2
+    assert len(printed) == 1
+    assert printed[0].startswith("executor: ")
+    assert sentence in printed[0]
+
+
+async def test_a_taken_port_ends_the_start_with_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, printed = await ended("--http-port", str(taken.getsockname()[1]))
+    assert code == 2
+    assert printed[-1].startswith("executor: cannot listen for HTTP on 127.0.0.1:")
+    assert printed[-1].endswith("Address already in use; choose another --http-port or --host")
+    assert "Traceback" not in printed
+
+
+async def ended(*options: str) -> tuple[int | None, list[str]]:
+    """Start the service, wait for its end, and return its exit code and the lines of its standard error."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "rstar_executor", "--port", "0", *options), stderr=asyncio.subprocess.PIPE
     )
     _, printed = await process.communicate()
-    assert process.returncode == 2
-    assert printed.decode().startswith("executor: ")
-    assert sentence in printed.decode()
-    assert "Traceback" not in printed.decode()
+    return process.returncode, printed.decode().splitlines()

@@ -59,10 +59,11 @@ class HttpSettings:
 
 
 class HttpServer:
-    """Serves one executor; ``address`` is known after ``start``."""
+    """Serves one executor; ``address`` is known after ``start``. Raises ``OSError`` for a certificate that cannot be used."""
 
     def __init__(self, executor: LocalExecutor, settings: HttpSettings) -> None:
         self._executor, self._settings = executor, settings
+        self._tls = _tls_context(settings)
         self._pod = os.environ.get("MY_POD_NAME") or socket.gethostname()
         self._draining = False
         self._body_bytes = 0
@@ -71,26 +72,28 @@ class HttpServer:
         self.address = ""
 
     async def start(self) -> None:
-        """Listen. Raises ``OSError`` with one sentence when the port is taken or the certificate cannot be used."""
+        """Listen. Raises ``OSError`` with one sentence when the port is taken."""
         application = web.Application(client_max_size=BODY_BYTES, middlewares=[_errors_as_json])
         application.router.add_post("/run_code", self._run_code)
         application.router.add_get("/healthz", self._health)
         application.router.add_get("/v1/ping", self._ping)
         settings = self._settings
-        context = self._tls()
         self._runner = web.AppRunner(
             application, access_log=None, handler_cancellation=True, shutdown_timeout=settings.drain_seconds
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, settings.host, settings.port, ssl_context=context, backlog=1024)
+        site = web.TCPSite(self._runner, settings.host, settings.port, ssl_context=self._tls, backlog=1024)
         try:
             await site.start()
         except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise OSError(
-                f"cannot listen on {join_address(settings.host, settings.port)}: {error.strerror or error}; choose another --http-port or --host"
+                f"cannot listen for HTTP on {join_address(settings.host, settings.port)}: {reason}; choose another --http-port or --host"
             ) from error
         self.address = join_address(settings.host, self._runner.addresses[0][1])
-        _log.info("serving HTTP", address=self.address, tls=context is not None, keys=len(settings.keys))
+        if self._tls is not None:
+            self._reloading = asyncio.create_task(self._reload_certificate(self._tls))
+        _log.info("serving HTTP", address=self.address, tls=self._tls is not None, keys=len(settings.keys))
 
     async def drain(self) -> None:
         """Report to be draining, go on for a moment, then ``close``."""
@@ -170,25 +173,25 @@ class HttpServer:
             return tenant_of(request.headers.get("Authorization", ""), self._settings.keys)
         return request.headers.get(TENANT_HEADER) or request.remote or ""
 
-    def _tls(self) -> ssl.SSLContext | None:
-        """Return the context of the certificate, which is read again every minute; None without one."""
-        certificate, key = self._settings.certificate, self._settings.key
-        if certificate is None:
-            return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            context.load_cert_chain(certificate, key)
-        except OSError as error:  # also ssl.SSLError
-            raise OSError(f"the certificate {certificate} and its key cannot be used: {error}") from error
+    async def _reload_certificate(self, context: ssl.SSLContext) -> None:
+        """Read the certificate again every minute: new connections use a renewed one."""
+        while True:
+            await asyncio.sleep(RELOAD_SECONDS)
+            with contextlib.suppress(OSError):
+                context.load_cert_chain(self._settings.certificate or "", self._settings.key)
 
-        async def reload() -> None:
-            while True:
-                await asyncio.sleep(RELOAD_SECONDS)
-                with contextlib.suppress(OSError):
-                    context.load_cert_chain(certificate, key)
 
-        self._reloading = asyncio.create_task(reload())
-        return context
+def _tls_context(settings: HttpSettings) -> ssl.SSLContext | None:
+    if settings.certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.certificate, settings.key)
+    except OSError as error:  # also ssl.SSLError
+        raise OSError(
+            f"the certificate {settings.certificate} and its key cannot be used: {error}; give both in PEM format, the key without a password"
+        ) from error
+    return context
 
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="rstar", Bearer'}
