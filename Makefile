@@ -113,6 +113,10 @@ bench-vllm: $(VLLM_VENV)/.ready  ## The policy on vLLM: through gRPC, against th
 gpu-check:  ## Check engines, executor and training on one CUDA GPU, in at most eight minutes
 	$(PYTHON) -m benchmarks.gpu_check
 
+.PHONY: bench-sandbox
+bench-sandbox: setup  ## POST /run_code at 1, 4 and 48 requests at once, and a cold python per program
+	$(BIN)/python -m benchmarks.sandbox
+
 .PHONY: bench-load
 bench-load: setup  ## Ten minutes of full load on executors that come, drain and are killed
 	$(BIN)/python -m benchmarks.executor_load

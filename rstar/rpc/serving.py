@@ -54,6 +54,7 @@ async def serve(
     drain_seconds: float = DEFAULT_DRAIN_SECONDS,
     ready_file: Path | None = None,
     warm_up: Callable[[], Awaitable[None]] | None = None,
+    drain_beside: Callable[[], Awaitable[None]] | None = None,
     close: Callable[[], Awaitable[None]] | None = None,
     failed: Callable[[], Awaitable[str]] | None = None,
 ) -> None:
@@ -64,6 +65,7 @@ async def serve(
     ``metrics_port`` serves Prometheus metrics over HTTP; None turns them off. ``health_port`` serves the health alone and
     without TLS, because the probes of Kubernetes have none; None turns it off. ``drain_seconds`` is how long calls in
     progress may still take after a signal. ``warm_up`` runs before SERVING, ``close`` after the last call.
+    ``drain_beside`` drains another server of this process at the same time.
     ``failed`` waits until the service can answer no more calls, and returns why.
 
     Raises ``OSError`` when a port is taken, the errors of ``own_certificate``, every exception of ``warm_up``, and
@@ -96,7 +98,8 @@ async def serve(
                 log.info("serving", address=address)
                 await _stopped(stopping, failed)
             log.info("draining", seconds=drain_seconds)
-            await drain(server, health_service, gate, drain_seconds)
+            beside = () if drain_beside is None else (drain_beside(),)
+            await asyncio.gather(drain(server, health_service, gate, drain_seconds), *beside)
         finally:
             await server.stop(0)
             if probed is not None:

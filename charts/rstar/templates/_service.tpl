@@ -30,7 +30,8 @@ spec:
 
 {{/*
 Ports and probes of a gRPC server. The probes do not depend on other services. Kubernetes' gRPC probes have no TLS: with
-TLS they use a port with the health alone. Takes root, port, startupSeconds: how long it may take until it serves.
+TLS they use a port with the health alone. Takes root, port, startupSeconds: how long it may take until it serves; and
+httpPort, a further port, where there is one.
 */}}
 {{- define "rstar.serving" -}}
 {{- $tls := .root.Values.tls.enabled -}}
@@ -38,6 +39,9 @@ TLS they use a port with the health alone. Takes root, port, startupSeconds: how
 ports:
   - {name: grpc, containerPort: {{ .port }}, protocol: TCP}
   - {name: metrics, containerPort: 9090, protocol: TCP}
+  {{- with .httpPort }}
+  - {name: http, containerPort: {{ . }}, protocol: TCP}
+  {{- end }}
   {{- if $tls }}
   - {name: health, containerPort: 9091, protocol: TCP}
   {{- end }}

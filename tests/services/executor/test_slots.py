@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rstar_executor.sandbox.limits import Limits
-from rstar_executor.server import slots, warden_client
+from rstar_executor.server import warden_client
 from rstar_executor.server.local_executor import LocalExecutor
 from rstar_executor.server.programs import Kind
 from rstar_executor.server.slots import OverloadedError
@@ -80,9 +80,8 @@ async def test_a_stopped_warden_is_replaced(executor: LocalExecutor, run: Run, m
     await end_of(warden)
 
 
-async def test_calls_beyond_the_queue_are_refused_and_queued_ones_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "WAITING_PER_SLOT", 3)
-    async with LocalExecutor(slots=1, cache_mib=0) as executor:
+async def test_calls_beyond_the_queue_are_refused_and_queued_ones_are_served() -> None:
+    async with LocalExecutor(slots=1, cache_mib=0, waiting_per_slot=3) as executor:
         before = inside(executor)
         first = asyncio.create_task(executor.execute(START, [ENDLESS], LONG))
         await running_program(executor, before)

@@ -18,6 +18,7 @@ from tests.services.executor.conftest import LIMITS
 from tests.support.states import START, after
 
 FAILING = {
+    "no newline at its end": "1 / 0",
     "nested": "def f(n):\n    return 1 / n\n\nprint('before')\nf(0)\n",
     "chained": "try:\n    {}['a']\nexcept KeyError as error:\n    raise ValueError('no a') from error\n",
     "in a library": "import json\njson.loads('{')\n",

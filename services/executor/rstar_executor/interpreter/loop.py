@@ -39,6 +39,7 @@ def serve_forks(
     read_command, begin, finish = memory.read_command, memory.begin, memory.finish
     run_steps, flush = runner.run_steps, runner.flush
     idle, shut_down, fork = _IdleCheck(), _shut_down, fork_sibling
+    leave_script = runner.leave_script
     is_zygote, me = True, 0
     # A zygote runs no program: its forks find a name space that nobody has used.
     names = runner.fresh_main()
@@ -60,7 +61,7 @@ def serve_forks(
             command = read_command()
             begin()
             try:
-                end = run_steps(command.steps, command.line, names, command.tracebacks)
+                end = run_steps(command.steps, command.line, names, command.tracebacks, command.script)
                 next_action = AWAIT_FORK if end.state == OK else AWAIT_KILL
             except SystemExit:
                 end, next_action = runner.ProgramEnd(), AWAIT_KILL
@@ -71,8 +72,14 @@ def serve_forks(
                     shut_down(end)
                 # A process that the program forked also gets here unless it exits by itself: it must not report.
                 if own_pid() != me:
-                    leave(0)
-            finish(end.state, end.reason, end.traceback, next_action)
+                    if command.script:
+                        leave_script(names)
+                    leave(end.exit_code)
+            if command.script:
+                leave_script(names)
+                if not idle():
+                    next_action = EXIT
+            finish(end.state, end.reason, end.traceback, next_action, end.exit_code)
             if next_action == EXIT:
                 leave(0)
     finally:

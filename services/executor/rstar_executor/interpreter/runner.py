@@ -10,6 +10,8 @@ from __future__ import annotations
 import atexit
 import builtins
 import contextlib
+import gc
+import os
 import sys
 import types
 from collections.abc import Sequence
@@ -26,24 +28,33 @@ FILENAME = "<program>"
 _REASON_CHARACTERS = 300
 _HEAD, _TAIL = TRACEBACK_BYTES // 16, TRACEBACK_BYTES // 8  # characters, of up to four bytes
 _SHARED_MEMORY = ("/dev/shm", "/psm_")
-_STDOUT = sys.stdout
+_STDOUT, _STDERR = sys.stdout, sys.stderr
+_EXCEPTHOOK = sys.excepthook
+_INTERRUPTED = 130
+"""Exit code of a script with an uncaught KeyboardInterrupt, as a shell reports it."""
 _NAME_OF = type.__dict__["__name__"].__get__
 
 
 class ProgramEnd:
-    """How a program has ended so far: its first error, with a traceback where the program's ``text`` is given."""
+    """How a program has ended so far: its first error, with a traceback where the program's ``text`` is given.
 
-    def __init__(self, text: str | None = None) -> None:
+    For a ``script``, the traceback goes to standard error, and the error has an ``exit_code``.
+    """
+
+    def __init__(self, text: str | None = None, script: bool = False) -> None:
         self.state = shared_memory.OK
         self.reason = self.traceback = ""
-        self._text = text
+        self.exit_code = 0
+        self._text, self._script = text, script
 
     def record(self, state: int, error: BaseException) -> None:
         """Record an uncaught ``error``, unless there was one before."""
         if self.state == shared_memory.OK:
             self.state = state
             self.reason = describe(error)
-            if self._text is not None:
+            if self._script:
+                self.exit_code = report_uncaught(error, self._text or "")
+            elif self._text is not None:
                 self.traceback = format_traceback(error, FILENAME, self._text)
 
 
@@ -55,12 +66,17 @@ def fresh_main() -> dict[str, Any]:
     return main.__dict__
 
 
-def run_steps(steps: Sequence[str], line: int, names: dict[str, Any], tracebacks: bool = False) -> ProgramEnd:
+def run_steps(
+    steps: Sequence[str], line: int, names: dict[str, Any], tracebacks: bool = False, script: bool = False
+) -> ProgramEnd:
     """Compile all ``steps``, then run them; ``line`` is the number of lines that the program has run before.
 
-    ``tracebacks``: record the traceback of an error.
+    ``tracebacks``: record the traceback of an error; ``script``: print it on standard error.
     """
-    end = ProgramEnd("".join(steps) if tracebacks else None)
+    end = ProgramEnd("".join(steps) if tracebacks or script else None, script)
+    if script:
+        # Modules among the files of a script can be imported, as from the folder of a file that Python runs.
+        sys.path.insert(0, os.getcwd())
     try:
         codes = _compiled(steps, line)
     except MemoryError as error:
@@ -117,6 +133,34 @@ def _flush_replacement() -> None:
     sys.stdout.flush()
 
 
+def report_uncaught(error: BaseException, text: str) -> int:
+    """Print an uncaught ``error`` of the script ``text`` on standard error, as Python does; return the exit code."""
+    with contextlib.suppress(BaseException):
+        if isinstance(error, SystemExit):
+            if isinstance(error.code, int):
+                return error.code & 0xFF
+            print(error.code, file=sys.stderr)
+        elif sys.excepthook is not _EXCEPTHOOK:
+            sys.excepthook(type(error), error, error.__traceback__)
+        else:
+            sys.stderr.write(_traceback(error, FILENAME, text) or f"{describe(error)}\n")
+    return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+
+
+def leave_script(names: dict[str, Any]) -> None:
+    """Drop the ``names`` of a script and flush its outputs, as Python does at exit: open files are written to the end."""
+    for private in (True, False):
+        for name in list(names):
+            if name != "__builtins__" and name.startswith("_") == private:
+                with contextlib.suppress(BaseException):
+                    names[name] = None
+    with contextlib.suppress(BaseException):
+        gc.collect()
+    for stream in (sys.stdout, sys.stderr, _STDOUT, _STDERR):
+        with contextlib.suppress(BaseException):
+            stream.flush()
+
+
 def _compiled(steps: Sequence[str], line: int) -> list[types.CodeType]:
     codes = []
     try:
@@ -163,19 +207,25 @@ def describe(error: BaseException) -> str:
 
 def format_traceback(error: BaseException, filename: str, text: str) -> str:
     """Return the traceback of ``error``, raised by the program ``text`` that was compiled as ``filename``."""
+    formatted = _traceback(error, filename, text).replace("\0", " ")
+    if len(formatted) <= _HEAD + _TAIL:
+        return formatted
+    return f"{formatted[:_HEAD]}\n...\n{formatted[-_TAIL:]}"
+
+
+def _traceback(error: BaseException, filename: str, text: str) -> str:
     try:
         # Imported late: few calls ask for tracebacks, and each imported module costs every fork.
         import linecache
         import traceback
 
-        linecache.cache[filename] = len(text), None, text.splitlines(keepends=True), filename
+        # The last line ends as linecache ends it; otherwise the marks below that line are one column off.
+        source = text if text.endswith("\n") else f"{text}\n"
+        linecache.cache[filename] = len(source), None, source.splitlines(keepends=True), filename
         lines = traceback.format_exception(type(error), error, _own_frames(error.__traceback__, filename))
-        formatted = "".join(lines).replace("\0", " ")
+        return "".join(lines)
     except BaseException:
         return ""
-    if len(formatted) <= _HEAD + _TAIL:
-        return formatted
-    return f"{formatted[:_HEAD]}\n...\n{formatted[-_TAIL:]}"
 
 
 def _own_frames(frames: TracebackType | None, filename: str) -> TracebackType | None:

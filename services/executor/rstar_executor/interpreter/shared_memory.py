@@ -25,7 +25,7 @@ EXIT, AWAIT_KILL, AWAIT_FORK = range(3)
 
 REASON_BYTES: Final = 4096
 TRACEBACK_BYTES: Final = 32_768
-_STATE, _NEXT_ACTION = range(2)
+_STATE, _NEXT_ACTION, _EXIT_CODE = range(3)
 _REASON = 16
 _COMMAND = _REASON + REASON_BYTES
 COMMAND_BYTES: Final = 5 << 20
@@ -36,12 +36,14 @@ _BYTES = _TRACEBACK + TRACEBACK_BYTES
 class Command(NamedTuple):
     """Steps for an interpreter to run in order; the first starts at line ``line`` + 1 of the program.
 
-    ``tracebacks``: report a failure with its traceback.
+    ``tracebacks``: report a failure with its traceback; ``script``: run the one step as ``python program.py`` does, with
+    tracebacks on standard error and an exit code.
     """
 
     line: int
     tracebacks: bool
     steps: list[str]
+    script: bool = False
 
 
 class SharedMemory:
@@ -69,12 +71,13 @@ class SharedMemory:
         """Record that the program starts."""
         self._map[_STATE] = RUNNING
 
-    def finish(self, state: int, reason: str, traceback: str, next_action: int) -> None:
+    def finish(self, state: int, reason: str, traceback: str, next_action: int, exit_code: int = 0) -> None:
         """Record how the program ended, and what its interpreter does next: EXIT, AWAIT_KILL or AWAIT_FORK."""
         for text, start, size in ((reason, _REASON, REASON_BYTES), (traceback, _TRACEBACK, TRACEBACK_BYTES)):
             if text:
                 data = text.encode("utf-8", "replace")[: size - 1]
                 self._map[start : start + len(data) + 1] = data + b"\0"
+        self._map[_EXIT_CODE] = exit_code
         self._map[_NEXT_ACTION] = next_action
         self._map[_STATE] = state
 
@@ -82,6 +85,11 @@ class SharedMemory:
     def state(self) -> int:
         """State of the program, as the program claims."""
         return self._map[_STATE]
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of a script, from 0 to 255, as the program claims."""
+        return self._map[_EXIT_CODE]
 
     @property
     def next_action(self) -> int:

@@ -22,9 +22,12 @@ from rstar_executor.server import metrics
 from rstar_executor.server.canary import Canary
 from rstar_executor.server.import_check import NATIVE, threads_started
 from rstar_executor.server.programs import REPEATABLE, Kind, bounded, codes_of, digest, kind_of, rejection
-from rstar_executor.server.slots import Slots, Started
+from rstar_executor.server.scripts import ScriptExecution, not_run
+from rstar_executor.server.slots import WAITING_PER_SLOT, Slots, Started
 from rstar_executor.server.warden_client import Batch
+from rstar_executor.warden.script import Script
 
+_SCRIPT_ATTEMPTS = 2
 _ENTRY_BYTES = 512  # key, tuple, heads of the strings, entry in the table
 MAXIMUM: Final = ExecutionLimits(seconds=60.0, memory_mib=4096, output_bytes=1 << 20, file_mib=256)
 
@@ -34,7 +37,7 @@ class UnsafeError(Exception):
 
 
 class LocalExecutor:
-    """Runs ``slots`` batches at once (default: one per core).
+    """Runs ``slots`` batches at once (default: one per core), while ``waiting_per_slot`` more per slot may wait.
 
     Keeps ``cache_mib`` MiB of results and, per slot, ``snapshot_mib`` MiB of snapshots; runs one program in
     ``canary_every`` a second time to check that it ends the same way. 0 turns each off.
@@ -48,8 +51,9 @@ class LocalExecutor:
         cache_mib: int = 64,
         snapshot_mib: int = 128,
         canary_every: int = 0,
+        waiting_per_slot: int = WAITING_PER_SLOT,
     ) -> None:
-        self._slots = Slots(slots or os.cpu_count() or 1, snapshot_mib << 20)
+        self._slots = Slots(slots or os.cpu_count() or 1, snapshot_mib << 20, waiting_per_slot=waiting_per_slot)
         self._maximum = maximum
         self._cache = Cache(cache_mib << 20)
         self._canary = Canary(self._slots, canary_every)
@@ -115,6 +119,30 @@ class LocalExecutor:
     ) -> list[Execution]:
         """Run whole programs as they are, without a search for markers. Raises as ``execute`` does."""
         return await self._run([], programs, limits, "", "", None, tracebacks)
+
+    async def run_script(
+        self,
+        text: str,
+        script: Script,
+        limits: ExecutionLimits,
+        *,
+        tenant: str = "",
+        started: Started | None = None,
+    ) -> ScriptExecution:
+        """Run ``text`` as ``python program.py`` does, with the input and the files of ``script``.
+
+        Every call runs it: its result is neither cached nor checked. A script that is ``internal`` is run once more.
+        Raises as ``execute`` does.
+        """
+        bounds = bounded(limits, self._maximum)
+        for attempt in range(_SCRIPT_ATTEMPTS):
+            batch = Batch(kind_of(text), [], [text], bounds, script=script)
+            (execution,) = await self._slots.run(batch, tenant, "", None if attempt else started)
+            metrics.SECONDS.observe(execution.milliseconds / 1000)
+            if execution.status is not ExecutionStatus.INTERNAL or self._slots.closed:
+                break
+        metrics.PROGRAMS[execution.status].inc()
+        return execution if isinstance(execution, ScriptExecution) else not_run(execution)
 
     async def _run(
         self,

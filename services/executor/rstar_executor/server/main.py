@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rstar.rpc import service_options as options
 from rstar.rpc.start_errors import exit_on_start_error
+
+if TYPE_CHECKING:
+    from rstar_executor.server.http_server import HttpServer
+    from rstar_executor.server.local_executor import LocalExecutor
 
 
 def serve(
@@ -26,6 +31,20 @@ def serve(
     canary_every: Annotated[
         int, typer.Option(min=0, help="One program in this many is run twice, to count results that differ; 0: none.")
     ] = 256,
+    waiting_per_slot: Annotated[
+        int, typer.Option(min=1, help="Batches per slot that may wait; more are refused, over HTTP with code 429.")
+    ] = 64,
+    http_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="Port of POST /run_code, as of SandboxFusion, over HTTP; unset: none."),
+    ] = None,
+    http_keys: Annotated[
+        Path | None, typer.Option(help="File with one TENANT:KEY per line that HTTP clients need; unset: none needed.")
+    ] = None,
+    http_cert: Annotated[
+        Path | None, typer.Option(help="Certificate for HTTPS, in PEM format; unset: HTTP without TLS.")
+    ] = None,
+    http_cert_key: Annotated[Path | None, typer.Option(help="Its key; unset: in the certificate's file.")] = None,
     host: options.Host = options.DEFAULT_HOST,
     port: options.Port = 50_053,
     metrics_port: options.MetricsPort = None,
@@ -33,7 +52,10 @@ def serve(
     ready_file: options.ReadyFile = None,
     drain_seconds: options.DrainSeconds = options.DEFAULT_DRAIN_SECONDS,
 ) -> None:
-    """Serve a code executor over gRPC."""
+    """Serve a code executor over gRPC, and with --http-port over HTTP too.
+
+    Example: `rstar serve executor --http-port 8080`
+    """
     import sys
     from dataclasses import replace
 
@@ -45,8 +67,24 @@ def serve(
     async def main() -> None:
         maximum = replace(MAXIMUM, seconds=max_seconds, memory_mib=max_memory_mib)
         executor = LocalExecutor(
-            slots, maximum=maximum, cache_mib=cache_mib, snapshot_mib=snapshot_mib, canary_every=canary_every
+            slots,
+            maximum=maximum,
+            cache_mib=cache_mib,
+            snapshot_mib=snapshot_mib,
+            canary_every=canary_every,
+            waiting_per_slot=waiting_per_slot,
         )
+        http = _http_server(executor, host, http_port, drain_seconds, http_keys, http_cert, http_cert_key)
+
+        async def start() -> None:
+            await executor.start()
+            if http is not None:
+                await http.start()
+
+        async def close() -> None:
+            if http is not None:
+                await http.close()
+            await executor.close()
 
         await serving.serve(
             "executor",
@@ -58,8 +96,9 @@ def serve(
             health_port=health_port,
             drain_seconds=drain_seconds,
             ready_file=ready_file,
-            warm_up=executor.start,
-            close=executor.close,
+            warm_up=start,
+            drain_beside=None if http is None else http.drain,
+            close=close,
         )
 
     with exit_on_start_error("executor"):
@@ -68,3 +107,31 @@ def serve(
         except (UnsafeError, WardenFailedError) as error:
             print(f"rstar: {error}; 'rstar executor doctor' shows all checks", file=sys.stderr)
             raise typer.Exit(1) from None
+
+
+def _http_server(
+    executor: LocalExecutor,
+    host: str,
+    port: int | None,
+    drain_seconds: float,
+    keys: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+) -> HttpServer | None:
+    """Return the HTTP server that the options ask for. Raises ``ValueError`` and ``OSError`` for options that cannot be."""
+    if port is None:
+        if keys or certificate or key:
+            raise ValueError("--http-keys, --http-cert and --http-cert-key need --http-port")
+        return None
+    if key and not certificate:
+        raise ValueError("--http-cert-key needs --http-cert")
+    try:
+        from rstar_executor.server.http_server import HttpServer, HttpSettings
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"--http-port needs the extra executor ({error}): pip install 'rstar-math[executor]'"
+        ) from None
+    from rstar_executor.server.api_keys import read_keys
+
+    tenants = {} if keys is None else read_keys(keys)
+    return HttpServer(executor, HttpSettings(host.strip("[]"), port, drain_seconds, tenants, certificate, key))

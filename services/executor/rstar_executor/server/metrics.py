@@ -26,6 +26,10 @@ CALL_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
 
+HTTP_REQUESTS = Counter(
+    "rstar_executor_http_requests", "Answers over HTTP, by code; left: the client was gone before the answer.", ["code"]
+)
+
 _CANARY = Counter(
     "rstar_executor_canary_programs", "Programs run a second time, by whether the results were the same.", ["end"]
 )

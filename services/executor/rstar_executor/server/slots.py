@@ -50,18 +50,28 @@ class _RunningBatch:
 
 
 class Slots:
-    """Runs up to ``slots`` batches at once; the snapshots of each slot may hold ``snapshot_bytes``."""
+    """Runs up to ``slots`` batches at once; the snapshots of each slot may hold ``snapshot_bytes``.
 
-    def __init__(self, slots: int, snapshot_bytes: int, programs_per_warden: int = PROGRAMS_PER_WARDEN) -> None:
+    ``waiting_per_slot`` more batches per slot may wait.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        snapshot_bytes: int,
+        programs_per_warden: int = PROGRAMS_PER_WARDEN,
+        waiting_per_slot: int = WAITING_PER_SLOT,
+    ) -> None:
         self._count = slots
         self._snapshot_bytes = snapshot_bytes
         self._programs_per_warden = programs_per_warden
         self._free = slots
-        self._queue: FairQueue[asyncio.Future[None]] = FairQueue(WAITING_PER_SLOT * slots)
+        self._queue: FairQueue[asyncio.Future[None]] = FairQueue(waiting_per_slot * slots)
         self._idle: list[WardenProcess] = []
         self._affinity: Affinity[WardenProcess] = Affinity()
         self._running: dict[asyncio.Task[list[Execution]], _RunningBatch] = {}
         self.layers: Sequence[Layer] = ()
+        self.closed = False
         metrics.SLOTS.set(slots)
 
     async def start(self) -> None:
@@ -132,6 +142,7 @@ class Slots:
 
     async def close(self) -> None:
         """Interrupt running batches and end every warden."""
+        self.closed = True
         for running in self._running.values():
             running.interrupt()
         await asyncio.gather(*self._running)

@@ -22,11 +22,13 @@ from rstar.interfaces import Execution, ExecutionStatus
 from rstar_executor.interpreter.shared_memory import REASON_BYTES, TRACEBACK_BYTES
 from rstar_executor.sandbox import Layer
 from rstar_executor.sandbox.limits import Limits
+from rstar_executor.server import scripts
 from rstar_executor.server.import_check import LIBRARIES, module_folders
 from rstar_executor.server.programs import PRELOADED, Kind
 from rstar_executor.warden.scratch import remove
+from rstar_executor.warden.script import Script
 from rstar_executor.warden.status import STATUSES
-from rstar_executor.warden.warden import LAST_FRAME, RESULT, RESULT_FRAME
+from rstar_executor.warden.warden import LAST_FRAME, RESULT, RESULT_FRAME, SCRIPT_FRAME
 from rstar_executor.warden.wire import LENGTH
 
 START_SECONDS: Final = 60.0
@@ -49,13 +51,17 @@ class WardenFailedError(Exception):
 
 @dataclass
 class Batch:
-    """The programs of one call and their results so far; ``tracebacks``: run each from its start, with tracebacks."""
+    """The programs of one call and their results so far; ``tracebacks``: run each from its start, with tracebacks.
+
+    With ``script``, the only candidate is a script with this input, and its result a ``scripts.ScriptExecution``.
+    """
 
     kind: Kind
     steps: Sequence[str]
     candidates: Sequence[str]
     limits: Limits
     tracebacks: bool = False
+    script: Script | None = None
     results: list[Execution] = field(default_factory=list)
 
     def remaining(self) -> Sequence[str]:
@@ -142,9 +148,15 @@ class WardenProcess:
             "steps": list(batch.steps),
             "candidates": list(candidates),
             "tracebacks": batch.tracebacks,
+            "script": batch.script,
         }
         data = json.dumps(request).encode()
-        largest = 1 + RESULT.size + REASON_BYTES + TRACEBACK_BYTES + batch.limits.output_bytes
+        if batch.script is None:
+            wanted, decode = RESULT_FRAME, _execution
+            largest = 1 + RESULT.size + REASON_BYTES + TRACEBACK_BYTES + batch.limits.output_bytes
+        else:
+            wanted, decode = SCRIPT_FRAME, scripts.read_result
+            largest = 1 + scripts.largest_result(batch.limits, batch.script)
         # The shared steps may have to run first.
         patience = batch.limits.seconds * (2 if batch.steps else 1) + GRACE_SECONDS
         try:
@@ -159,9 +171,9 @@ class WardenProcess:
                     if batch.remaining() and not (self._interrupted or self.stats.unusable):
                         raise ValueError("a batch that ended early")
                     return
-                if frame[:1] != RESULT_FRAME or not batch.remaining():
+                if frame[:1] != wanted or not batch.remaining():
                     raise ValueError("a frame out of turn")
-                batch.results.append(_execution(frame[1:]))
+                batch.results.append(decode(frame[1:]))
                 self.programs += 1
             raise ValueError("a frame too many")
         except TimeoutError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from rstar_executor.interpreter import shared_memory
@@ -25,6 +26,7 @@ from rstar_executor.warden.status import (
     OUTPUT_LIMIT,
     TIMEOUT,
     Observation,
+    exit_code,
     final_status,
 )
 from rstar_executor.warden.wire import read_frame
@@ -32,6 +34,8 @@ from rstar_executor.warden.zygotes import Zygote
 
 _CHUNK = 65_536
 _STANDARD_DESCRIPTORS = 3
+_MOST_DRAINED = 32
+"""Chunks read from a pipe after the end of a program: more than a pipe holds. A process that it left may still write."""
 _LARGE_BYTES = 32 << 20
 """The kernel takes a while to free so much, and the next program must not lack it: the warden waits for the end."""
 
@@ -44,7 +48,10 @@ class InterruptedBatchError(Exception):
 
 
 class ProgramResult(NamedTuple):
-    """How one program ended; ``snapshot`` is set where its interpreter is paused and can be forked."""
+    """How one program ended; ``snapshot`` is set where its interpreter is paused and can be forked.
+
+    ``stderr``, ``exit_code`` and ``cut`` (an output was longer than the limit) are those of a script.
+    """
 
     status: int
     reason: bytes
@@ -53,6 +60,9 @@ class ProgramResult(NamedTuple):
     seconds: float
     state: int
     snapshot: Snapshot | None
+    stderr: bytes = b""
+    exit_code: int | None = None
+    cut: bool = False
 
 
 class ProgramRunner:
@@ -64,11 +74,20 @@ class ProgramRunner:
         self.running: int | None = None
 
     def run(
-        self, start: Snapshot, zygote: Zygote, limits: Limits, command: Command, keep: bool, prefork: bool
+        self,
+        start: Snapshot,
+        zygote: Zygote,
+        limits: Limits,
+        command: Command,
+        keep: bool,
+        prefork: bool,
+        stdin: int | None = None,
     ) -> ProgramResult:
         """Run ``command`` in a fork of ``start``, which descends from ``zygote``.
 
-        ``keep``: make a snapshot of its end if that is possible; ``prefork``: fork ``start`` for the next program meanwhile.
+        ``keep``: make a snapshot of its end if that is possible; ``prefork``: fork ``start`` for the next program meanwhile;
+        ``stdin``: a descriptor for its standard input, which is empty otherwise. The output of a script beyond the limit is
+        dropped; any other program with too much output is ended.
 
         Raises ``InterpreterLostError`` when ``start`` is gone, ``InterruptedBatchError`` when the batch is to end.
         """
@@ -78,14 +97,17 @@ class ProgramRunner:
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         try:
-            pid = self._start_fork(start, zygote, limits, (out_end, err_end))
+            standard = {1: out_end, 2: err_end} if stdin is None else {0: stdin, 1: out_end, 2: err_end}
+            pid = self._start_fork(start, zygote, limits, standard)
             if pid < 0:
                 reason = f"cannot fork (error {-pid})".encode()
                 return ProgramResult(INTERNAL, reason, b"", b"", 0.0, shared_memory.NOT_STARTED, None)
             self.running = pid
             if prefork:
                 self._preforker.start(start, zygote.listener)
-            program = _RunningProgram(pid, out, err, deadline, limits.output_bytes, start, self._preforker)
+            program = _RunningProgram(
+                pid, out, err, deadline, limits.output_bytes, start, self._preforker, command.script
+            )
             return self._finish(program, start, zygote, limits, keep, began)
         finally:
             self.running = None
@@ -93,8 +115,11 @@ class ProgramRunner:
                 os.close(descriptor)
             self._memory.wipe()
 
-    def _start_fork(self, start: Snapshot, zygote: Zygote, limits: Limits, output: tuple[int, int]) -> int:
-        """Give a fork of ``start`` its limits and its output and resume it; return its pid or a negative error number."""
+    def _start_fork(self, start: Snapshot, zygote: Zygote, limits: Limits, standard: Mapping[int, int]) -> int:
+        """Give a fork of ``start`` its limits and its ``standard`` descriptors (number: descriptor here) and resume it.
+
+        Returns its pid or a negative error number.
+        """
         while True:
             made_before = self._preforker.is_ready(start)
             process = self._preforker.take(start, zygote.listener)
@@ -103,7 +128,7 @@ class ProgramRunner:
             try:
                 if start is zygote.snapshot:
                     limit_program(process.pid, limits, zygote.own_bytes)
-                _resume(zygote.listener, process.notification, output)
+                _resume(zygote.listener, process.notification, standard)
             except OSError as error:
                 self._processes.end(process.pid)
                 if not made_before:
@@ -146,7 +171,18 @@ class ProgramRunner:
                 self._processes.end_later(program.pid)
         stdout = b"" if self._memory.state == shared_memory.SYNTAX else stdout[: limits.output_bytes]
         traceback = self._memory.traceback if status in (EXCEPTION, MEMORY) else b""
-        return ProgramResult(status, reason, traceback, stdout, seconds, self._memory.state, snapshot)
+        return ProgramResult(
+            status,
+            reason,
+            traceback,
+            stdout,
+            seconds,
+            self._memory.state,
+            snapshot,
+            b"".join(program.stderr),
+            exit_code(status, seen, self._memory.exit_code),
+            program.cut,
+        )
 
     def _usage_if_alone(self, pid: int) -> Usage | None:
         """Return the usage of a paused process without further threads or children; else None."""
@@ -162,9 +198,9 @@ class ProgramRunner:
         return count != before
 
 
-def _resume(listener: int, notification: int, output: tuple[int, int]) -> None:
-    """Give a paused interpreter its standard output and error and resume it. Raises ``OSError`` when it is gone."""
-    for number, descriptor in enumerate(output, 1):
+def _resume(listener: int, notification: int, standard: Mapping[int, int]) -> None:
+    """Give a paused interpreter its standard descriptors and resume it. Raises ``OSError`` when it is gone."""
+    for number, descriptor in standard.items():
         notify.install(listener, notification, descriptor, number)
     notify.reply(listener, notification)
 
@@ -181,7 +217,10 @@ class _RunningProgram:
         output_bytes: int,
         start: Snapshot,
         preforker: Preforker,
+        script: bool,
     ) -> None:
+        self._script, self.cut = script, False
+        self.stderr: list[bytes] = []
         self.pid, self._out, self._err, self._deadline, self._output_limit = pid, out, err, deadline, output_bytes
         self._preforker = preforker
         self.stdout: list[bytes] = []
@@ -225,8 +264,9 @@ class _RunningProgram:
     def drain(self) -> None:
         """Read what is left in the pipes."""
         for descriptor in (self._out, self._err):
-            while self.exceeded == OK and self._read(descriptor):
-                pass
+            for _ in range(_MOST_DRAINED):
+                if self.exceeded != OK or not self._read(descriptor):
+                    break
 
     def _has_paused(self, listener: int, notification: notify.Notification, memory: SharedMemory) -> bool:
         """Say whether the notification is the program's own pause; pass every other one on, or refuse it."""
@@ -243,6 +283,9 @@ class _RunningProgram:
             return False
         if not chunk:
             return False
+        if self._script:
+            self._keep(descriptor, chunk)
+            return True
         if descriptor == self._out:
             self.stdout.append(chunk)
             self._stdout_bytes += len(chunk)
@@ -251,3 +294,15 @@ class _RunningProgram:
         if max(self._stdout_bytes, self.stderr_bytes) > self._output_limit:
             self.exceeded = OUTPUT_LIMIT
         return True
+
+    def _keep(self, descriptor: int, chunk: bytes) -> None:
+        """Keep what the limit leaves of a script's output, of each stream."""
+        before = self._stdout_bytes if descriptor == self._out else self.stderr_bytes
+        kept = chunk[: self._output_limit - before]
+        self.cut = self.cut or len(kept) < len(chunk)
+        if descriptor == self._out:
+            self.stdout.append(kept)
+            self._stdout_bytes += len(kept)
+        else:
+            self.stderr.append(kept)
+            self.stderr_bytes += len(kept)

@@ -1,6 +1,6 @@
-"""The working directory of a warden's programs, emptied after each of them.
+"""The working directory of a warden's programs, emptied after each of them; a script finds files in it and leaves some.
 
-Symbolic links that a program left are removed, never followed. No process of the program may still run, or it could
+Symbolic links that a program left are neither read nor followed. No process of the program may still run, or it could
 swap folders for links meanwhile. Standard library only.
 """
 
@@ -10,9 +10,10 @@ import contextlib
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC
 _MOVED_UP = "rstar-moved-up-"
 
 
@@ -32,6 +33,59 @@ class Scratch:
     def clean(self) -> None:
         """Remove its contents and restore its mode."""
         empty(self.path)
+
+    def write(self, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write files, each with a relative path of plain names. Raises ``OSError``."""
+        for path, data in files:
+            *folders, name = path.split("/")
+            with self._folder(folders, create=True) as folder:
+                descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o600, dir_fd=folder)
+                with open(descriptor, "wb", buffering=0) as file:
+                    left = memoryview(data)
+                    while left:
+                        left = left[file.write(left) :]
+
+    def read(self, paths: Sequence[str], most_bytes: int) -> tuple[list[tuple[int, bytes]], list[int]]:
+        """Return the contents of the ordinary files at ``paths`` by index, and the indices of those for which no room is left.
+
+        A path that is missing, is no ordinary file, leads through a link or has a second name (a hard link) is left out.
+        """
+        found, too_large = [], []
+        for index, path in enumerate(paths):
+            with contextlib.suppress(OSError):
+                data = self._read(path, most_bytes)
+                if data is None:
+                    too_large.append(index)
+                else:
+                    found.append((index, data))
+                    most_bytes -= len(data)
+        return found, too_large
+
+    def _read(self, path: str, most_bytes: int) -> bytes | None:
+        *folders, name = path.split("/")
+        with self._folder(folders, create=False) as folder:
+            descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _PLAIN, dir_fd=folder)
+            with open(descriptor, "rb", buffering=0) as file:
+                about = os.fstat(descriptor)
+                if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
+                    raise OSError(f"{path} is no ordinary file")
+                return file.read() if about.st_size <= most_bytes else None
+
+    @contextlib.contextmanager
+    def _folder(self, folders: Sequence[str], create: bool) -> Iterator[int]:
+        """Open the folder below this directory, without following links."""
+        current = os.open(self.path, _FOLDER)
+        try:
+            for folder in folders:
+                if create:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(folder, 0o700, dir_fd=current)
+                inner = os.open(folder, _FOLDER, dir_fd=current)
+                os.close(current)
+                current = inner
+            yield current
+        finally:
+            os.close(current)
 
 
 def empty(path: str) -> None:

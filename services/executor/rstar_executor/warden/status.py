@@ -53,6 +53,18 @@ def final_status(seen: Observation, limits: Limits) -> tuple[int, bytes]:
     return status, b"" if status == OK else seen.reason
 
 
+def exit_code(status: int, seen: Observation, claimed: int) -> int | None:
+    """Return the exit code of a script, negative for a signal; None when it did not finish in time.
+
+    ``claimed``: its own exit code where it ended by itself.
+    """
+    if status == TIMEOUT:
+        return None
+    if seen.wait_status is not None and (code := os.waitstatus_to_exitcode(seen.wait_status)) != 0:
+        return code
+    return claimed if _STATUS_OF_STATE.get(seen.state, OK) != OK else 0
+
+
 def timeout_reason(limits: Limits) -> bytes:
     """Return the reason of a program that did not finish in time."""
     return f"not finished after {limits.seconds:g} s".encode()

@@ -1,9 +1,10 @@
 """The warden: the trusted process of a slot, which runs batches of programs and returns their results.
 
 It reads batches from an inherited socket and answers each with one frame per program and a last one. A batch is JSON
-``{"kind", "limits", "steps", "candidates", "tracebacks"}``; an empty frame from the server interrupts the running batch, and
+``{"kind", "limits", "steps", "candidates", "tracebacks", "script"}``; an empty frame from the server interrupts the running batch, and
 when the socket closes, the warden ends. A candidate runs in a fork of the zygote or, with the same result, of the snapshot
-with the longest prefix of its steps. An interpreter is not trusted: the kernel says which process makes a call, which
+with the longest prefix of its steps. A batch with a ``script`` (``script.Script``) has one candidate, which runs with its
+standard input and files. An interpreter is not trusted: the kernel says which process makes a call, which
 is alive and how it ended. Standard library only.
 """
 
@@ -21,6 +22,7 @@ from rstar_executor.warden.prefork import InterpreterLostError, Preforker
 from rstar_executor.warden.processes import Processes
 from rstar_executor.warden.run_program import InterruptedBatchError, ProgramResult, ProgramRunner
 from rstar_executor.warden.scratch import Scratch
+from rstar_executor.warden.script import Script, encode_result, standard_input
 from rstar_executor.warden.snapshots import (
     SNAPSHOT_KINDS,
     Snapshot,
@@ -37,7 +39,7 @@ from rstar_executor.warden.zygotes import Zygote, ZygoteLostError, Zygotes
 
 RESULT: Final = struct.Struct("!BdII")
 """Head of a result: status, milliseconds, bytes of reason and of traceback; these and the standard output follow."""
-RESULT_FRAME, LAST_FRAME = b"R", b"E"
+RESULT_FRAME, SCRIPT_FRAME, LAST_FRAME = b"R", b"S", b"E"
 
 MOST_SNAPSHOTS: Final = 64
 
@@ -75,9 +77,18 @@ class Warden:
             self._resumed = 0
             unusable = ""
             try:
-                self._run_batch(
-                    batch["kind"], Limits(*batch["limits"]), batch["steps"], batch["candidates"], batch["tracebacks"]
-                )
+                if batch["script"] is not None:
+                    self._run_script(
+                        batch["kind"], Limits(*batch["limits"]), batch["candidates"][0], Script(*batch["script"])
+                    )
+                else:
+                    self._run_batch(
+                        batch["kind"],
+                        Limits(*batch["limits"]),
+                        batch["steps"],
+                        batch["candidates"],
+                        batch["tracebacks"],
+                    )
             except (WardenUnusableError, ZygoteLostError) as error:
                 os.write(2, f"rstar executor: {error}\n".encode())
                 unusable = str(error)
@@ -109,6 +120,26 @@ class Warden:
                 result = self._run_from_zygote(zygote, limits, program, None, tracebacks=tracebacks)
             write_frame(self._control, RESULT_FRAME + _encode(result))
             self._raise_if_unusable()
+
+    def _run_script(self, kind: str, limits: Limits, text: str, script: Script) -> None:
+        """Run a script, from the zygote and without a snapshot: its directory must stay until its files are read."""
+        self._preforker.wait_for_parents()
+        zygote = self._zygotes.get(kind, self._processes)
+        command = Command(line=0, tracebacks=False, steps=[text], script=True)
+        try:
+            self._scratch.write(script.contents())
+            with standard_input(script) as stdin:
+                result = self._runner.run(
+                    zygote.snapshot, zygote, limits, command, keep=False, prefork=True, stdin=stdin
+                )
+        except InterpreterLostError as error:
+            raise ZygoteLostError(f"the {zygote.kind} zygote is gone") from error
+        # Only when none of its processes runs any more: one could swap files for links.
+        self._sweep(set())
+        files, too_large = ([], []) if self._unusable else self._scratch.read(script.fetch, script.fetch_bytes)
+        self._clean_up()
+        write_frame(self._control, SCRIPT_FRAME + encode_result(result, files, too_large))
+        self._raise_if_unusable()
 
     def _snapshot_steps(self, zygote: Zygote, limits: Limits, steps: list[str], keys: list[bytes]) -> None:
         """Make a snapshot after ``steps`` if that is possible, for the candidates to start from."""
@@ -193,7 +224,14 @@ class Warden:
 
     def _clean_up(self, snapshot: Snapshot | None = None) -> bool:
         """Remove everything that the last program left except its ``snapshot``; say whether there was nothing."""
-        kept = set() if snapshot is None else {snapshot.pid}
+        self._sweep(set() if snapshot is None else {snapshot.pid})
+        clean = self._scratch.empty()
+        if not clean:
+            self._scratch.clean()
+        return clean and not self._unusable
+
+    def _sweep(self, kept: set[int]) -> None:
+        """End every process that the last program left, except those ``kept``."""
         self._processes.reap()
         if self._processes.strays(self._known_pids() | kept):
             # A stray may be a fork whose parent has not yet sent its pid.
@@ -202,10 +240,6 @@ class Warden:
                 self._snapshots.clear()
                 self._processes.end_all()
                 self._unusable = True
-        clean = self._scratch.empty()
-        if not clean:
-            self._scratch.clean()
-        return clean and not self._unusable
 
     def _raise_if_unusable(self) -> None:
         if self._unusable:
