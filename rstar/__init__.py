@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     )
     from rstar.problem import Problem
     from rstar.record import NodeRecord, SearchRecord, Usage
+    from rstar.sdk.errors import ServicesError, SolverError, SolveTimeoutError
+    from rstar.sdk.solution import Outcome, Solution, Step
+    from rstar.sdk.solver import Solver
     from rstar.search.solve import SearchFailed, solve
 else:  # hidden from type checkers, which would accept any name
 
@@ -51,6 +54,7 @@ __all__ = [
     "Executor",
     "Finish",
     "NodeRecord",
+    "Outcome",
     "Policy",
     "PreferenceModel",
     "Problem",
@@ -61,14 +65,28 @@ __all__ = [
     "SearchConfig",
     "SearchFailed",
     "SearchRecord",
+    "ServicesError",
+    "Solution",
+    "SolveTimeoutError",
+    "Solver",
+    "SolverError",
     "State",
+    "Step",
     "Usage",
     "Verdict",
     "Verifier",
     "solve",
 ]
 
-_MODULES = ("rstar.interfaces", "rstar.record", "rstar.config", "rstar.search.solve")
+_MODULES = (
+    "rstar.interfaces",
+    "rstar.record",
+    "rstar.config",
+    "rstar.search.solve",
+    "rstar.sdk.errors",
+    "rstar.sdk.solution",
+    "rstar.sdk.solver",
+)
 
 
 def __dir__() -> list[str]:

@@ -11,8 +11,9 @@ import typer
 from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, choose_location
 from rstar.cli.completion import NameArgument
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
-from rstar.cli.location import AttemptName, Location, LogLine, LogOptions, ServiceName, find_round
 from rstar.cli.options import DEFAULT_STORE, StoreOption
+from rstar.locations.errors import RoundsError
+from rstar.locations.location import AttemptName, Location, LogLine, LogOptions, ServiceName, find_round
 
 if TYPE_CHECKING:
     from rstar.rounds.status import RoundStatus
@@ -86,6 +87,8 @@ def logs(
                 if last:
                     raise CommandError(missing, FAILED) from None
                 options.notify(missing)
+    except RoundsError:
+        raise
     except LookupError as error:
         raise CommandError(str(error), FAILED) from None
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rstar.cli.namespace_location import connect_namespace
+from rstar.locations.namespace_location import connect_namespace
 from rstar.cluster.api import RETRY_SECONDS, ROUNDS, Cluster, ClusterError
 
 REFUSAL = {"kind": "Status", "reason": "TooManyRequests", "message": "storage is (re)initializing"}

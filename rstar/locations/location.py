@@ -1,6 +1,6 @@
 """The interface to where rounds are: a store on this machine, or a namespace of a cluster.
 
-The commands use nothing else, so that they work alike in both.
+The commands and ``rstar.Rounds`` use nothing else, so that they work alike in both.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from rstar.cli.errors import CommandError
+from rstar.locations.errors import UnknownRoundError
 
 if TYPE_CHECKING:
     from rstar.rounds.status import RoundStatus
@@ -56,7 +56,7 @@ class AttemptName:
 
 
 class Location(Protocol):
-    """Rounds, and the operations on them. Every method raises ``CommandError``."""
+    """Rounds, and the operations on them. Every method raises ``RoundsError``."""
 
     description: str
     """Such as ``the store out`` or ``namespace lab``."""
@@ -104,12 +104,12 @@ class Location(Protocol):
 
 
 def find_round(location: Location, name: str, rounds: Mapping[str, RoundStatus]) -> RoundStatus:
-    """Return one of ``rounds``. Raises ``CommandError`` that names the nearest."""
+    """Return one of ``rounds``. Raises ``UnknownRoundError`` that names the nearest."""
     if name not in rounds:
         from rstar.rounds.validation_errors import nearest
 
         hint = nearest(name, rounds) if rounds else "; it has no rounds"
-        raise CommandError(f"there is no round {name!r} in {location.description}{hint}")
+        raise UnknownRoundError(f"there is no round {name!r} in {location.description}{hint}")
     return rounds[name]
 
 
