@@ -28,9 +28,12 @@ if TYPE_CHECKING:
         Verdict,
         Verifier,
     )
+    from rstar.locations.errors import RoundsError, RoundsInputError, UnknownRoundError, WaitTimeoutError
     from rstar.problem import Problem
     from rstar.record import NodeRecord, SearchRecord, Usage
     from rstar.sdk.errors import ServicesError, SolverError, SolveTimeoutError
+    from rstar.sdk.results import EvaluationResults
+    from rstar.sdk.rounds import Round, Rounds
     from rstar.sdk.solution import Outcome, Solution, Step
     from rstar.sdk.solver import Solver
     from rstar.search.solve import SearchFailed, solve
@@ -48,6 +51,7 @@ else:  # hidden from type checkers, which would accept any name
 
 __all__ = [
     "Candidate",
+    "EvaluationResults",
     "Execution",
     "ExecutionLimits",
     "ExecutionStatus",
@@ -60,6 +64,10 @@ __all__ = [
     "Problem",
     "Proposal",
     "RoleUnavailable",
+    "Round",
+    "Rounds",
+    "RoundsError",
+    "RoundsInputError",
     "Sampling",
     "Scores",
     "SearchConfig",
@@ -72,9 +80,11 @@ __all__ = [
     "SolverError",
     "State",
     "Step",
+    "UnknownRoundError",
     "Usage",
     "Verdict",
     "Verifier",
+    "WaitTimeoutError",
     "solve",
 ]
 
@@ -83,7 +93,10 @@ _MODULES = (
     "rstar.record",
     "rstar.config",
     "rstar.search.solve",
+    "rstar.locations.errors",
     "rstar.sdk.errors",
+    "rstar.sdk.results",
+    "rstar.sdk.rounds",
     "rstar.sdk.solution",
     "rstar.sdk.solver",
 )

@@ -14,6 +14,7 @@ from rstar.locations.errors import UnknownRoundError
 
 if TYPE_CHECKING:
     from rstar.rounds.status import RoundStatus
+    from rstar.store.store import Store
 
 ServiceName = Literal["policy", "ppm", "search", "executor"]
 
@@ -73,6 +74,14 @@ class Location(Protocol):
 
     def makes_rounds(self) -> bool:
         """Return whether an evolution here is at work, and may make a round that does not exist yet."""
+        ...
+
+    def is_driven(self) -> bool:
+        """Return whether anything may still change the rounds: on this machine a driver, in a cluster the operator."""
+        ...
+
+    def artefacts(self, name: str) -> Store:
+        """Open the store with the files of a round."""
         ...
 
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:

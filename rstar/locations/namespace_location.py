@@ -31,6 +31,7 @@ from rstar.locations.location import (
 )
 from rstar.locations.rounds_files import checked_rounds, parsed_rounds
 from rstar.locations.stores import opened_store
+from rstar.rounds.cluster_spec import ClusterSpec
 from rstar.rounds.load import parse_evolutions
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
@@ -91,6 +92,24 @@ class NamespaceLocation:
         """Return whether an evolution of the namespace has not ended."""
         phases = [(evolution.get("status") or {}).get("phase") for evolution in self._evolutions()]
         return any(phase not in {"Succeeded", "Failed"} for phase in phases)
+
+    def is_driven(self) -> bool:
+        """Return True: whether an operator is running cannot be seen from here."""
+        return True
+
+    def artefacts(self, name: str) -> Store:
+        """Open ``upload_to``, or else the store that the round's Secret names."""
+        item, _ = self._one(name)
+        if self._upload_to is not None:
+            return opened_store(self._upload_to)
+        secret = (item["spec"].get("cluster") or {}).get("storageSecret") or ClusterSpec().storage_secret
+        try:
+            return namespace_store(self._cluster, self._namespace, secret, os.environ)
+        except (ClusterError, ValueError, StoreError) as error:
+            raise RoundsError(
+                f"the store of {self.description} cannot be opened to read the files of round {name}: {error}; name it, "
+                "s3://BUCKET/PREFIX, with RSTAR_S3_ENDPOINT, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
+            ) from None
 
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
         """Create or change the rounds and evolutions, once a dry run has shown that the cluster accepts all of them."""

@@ -34,6 +34,7 @@ from rstar.store.atomic import atomic_write
 if TYPE_CHECKING:
     from rstar.rounds.spec import EvolutionRound
     from rstar.rounds.status import RoundStatus
+    from rstar.store.store import Store
 
 SUBMITTED = "submitted.yaml"
 
@@ -73,6 +74,14 @@ class StoreLocation:
     def makes_rounds(self) -> bool:
         """Return False: a driver records all rounds of its file when it starts."""
         return False
+
+    def is_driven(self) -> bool:
+        """Return whether a driver is running."""
+        return driver_pid(self._work) is not None
+
+    def artefacts(self, name: str) -> Store:
+        """Return the store itself."""
+        return self._store
 
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
         """Check the rounds of all files as ``rstar run`` does, and start it in the background for them."""

@@ -19,13 +19,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar.locations.location import AttemptName
-from rstar.cli.logs_command import select_attempts
 from rstar.cluster.api import Cluster, ClusterError
 from rstar.cluster.api_errors import explain_error, is_transient
 from rstar.cluster.inputs import with_store_uris
 from rstar.cluster.pod_logs import PodLogs, waiting_reason
 from rstar.cluster.rounds import merge_patch, status_of, submission
+from rstar.locations.attempts import select_attempts
+from rstar.locations.location import AttemptName
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
 from tests.rstar.cli.test_commands import PLAIN_TERMINAL
