@@ -1,4 +1,4 @@
-"""A store with one finished round, written by the functions that stages use; its models are empty folders."""
+"""A store with one finished round, written by the functions that stages use; its models are given folders, or empty ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 from rstar_jobs.evaluate import RESULTS
 
+from rstar import Round, Rounds
+from rstar.local.journal import Journal
+from rstar.local.work import work_folder
 from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord, Usage
 from rstar.rounds.evaluation import ProblemResult, compared
@@ -16,6 +19,8 @@ from rstar.rounds.observed import SKIPPED, ManifestRef, Stage
 from rstar.rounds.stage import StageRun
 from rstar.rounds.status import OutputStatus, RoundStatus, StageStatus
 from rstar.selection import Continuation, PairGroup, SftExample
+from rstar.store.digests import files_of
+from rstar.store.open import open_store
 from rstar.store.store import Store
 from rstar.store.tables import write_pairs, write_rows, write_sft, write_trees
 
@@ -25,10 +30,17 @@ NAME = "r1"
 def searched(name: str) -> tuple[Problem, SearchRecord]:
     """Return a problem and its search, of one node."""
     nodes = (NodeRecord(-1), NodeRecord(0, text="<code>\nprint(2)\n<end_of_code>", terminal=True, answer="2"))
-    return Problem(name, "1+1?", "2"), SearchRecord(name, nodes, Usage(tokens=5), chosen=1)
+    return Problem(name, "1+1?", "2", {"nums": [1, 1], "target": 2}), SearchRecord(
+        name, nodes, Usage(tokens=5), chosen=1
+    )
 
 
-def small_store(store: Store, parts: Path) -> RoundStatus:
+def checkpoint(folder: Path) -> dict[str, Path]:
+    """Return the files of a model under the names that they have in a stage."""
+    return {f"checkpoint/{name}": path for name, path in files_of(folder)}
+
+
+def small_store(store: Store, parts: Path, policy: Path | None = None, ppm: Path | None = None) -> RoundStatus:
     """Write the round to the store, its files by way of the folder ``parts``, and return its status."""
     parts.mkdir()
     refs: dict[Stage, ManifestRef] = {}
@@ -53,8 +65,10 @@ def small_store(store: Store, parts: Path) -> RoundStatus:
     selected = {"sft/00000.parquet": parts / "sft", "pairs/00000.parquet": parts / "pairs"}
     finish(Stage.SELECT, selected, {"rollout": Stage.ROLLOUT}, {})
     (parts / "config.json").write_text("{}")
-    finish(Stage.TRAIN_POLICY, {"checkpoint/config.json": parts / "config.json"}, {"select": Stage.SELECT}, {})
-    finish(Stage.TRAIN_PPM, {}, {"select": Stage.SELECT}, {SKIPPED: "there are no pairs"})
+    trained = checkpoint(policy) if policy is not None else {"checkpoint/config.json": parts / "config.json"}
+    finish(Stage.TRAIN_POLICY, trained, {"select": Stage.SELECT}, {})
+    skipped = {SKIPPED: "there are no pairs"} if ppm is None else {}
+    finish(Stage.TRAIN_PPM, checkpoint(ppm) if ppm is not None else {}, {"select": Stage.SELECT}, skipped)
     results = [ProblemResult("p0", True, True, 5), ProblemResult("p1", False, True, 7)]
     write_rows(parts / "results", [{"method": "greedy", **asdict(one)} for one in results], RESULTS)
     write_trees(parts / "greedy", [searched("p0")])
@@ -62,3 +76,12 @@ def small_store(store: Store, parts: Path) -> RoundStatus:
     metrics = {"methods": [row.metrics() for row in compared({"greedy": results})]}
     finish(Stage.EVALUATE, evaluated, {"policy": Stage.TRAIN_POLICY}, metrics)
     return RoundStatus(phase="Succeeded", message="complete", stages=tuple(states))
+
+
+def finished_round(folder: Path, policy: Path | None = None, ppm: Path | None = None) -> Round:
+    """Return round r1 of the store ``folder/store``, which has ended on this machine."""
+    store = open_store(str(folder / "store"))
+    journal = Journal(work_folder(store) / NAME)
+    journal.folder.mkdir(parents=True)
+    journal.put_status(1, small_store(store, folder / "parts", policy, ppm))
+    return Rounds(folder / "store")[NAME]

@@ -16,21 +16,10 @@ import pytest
 import yaml
 from minio import Minio
 
-from rstar import Round, Rounds, RoundsError, RoundsInputError, SearchRecord, UnknownRoundError, WaitTimeoutError
-from rstar.local.journal import Journal
-from rstar.local.work import work_folder
+from rstar import Rounds, RoundsError, RoundsInputError, SearchRecord, UnknownRoundError, WaitTimeoutError
 from rstar.store.open import open_store
-from tests.rstar.sdk.small_round import small_store
+from tests.rstar.sdk.small_round import finished_round, small_store
 from tests.support.local.bench import Bench, eventually
-
-
-def finished_round(folder: Path) -> Round:
-    """Return round r1 of a store in ``folder``, which has ended here."""
-    store = open_store(str(folder / "store"))
-    journal = Journal(work_folder(store) / "r1")
-    journal.folder.mkdir(parents=True)
-    journal.put_status(1, small_store(store, folder / "parts"))
-    return Rounds(folder / "store")["r1"]
 
 
 class ApiServer(http.server.BaseHTTPRequestHandler):
