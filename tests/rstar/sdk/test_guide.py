@@ -56,6 +56,7 @@ def search() -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # models load within minutes on a busy machine
 def test_the_programs_of_the_guide_run(store: Path, search: str) -> None:
     blocks = [text for language, text in FENCE.findall((ROOT / "docs/sdk.md").read_text()) if language == "python"]
     assert len(blocks) == 4
@@ -66,7 +67,7 @@ def test_the_programs_of_the_guide_run(store: Path, search: str) -> None:
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -75,12 +76,13 @@ def test_the_programs_of_the_guide_run(store: Path, search: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # models load within minutes on a busy machine
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_notebook_runs_from_top_to_bottom(path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RSTAR_STORE", str(store))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     book = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    NotebookClient(book, timeout=200, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    NotebookClient(book, timeout=500, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
     shown = "".join(str(output) for cell in book.cells for output in cell.get("outputs", []))
     assert "text/html" in shown
     assert "image/png" in shown
