@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rstar.locations.location import AttemptName
-from rstar.rounds.status import RoundStatus
+
+if TYPE_CHECKING:
+    from rstar.rounds.status import RoundStatus
 
 
 def select_attempts(
