@@ -28,8 +28,14 @@ if TYPE_CHECKING:
         Verdict,
         Verifier,
     )
+    from rstar.locations.errors import RoundsError, RoundsInputError, UnknownRoundError, WaitTimeoutError
     from rstar.problem import Problem
     from rstar.record import NodeRecord, SearchRecord, Usage
+    from rstar.sdk.errors import ServicesError, SolverError, SolveTimeoutError
+    from rstar.sdk.results import EvaluationResults
+    from rstar.sdk.rounds import Round, Rounds
+    from rstar.sdk.solution import Outcome, Solution, Step
+    from rstar.sdk.solver import Solver
     from rstar.search.solve import SearchFailed, solve
 else:  # hidden from type checkers, which would accept any name
 
@@ -45,30 +51,55 @@ else:  # hidden from type checkers, which would accept any name
 
 __all__ = [
     "Candidate",
+    "EvaluationResults",
     "Execution",
     "ExecutionLimits",
     "ExecutionStatus",
     "Executor",
     "Finish",
     "NodeRecord",
+    "Outcome",
     "Policy",
     "PreferenceModel",
     "Problem",
     "Proposal",
     "RoleUnavailable",
+    "Round",
+    "Rounds",
+    "RoundsError",
+    "RoundsInputError",
     "Sampling",
     "Scores",
     "SearchConfig",
     "SearchFailed",
     "SearchRecord",
+    "ServicesError",
+    "Solution",
+    "SolveTimeoutError",
+    "Solver",
+    "SolverError",
     "State",
+    "Step",
+    "UnknownRoundError",
     "Usage",
     "Verdict",
     "Verifier",
+    "WaitTimeoutError",
     "solve",
 ]
 
-_MODULES = ("rstar.interfaces", "rstar.record", "rstar.config", "rstar.search.solve")
+_MODULES = (
+    "rstar.interfaces",
+    "rstar.record",
+    "rstar.config",
+    "rstar.search.solve",
+    "rstar.locations.errors",
+    "rstar.sdk.errors",
+    "rstar.sdk.results",
+    "rstar.sdk.rounds",
+    "rstar.sdk.solution",
+    "rstar.sdk.solver",
+)
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,4 @@
-"""The options that name a cluster, and the choice between the two locations of rounds.
-
-The only module that knows both kinds of location, so that neither needs to import the other.
-"""
+"""The options that name a cluster, and the choice between the two locations of rounds."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from typing import Annotated
 import typer
 
 from rstar.cli.errors import CommandError
-from rstar.cli.location import Location
-from rstar.distribution import extra
+from rstar.locations.choose import open_namespace_location, open_store_location
+from rstar.locations.location import Location
 
 NamespaceOption = Annotated[
     str | None,
@@ -45,19 +42,11 @@ def choose_location(
     Raises ``CommandError`` when the options contradict each other.
     """
     if namespace is None and cluster_context is None and kubeconfig is None:
-        from rstar.cli.store_location import StoreLocation
-
         if upload_to is not None:
             raise CommandError("--upload-to is for a cluster: give -n NAMESPACE too, or leave it out")
-        return StoreLocation(store)
+        return open_store_location(store)
     source = context.get_parameter_source("store")
     # RSTAR_STORE may be set for other commands, so only a typed --store contradicts the cluster options.
     if source is not None and source.name == "COMMANDLINE":
         raise CommandError("give --store for this machine, or --namespace, --context and --kubeconfig for a cluster")
-    try:
-        from rstar.cli.namespace_location import connect_namespace
-    except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] not in {"kubernetes", "urllib3"}:
-            raise
-        raise CommandError(f"commands on clusters need one more library: {extra('cluster')}") from None
-    return connect_namespace(namespace, cluster_context, kubeconfig, upload_to)
+    return open_namespace_location(namespace, cluster_context, kubeconfig, upload_to)

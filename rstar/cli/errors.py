@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from rstar.locations.errors import RoundsError, RoundsInputError
+
 FAILED: Final = 1
 BAD_INPUT: Final = 2
 INTERRUPTED: Final = 130
@@ -20,3 +22,10 @@ class CommandError(Exception):
     def __init__(self, message: str, code: int = BAD_INPUT) -> None:
         super().__init__(message)
         self.code = code
+
+
+def exit_code(error: CommandError | RoundsError) -> int:
+    """Return the exit code of an error."""
+    if isinstance(error, CommandError):
+        return error.code
+    return BAD_INPUT if isinstance(error, RoundsInputError) else FAILED

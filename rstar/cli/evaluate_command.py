@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rstar.cli.errors import FAILED, CommandError
-from rstar.cli.model_clients import ModelClients, requested_services, run_with_models
+from rstar.cli.model_clients import requested_services, run_with_models
 from rstar.cli.options import (
     DEFAULT_STORE,
     ExecutorOption,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rstar.problem import Problem
     from rstar.record import SearchRecord
     from rstar.rounds.evaluation import MethodSummary, ProblemResult
+    from rstar.sdk.models import ModelClients
     from rstar.search.choice import Same
 
 WITHOUT_PPM = ("greedy", "majority")

@@ -13,8 +13,8 @@ import typer
 from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, choose_location
 from rstar.cli.completion import NameArgument
 from rstar.cli.errors import CommandError
-from rstar.cli.location import ChangeResult
 from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from rstar.locations.location import ChangeResult
 
 
 def suspend(

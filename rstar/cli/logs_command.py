@@ -11,8 +11,10 @@ import typer
 from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, choose_location
 from rstar.cli.completion import NameArgument
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
-from rstar.cli.location import AttemptName, Location, LogLine, LogOptions, ServiceName, find_round
 from rstar.cli.options import DEFAULT_STORE, StoreOption
+from rstar.locations.attempts import select_attempts
+from rstar.locations.errors import RoundsError
+from rstar.locations.location import AttemptName, Location, LogLine, LogOptions, ServiceName, find_round
 
 if TYPE_CHECKING:
     from rstar.rounds.status import RoundStatus
@@ -86,6 +88,8 @@ def logs(
                 if last:
                     raise CommandError(missing, FAILED) from None
                 options.notify(missing)
+    except RoundsError:
+        raise
     except LookupError as error:
         raise CommandError(str(error), FAILED) from None
     except KeyboardInterrupt:
@@ -116,21 +120,6 @@ def _named_attempts(
         time.sleep(POLL_SECONDS)
         status = find_round(location, name, location.rounds())
     return found
-
-
-def select_attempts(
-    status: RoundStatus, stage: str | None, number: int | None, *, every: bool = False
-) -> list[AttemptName]:
-    """Return the attempts that the options name, oldest first.
-
-    ``stage`` defaults to the stage that started last, ``number`` to the latest attempt; ``every``: all attempts.
-    """
-    started = sorted(status.attempts, key=lambda item: item.started_at)
-    if every:
-        return [AttemptName(item.stage, item.number) for item in started if stage in {None, item.stage}]
-    stage = stage or (started[-1].stage if started else None)
-    numbers = [item.number for item in started if item.stage == stage and number in {None, item.number}]
-    return [AttemptName(stage, max(numbers))] if stage is not None and numbers else []
 
 
 class _TextPrinter:

@@ -11,7 +11,7 @@ from importlib.metadata import version as distribution_version
 import typer
 
 from rstar.cli.data_command import data
-from rstar.cli.errors import INTERRUPTED, CommandError
+from rstar.cli.errors import INTERRUPTED, CommandError, exit_code
 from rstar.cli.evaluate_command import evaluate
 from rstar.cli.init_command import init
 from rstar.cli.installed_commands import InstalledCommands, InstalledServices
@@ -24,6 +24,7 @@ from rstar.cli.status_command import status
 from rstar.cli.submit_command import submit
 from rstar.cli.verify_command import verify
 from rstar.distribution import DISTRIBUTION
+from rstar.locations.errors import RoundsError
 
 app = typer.Typer(
     name="rstar",
@@ -71,10 +72,10 @@ def run() -> None:
     """Run the command line and exit."""
     try:
         app()
-    except CommandError as error:
+    except (CommandError, RoundsError) as error:
         for line in str(error).splitlines():
             print(f"rstar: {line}", file=sys.stderr)
-        sys.exit(error.code)
+        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -7,29 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
 from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
-from rstar.cli.options import absolute_store
+from rstar.locations.stores import absolute_store
 from rstar.prompt import PromptStyle
 
 if TYPE_CHECKING:
-    from rstar.interfaces import Executor, Policy, TrajectoryScorer
-    from rstar.local.session import Addresses, ServiceOptions
+    from rstar.local.session import ServiceOptions
+    from rstar.sdk.models import ModelClients
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelClients:
-    """Connected clients; ``ppm`` is None when the command uses no PPM."""
-
-    policy: Policy
-    executor: Executor
-    ppm: TrajectoryScorer | None
 
 
 def requested_services(
@@ -59,9 +49,14 @@ def requested_services(
 def run_with_models(requested: ServiceOptions, store: str, work: Callable[[ModelClients], Awaitable[T]]) -> T:
     """Start and connect the ``requested`` services, run ``work`` and end the services. Raises ``CommandError``."""
     from rstar.local.session import running_services
+    from rstar.sdk.models import connected
 
-    with _command_errors(), running_services(requested, absolute_store(store)) as addresses:
-        return asyncio.run(_run_connected(addresses, work))
+    async def run() -> T:
+        async with running_services(requested, absolute_store(store)) as addresses, connected(addresses) as models:
+            return await work(models)
+
+    with _command_errors():
+        return asyncio.run(run())
 
 
 def run_calls(work: Coroutine[None, None, T]) -> T:
@@ -85,13 +80,3 @@ def _command_errors() -> Iterator[None]:
         raise CommandError(str(error)) from None
     except KeyboardInterrupt:
         raise CommandError("interrupted", INTERRUPTED) from None
-
-
-async def _run_connected(addresses: Addresses, work: Callable[[ModelClients], Awaitable[T]]) -> T:
-    from rstar.rpc.clients import ExecutorClient, PolicyClient, PreferenceModelClient
-
-    async with AsyncExitStack() as stack:
-        policy = await stack.enter_async_context(PolicyClient(addresses.policy))
-        executor = await stack.enter_async_context(ExecutorClient(addresses.executor))
-        ppm = await stack.enter_async_context(PreferenceModelClient(addresses.ppm)) if addresses.ppm else None
-        return await work(ModelClients(policy, executor, ppm))

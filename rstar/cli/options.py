@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rstar.cli.errors import CommandError
+from rstar.locations.stores import opened_store
 
 if TYPE_CHECKING:
     from rstar.config import SearchConfig
     from rstar.readers import Reading
-    from rstar.store.store import Store
     from rstar.verify.guard import Guarded
 
 DEFAULT_STORE = "rstar-store"
@@ -62,24 +62,12 @@ PromptOption = Annotated[
 
 def search_config(method: str, settings: Iterable[tuple[str, Any]], *, guided: bool) -> SearchConfig:
     """Return the configuration of a method from (key, text) pairs. ``guided``: the PPM guides unless a setting differs."""
-    from pydantic import ValidationError
+    from rstar.sdk.search_settings import search_settings
 
-    from rstar.config import SearchConfig
-    from rstar.rounds.validation_errors import validation_messages
-
-    values: dict[str, Any] = {"method": method.replace("-", "_"), "guidance": "ppm" if guided else "none"}
-    for key, value in settings:
-        section, _, inner = key.partition(".")
-        if inner:
-            values.setdefault(section, {})[inner] = value
-        else:
-            values[key] = value
     try:
-        return SearchConfig.model_validate(values)
-    except ValidationError as error:
-        raise CommandError(
-            "\n".join(f"search settings: {s}" for s in validation_messages(error, SearchConfig))
-        ) from None
+        return search_settings(method, settings, guided=guided)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
 
 
 def assignments(texts: Iterable[str]) -> list[tuple[str, str]]:
@@ -114,22 +102,6 @@ def problems_of(
             return read_problems_of(spec, opened, Path(cache))
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from None
-
-
-def opened_store(uri: str) -> Store:
-    """Open the store. Raises ``CommandError`` with the store's own sentence."""
-    from rstar.store.open import open_store
-    from rstar.store.store import StoreError
-
-    try:
-        return open_store(uri)
-    except (ValueError, StoreError) as error:
-        raise CommandError(str(error)) from None
-
-
-def absolute_store(uri: str) -> str:
-    """Return ``uri`` with a folder made absolute, for processes that run in another folder."""
-    return uri if "://" in uri else str(Path(uri).absolute())
 
 
 def verifier_named(name: str) -> Guarded:

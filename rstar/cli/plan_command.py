@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rstar.cli.errors import FAILED, CommandError
-from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened_store
+from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from rstar.locations.stores import opened_store
 
 if TYPE_CHECKING:
     from rstar.rounds.estimate.assumptions import Assumptions
@@ -153,7 +154,7 @@ def _store(uri: str) -> Store | None:
 
 
 def _rounds(file: Path) -> list[EvolutionRound]:
-    from rstar.cli.rounds_files import parsed_rounds
+    from rstar.locations.rounds_files import parsed_rounds
 
     return sorted(parsed_rounds([file]), key=lambda item: item.spec.round)
 

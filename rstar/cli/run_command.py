@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rstar.cli.errors import FAILED, CommandError
-from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption, absolute_store, opened_store
+from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from rstar.locations.stores import absolute_store, opened_store
 
 if TYPE_CHECKING:
     from rstar.local.results import Report, RunResult

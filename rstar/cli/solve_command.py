@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rstar.cli.errors import CommandError
-from rstar.cli.model_clients import ModelClients, requested_services, run_calls, run_with_models
+from rstar.cli.model_clients import requested_services, run_calls, run_with_models
 from rstar.cli.options import (
     DEFAULT_STORE,
     ExecutorOption,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rstar.problem import Problem
     from rstar.readers import Reading
     from rstar.record import SearchRecord
+    from rstar.sdk.models import ModelClients
     from rstar.verify.guard import Guarded
 
     Solution = tuple[SearchRecord, tuple[float, ...] | None, Verdict | None]
@@ -113,22 +114,11 @@ def solve(
 async def _solve_here(
     problem: Problem, config: SearchConfig, models: ModelClients, verifier: str, judge: Guarded, seed: int
 ) -> Solution:
-    """Search in this process with the services."""
-    from rstar.search.solve import solve as search
-    from rstar.verify import equivalence
+    from rstar.sdk.models import search_here, verdict_on
 
     try:
-        record = await search(
-            problem,
-            config,
-            policy=models.policy,
-            executor=models.executor,
-            ppm=models.ppm,
-            verifier=judge if config.stop_when_solved else None,
-            same=equivalence(verifier),
-            seed=seed,
-        )
-        return record, await _step_scores(models, problem, record), await _verdict(problem, record, judge)
+        searched = await search_here(problem, config, models, verifier=verifier, judge=judge, seed=seed)
+        return *searched, await verdict_on(problem, searched[0], judge)
     finally:
         await judge.close()
 
@@ -136,43 +126,15 @@ async def _solve_here(
 async def _solve_there(
     problem: Problem, config: SearchConfig, targets: list[str], verifier: str, judge: Guarded, seed: int
 ) -> Solution:
-    """Search in a coordinator that runs already. The scores are those that guided the search."""
-    from rstar.record import SearchRecord
     from rstar.rpc.search_client import SearchClient
+    from rstar.sdk.models import search_there, verdict_on
 
     try:
         async with SearchClient(targets) as client:
-            rewards = verifier if config.stop_when_solved else ""
-            record: SearchRecord | None = None
-            async for event in client.solve(problem, config, seed=seed, verifier=rewards, equivalence=verifier):
-                if isinstance(event, SearchRecord):
-                    record = event
-        assert record is not None, "a call that did not fail ends with its record"
-        path = record.path(record.chosen) if record.chosen >= 0 else ()
-        scores = tuple(score for node in path if (score := record.nodes[node].score) is not None)
-        # Methods that draw whole solutions score only their ends.
-        return record, scores if len(scores) == len(path) else None, await _verdict(problem, record, judge)
+            searched = await search_there(problem, config, client, verifier=verifier, seed=seed)
+            return *searched, await verdict_on(problem, searched[0], judge)
     finally:
         await judge.close()
-
-
-async def _verdict(problem: Problem, record: SearchRecord, judge: Guarded) -> Verdict | None:
-    """Judge the chosen answer, where the problem has the expected one."""
-    chosen = record.nodes[record.chosen] if record.chosen >= 0 else None
-    if chosen is None or (problem.answer is None and not problem.data):
-        return None
-    return await judge.verify(problem, chosen.answer or "")
-
-
-async def _step_scores(models: ModelClients, problem: Problem, record: SearchRecord) -> tuple[float, ...] | None:
-    """Return the PPM's score of each step of the chosen trajectory; sampling methods score only its end."""
-    from rstar.interfaces import State
-
-    if models.ppm is None or record.chosen < 0:
-        return None
-    return (
-        await models.ppm.score_steps(State(problem.id, problem.question, tuple(record.steps(record.chosen))))
-    ).values
 
 
 def _problem(question: str | None, problem: str | None, form: str, split: str, store: str) -> Problem:

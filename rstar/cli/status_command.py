@@ -16,10 +16,11 @@ import typer
 
 from rstar.cli.choose_location import ContextOption, KubeconfigOption, NamespaceOption, choose_location
 from rstar.cli.completion import files_or_round_names
-from rstar.cli.errors import FAILED, INTERRUPTED, CommandError
-from rstar.cli.location import Location, find_round
+from rstar.cli.errors import INTERRUPTED, CommandError
 from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
-from rstar.cli.rounds_files import parsed_rounds
+from rstar.locations.errors import RoundsError, RoundsInputError
+from rstar.locations.location import Location, find_round
+from rstar.locations.rounds_files import parsed_rounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,10 +111,10 @@ def _watch(location: Location, one: str | None, rounds: Rounds, *, json: bool) -
                 shown = _shown(location, one, rounds)
                 complete = _complete(location, one, rounds, shown)
                 failures = 0
-            except CommandError as error:
+            except RoundsError as error:
                 failures += 1
                 # Only a cluster that does not answer is worth another try: bad input stays bad.
-                if error.code != FAILED or printed is None or failures > _MAX_FAILURES:
+                if isinstance(error, RoundsInputError) or printed is None or failures > _MAX_FAILURES:
                     raise
                 time.sleep(WATCH_SECONDS)
                 continue

@@ -20,6 +20,9 @@ from rstar.rounds.spec import EvolutionRound
 VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
 """CUDA shows a process only the devices that this variable names."""
 
+NO_GPU: Final = ("-1",)
+"""The names of the GPUs for processes that must use the CPU."""
+
 _PROC: Final = Path("/proc/driver/nvidia/gpus")
 _QUERY: Final = ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
 _QUERY_SECONDS: Final = 30.0

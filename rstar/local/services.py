@@ -103,6 +103,10 @@ class Services:
                 child.kill()
                 child.poll()
 
+    def all_ended(self) -> bool:
+        """Return whether no process runs any more."""
+        return all(child.poll() is not None for running in self._running.values() for child in running.children)
+
     def addresses(self, ref: ServiceRef) -> list[str]:
         """Return ``host:port`` of every replica of a ready service."""
         return list(self._running[ref].addresses)

@@ -19,13 +19,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstar.cli.location import AttemptName
-from rstar.cli.logs_command import select_attempts
 from rstar.cluster.api import Cluster, ClusterError
 from rstar.cluster.api_errors import explain_error, is_transient
 from rstar.cluster.inputs import with_store_uris
 from rstar.cluster.pod_logs import PodLogs, waiting_reason
 from rstar.cluster.rounds import merge_patch, status_of, submission
+from rstar.locations.attempts import select_attempts
+from rstar.locations.location import AttemptName
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
 from tests.rstar.cli.test_commands import PLAIN_TERMINAL
@@ -293,4 +293,4 @@ def test_without_the_kubernetes_library_one_sentence_names_the_package_to_instal
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **PLAIN_TERMINAL}, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "rstar: commands on clusters need one more library: pip install 'rstar-math[cluster]'\n"
+    assert done.stderr == "rstar: clusters need one more library: pip install 'rstar-math[cluster]'\n"

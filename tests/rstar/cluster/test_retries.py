@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rstar.cli.namespace_location import connect_namespace
 from rstar.cluster.api import RETRY_SECONDS, ROUNDS, Cluster, ClusterError
+from rstar.locations.namespace_location import connect_namespace
 
 REFUSAL = {"kind": "Status", "reason": "TooManyRequests", "message": "storage is (re)initializing"}
 

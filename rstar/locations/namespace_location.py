@@ -11,18 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rstar.cli.errors import BAD_INPUT, FAILED, CommandError
-from rstar.cli.location import (
-    AttemptName,
-    ChangeResult,
-    LogLine,
-    LogOptions,
-    ServiceName,
-    find_round,
-    made_by_other_code,
-)
-from rstar.cli.options import opened_store
-from rstar.cli.rounds_files import checked_rounds, parsed_rounds
 from rstar.cluster.api import EVOLUTIONS, RETRY_SECONDS, Cluster, ClusterError, Json
 from rstar.cluster.api_errors import explain_error, is_transient
 from rstar.cluster.default_namespace import default_namespace
@@ -31,6 +19,19 @@ from rstar.cluster.inputs import Input, local_paths, namespace_store, upload, wi
 from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE, STAGE_CONTAINERS
 from rstar.cluster.pod_logs import Line, PodLogs
 from rstar.cluster.rounds import NOT_YET, NamespacedRounds, number_of, status_of, submission
+from rstar.locations.errors import RoundsError, RoundsInputError
+from rstar.locations.location import (
+    AttemptName,
+    ChangeResult,
+    LogLine,
+    LogOptions,
+    ServiceName,
+    find_round,
+    made_by_other_code,
+)
+from rstar.locations.rounds_files import checked_rounds, parsed_rounds
+from rstar.locations.stores import opened_store
+from rstar.rounds.cluster_spec import ClusterSpec
 from rstar.rounds.load import parse_evolutions
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
@@ -43,12 +44,12 @@ VIEW, EDIT = "view", "edit"
 def connect_namespace(
     namespace: str | None, context: str | None, kubeconfig: Path | None, upload_to: str | None = None
 ) -> NamespaceLocation:
-    """Connect to a cluster. Raises ``CommandError`` when no cluster is configured."""
+    """Connect to a cluster. Raises ``RoundsError`` when no cluster is configured."""
     try:
         cluster = Cluster.connect(kubeconfig, context, retry_seconds=RETRY_SECONDS)
         chosen = namespace or default_namespace(kubeconfig, context)
     except ClusterError as error:
-        raise CommandError(str(error)) from None
+        raise RoundsInputError(str(error)) from None
     given = {"--context": context, "--kubeconfig": kubeconfig}
     options = [f"-n {chosen}", *(f"{option} {value}" for option, value in given.items() if value is not None)]
     return NamespaceLocation(cluster, chosen, " ".join(options), upload_to)
@@ -70,11 +71,12 @@ class NamespaceLocation:
 
     def rounds(self) -> dict[str, RoundStatus]:
         """Return the statuses that the operator wrote."""
+        with self._explained_refusals(VIEW):
+            found = self._rounds.all()
         try:
-            with self._explained_refusals(VIEW):
-                return {name: status_of(item) for name, item in self._rounds.all().items()}
+            return {name: status_of(item) for name, item in found.items()}
         except ValueError as error:
-            raise CommandError(str(error), FAILED) from None
+            raise RoundsError(str(error)) from None
 
     def notes(self, shown: Mapping[str, RoundStatus]) -> list[str]:
         """Return a note about the rounds that no operator has seen yet."""
@@ -91,6 +93,24 @@ class NamespaceLocation:
         phases = [(evolution.get("status") or {}).get("phase") for evolution in self._evolutions()]
         return any(phase not in {"Succeeded", "Failed"} for phase in phases)
 
+    def is_driven(self) -> bool:
+        """Return True: whether an operator is running cannot be seen from here."""
+        return True
+
+    def artefacts(self, name: str) -> Store:
+        """Open ``upload_to``, or else the store that the round's Secret names."""
+        item, _ = self._one(name)
+        if self._upload_to is not None:
+            return opened_store(self._upload_to)
+        secret = (item["spec"].get("cluster") or {}).get("storageSecret") or ClusterSpec().storage_secret
+        try:
+            return namespace_store(self._cluster, self._namespace, secret, os.environ)
+        except (ClusterError, ValueError, StoreError) as error:
+            raise RoundsError(
+                f"the store of {self.description} cannot be opened to read the files of round {name}: {error}; name it, "
+                "s3://BUCKET/PREFIX, with RSTAR_S3_ENDPOINT, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
+            ) from None
+
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
         """Create or change the rounds and evolutions, once a dry run has shown that the cluster accepts all of them."""
         parsed = parsed_rounds(files)
@@ -100,7 +120,7 @@ class NamespaceLocation:
         for what, metadata in heads:
             namespace = getattr(metadata, "namespace", None)
             if namespace not in {None, self._namespace}:
-                raise CommandError(f"{what}: metadata.namespace is {namespace}, not {self._namespace}")
+                raise RoundsInputError(f"{what}: metadata.namespace is {namespace}, not {self._namespace}")
         with self._explained_refusals(VIEW):
             existing = self._rounds.all()
             existing_evolutions = {one.name: self._rounds.evolution(one.name) for one in evolutions}
@@ -118,7 +138,7 @@ class NamespaceLocation:
                 for one, _ in with_inputs_of_evolutions
             ]
         except ValueError as error:
-            raise CommandError(str(error)) from None
+            raise RoundsInputError(str(error)) from None
         with self._explained_refusals(EDIT):
             for planned in submissions:
                 self._rounds.submit(planned, dry_run=True)
@@ -127,7 +147,7 @@ class NamespaceLocation:
             try:
                 upload([item for inputs in uploads for item in inputs], store, notify)
             except StoreError as error:
-                raise CommandError(str(error), FAILED) from None
+                raise RoundsError(str(error)) from None
         with self._explained_refusals(EDIT):
             for planned in submissions:
                 self._rounds.submit(planned)
@@ -141,7 +161,7 @@ class NamespaceLocation:
         if item["spec"].get("suspend"):
             return ChangeResult(False, f"round {name} is suspended already")
         if status.phase in {"Succeeded", "Failed"}:
-            raise CommandError(f"round {name} has ended ({status.message}): there is nothing to suspend")
+            raise RoundsInputError(f"round {name} has ended ({status.message}): there is nothing to suspend")
         self._set(name, suspend=True)
         return ChangeResult(
             True,
@@ -150,7 +170,7 @@ class NamespaceLocation:
         )
 
     def resume(self, name: str) -> ChangeResult:
-        """Unset ``spec.suspend``. Raises ``CommandError`` with the remedy for a round that has failed or was cancelled."""
+        """Unset ``spec.suspend``. Raises ``RoundsError`` with the remedy for a round that has failed or was cancelled."""
         if (evolution := self._evolution(name)) is not None:
             return self._change_evolution(evolution, suspend=False)
         item, status = self._one(name)
@@ -158,7 +178,7 @@ class NamespaceLocation:
         if suspended:
             self._set(name, suspend=False)
         if status.phase == "Failed" or item["spec"].get("cancel"):
-            raise CommandError(f"round {name} cannot be resumed: {_why_not_resumable(item, status)}", FAILED)
+            raise RoundsError(f"round {name} cannot be resumed: {_why_not_resumable(item, status)}")
         return ChangeResult(suspended, f"round {name} {'is resumed' if suspended else 'is not suspended'}")
 
     def cancel(self, name: str) -> ChangeResult:
@@ -169,7 +189,7 @@ class NamespaceLocation:
         if item["spec"].get("cancel"):
             return ChangeResult(False, f"round {name} is cancelled already")
         if status.phase == "Succeeded":
-            raise CommandError(f"round {name} is complete: there is nothing to cancel")
+            raise RoundsInputError(f"round {name} is complete: there is nothing to cancel")
         self._set(name, cancel=True)
         return ChangeResult(True, f"round {name} is being cancelled: its compute is released and finished work is kept")
 
@@ -190,7 +210,7 @@ class NamespaceLocation:
         if evolution["spec"].get(key) is value:
             return ChangeResult(False, f"evolution {name}: {done} already")
         if phase in {"Succeeded", "Failed"} and value:
-            raise CommandError(f"evolution {name} has ended ({phase}): there is nothing to {key}")
+            raise RoundsInputError(f"evolution {name} has ended ({phase}): there is nothing to {key}")
         with self._explained_refusals(EDIT):
             self._rounds.set(name, EVOLUTIONS, **spec)
         return ChangeResult(True, f"evolution {name}: {done}; the operator hands it down to the round at work")
@@ -230,11 +250,11 @@ class NamespaceLocation:
             item = self._rounds.get(name)
             if item is None:
                 find_round(self, name, self.rounds())
-                raise CommandError(f"round {name} was deleted")
+                raise RoundsInputError(f"round {name} was deleted")
         try:
             return item, status_of(item)
         except ValueError as error:
-            raise CommandError(str(error), FAILED) from None
+            raise RoundsError(str(error)) from None
 
     def _set(self, name: str, **spec: Any) -> None:
         with self._explained_refusals(EDIT):
@@ -250,7 +270,7 @@ class NamespaceLocation:
         try:
             return namespace_store(self._cluster, self._namespace, with_files.spec.cluster.storage_secret, os.environ)
         except (ClusterError, ValueError, StoreError) as error:
-            raise CommandError(
+            raise RoundsInputError(
                 f"{local_paths(with_files)[0]} is on this machine, and the store of {self.description} cannot be opened to "
                 f"upload it: {error}; give --upload-to s3://BUCKET/PREFIX with RSTAR_S3_ENDPOINT, AWS_ACCESS_KEY_ID "
                 "and AWS_SECRET_ACCESS_KEY in the environment, or name a file that is in the store already (store:PATH)"
@@ -258,12 +278,12 @@ class NamespaceLocation:
 
     @contextmanager
     def _explained_refusals(self, role: str) -> Iterator[None]:
-        """Turn a refusal of the cluster into a ``CommandError``; ``role`` is the role that the request needs."""
+        """Turn a refusal of the cluster into a ``RoundsError``; ``role`` is the role that the request needs."""
         try:
             yield
         except ClusterError as error:
-            code = FAILED if is_transient(error) else BAD_INPUT
-            raise CommandError(explain_error(error, self._namespace, role=role), code) from None
+            kind = RoundsError if is_transient(error) else RoundsInputError
+            raise kind(explain_error(error, self._namespace, role=role)) from None
 
 
 def _why_not_resumable(item: Json, status: RoundStatus) -> str:

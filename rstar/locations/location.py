@@ -1,6 +1,6 @@
 """The interface to where rounds are: a store on this machine, or a namespace of a cluster.
 
-The commands use nothing else, so that they work alike in both.
+The commands and ``rstar.Rounds`` use nothing else, so that they work alike in both.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from rstar.cli.errors import CommandError
+from rstar.locations.errors import UnknownRoundError
 
 if TYPE_CHECKING:
     from rstar.rounds.status import RoundStatus
+    from rstar.store.store import Store
 
 ServiceName = Literal["policy", "ppm", "search", "executor"]
 
@@ -56,7 +57,7 @@ class AttemptName:
 
 
 class Location(Protocol):
-    """Rounds, and the operations on them. Every method raises ``CommandError``."""
+    """Rounds, and the operations on them. Every method raises ``RoundsError``."""
 
     description: str
     """Such as ``the store out`` or ``namespace lab``."""
@@ -73,6 +74,14 @@ class Location(Protocol):
 
     def makes_rounds(self) -> bool:
         """Return whether an evolution here is at work, and may make a round that does not exist yet."""
+        ...
+
+    def is_driven(self) -> bool:
+        """Return whether anything may still change the rounds: on this machine a driver, in a cluster the operator."""
+        ...
+
+    def artefacts(self, name: str) -> Store:
+        """Open the store with the files of a round."""
         ...
 
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
@@ -104,12 +113,12 @@ class Location(Protocol):
 
 
 def find_round(location: Location, name: str, rounds: Mapping[str, RoundStatus]) -> RoundStatus:
-    """Return one of ``rounds``. Raises ``CommandError`` that names the nearest."""
+    """Return one of ``rounds``. Raises ``UnknownRoundError`` that names the nearest."""
     if name not in rounds:
         from rstar.rounds.validation_errors import nearest
 
         hint = nearest(name, rounds) if rounds else "; it has no rounds"
-        raise CommandError(f"there is no round {name!r} in {location.description}{hint}")
+        raise UnknownRoundError(f"there is no round {name!r} in {location.description}{hint}")
     return rounds[name]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rstar.cli.errors import FAILED, CommandError
+from rstar.locations.errors import RoundsError, RoundsInputError
 
 if TYPE_CHECKING:
     from rstar.rounds.spec import EvolutionRound
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def checked_rounds(
     files: Sequence[Path], store: Store | None, number_of: Callable[[str], int | None]
 ) -> list[EvolutionRound]:
-    """Return the rounds of all files, ordered by number. Raises ``CommandError``.
+    """Return the rounds of all files, ordered by number. Raises ``RoundsError``.
 
     ``number_of`` returns the number of a round that exists already, None for others. ``store:`` URIs must exist in
     ``store``; without a store they are not checked.
@@ -32,23 +32,23 @@ def checked_rounds(
     try:
         loaded = [item for file in files for item in load_rounds(file, store, lambda n: numbers.get(n) or number_of(n))]
     except SpecError as error:
-        raise CommandError(str(error)) from None
+        raise RoundsInputError(str(error)) from None
     except StoreError as error:
-        raise CommandError(str(error), FAILED) from None
+        raise RoundsError(str(error)) from None
     return sorted(loaded, key=lambda item: item.spec.round)
 
 
 def parsed_rounds(files: Sequence[Path]) -> list[EvolutionRound]:
-    """Return the rounds of all files in their order, without checks of their content. Raises ``CommandError``."""
+    """Return the rounds of all files in their order, without checks of their content. Raises ``RoundsError``."""
     from rstar.rounds.load import SpecError, parse_rounds
 
     try:
         rounds = [item for file in files for item in parse_rounds(file)]
     except SpecError as error:
-        raise CommandError(str(error)) from None
+        raise RoundsInputError(str(error)) from None
     twice = [name for name, count in Counter(item.name for item in rounds).items() if count > 1]
     if twice:
-        raise CommandError(f"round {twice[0]}: metadata.name: more than one round of the files has this name")
+        raise RoundsInputError(f"round {twice[0]}: metadata.name: more than one round of the files has this name")
     return rounds
 
 

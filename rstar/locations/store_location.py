@@ -13,8 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rstar.cli.errors import FAILED, CommandError
-from rstar.cli.location import (
+from rstar.local.background import BackgroundError, run_log, start_in_background
+from rstar.local.control import Control
+from rstar.local.lock import driver_pid
+from rstar.local.log_files import Line, attempt_log, follow_lines, read_lines, service_logs
+from rstar.local.work import round_names, round_status, work_folder
+from rstar.locations.errors import RoundsError, RoundsInputError
+from rstar.locations.location import (
     AttemptName,
     ChangeResult,
     LogLine,
@@ -23,17 +28,13 @@ from rstar.cli.location import (
     find_round,
     made_by_other_code,
 )
-from rstar.cli.options import absolute_store, opened_store
-from rstar.local.background import BackgroundError, run_log, start_in_background
-from rstar.local.control import Control
-from rstar.local.lock import driver_pid
-from rstar.local.log_files import Line, attempt_log, follow_lines, read_lines, service_logs
-from rstar.local.work import round_names, round_status, work_folder
+from rstar.locations.stores import absolute_store, opened_store
 from rstar.store.atomic import atomic_write
 
 if TYPE_CHECKING:
     from rstar.rounds.spec import EvolutionRound
     from rstar.rounds.status import RoundStatus
+    from rstar.store.store import Store
 
 SUBMITTED = "submitted.yaml"
 
@@ -74,6 +75,14 @@ class StoreLocation:
         """Return False: a driver records all rounds of its file when it starts."""
         return False
 
+    def is_driven(self) -> bool:
+        """Return whether a driver is running."""
+        return driver_pid(self._work) is not None
+
+    def artefacts(self, name: str) -> Store:
+        """Return the store itself."""
+        return self._store
+
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
         """Check the rounds of all files as ``rstar run`` does, and start it in the background for them."""
         rounds, text = self._checked(files)
@@ -82,10 +91,9 @@ class StoreLocation:
             if file.exists() and file.read_text() == text:
                 notify(f"pid {pid} is running them already")
                 return {item.name: "unchanged" for item in rounds}
-            raise CommandError(
+            raise RoundsError(
                 f"another driver is running in {self.description} (pid {pid}): submit again when it has ended, "
-                f"or suspend, cancel or interrupt it",
-                FAILED,
+                f"or suspend, cancel or interrupt it"
             )
         with atomic_write(file) as handle:
             handle.write(text.encode())
@@ -102,7 +110,7 @@ class StoreLocation:
         try:
             pid = str(start_in_background(command, self._work))
         except BackgroundError as error:
-            raise CommandError(str(error), FAILED) from None
+            raise RoundsError(str(error)) from None
         notify(f"pid {pid} is running them in the background (log: {run_log(self._work)})")
         return {item.name: "started" for item in rounds}
 
@@ -128,7 +136,7 @@ class StoreLocation:
         control = self._control(name)
         request = control.read()
         if request.cancel:
-            raise CommandError(
+            raise RoundsInputError(
                 f"round {name} was cancelled; to run it again, give it another name or delete {control.path}"
             )
         control.write(replace(request, suspend=False))
@@ -189,8 +197,8 @@ class StoreLocation:
         return (LogLine(*line) for line in lines)
 
     def _checked(self, files: Sequence[Path]) -> tuple[list[EvolutionRound], str]:
-        from rstar.cli.rounds_files import checked_rounds, rounds_text
         from rstar.local.driver import round_number
+        from rstar.locations.rounds_files import checked_rounds, rounds_text
 
         rounds = checked_rounds(files, self._store, lambda name: round_number(self._work, name))
         return rounds, rounds_text(rounds)
@@ -204,7 +212,7 @@ class StoreLocation:
     def _require_unfinished(self, name: str, done: str) -> None:
         status = find_round(self, name, self.rounds())
         if status.phase == "Succeeded":
-            raise CommandError(f"round {name} is complete: there is nothing to be {done}")
+            raise RoundsInputError(f"round {name} is complete: there is nothing to be {done}")
 
 
 def _lines(paths: Sequence[Path], options: LogOptions, has_ended: Callable[[], bool]) -> Iterator[LogLine]:
