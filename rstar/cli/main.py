@@ -11,6 +11,7 @@ from importlib.metadata import version as distribution_version
 import typer
 
 from rstar.cli.data_command import data
+from rstar.cli.doctor_command import doctor
 from rstar.cli.errors import INTERRUPTED, CommandError
 from rstar.cli.evaluate_command import evaluate
 from rstar.cli.init_command import init
@@ -47,6 +48,7 @@ app.command()(cancel)
 app.command()(solve)
 app.command()(evaluate)
 app.command()(verify)
+app.command()(doctor)
 app.add_typer(data, name="data")
 app.add_typer(
     typer.Typer(
