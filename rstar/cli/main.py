@@ -14,6 +14,7 @@ from rstar.cli.data_command import data
 from rstar.cli.doctor_command import doctor
 from rstar.cli.errors import INTERRUPTED, CommandError
 from rstar.cli.evaluate_command import evaluate
+from rstar.cli.export_command import export
 from rstar.cli.init_command import init
 from rstar.cli.installed_commands import InstalledCommands, InstalledServices
 from rstar.cli.lifecycle_commands import cancel, resume, suspend
@@ -50,6 +51,7 @@ app.command()(evaluate)
 app.command()(verify)
 app.command()(doctor)
 app.add_typer(data, name="data")
+app.add_typer(export, name="export")
 app.add_typer(
     typer.Typer(
         cls=InstalledServices,
