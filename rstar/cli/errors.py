@@ -7,6 +7,8 @@ A traceback means a fault of this program, never of the user's input.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Final
 
 FAILED: Final = 1
@@ -20,3 +22,15 @@ class CommandError(Exception):
     def __init__(self, message: str, code: int = BAD_INPUT) -> None:
         super().__init__(message)
         self.code = code
+
+
+def exit_by(command: Callable[[], object]) -> None:
+    """Run a command line, print its error, and exit with its code."""
+    try:
+        command()
+    except CommandError as error:
+        for line in str(error).splitlines():
+            print(f"rstar: {line}", file=sys.stderr)
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -5,14 +5,13 @@ A command's libraries are imported when it runs, so that the command line starts
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version as distribution_version
 
 import typer
 
 from rstar.cli.data_command import data
 from rstar.cli.doctor_command import doctor
-from rstar.cli.errors import INTERRUPTED, CommandError
+from rstar.cli.errors import exit_by
 from rstar.cli.evaluate_command import evaluate
 from rstar.cli.export_command import export
 from rstar.cli.init_command import init
@@ -73,14 +72,7 @@ def version() -> None:
 
 def run() -> None:
     """Run the command line and exit."""
-    try:
-        app()
-    except CommandError as error:
-        for line in str(error).splitlines():
-            print(f"rstar: {line}", file=sys.stderr)
-        sys.exit(error.code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    exit_by(app)
 
 
 if __name__ == "__main__":
