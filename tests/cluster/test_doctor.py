@@ -18,6 +18,7 @@ from rstar.doctor.cluster_facts import cluster_findings
 from rstar.doctor.finding import Finding
 from rstar.rounds.spec import EvolutionRound
 from tests.rstar.cli.test_commands import Finished
+from tests.support.cluster.chart_operator import chart_operator
 from tests.support.cluster.pods import NamespaceClient
 from tests.support.cluster.releases import bind
 from tests.support.cluster.rounds import install_crds
@@ -35,6 +36,8 @@ DENY = {
     "metadata": {"name": "deny"},
     "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
 }
+
+KIND = {"apiVersion": "rstar.dev/v1alpha1", "kind": "EvolutionRound"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,7 +94,7 @@ def test_quota_policies_labels_and_the_store_of_the_secret_are_judged(
     testbed.kubectl("wait", "-n", name, "quota/small", "--for=jsonpath={.status.hard.pods}=50", "--timeout=180s")
     resources = {"policy": {"cpu": 4, "gpus": 1}}
     spec = {"round": 1, "cluster": {"resources": resources}, **IN_STORE}
-    item = EvolutionRound.model_validate({"metadata": {"name": "big"}, "spec": spec})
+    item = EvolutionRound.model_validate({**KIND, "metadata": {"name": "big"}, "spec": spec})
     findings = found(testbed.kubeconfig, name, item)
     good = {"pod security", "network policies", "storage secret", "store", "store: conditional writes"}
     assert {findings[one].result for one in good} == {"ok"}, [findings[one] for one in good]
@@ -111,6 +114,14 @@ def test_a_user_is_told_what_is_hidden_or_forbidden_and_sees_the_published_schem
     stranger = found(testbed.user_kubeconfig(f"stranger-{namespace}"), namespace)
     assert stranger["rights"].result == "failed"
     assert {stranger[name].result for name in ("quota", "network policies", "namespace", "executors")} == {"skipped"}
+
+
+def test_the_charts_operator_its_images_and_its_backend_are_found(testbed: Testbed, namespace: str) -> None:
+    with chart_operator(testbed):
+        findings = found(testbed.kubeconfig, namespace)
+    assert "0 of 1 ready" in findings["operator"].found  # no kubelet runs its pod; the test runs its program
+    assert findings["images"].result == "ok", findings["images"]
+    assert findings["training backend"].found == "pytorchjob is served"
 
 
 def test_a_crd_of_another_version_fails_and_is_named(testbed: Testbed, namespace: str) -> None:
