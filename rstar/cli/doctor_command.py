@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -45,14 +46,18 @@ def doctor(
     - `rstar doctor rounds.yaml --store s3://lab/tiny --json`
     - `rstar doctor rounds.yaml -n lab`
     """
+    from rich.console import Console
+
     from rstar.doctor.finding import exit_code
     from rstar.doctor.running import run_checks
 
     rounds = _rounds(file)
-    if names_cluster(ctx, namespace, context, kubeconfig):
-        findings = _cluster_findings(namespace, context, kubeconfig, rounds)
-    else:
-        findings = run_checks(_machine_checks(file, rounds, store))
+    on_cluster = names_cluster(ctx, namespace, context, kubeconfig)
+    with Console(stderr=True).status("checking") if sys.stderr.isatty() else nullcontext():
+        if on_cluster:
+            findings = _cluster_findings(namespace, context, kubeconfig, rounds)
+        else:
+            findings = run_checks(_machine_checks(file, rounds, store))
     if json:
         _print_json(findings)
     else:

@@ -6,10 +6,12 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rstar.distribution import extra
 from rstar.doctor.finding import Check, Finding, check, size
+from rstar.hub import commit_of
+from rstar.hub_name import HubKind, read_hub_name
 from rstar.local.devices import gpu_faults, visible_gpus
 from rstar.models.free_memory import free_host_bytes
 from rstar.rounds.estimate.assumptions import assumed_for
@@ -18,12 +20,14 @@ from rstar.rounds.estimate.planned import PlannedRound
 from rstar.rounds.estimate.processes import ProcessEstimate, processes
 from rstar.rounds.load import SpecError, load_rounds
 from rstar.rounds.spec import EvolutionRound
+from rstar.store.revisions import is_on_hub
 from rstar.store.store import Store
 
 if TYPE_CHECKING:
     from rstar.rounds.estimate.model_size import ModelSize
 
-FILE_SECONDS = 600.0
+HUB_SECONDS: Final = 120.0
+FILE_SECONDS: Final = 600.0
 """Every row of the problem files is read."""
 
 
@@ -42,7 +46,16 @@ def judge_file(facts: FileFacts) -> Finding:
         more = f" (and {len(facts.faults) - 1} more)" if len(facts.faults) > 1 else ""
         remedy = "mend the file or its inputs: 'rstar run' lists all faults and starts nothing before"
         return Finding("file", "failed", f"{facts.faults[0]}{more}", remedy)
-    return Finding("file", "ok", f"{', '.join(facts.rounds)}: the file, its problems and its models are there")
+    return Finding("file", "ok", f"{', '.join(facts.rounds)}: the file and its inputs here are well formed")
+
+
+def judge_hub(missing: Mapping[str, str]) -> Finding:
+    """``missing``: the hub's or the cache's own sentence by name, of those that neither has."""
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        remedy = "correct the name, set HF_TOKEN, or reach the hub once: later runs take its local cache"
+        return Finding("hub", "failed", f"{next(iter(missing.values()))}{more}", remedy)
+    return Finding("hub", "ok", "the hub, or its local cache, has every hf: name of the file")
 
 
 def judge_engines(missing: Mapping[str, str]) -> Finding:
@@ -129,8 +142,10 @@ def judge_gpu_needs(facts: GpuNeeds) -> Finding:
 
 def file_checks(file: Path, rounds: Sequence[EvolutionRound], store: Store | None) -> list[Check]:
     """Return the checks of the parsed ``rounds`` of ``file``. ``store``: None where it does not exist."""
+    names = hub_names(rounds)
     return [
         check("file", lambda: file_facts(file, rounds, store), judge_file, FILE_SECONDS),
+        *([check("hub", lambda: missing_on_hub(names), judge_hub, HUB_SECONDS)] if names else []),
         check("engines", lambda: missing_engines(rounds), judge_engines),
         check("memory of the rounds", lambda: memory_needs(rounds, store), judge_needs),
         check("gpus of the rounds", lambda: gpu_needs(rounds), judge_gpu_needs),
@@ -155,6 +170,30 @@ def file_facts(file: Path, rounds: Sequence[EvolutionRound], store: Store | None
         f"{uri} is in a store that does not exist: give --store, or make it and put the file there" for uri in absent
     ]
     return FileFacts(str(file), names, tuple(dict.fromkeys(faults)))
+
+
+def hub_names(rounds: Sequence[EvolutionRound]) -> dict[str, HubKind]:
+    """Return the ``hf:`` names of all rounds and their kinds."""
+    found: dict[str, HubKind] = {}
+    for item in rounds:
+        spec, other, ppm = item.spec, item.spec.rollout.policy, item.spec.preference_model.model
+        models = [spec.base_model, other.model if other is not None else None, ppm.uri if ppm is not None else None]
+        found |= dict.fromkeys((uri for uri in models if uri is not None and is_on_hub(uri, "model")), "model")
+        for problems in (spec.problems, spec.evaluate.problems):
+            sources = problems.sources() if problems is not None else ()
+            found |= dict.fromkeys((one.uri for one in sources if is_on_hub(one.uri, "dataset")), "dataset")
+    return found
+
+
+def missing_on_hub(names: Mapping[str, HubKind]) -> dict[str, str]:
+    """Ask for the commit of each name, as a round does first; nothing is downloaded."""
+    missing = {}
+    for uri, kind in names.items():
+        try:
+            commit_of(read_hub_name(uri, kind), kind)
+        except ValueError as error:
+            missing[uri] = str(error)
+    return missing
 
 
 def missing_engines(rounds: Sequence[EvolutionRound]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 from rstar.hub_export.made import MadeRound
-from rstar.hub_export.plan import CONFIGS, DATA, ExportPlan, ModelExport
+from rstar.hub_export.plan import CONFIGS, ExportPlan, ModelExport
 from rstar.hub_name import SCHEME, read_hub_name
 from rstar.prompt import render
 from rstar.rounds.observed import Stage
@@ -306,4 +306,4 @@ def lineage(rounds: Sequence[MadeRound], settings: CardSettings, left_out: Seque
         one.name: {str(kind): {"manifest": stage.digest, "prefix": stage.prefix} for kind, stage in one.stages.items()}
         for one in rounds
     }
-    return {"made_from": stages, "command": settings.command, "left_out": list(left_out), "data_folder": DATA}
+    return {"made_from": stages, "command": settings.command, "left_out": list(left_out)}

@@ -101,6 +101,14 @@ def test_a_round_is_checked_for_its_inputs_its_memory_and_its_engines(tmp_path: 
     assert bad["memory of the rounds"].result == "skipped"
 
 
+def test_a_name_of_the_hub_that_is_not_cached_fails_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    found = of_file(round_file(tmp_path, baseModel="hf:lab/nothing-here"))
+    assert found["file"].result == "ok"
+    assert (found["hub"].result, "lab/nothing-here" in found["hub"].found) == ("failed", True)
+
+
 def test_the_doctor_prints_every_check_and_its_exit_code_says_whether_one_failed(tmp_path: Path) -> None:
     environment = {name: value for name, value in PLAIN_TERMINAL.items() if name != "CUDA_VISIBLE_DEVICES"}
     file = round_file(tmp_path, baseModel="nowhere")

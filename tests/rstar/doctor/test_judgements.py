@@ -60,6 +60,7 @@ from rstar.doctor.round_file import (
     judge_engines,
     judge_file,
     judge_gpu_needs,
+    judge_hub,
     judge_needs,
 )
 from rstar.doctor.running import run_checks
@@ -159,6 +160,8 @@ def test_a_round_is_judged_by_its_file_its_memory_its_gpus_and_its_engines() -> 
     assert judge_needs(MemoryNeeds((small,), GIB)).result == "failed"
     assert judge_needs(MemoryNeeds((large,), GIB)).result == "skipped"
     assert judge_engines({}).result == "ok"
+    assert judge_hub({}).result == "ok"
+    assert judge_hub({"hf:a/b": "the hub does not know a/b"}).found == "the hub does not know a/b"
     assert "rstar-math[vllm]" in judge_engines({"policy": "vllm"}).mend
     assert judge_gpu_needs(GpuNeeds(0, (), ())).result == "ok"
     assert judge_gpu_needs(GpuNeeds(0, (), ("r1",))).result == "warning"
