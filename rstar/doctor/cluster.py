@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from rstar.cluster.api import Json
+from rstar.cluster.names import PART_OF
 from rstar.doctor.finding import Finding
 from rstar.doctor.quantities import Amounts, lacking
 from rstar.doctor.schema import Schema, difference, schema_digest
@@ -264,17 +265,19 @@ def judge_policies(policies: Sequence[Json] | None) -> Finding:
     if policies is None:
         return Finding(name, "skipped", "you may not read the namespace's network policies")
     for item in policies:
-        spec = item["spec"]
-        if (
-            not spec.get("podSelector")
-            and set(spec.get("policyTypes") or ()) >= {"Ingress", "Egress"}
-            and not spec.get("ingress")
-        ):
-            return Finding(
-                name, "ok", f"{item['metadata']['name']} denies by default, beside {len(policies) - 1} others"
-            )
+        if _denies(item["spec"]):
+            text = f"{item['metadata']['name']} denies by default, beside {len(policies) - 1} others"
+            return Finding(name, "ok", text)
     remedy = "install charts/rstar-tenant, or a policy that selects all pods and allows nothing"
     return Finding(name, "warning", f"none of {len(policies)} denies by default", remedy)
+
+
+def _denies(spec: Mapping[str, Any]) -> bool:
+    """Return whether a policy selects all pods, or all of this platform, and allows nothing."""
+    selected = (spec.get("podSelector") or {}).get("matchLabels") or {}
+    every = not spec.get("podSelector") or selected == {PART_OF: "rstar"}
+    allows = spec.get("ingress") or spec.get("egress")
+    return every and not allows and set(spec.get("policyTypes") or ()) >= {"Ingress", "Egress"}
 
 
 def judge_metrics(answer: Json | None) -> Finding:
