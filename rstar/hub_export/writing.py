@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from rstar.hub_export.plan import CHECKPOINT, DATA, ExportPlan, ModelExport, Source, TableShard
-from rstar.hub_export.tables import exported_paths, is_exported, rows_of, write_shard
+from rstar.hub_export.tables import exported_paths, exported_schema, rows_of, write_shard
 from rstar.store.atomic import TEMPORARY, atomic_write
 from rstar.store.digests import file_digest, files_of
 from rstar.store.store import Store
@@ -51,7 +51,9 @@ def write_tables(store: Store, plan: ExportPlan, out: Path, notify: Notify, writ
     # The last round's tables decide the columns: earlier code may have written fewer.
     for shard in reversed(plan.tables):
         paths = exported_paths(shard)
-        if not all(is_exported(folder / path, shard) for path in paths.values()):
+        if (there := exported_schema(shard, folder)) is not None:
+            schemas.setdefault(shard.config, there)
+        else:
             try:
                 with _fetched(store, shard.source, folder) as source:
                     schemas[shard.config] = write_shard(source, shard, folder, schemas.get(shard.config))

@@ -45,6 +45,8 @@ def _round(
     ]
     rolled, _ = rollout.finish(trees, {"problems": 2})
     select = stage(Stage.SELECT, {"rollout": rolled})
+    # The first round has no held-out pairs.
+    splits = ("train", "held_out") if seed > 1 else ("train",)
     example = SftExample("p0", "1+1?", ("<code>\n# Step 1\nx = 2\n<end_of_step>",), 1.0)
     group = PairGroup(
         "p0", "1+1?", (), (Continuation(("a",), 1.0, False),), (Continuation(("b",), -1.0, True),), ((0, 0),)
@@ -60,7 +62,7 @@ def _round(
     )
     outputs = [
         _table(select, "sft/00000.parquet", lambda path: write_sft(path, [example])),
-        _table(select, "pairs/00000.parquet", lambda path: write_pairs(path, [(group, "train"), (group, "held_out")])),
+        _table(select, "pairs/00000.parquet", lambda path: write_pairs(path, [(group, split) for split in splits])),
         _table(select, "difficulty/00000.parquet", lambda path: write_rows(path, [level], schema)),
     ]
     selected, _ = select.finish(outputs, {"sft_examples": 1})

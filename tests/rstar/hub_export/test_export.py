@@ -131,11 +131,13 @@ def test_a_second_export_reads_only_what_is_missing_and_removes_what_is_no_longe
     digests = {path.relative_to(out): file_digest(path) for path in out.rglob("*") if path.is_file()}
     times = {path: (out / path).stat().st_mtime_ns for path in digests}
     (out / "r1-ppm" / "config.json").write_text("{}")
-    (out / "data/sft/r1/train-00000.parquet").unlink()
+    for name in ("sft/r1/train-00000.parquet", "evaluation/r1/test-00000.parquet"):
+        (out / "data" / name).unlink()
     export("--store", folder, "--out", out)
     assert {path.relative_to(out): file_digest(path) for path in out.rglob("*") if path.is_file()} == digests
     kept = [path for path, time in times.items() if (out / path).stat().st_mtime_ns == time]
     assert Path("data/trees/r1/train-00000.parquet") in kept
+    assert Path("data/pairs/r1/train-00000.parquet") in kept
     assert Path("r1-policy/model.safetensors") in kept
     assert Path("r1-ppm/config.json") not in kept
     export("--store", folder, "--out", out, "--round", "r2")
