@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rstar.cli.errors import CommandError
+from rstar.distribution import extra
 from rstar.locations.choose import open_namespace_location, open_store_location
 from rstar.locations.location import Location
 
@@ -41,12 +42,34 @@ def choose_location(
 
     Raises ``CommandError`` when the options contradict each other.
     """
-    if namespace is None and cluster_context is None and kubeconfig is None:
+    if not names_cluster(context, namespace, cluster_context, kubeconfig):
         if upload_to is not None:
             raise CommandError("--upload-to is for a cluster: give -n NAMESPACE too, or leave it out")
         return open_store_location(store)
+    return open_namespace_location(namespace, cluster_context, kubeconfig, upload_to)
+
+
+class ClusterOnly:
+    """As the context's object: the program is about clusters alone, so that the kubeconfig names the default place."""
+
+
+def names_cluster(
+    context: typer.Context, namespace: str | None, cluster_context: str | None, kubeconfig: Path | None
+) -> bool:
+    """Return whether the options name a cluster. Raises ``CommandError`` when they name a store too."""
+    named = any(value is not None for value in (namespace, cluster_context, kubeconfig))
+    if not named and context.find_object(ClusterOnly) is None:
+        return False
     source = context.get_parameter_source("store")
     # RSTAR_STORE may be set for other commands, so only a typed --store contradicts the cluster options.
     if source is not None and source.name == "COMMANDLINE":
         raise CommandError("give --store for this machine, or --namespace, --context and --kubeconfig for a cluster")
-    return open_namespace_location(namespace, cluster_context, kubeconfig, upload_to)
+    return True
+
+
+def cluster_library() -> None:
+    """Raise ``CommandError`` with the remedy when the library for clusters is not installed."""
+    from importlib.util import find_spec
+
+    if find_spec("kubernetes") is None:
+        raise CommandError(f"clusters need one more library: {extra('cluster')}")

@@ -7,6 +7,8 @@ A traceback means a fault of this program, never of the user's input.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Final
 
 from rstar.locations.errors import RoundsError, RoundsInputError
@@ -29,3 +31,15 @@ def exit_code(error: CommandError | RoundsError) -> int:
     if isinstance(error, CommandError):
         return error.code
     return BAD_INPUT if isinstance(error, RoundsInputError) else FAILED
+
+
+def exit_by(command: Callable[[], object]) -> None:
+    """Run a command line, print its error, and exit with its code."""
+    try:
+        command()
+    except (CommandError, RoundsError) as error:
+        for line in str(error).splitlines():
+            print(f"rstar: {line}", file=sys.stderr)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -5,14 +5,15 @@ A command's libraries are imported when it runs, so that the command line starts
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version as distribution_version
 
 import typer
 
 from rstar.cli.data_command import data
-from rstar.cli.errors import INTERRUPTED, CommandError, exit_code
+from rstar.cli.doctor_command import doctor
+from rstar.cli.errors import exit_by
 from rstar.cli.evaluate_command import evaluate
+from rstar.cli.export_command import export
 from rstar.cli.init_command import init
 from rstar.cli.installed_commands import InstalledCommands, InstalledServices
 from rstar.cli.lifecycle_commands import cancel, resume, suspend
@@ -24,7 +25,6 @@ from rstar.cli.status_command import status
 from rstar.cli.submit_command import submit
 from rstar.cli.verify_command import verify
 from rstar.distribution import DISTRIBUTION
-from rstar.locations.errors import RoundsError
 
 app = typer.Typer(
     name="rstar",
@@ -48,7 +48,9 @@ app.command()(cancel)
 app.command()(solve)
 app.command()(evaluate)
 app.command()(verify)
+app.command()(doctor)
 app.add_typer(data, name="data")
+app.add_typer(export, name="export")
 app.add_typer(
     typer.Typer(
         cls=InstalledServices,
@@ -70,14 +72,7 @@ def version() -> None:
 
 def run() -> None:
     """Run the command line and exit."""
-    try:
-        app()
-    except (CommandError, RoundsError) as error:
-        for line in str(error).splitlines():
-            print(f"rstar: {line}", file=sys.stderr)
-        sys.exit(exit_code(error))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    exit_by(app)
 
 
 if __name__ == "__main__":

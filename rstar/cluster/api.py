@@ -141,6 +141,13 @@ class Cluster:
         except NotFoundError:
             return None
 
+    def read(self, path: str) -> Json | None:
+        """Return what a path answers that is no object's: ``/version``, ``/apis/GROUP/VERSION``; None when it is not served."""
+        try:
+            return self._request("GET", path)
+        except NotFoundError:
+            return None
+
     def list(self, kind: Kind, namespace: str, selector: str = "", *, fields: str = "") -> Bodies:
         """Return the objects that ``selector`` matches by label and ``fields`` by field.
 

@@ -274,6 +274,20 @@ def test_status_and_logs_are_readable_from_outside(journey: Journey) -> None:
     assert journey.rstar("logs", "r1", "--stage", "train-policy").strip()
 
 
+def test_the_doctor_of_the_tenants_user_finds_nothing_failed(journey: Journey) -> None:
+    checks = {one["name"]: one for one in json.loads(journey.rstar("doctor", "--json"))["checks"]}
+    expected = ("crd EvolutionRound", "operator", "rights", "storage secret", "store", "executors", "network policies")
+    assert {name: checks[name]["result"] for name in expected} == dict.fromkeys(expected, "ok"), checks
+
+
+def test_the_tenants_data_and_models_are_exported_for_the_hub(journey: Journey, tmp_path: Path) -> None:
+    keys = secret(journey.lab.bed, "rstar-storage", journey.tenant.namespace)
+    command = [RSTAR, "export", "hub", "--store", journey.store.uri, "--round", "r2", "--out", str(tmp_path), "--json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **keys})
+    assert json.loads(done.stdout)["leftOut"] == []
+    assert (tmp_path / "r2-policy" / "README.md").is_file()
+
+
 def test_another_tenant_reads_neither_rounds_nor_keys_nor_pods(journey: Journey) -> None:
     for words in (
         ("get", "evolutionrounds"), ("get", "secrets"), ("get", "pods"), ("get", "configmaps"),

@@ -78,7 +78,19 @@ def sums(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "status", "solve", "evaluate", "verify", "data make game24", "executor run", "executor doctor"]
+    "command",
+    [
+        "run",
+        "status",
+        "solve",
+        "evaluate",
+        "verify",
+        "data make game24",
+        "executor run",
+        "executor doctor",
+        "doctor",
+        "export hub",
+    ],
 )
 def test_the_help_of_every_command_has_an_example(command: str) -> None:
     finished = rstar(*command.split(), "--help")
