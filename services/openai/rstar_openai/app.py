@@ -44,7 +44,7 @@ class Settings:
     models: Models
     caps: Caps
     defaults: ChatDefaults
-    equivalence: str = "math"
+    equivalence: str = "math-verify"
     seconds: float = 600.0
     body_bytes: int = 262_144
     cors_origins: Collection[str] = ()

@@ -34,7 +34,7 @@ def serve(
     ] = None,
     equivalence: Annotated[
         str, typer.Option(help="Verifier that tells which answers are equal in a vote; empty: equal texts.")
-    ] = "math",
+    ] = "math-verify",
     steps: Annotated[
         Literal["text", "reasoning"],
         typer.Option(help="Where the steps of a solution are shown: in the content or in reasoning_content."),

@@ -56,7 +56,7 @@ async def test_the_official_client_gets_a_searched_answer() -> None:
         facts = choice.model_extra["rstar"]
         assert (facts["answer"], facts["score"], facts["seed"], len(facts["trajectory"])) == ("42", 0.5, 3, 3)
         [asked] = served.search.asked
-        assert (asked.problem.question, asked.seed, asked.equivalence) == ("What is 6 times 7?", 3, "math")
+        assert (asked.problem.question, asked.seed, asked.equivalence) == ("What is 6 times 7?", 3, "math-verify")
 
 
 async def test_the_synchronous_client_lists_models_and_asks_with_search_settings() -> None:
