@@ -142,7 +142,16 @@ def test_every_pod_has_the_labels_that_network_policies_select() -> None:
             if document["kind"] in {"Deployment", "Job"}:
                 labels = document["spec"]["template"]["metadata"]["labels"]
                 assert labels[PART_OF] == "rstar"
-                assert labels[COMPONENT] in {"policy", "ppm", "executor", "search", "openai", "stage", "operator", "minio"}
+                assert labels[COMPONENT] in {
+                    "policy",
+                    "ppm",
+                    "executor",
+                    "search",
+                    "openai",
+                    "stage",
+                    "operator",
+                    "minio",
+                }
 
 
 def test_services_have_the_names_and_ports_that_the_platform_uses() -> None:

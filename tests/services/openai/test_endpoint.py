@@ -13,10 +13,16 @@ import openai
 import pytest
 from prometheus_client import REGISTRY
 from rstar_openai.limits import Limits
+from rstar_openai.searches import problem_of
+from rstar_search.service import SearchService
 
+from rstar.config import SearchConfig
+from rstar.rpc.clients import ExecutorClient, PolicyClient
+from rstar.search.solve import solve
 from tests.support.rpc.openai_endpoint import RunningEndpoint, endpoint
 from tests.support.rpc.scripted_search import TOKENS_PER_STEP, ScriptedSearch
-from tests.support.rpc.servicers import Context, fails, never
+from tests.support.rpc.servicers import Context, ScriptedExecutor, ScriptedPolicy, fails, never, running
+from tests.support.scripted import DigitPolicy, SumExecutor
 
 SECRET = "sk-0123456789abcdef"
 ALL_TOKENS = 100 + 3 * TOKENS_PER_STEP
@@ -320,3 +326,41 @@ async def test_a_drain_refuses_new_requests_finishes_running_ones_and_ends_slow_
         status, body, _ = await slow
         assert (status, body["error"]["code"]) == (503, "shutting_down")
         await until_cancelled(served.search)
+
+
+async def test_a_client_that_leaves_ends_the_calls_to_the_models_of_a_real_search() -> None:
+    policy, executor = ScriptedPolicy(never), ScriptedExecutor()
+    async with (
+        running(policy, executor) as models,
+        PolicyClient([models.address]) as policies,
+        ExecutorClient([models.address]) as executors,
+        endpoint(SearchService(policies, executors)) as served,
+    ):
+        asking = asyncio.ensure_future(post(served, ASK | {"stream": True}))
+        await policy.calls.arrived.wait()
+        asking.cancel()
+        await asyncio.wait_for(policy.calls.was_cancelled.wait(), 30)
+
+
+async def test_a_real_search_is_answered_with_the_tokens_that_it_generated() -> None:
+    policy, executor = ScriptedPolicy(model=DigitPolicy()), ScriptedExecutor(model=SumExecutor())
+    async with (
+        running(policy, executor) as models,
+        PolicyClient([models.address]) as policies,
+        ExecutorClient([models.address]) as executors,
+        endpoint(SearchService(policies, executors)) as served,
+    ):
+        status, body, _ = await post(served, ASK | {"seed": 3, "search": {"rollouts": 6, "candidates": 4}})
+        again = await post(served, ASK | {"seed": 3, "search": {"rollouts": 6, "candidates": 4}})
+        local = await solve(
+            problem_of("What is 6 times 7?"),
+            SearchConfig(rollouts=6, candidates=4),
+            policy=DigitPolicy(),
+            executor=SumExecutor(),
+            seed=3,
+        )
+    [choice] = body["choices"]
+    assert status == 200
+    assert body["usage"]["completion_tokens"] == local.usage.tokens
+    assert choice["rstar"]["answer"] == local.nodes[local.chosen].answer
+    assert again[1]["choices"] == body["choices"]

@@ -17,6 +17,7 @@ from rstar_openai.models import Caps, Models
 from rstar_openai.request import ChatDefaults
 
 from rstar.rpc.search_client import SearchClient
+from rstar.v1 import search_pb2_grpc
 from tests.support.rpc.scripted_search import ScriptedSearch
 from tests.support.rpc.servicers import running
 
@@ -32,7 +33,7 @@ class RunningEndpoint:
 
 @asynccontextmanager
 async def endpoint(
-    search: ScriptedSearch | None = None,
+    search: search_pb2_grpc.SearchServiceServicer | None = None,
     *,
     keys: Path | None = None,
     limits: Limits | None = None,
@@ -40,11 +41,12 @@ async def endpoint(
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[RunningEndpoint]:
-    """Serve on loopback; ``options`` are those of ``Settings``."""
-    scripted = search or ScriptedSearch()
+    """Serve on loopback over a scripted search service or ``search``; ``options`` are those of ``Settings``."""
+    service = search or ScriptedSearch()
+    scripted = service if isinstance(service, ScriptedSearch) else ScriptedSearch()
     caps = Caps()
     chosen = Settings(Models("rstar", settings or {}, caps), caps, ChatDefaults(), **options)
-    async with running(scripted) as service, SearchClient([service.address], ready_seconds=10) as client:
+    async with running(service) as behind, SearchClient([behind.address], ready_seconds=10) as client:
         served = Endpoint(client, chosen, KeyRing(keys, None, limits or Limits()), Admission(*admission))
         served.ready = True
         runner = web.AppRunner(served.application(), handler_cancellation=True, shutdown_timeout=0.1)
