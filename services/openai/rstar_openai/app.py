@@ -136,7 +136,8 @@ class Endpoint:
             raise
         finally:
             metrics.REQUESTS.labels(str(status)).inc()
-            metrics.TOKENS.labels(name).inc(spent.tokens)
+            if spent.tokens:
+                metrics.TOKENS.labels(name).inc(spent.tokens)
             seconds = round(time.monotonic() - started, 3)
             structlog.get_logger().info(
                 "request ended", status=status, key=name, model=spent.model, seconds=seconds, tokens=spent.tokens

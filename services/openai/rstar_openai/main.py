@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from rstar.distribution import extra
 from rstar.rpc import service_options as options
 from rstar.rpc.start_errors import exit_on_start_error
 
@@ -70,13 +71,17 @@ def serve(
     with exit_on_start_error("openai"):
         from rstar.rpc.search_client import SearchClient
         from rstar.verify import equivalence as known_equivalence
-        from rstar_openai import server
         from rstar_openai.admission import Admission
-        from rstar_openai.app import Endpoint, Settings
         from rstar_openai.keys import KeyRing
         from rstar_openai.limits import Limits
         from rstar_openai.models import Caps, Models, default_settings
         from rstar_openai.request import ChatDefaults
+
+        try:
+            from rstar_openai import server
+            from rstar_openai.app import Endpoint, Settings
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{error}; {extra('openai')}") from None
 
         caps = Caps(max_rollouts, max_candidates, max_trajectories, max_tokens, max_choices)
         models = Models(model_name, default_settings(settings or ()), caps)
