@@ -48,19 +48,26 @@ class SearchClient(Client[_Solve]):
         self._turns = itertools.count()
 
     async def solve(
-        self, problem: Problem, config: SearchConfig, *, seed: int, verifier: str = "", equivalence: str = ""
+        self,
+        problem: Problem,
+        config: SearchConfig,
+        *,
+        seed: int,
+        verifier: str = "",
+        equivalence: str = "",
+        call_seconds: float | None = None,
     ) -> AsyncGenerator[Progress | SearchRecord, None]:
         """Yield progress about twice a second, then the record.
 
         ``verifier`` and ``equivalence`` are names: of the verifier that rewards answers, and of the one that tells which
-        are equal in a vote. If the coordinator is lost, the search starts again on another one; the seed makes it the
-        same search, and its record counts what all attempts spent. Closing the iterator or cancelling its task ends the
+        are equal in a vote. ``call_seconds``: for this search instead of the client's. If the coordinator is lost, the
+        search starts again on another one; the seed makes it the same search, and its record counts what all attempts spent. Closing the iterator or cancelling its task ends the
         search. Raises ``CallFailed`` or one of its kinds; a search that failed yields before that a record with its
         ``error`` and what it found.
         """
         request = solve_request(problem, config, verifier, equivalence, seed)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._call_seconds
+        deadline = loop.time() + (self._call_seconds if call_seconds is None else call_seconds)
         avoid: set[str] = set()
         lost = Usage()
         for attempt in range(1, ATTEMPTS + 1):

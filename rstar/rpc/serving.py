@@ -74,8 +74,8 @@ async def serve(
     configure_logs(name)
     log = structlog.get_logger()
     certificate = own_certificate()
-    stopping = _stop_on_signals()
-    _remove_stale(ready_file)
+    stopping = stop_on_signals()
+    remove_stale(ready_file)
     gate = DrainGate()
     server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[gate])
     host = host.strip("[]")
@@ -85,7 +85,7 @@ async def serve(
     reflection.enable_server_reflection((*full_names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     bound = _bind(server, name, host, port, certificate=certificate)
     address = join_address(host, bound)
-    with _metrics(name, host, metrics_port):
+    with metrics_served(name, host, metrics_port):
         probed = await _serve_health(health_service, name, host, health_port)
         await server.start()
         log.info("listening", address=address, metrics_port=metrics_port, tls=certificate is not None)
@@ -206,7 +206,8 @@ async def bounded(
         task.cancel()
 
 
-def _stop_on_signals() -> asyncio.Event:
+def stop_on_signals() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set; a second signal ends the program at once."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -251,7 +252,8 @@ async def _serve_health(service: Health, name: str, host: str, port: int | None)
 
 
 @contextlib.contextmanager
-def _metrics(name: str, host: str, port: int | None) -> Iterator[None]:
+def metrics_served(name: str, host: str, port: int | None) -> Iterator[None]:
+    """Serve the Prometheus metrics of service ``name`` over HTTP; None: not. Raises ``OSError`` when the port is taken."""
     if port is None:
         yield
         return
@@ -301,7 +303,8 @@ async def _stopped(stopping: asyncio.Event, failed: Callable[[], Awaitable[str]]
         failure.cancel()
 
 
-def _remove_stale(ready_file: Path | None) -> None:
+def remove_stale(ready_file: Path | None) -> None:
+    """Remove the ready file of an earlier server."""
     # The file of a killed server would send clients to a closed port.
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)

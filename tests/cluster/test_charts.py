@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import rstar_executor.server.main
+import rstar_openai.main
 import rstar_operator.main
 import rstar_policy.main
 import rstar_ppm.main
@@ -141,7 +142,16 @@ def test_every_pod_has_the_labels_that_network_policies_select() -> None:
             if document["kind"] in {"Deployment", "Job"}:
                 labels = document["spec"]["template"]["metadata"]["labels"]
                 assert labels[PART_OF] == "rstar"
-                assert labels[COMPONENT] in {"policy", "ppm", "executor", "search", "stage", "operator", "minio"}
+                assert labels[COMPONENT] in {
+                    "policy",
+                    "ppm",
+                    "executor",
+                    "search",
+                    "openai",
+                    "stage",
+                    "operator",
+                    "minio",
+                }
 
 
 def test_services_have_the_names_and_ports_that_the_platform_uses() -> None:
@@ -192,13 +202,14 @@ def test_no_service_selects_the_pod_of_helm_test() -> None:
         ("rstar-policy", rstar_policy.main.serve),
         ("rstar-ppm", rstar_ppm.main.serve),
         ("rstar-search", rstar_search.main.serve),
+        ("rstar-openai", rstar_openai.main.serve),
     ],
 )
 def test_every_program_accepts_its_containers_arguments(deployment: str, program: Any) -> None:
     app = typer.Typer()
     app.command()(program)
     command = typer.main.get_command(app)
-    for name in ("gpu", "serving", "storage", "tls"):
+    for name in ("gpu", "openai", "serving", "storage", "tls"):
         for document in rendered(values_named(name)):
             if document["kind"] == "Deployment" and document["metadata"]["name"] == deployment:
                 container = document["spec"]["template"]["spec"]["containers"][0]

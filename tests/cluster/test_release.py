@@ -253,7 +253,7 @@ def released(place: Place) -> str:
 def test_every_image_is_in_the_registry_with_its_labels_and_its_base(place: Place, released: str) -> None:
     base = place.check("oras", "resolve", "--plain-http", f"{place.registry}/base:1").strip()
     images = record(place)["made"]["image"]
-    assert images.keys() == {"policy", "ppm", "executor", "search", "jobs", "vllm", "operator", "minio"}
+    assert images.keys() == {"policy", "ppm", "executor", "search", "openai", "jobs", "vllm", "operator", "minio"}
     for name, image in images.items():
         assert image["size"] > 0
         reference = f"{place.registry}/lab/rstar/{name}@{image['digest']}"

@@ -119,7 +119,7 @@ def test_every_round_on_a_page_is_valid(page: Path) -> None:
                     EvolutionRound.model_validate(document)
 
 
-@pytest.mark.parametrize("service", ["policy", "ppm", "executor", "search"])
+@pytest.mark.parametrize("service", ["policy", "ppm", "executor", "search", "openai"])
 def test_the_page_of_the_services_names_every_metric_and_every_flag(service: str) -> None:
     page = (ROOT / "docs/services.md").read_text()
     [module] = (ROOT / f"services/{service}/rstar_{service}").rglob("metrics.py")

@@ -85,6 +85,7 @@ async def test_a_search_runs_through_all_four_services(variables: dict[str, str]
         ("ppm", ["--model", "none"]),
         ("executor", []),
         ("search", ["--policy", "127.0.0.1:1", "--executor", "127.0.0.1:1"]),
+        ("openai", ["--search", "127.0.0.1:1"]),
     ],
 )
 def test_a_service_with_some_of_the_variables_ends_with_one_sentence(

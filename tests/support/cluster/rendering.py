@@ -28,6 +28,7 @@ FOREIGN_KINDS: Final = {
     "monitoring.coreos.com/v1/PrometheusRule",
     "monitoring.coreos.com/v1/ServiceMonitor",
     "keda.sh/v1alpha1/ScaledObject",
+    "gateway.networking.k8s.io/v1/HTTPRoute",
 }
 """Kinds of other operators, whose CRDs are not installed."""
 

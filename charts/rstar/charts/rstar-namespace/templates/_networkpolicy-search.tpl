@@ -1,4 +1,4 @@
-{{/* Stages and the clients of policies call it; it calls the other three services. Takes namespace, labels, policies (the networkPolicies values). */}}
+{{/* Stages, the endpoint and the clients of policies call it; it calls the other three services. Takes namespace, labels, policies (the networkPolicies values). */}}
 {{- define "rstar-namespace.networkpolicy.search" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -10,6 +10,7 @@ spec:
   ingress:
     - from:
         - {{ include "rstar-namespace.pods" "stage" | indent 10 | trim }}
+        - {{ include "rstar-namespace.pods" "openai" | indent 10 | trim }}
         {{- with .policies.clients.peers }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
