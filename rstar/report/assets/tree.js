@@ -62,7 +62,8 @@
       if (flags & WRONG) return "wrong";
       if (flags & TERMINAL) return "answer";
       if (this.string("reason", node)) return "repaired";
-      return this.visits[node] ? "step" : "unvisited";
+      // An expanded step may have N = 0: a failed next step is not backed up (section 3.2).
+      return this.visits[node] || this.children[node].length ? "step" : "unvisited";
     }
     title(node) {
       if (this.parent[node] < 0) return this.roots.length > 1 ? `tree ${this.tree[node] + 1}` : "the question";
