@@ -21,6 +21,7 @@ import structlog
 
 from rstar.rounds.manifest import Manifest, canonical
 from rstar.rounds.observed import BAD_INPUT, ManifestRef, Stage
+from rstar.rpc import tracing
 from rstar.rpc.logs import configure_logs
 from rstar.rpc.tls import CertificateError, TlsSettingsError
 from rstar.store.atomic import atomic_write
@@ -46,10 +47,13 @@ def run(stage: Stage, work: Work, arguments: Sequence[str] | None = None) -> int
     _end_at_once_on_sigterm(options.result, leader)
     try:
         progress = Progress(open_destination(options.progress) if leader else None, stage)
+        if leader:
+            tracing.start(f"stage-{stage}", joins=True)
     except ValueError as error:
         return _fail(options.result, leader, BAD_INPUT, str(error))
     code = _run(stage, work, options, leader, progress)
     progress.close()
+    tracing.stop()
     return code
 
 
@@ -57,7 +61,8 @@ def _run(stage: Stage, work: Work, options: argparse.Namespace, leader: bool, pr
     started = datetime.now(UTC)
     try:
         invocation = read_invocation(options, stage, progress)
-        done = work(invocation)
+        with tracing.span(f"stage {stage}"):
+            done = work(invocation)
     except TerminatedError as error:
         return _fail(options.result, leader, TERMINATED, str(error))
     except (BadInputError, TlsSettingsError) as error:

@@ -114,20 +114,24 @@ async def _solve_here(
     problem: Problem, config: SearchConfig, models: ModelClients, verifier: str, judge: Guarded, seed: int
 ) -> Solution:
     """Search in this process with the services."""
+    from rstar.rpc import tracing
+    from rstar.rpc.search_client import record_attributes
     from rstar.search.solve import solve as search
     from rstar.verify import equivalence
 
     try:
-        record = await search(
-            problem,
-            config,
-            policy=models.policy,
-            executor=models.executor,
-            ppm=models.ppm,
-            verifier=judge if config.stop_when_solved else None,
-            same=equivalence(verifier),
-            seed=seed,
-        )
+        with tracing.span(tracing.SEARCH, problem_id=problem.id, method=config.method) as span:
+            record = await search(
+                problem,
+                config,
+                policy=models.policy,
+                executor=models.executor,
+                ppm=models.ppm,
+                verifier=judge if config.stop_when_solved else None,
+                same=equivalence(verifier),
+                seed=seed,
+            )
+            span.set(**record_attributes(record))
         return record, await _step_scores(models, problem, record), await _verdict(problem, record, judge)
     finally:
         await judge.close()

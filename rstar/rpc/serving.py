@@ -20,7 +20,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
+from rstar.rpc import tracing
 from rstar.rpc.addresses import join_address
+from rstar.rpc.call_context import CallContext
 from rstar.rpc.call_failures import pushback
 from rstar.rpc.errors import NOT_ANSWERED
 from rstar.rpc.logs import configure_logs
@@ -66,16 +68,17 @@ async def serve(
     progress may still take after a signal. ``warm_up`` runs before SERVING, ``close`` after the last call.
     ``failed`` waits until the service can answer no more calls, and returns why.
 
-    Raises ``OSError`` when a port is taken, the errors of ``own_certificate``, every exception of ``warm_up``, and
+    Raises ``OSError`` when a port is taken, ``TracingError``, the errors of ``own_certificate``, every exception of ``warm_up``, and
     ``ServiceFailed`` after ``failed``.
     """
     configure_logs(name)
+    tracing.start(name)
     log = structlog.get_logger()
     certificate = own_certificate()
     stopping = _stop_on_signals()
     _remove_stale(ready_file)
     gate = DrainGate()
-    server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[gate])
+    server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[gate, CallContext()])
     host = host.strip("[]")
     register(server)
     health_service = Health(full_names)
@@ -103,6 +106,7 @@ async def serve(
                 await probed.stop(0)
             if close is not None:
                 await close()
+            await asyncio.to_thread(tracing.stop)
     log.info("stopped")
 
 
@@ -190,9 +194,11 @@ async def bounded(
 
     So the time that a call waits in the queue of a model does not count.
     """
+    arrived = asyncio.get_running_loop().time()
     task, begins = asyncio.ensure_future(work), asyncio.ensure_future(begun.wait())
     try:
         await asyncio.wait((task, begins), return_when=asyncio.FIRST_COMPLETED)
+        tracing.annotate(queue_seconds=asyncio.get_running_loop().time() - arrived)
         await asyncio.wait((task,), timeout=seconds or None)
         if not task.done():
             reason = f"{NOT_ANSWERED} {seconds:g} s from when it began"
