@@ -59,6 +59,7 @@ def run_rounds_file(
     from rstar.local.redo import parse_redo
     from rstar.local.work import work_folder
     from rstar.rounds.load import load_rounds
+    from rstar.rounds.tracking import tracker_faults
     from rstar.rpc import tracing
     from rstar.store.store import StoreError
 
@@ -72,6 +73,9 @@ def run_rounds_file(
         raise CommandError(str(error)) from None
     except StoreError as error:
         raise CommandError(str(error), FAILED) from None
+    trackers = (fault for item in rounds for fault in tracker_faults(item.spec.trackers))
+    if missing := list(dict.fromkeys(trackers)):
+        raise CommandError("\n".join(missing))
     gpus = visible_gpus()
     if faults := list(gpu_faults(rounds, gpus)):
         raise CommandError("\n".join(faults))
