@@ -110,8 +110,9 @@ class Stages:
 
     def record_trace(self, phase: str) -> None:
         """Record the span of the round, which has ended."""
-        if started := [attempt.started_at for attempt in self.journal.attempts]:
-            record_round(self._identity, self.item.name, min(started), datetime.now(UTC), phase)
+        if attempts := self.journal.attempts:
+            ended = max(attempt.finished_at or datetime.now(UTC) for attempt in attempts)
+            record_round(self._identity, self.item.name, min(a.started_at for a in attempts), ended, phase)
 
     @property
     def _identity(self) -> str:
