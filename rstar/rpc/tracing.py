@@ -32,7 +32,9 @@ Kind = Literal["internal", "client", "server"]
 Attribute = str | int | float | bool | Sequence[str]
 Headers = tuple[tuple[str, str], ...]
 
-_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+"""The variables with the address of a collector; one of them is enough to ask for traces."""
+
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 
@@ -79,7 +81,7 @@ def asked(environment: Mapping[str, str] = os.environ) -> bool:
     exporter = environment.get("OTEL_TRACES_EXPORTER", "")
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter == "none":
         return False
-    if not exporter and not any(environment.get(name) for name in _ENDPOINTS):
+    if not exporter and not any(environment.get(name) for name in ENDPOINTS):
         return False
     if exporter not in {"", "otlp", "console"}:
         raise TracingError(f"OTEL_TRACES_EXPORTER is {exporter!r}: use otlp, console or none")

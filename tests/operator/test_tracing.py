@@ -35,6 +35,11 @@ def test_every_attempt_of_a_round_is_in_the_trace_of_its_round() -> None:
     assert found["TRACEPARENT"] == variables(traced, Stage.EVALUATE, 3)["TRACEPARENT"]
 
 
+def test_the_address_of_the_collector_may_come_from_a_secret() -> None:
+    secret = {"name": ENDPOINT["name"], "valueFrom": {"secretKeyRef": {"name": "tempo", "key": "url"}}}
+    assert "TRACEPARENT" in variables(CONFIGURATION.model_copy(update={"extra_env": (secret,)}))
+
+
 @pytest.mark.parametrize(
     "extra",
     [

@@ -15,7 +15,7 @@ from rstar.cluster.names import EXECUTOR_SERVICE, service_target
 from rstar.config import Settings
 from rstar.rounds.observed import ServiceKind, ServiceRef
 from rstar.rounds.validation_errors import validation_messages
-from rstar.rpc.tracing import TracingError, asked
+from rstar.rpc.tracing import ENDPOINTS, TracingError, asked
 
 
 class ConfigurationError(ValueError):
@@ -96,7 +96,11 @@ class Configuration(Settings):
     @property
     def traces(self) -> bool:
         """Whether the variables of the containers ask for traces."""
-        return asked({str(each["name"]): str(each.get("value", "")) for each in self.extra_env if "name" in each})
+        given = {str(each.get("name")): each for each in self.extra_env}
+        found = {name: str(each.get("value") or "") for name, each in given.items()}
+        # An address may come from a Secret, which is not read here.
+        hidden = {name: "hidden" for name in ENDPOINTS if "valueFrom" in given.get(name, {})}
+        return asked(found | hidden)
 
     def executor_target(self, namespace: str) -> str:
         """Return the gRPC target of the executors that coordinators of a namespace use."""
