@@ -44,7 +44,8 @@ def read_invocation(options: argparse.Namespace, stage: Stage, progress: Progres
         raise BadInputError(str(error)) from None
     inputs = dict(_read_input(text) for text in options.input)
     search = tuple(address for address in options.search.split(",") if address)
-    structlog.get_logger().info("stage starts", stage=stage, round=item.name, store=store.uri)
+    structlog.contextvars.bind_contextvars(round=item.name, stage=stage.value)
+    structlog.get_logger().info("stage starts", store=store.uri)
     return Invocation(stage, item, store, inputs, search, options.cache, progress)
 
 

@@ -21,6 +21,8 @@ import structlog
 
 from rstar.rounds.manifest import Manifest, canonical
 from rstar.rounds.observed import BAD_INPUT, ManifestRef, Stage
+from rstar.rounds.tracking import result_figures, tracker_faults
+from rstar.rpc import tracing
 from rstar.rpc.logs import configure_logs
 from rstar.rpc.tls import CertificateError, TlsSettingsError
 from rstar.store.atomic import atomic_write
@@ -30,6 +32,7 @@ from rstar_jobs.errors import BadInputError, TerminatedError
 from rstar_jobs.invocation import Invocation
 from rstar_jobs.processes import is_leader
 from rstar_jobs.progress import Progress, open_destination
+from rstar_jobs.trackers import open_trackers
 
 RESULT_BYTES: Final = 4_096
 TERMINATED: Final = 143
@@ -46,10 +49,13 @@ def run(stage: Stage, work: Work, arguments: Sequence[str] | None = None) -> int
     _end_at_once_on_sigterm(options.result, leader)
     try:
         progress = Progress(open_destination(options.progress) if leader else None, stage)
+        if leader:
+            tracing.start(f"stage-{stage}", joins=True)
     except ValueError as error:
         return _fail(options.result, leader, BAD_INPUT, str(error))
     code = _run(stage, work, options, leader, progress)
     progress.close()
+    tracing.stop()
     return code
 
 
@@ -57,7 +63,12 @@ def _run(stage: Stage, work: Work, options: argparse.Namespace, leader: bool, pr
     started = datetime.now(UTC)
     try:
         invocation = read_invocation(options, stage, progress)
-        done = work(invocation)
+        if faults := list(tracker_faults(invocation.spec.trackers)):
+            raise BadInputError("; ".join(faults))
+        if leader and invocation.spec.trackers:
+            progress.trackers = open_trackers(invocation.spec.trackers, invocation.store, invocation.round.name)
+        with tracing.span(f"stage {stage}"):
+            done = work(invocation)
     except TerminatedError as error:
         return _fail(options.result, leader, TERMINATED, str(error))
     except (BadInputError, TlsSettingsError) as error:
@@ -69,6 +80,8 @@ def _run(stage: Stage, work: Work, options: argparse.Namespace, leader: bool, pr
         return _fail(options.result, leader, 1, _sentence(error))
     if leader and done is not None:
         ref, manifest = done
+        if progress.trackers is not None:
+            progress.trackers.log(result_figures(stage, manifest.metrics), invocation.spec.round)
         _write_times(invocation, ref, started)
         write_result(options.result, result_bytes(ref, manifest.metrics, manifest.code_version))
         structlog.get_logger().info("stage done", manifest=ref.key)

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,6 +18,9 @@ from rstar.record import SearchRecord, Usage
 from rstar.store.atomic import atomic_write
 
 PERIOD_SECONDS: Final = 1.0
+TRACKED_SECONDS: Final = 10.0
+"""Least time between two reports of searches to the trackers."""
+
 _CONFIG_MAP: Final = "configmap:"
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -60,14 +64,28 @@ def open_destination(text: str) -> Destination:
     return ConfigMapProgress(name)
 
 
+class Tracks(Protocol):
+    """What takes figures besides the report: the trackers of the round."""
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Take figures at a step."""
+        ...
+
+    def close(self) -> None:
+        """Deliver the last figures; takes a bounded time."""
+        ...
+
+
 class Progress:
-    """Writes a stage's reports to ``destination``; None drops them."""
+    """Writes a stage's reports to ``destination``; None drops them. ``trackers``: set once the round is read."""
 
     def __init__(self, destination: Destination | None, stage: str) -> None:
         self._destination = destination
         self._stage = stage
         self._started = time.monotonic()
         self._written = 0.0
+        self._tracked = 0.0
+        self.trackers: Tracks | None = None
         self.last: dict[str, Any] = {}
 
     def report(self, done: int, total: int, *, last: bool = False, **figures: float) -> None:
@@ -82,8 +100,22 @@ class Progress:
         self.last = content
         self._destination.write(json.dumps(content))
 
+    def track(self, step: int, **figures: float) -> None:
+        """Log figures of this stage in the trackers."""
+        if self.trackers is not None:
+            self.trackers.log({f"{self._stage}/{name}": value for name, value in figures.items()}, step)
+
+    def track_sometimes(self, step: int, *, last: bool = False, **figures: float) -> None:
+        """Log figures that are counted all the time: every ``TRACKED_SECONDS``, but always the ``last`` time."""
+        now = time.monotonic()
+        if last or now - self._tracked >= TRACKED_SECONDS:
+            self._tracked = now
+            self.track(step, **figures)
+
     def close(self) -> None:
-        """Deliver the last report; takes a bounded time."""
+        """Deliver the last report and the last figures; takes a bounded time."""
+        if self.trackers is not None:
+            self.trackers.close()
         if self._destination is not None:
             self._destination.close()
 
@@ -134,4 +166,9 @@ class SearchProgress:
         }
         if self._done:
             figures["eta_seconds"] = seconds / self._done * left
-        self._progress.report(self._before + self._done, self._total, last=last, **figures)
+        finished = self._before + self._done
+        self._progress.report(finished, self._total, last=last, **figures)
+        figures.pop("eta_seconds", None)
+        if finished:
+            figures[f"{self._key}_share"] = self._successes / finished
+        self._progress.track_sometimes(finished, last=last, **figures)

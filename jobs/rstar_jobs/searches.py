@@ -219,7 +219,7 @@ class _Searches:
         except CallFailed as error:
             if first:
                 self._failures.append(error)
-            structlog.get_logger().warning("search failed", problem=problem.id, error=str(error))
+            structlog.get_logger().warning("search failed", problem_id=problem.id, error=str(error))
             return replace(found or SearchRecord(problem.id, ()), error=str(error))
         if found is None:
             raise RuntimeError(f"problem {problem.id}: the search ended without a record")

@@ -180,8 +180,13 @@ class _Callback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Note the loss."""
+        """Note the loss, and log what the trainer reports: loss, gradient norm, learning rate."""
         self._loss = (logs or {}).get("loss", self._loss)
+        if state.is_world_process_zero and "loss" in (logs or {}):
+            figures = {name: float(value) for name, value in (logs or {}).items() if name != "epoch"}
+            if (speed := self._speed(state.global_step)) is not None:
+                figures["tokens_per_second"] = speed
+            self._progress.track(state.global_step, **figures)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Report, and save and stop when any process has received SIGTERM."""
@@ -213,11 +218,18 @@ class _Callback(TrainerCallback):
         torch.distributed.all_reduce(requested, op=torch.distributed.ReduceOp.MAX)
         return bool(requested.item())
 
+    def _speed(self, step: int) -> float | None:
+        """Return the tokens per second of this attempt; None before its first step."""
+        if step <= self._first:
+            return None
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        return (self._tokens[step] - self._tokens[self._first]) / seconds
+
     def _report(self, state: TrainerState, *, last: bool = False) -> None:
         step, seconds = state.global_step, max(time.monotonic() - self._started, 1e-9)
         figures: dict[str, float] = {"tokens": self._tokens[step]}
         if step > self._first:
-            figures["tokens_per_second"] = (self._tokens[step] - self._tokens[self._first]) / seconds
+            figures["tokens_per_second"] = self._speed(step) or 0.0
             figures["eta_seconds"] = seconds / (step - self._first) * (state.max_steps - step)
         if self._loss is not None:
             figures["loss"] = self._loss

@@ -243,20 +243,25 @@ async def _record(
     Raises the error of a role that cannot be called any more: no further problem can be searched then.
     """
     from rstar.interfaces import RoleUnavailable
+    from rstar.rpc import tracing
+    from rstar.rpc.search_client import record_attributes
     from rstar.search.solve import SearchFailed, solve
     from rstar.seeds import derive
 
     async with slots:
         try:
-            return await solve(
-                problem,
-                config,
-                policy=models.policy,
-                executor=models.executor,
-                ppm=models.ppm,
-                same=same,
-                seed=derive(seed, "evaluate", problem.id),
-            )
+            with tracing.span(tracing.SEARCH, problem_id=problem.id, method=config.method) as span:
+                record = await solve(
+                    problem,
+                    config,
+                    policy=models.policy,
+                    executor=models.executor,
+                    ppm=models.ppm,
+                    same=same,
+                    seed=derive(seed, "evaluate", problem.id),
+                )
+                span.set(**record_attributes(record))
+                return record
         except SearchFailed as failed:
             if isinstance(failed.__cause__, RoleUnavailable):
                 raise failed.__cause__ from None

@@ -68,11 +68,13 @@ def run_calls(work: Coroutine[None, None, T]) -> T:
 @contextmanager
 def _command_errors() -> Iterator[None]:
     from rstar.local.session import ServiceFailedError
+    from rstar.rpc import tracing
     from rstar.rpc.errors import CallFailed
     from rstar.rpc.tls import CertificateError
     from rstar.search.solve import SearchFailed
 
     try:
+        tracing.start("client")
         yield
     except (ServiceFailedError, CallFailed, CertificateError, SearchFailed) as error:
         raise CommandError(str(error), FAILED) from None
@@ -80,3 +82,5 @@ def _command_errors() -> Iterator[None]:
         raise CommandError(str(error)) from None
     except KeyboardInterrupt:
         raise CommandError("interrupted", INTERRUPTED) from None
+    finally:
+        tracing.stop()

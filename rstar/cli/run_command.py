@@ -60,6 +60,8 @@ def run_rounds_file(
     from rstar.local.redo import parse_redo
     from rstar.local.work import work_folder
     from rstar.rounds.load import load_rounds
+    from rstar.rounds.tracking import tracker_faults
+    from rstar.rpc import tracing
     from rstar.store.store import StoreError
 
     opened = opened_store(store)
@@ -67,16 +69,21 @@ def run_rounds_file(
     try:
         rounds = load_rounds(file, opened, lambda name: round_number(work, name))
         redone = parse_redo(redo or (), [item.name for item in rounds])
-    except ValueError as error:  # of the file or of --redo
+        tracing.start("run")
+    except ValueError as error:  # of the file, of --redo or of OTEL_*
         raise CommandError(str(error)) from None
     except StoreError as error:
         raise CommandError(str(error), FAILED) from None
+    trackers = (fault for item in rounds for fault in tracker_faults(item.spec.trackers))
+    if missing := list(dict.fromkeys(trackers)):
+        raise CommandError("\n".join(missing))
     gpus = visible_gpus()
     if faults := list(gpu_faults(rounds, gpus)):
         raise CommandError("\n".join(faults))
     for sentence in _pending_requests(work, [item.name for item in rounds], store):
         typer.echo(f"rstar: {sentence}", err=True)
     with ExitStack() as stack:
+        stack.callback(tracing.stop)
         report = _report(stack, [item.name for item in rounds], watch=watch, quiet=quiet, lines_to_stderr=json)
         try:
             commands = PlatformCommands(absolute_store(store), gpus=gpus)

@@ -171,6 +171,7 @@ class _Run:
                     self._act(action, stages)
             idle = not planned.actions and not self._services.observe() and not any(a.live for a in stages.observe())
             if over and (continues or idle):
+                stages.record_trace(planned.status.phase)
                 return
             if self._signals.repeated:
                 stages.kill()

@@ -36,6 +36,7 @@ from rstar.rounds.observed import (
 from rstar.rounds.plan import stage_inputs
 from rstar.rounds.programs import json_object, read_result
 from rstar.rounds.spec import EvolutionRound
+from rstar.rpc.tracing import record_round, stage_environment
 from rstar.store.store import Store
 
 GRACE_SECONDS: Final = 60.0
@@ -88,7 +89,7 @@ class Stages:
         child = Child(
             launch.command,
             self.log(attempt),
-            launch.environment,
+            {**launch.environment, **stage_environment(self._identity)},
             grace=GRACE_SECONDS,
             parent_death_signal=signal.SIGTERM,
         )
@@ -106,6 +107,16 @@ class Stages:
         for child in self._children.values():
             child.kill()
         self.observe()
+
+    def record_trace(self, phase: str) -> None:
+        """Record the span of the round, which has ended."""
+        if attempts := self.journal.attempts:
+            ended = max(attempt.finished_at or datetime.now(UTC) for attempt in attempts)
+            record_round(self._identity, self.item.name, min(a.started_at for a in attempts), ended, phase)
+
+    @property
+    def _identity(self) -> str:
+        return f"{self._store.uri} {self.item.name}"
 
     def observe(self) -> tuple[Attempt, ...]:
         """Poll the processes, record those that ended, and return all attempts."""

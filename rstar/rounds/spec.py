@@ -19,6 +19,7 @@ from rstar.rounds.observed import ModelServing
 from rstar.rounds.preference_model_spec import PreferenceModelSpec
 from rstar.rounds.problems_spec import ProblemsSpec, Uri
 from rstar.rounds.rollout_policy_spec import RolloutPolicySpec
+from rstar.rounds.tracking import TrackerName
 from rstar.rounds.training_spec import PolicyTrainingSpec, PreferenceTrainingSpec
 from rstar.selection import PairRules, SftRules
 
@@ -30,7 +31,7 @@ RoundName = Annotated[str, Field(max_length=NAME_LENGTH, pattern=NAME_PATTERN)]
 API_VERSION = "rstar.dev/v1alpha1"
 KIND = "EvolutionRound"
 
-MUTABLE: Final = frozenset({"services", "lifecycle", "suspend", "cancel", "cluster"})
+MUTABLE: Final = frozenset({"services", "lifecycle", "suspend", "cancel", "cluster", "trackers"})
 """Fields of the spec that may change while the round runs, because no result depends on them."""
 
 
@@ -278,6 +279,11 @@ class EvolutionRoundSpec(Settings):
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec, description="Stage 5: evaluation.")
     services: ServicesSpec = Field(default_factory=ServicesSpec, description="Sizes of the services.")
     lifecycle: LifecycleSpec = Field(default_factory=LifecycleSpec, description="Attempts and deadlines.")
+    trackers: tuple[TrackerName, ...] = Field(
+        default=(),
+        max_length=3,
+        description="Where stages also log their figures, in one run per round: tensorboard (files in the store), mlflow (needs MLFLOW_TRACKING_URI), wandb (by its own variables).",
+    )
     suspend: bool = Field(default=False, description="Release all compute and wait until it is false again.")
     cancel: bool = Field(
         default=False, description="End the round for good; finished work is kept. This cannot be undone."

@@ -15,6 +15,7 @@ import grpc
 
 from rstar.rpc.endpoints import Endpoint, Endpoints
 from rstar.rpc.errors import TRANSPORT_FAILURES, failure
+from rstar.rpc.tracing import Headers
 
 ATTEMPTS: Final = 4
 _FIRST_PAUSE: Final = 0.1
@@ -33,8 +34,9 @@ async def call(
     ],
     request: Request,
     seconds: float,
+    metadata: Headers = (),
 ) -> Response:
-    """Return the response within ``seconds`` over all attempts.
+    """Return the response within ``seconds`` over all attempts. ``metadata`` are sent with each.
 
     Cancelling the awaiting task cancels the call on the server. Raises ``CallFailed`` or one of its kinds.
     """
@@ -46,7 +48,7 @@ async def call(
     while True:
         endpoint = await endpoints.pick(choose, avoid, left)
         try:
-            return await endpoint.method(request, timeout=deadline - loop.time())
+            return await endpoint.method(request, timeout=deadline - loop.time(), metadata=metadata)
         except grpc.aio.AioRpcError as error:
             overloaded = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             overloads, failures = overloads + overloaded, failures + (not overloaded)

@@ -14,7 +14,8 @@ from typing import Final, Generic, Self, TypeVar
 import grpc
 
 from rstar.interfaces import Execution, ExecutionLimits, Proposal, Sampling, Scores, State
-from rstar.rpc import codec
+from rstar.rpc import codec, tracing
+from rstar.rpc.call_context import ids_of, outgoing
 from rstar.rpc.calls import Request, Response, call
 from rstar.rpc.dispatch import rendezvous
 from rstar.rpc.endpoints import READY_SECONDS, Endpoints, Targets
@@ -92,9 +93,10 @@ class _ModelClient(Client[grpc.aio.UnaryUnaryMultiCallable[Request, Response]]):
         self.call_seconds = call_seconds
         self._queue_seconds = queue_seconds
 
-    async def _call(self, problem_id: str, request: Request) -> Response:
+    async def _call(self, state: State, request: Request, span: tracing.Span) -> Response:
         seconds = self._queue_seconds + self.call_seconds
-        return await call(self._endpoints, partial(rendezvous, problem_id), request, seconds)
+        choose, metadata = partial(rendezvous, state.problem_id), outgoing(span, ids_of(state))
+        return await call(self._endpoints, choose, request, seconds, metadata)
 
 
 class PolicyClient(_ModelClient[policy_pb2.ProposeRequest, policy_pb2.ProposeResponse]):
@@ -126,7 +128,10 @@ class PolicyClient(_ModelClient[policy_pb2.ProposeRequest, policy_pb2.ProposeRes
     async def propose(self, state: State, n: int, sampling: Sampling, seed: int) -> Proposal:
         """Return n candidates of ``state``. Raises ``CallFailed`` or one of its kinds."""
         request = codec.propose_request(state, n, sampling, seed, self.call_seconds)
-        return codec.read_propose_response(await self._call(state.problem_id, request))
+        with _span("propose", state, n) as span:
+            proposal = codec.read_propose_response(await self._call(state, request, span))
+            span.set(tokens=sum(candidate.tokens for candidate in proposal.candidates))
+        return proposal
 
 
 class PreferenceModelClient(_ModelClient[preference_pb2.ScoreRequest, preference_pb2.ScoreResponse]):
@@ -158,12 +163,14 @@ class PreferenceModelClient(_ModelClient[preference_pb2.ScoreRequest, preference
     async def score(self, state: State, candidates: Sequence[str]) -> Scores:
         """Score each candidate as the next step of ``state``. Raises ``CallFailed`` or one of its kinds."""
         request = codec.score_request(state, candidates, self.call_seconds)
-        return codec.read_score_response(await self._call(state.problem_id, request))
+        with _span("score", state, len(candidates)) as span:
+            return codec.read_score_response(await self._call(state, request, span))
 
     async def score_steps(self, state: State) -> Scores:
         """Score each of the state's steps, in one pass. Raises ``CallFailed`` or one of its kinds."""
         request = codec.score_steps_request(state, self.call_seconds)
-        return codec.read_score_response(await self._call(state.problem_id, request))
+        with _span("score", state, 0) as span:
+            return codec.read_score_response(await self._call(state, request, span))
 
 
 class ExecutorClient(Client[StubMethod]):
@@ -204,4 +211,15 @@ class ExecutorClient(Client[StubMethod]):
 
         # The wait for a slot, and every program at its limit, one after another.
         call_seconds = QUEUE_SECONDS + len(candidates) * (limits.seconds or EXECUTOR_DEFAULT_SECONDS)
-        return await self._dispatcher.execute(request, len(candidates), call_seconds)
+        with _span("execute", state, len(candidates)) as span:
+            headers = outgoing(span, ids_of(state))
+            executions = await self._dispatcher.execute(request, len(candidates), call_seconds, headers)
+            span.set(statuses=[execution.status.value for execution in executions])
+        return executions
+
+
+def _span(name: str, state: State, candidates: int) -> tracing.Span:
+    if not tracing.is_on():
+        return tracing.span(name)
+    ids: dict[str, tracing.Attribute] = {**ids_of(state)}
+    return tracing.span(name, "client", None, **ids, depth=len(state.steps), candidates=candidates)

@@ -22,6 +22,7 @@ import grpc
 import structlog
 
 from rstar.interfaces import Execution, ExecutionStatus
+from rstar.rpc import tracing
 from rstar.rpc.backoff import backoff_after_answer, backoff_after_failure, backoff_after_pushback
 from rstar.rpc.call_failures import STARTED, CallFailure, FailureKind, classify_failure
 from rstar.rpc.calls import pause
@@ -29,6 +30,7 @@ from rstar.rpc.dispatch import choose_available
 from rstar.rpc.endpoints import Endpoint, Endpoints
 from rstar.rpc.errors import CallFailed, CallTimedOut, failure
 from rstar.rpc.suspects import Suspects
+from rstar.rpc.tracing import Headers
 from rstar.v1 import executor_pb2
 
 ATTEMPTS: Final = 8
@@ -81,13 +83,15 @@ class Dispatcher:
         self.counts = CallCounts()
         self.turns = itertools.count()
 
-    async def execute(self, request: MakeRequest, candidates: int, seconds: float) -> list[Execution]:
+    async def execute(
+        self, request: MakeRequest, candidates: int, seconds: float, metadata: Headers = ()
+    ) -> list[Execution]:
         """Return one result per candidate within ``seconds``.
 
-        ``request`` makes the message for some candidates, by position. Raises ``CallFailed`` or one of its kinds.
+        ``request`` makes the message for some candidates, by position; ``metadata`` are sent with each. Raises ``CallFailed`` or one of its kinds.
         """
         self.counts.calls += 1
-        return await _Batch(self, request, candidates, seconds).run()
+        return await _Batch(self, request, candidates, seconds, metadata).run()
 
     async def choose(
         self, avoid: Collection[str], suspect: bool, deadline: float, problem_id: str
@@ -110,11 +114,14 @@ class Dispatcher:
 class _Batch:
     """The candidates of one call of ``execute`` and their copies, until every candidate has its result."""
 
-    def __init__(self, dispatcher: Dispatcher, request: MakeRequest, candidates: int, seconds: float) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, request: MakeRequest, candidates: int, seconds: float, metadata: Headers
+    ) -> None:
         self._shared = dispatcher
         self._executors = dispatcher.executors
         self._counts = dispatcher.counts
         self._request = request
+        self._metadata = metadata
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + seconds
         self._suspects = Suspects(candidates)
@@ -210,8 +217,13 @@ class _Batch:
         """Send a copy to ``endpoint`` and return its answer. Raises ``AioRpcError``."""
         endpoint.outstanding += 1
         endpoint.runs_suspect = endpoint.runs_suspect or copy.suspect
-        call = endpoint.method(message, timeout=seconds)
+        call = endpoint.method(message, timeout=seconds, metadata=self._metadata)
         try:
+            if tracing.is_on():
+                # An executor sends its initial metadata when the programs have a slot.
+                sent = self._loop.time()
+                await call.initial_metadata()
+                tracing.annotate(queue_seconds=self._loop.time() - sent)
             response = await call
             # This does not wait: initial metadata arrive before the response.
             if not endpoint.reports_start:

@@ -10,13 +10,19 @@ import sys
 
 import structlog
 
+from rstar.rpc import tracing
+
 
 def configure_logs(service: str, level: int = logging.INFO) -> None:
-    """Write every later event to standard error as JSON with the keys event, level, timestamp and service."""
+    """Write every later event to standard error as JSON with the keys event, level, timestamp and service.
+
+    Further keys: what is bound (``call_context.IDS``), and with tracing on the ids of the current span.
+    """
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(service=service)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        tracing.add_ids,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

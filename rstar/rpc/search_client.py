@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 import grpc
@@ -12,12 +13,15 @@ import grpc
 from rstar.config import SearchConfig
 from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord, Usage
+from rstar.rpc import tracing
+from rstar.rpc.call_context import outgoing
 from rstar.rpc.calls import ATTEMPTS, pause
 from rstar.rpc.clients import Client
 from rstar.rpc.dispatch import least_outstanding
 from rstar.rpc.endpoints import READY_SECONDS, Endpoint
 from rstar.rpc.errors import TRANSPORT_FAILURES, CallFailed, failure
 from rstar.rpc.search_codec import Progress, read_nodes, read_progress, read_result, solve_request
+from rstar.rpc.tracing import Attribute, Headers
 from rstar.rpc.transport import MAX_CALL_SECONDS
 from rstar.v1 import search_pb2, search_pb2_grpc
 
@@ -66,13 +70,30 @@ class SearchClient(Client[_Solve]):
         ``error`` and what it found.
         """
         request = solve_request(problem, config, verifier, equivalence, seed)
+        span = tracing.begin(tracing.SEARCH, "client", problem_id=problem.id, method=config.method)
+        metadata = outgoing(span, {"problem_id": problem.id})
+        try:
+            async with aclosing(self._attempts(request, problem.id, metadata)) as events:
+                async for event in events:
+                    if isinstance(event, SearchRecord):
+                        span.set(**record_attributes(event))
+                    yield event
+        except CallFailed as error:
+            span.fail(error.reason)
+            raise
+        finally:
+            span.end()
+
+    async def _attempts(
+        self, request: search_pb2.SolveRequest, problem_id: str, metadata: Headers
+    ) -> AsyncGenerator[Progress | SearchRecord, None]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._call_seconds if call_seconds is None else call_seconds)
         avoid: set[str] = set()
         lost = Usage()
         for attempt in range(1, ATTEMPTS + 1):
             endpoint = await self._endpoints.pick(self._choose, avoid, max(deadline - loop.time(), 0))
-            events = endpoint.method(request, timeout=deadline - loop.time())
+            events = endpoint.method(request, timeout=deadline - loop.time(), metadata=metadata)
             nodes: list[NodeRecord] = []
             record: SearchRecord | None = None
             error: CallFailed
@@ -84,7 +105,7 @@ class SearchClient(Client[_Solve]):
                         case "nodes":
                             nodes += read_nodes(event.nodes.nodes)
                         case "result":
-                            record = read_result(problem.id, nodes, event.result)
+                            record = read_result(problem_id, nodes, event.result)
                             record = replace(record, usage=lost + record.usage)
                 if record is not None:
                     yield record
@@ -107,3 +128,15 @@ class SearchClient(Client[_Solve]):
 
     def _choose(self, coordinators: Sequence[Endpoint[_Solve]]) -> Endpoint[_Solve]:
         return least_outstanding(coordinators, next(self._turns))
+
+
+def record_attributes(record: SearchRecord) -> dict[str, Attribute]:
+    """Return what the span of a search says of its result."""
+    usage = record.usage
+    return {
+        "tokens": usage.tokens,
+        "rollouts": usage.rollouts,
+        "nodes": usage.nodes,
+        "executions": usage.executions,
+        "solved": record.solved,
+    }

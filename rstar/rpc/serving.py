@@ -20,7 +20,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
+from rstar.rpc import tracing
 from rstar.rpc.addresses import join_address
+from rstar.rpc.call_context import CallContext
 from rstar.rpc.call_failures import pushback
 from rstar.rpc.errors import NOT_ANSWERED
 from rstar.rpc.logs import configure_logs
@@ -68,16 +70,17 @@ async def serve(
     ``drain_beside`` drains another server of this process at the same time.
     ``failed`` waits until the service can answer no more calls, and returns why.
 
-    Raises ``OSError`` when a port is taken, the errors of ``own_certificate``, every exception of ``warm_up``, and
+    Raises ``OSError`` when a port is taken, ``TracingError``, the errors of ``own_certificate``, every exception of ``warm_up``, and
     ``ServiceFailed`` after ``failed``.
     """
     configure_logs(name)
+    tracing.start(name)
     log = structlog.get_logger()
     certificate = own_certificate()
     stopping = stop_on_signals()
     remove_stale(ready_file)
     gate = DrainGate()
-    server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[gate])
+    server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[gate, CallContext()])
     host = host.strip("[]")
     register(server)
     health_service = Health(full_names)
@@ -106,6 +109,7 @@ async def serve(
                 await probed.stop(0)
             if close is not None:
                 await close()
+            await asyncio.to_thread(tracing.stop)
     log.info("stopped")
 
 
@@ -193,9 +197,11 @@ async def bounded(
 
     So the time that a call waits in the queue of a model does not count.
     """
+    arrived = asyncio.get_running_loop().time()
     task, begins = asyncio.ensure_future(work), asyncio.ensure_future(begun.wait())
     try:
         await asyncio.wait((task, begins), return_when=asyncio.FIRST_COMPLETED)
+        tracing.annotate(queue_seconds=asyncio.get_running_loop().time() - arrived)
         await asyncio.wait((task,), timeout=seconds or None)
         if not task.done():
             reason = f"{NOT_ANSWERED} {seconds:g} s from when it began"

@@ -65,21 +65,25 @@ async def search_here(
     on_progress: OnProgress | None = None,
 ) -> Searched:
     """Search in this process with the services. Raises as ``rstar.solve``."""
+    from rstar.rpc import tracing
+    from rstar.rpc.search_client import record_attributes
     from rstar.rpc.search_codec import Progress
     from rstar.search.solve import solve
     from rstar.verify import equivalence
 
-    record = await solve(
-        problem,
-        config,
-        policy=models.policy,
-        executor=models.executor,
-        ppm=models.ppm,
-        verifier=judge if config.stop_when_solved else None,
-        same=equivalence(verifier),
-        seed=seed,
-        on_progress=None if on_progress is None else lambda *done: on_progress(Progress(*done)),
-    )
+    with tracing.span(tracing.SEARCH, problem_id=problem.id, method=config.method) as span:
+        record = await solve(
+            problem,
+            config,
+            policy=models.policy,
+            executor=models.executor,
+            ppm=models.ppm,
+            verifier=judge if config.stop_when_solved else None,
+            same=equivalence(verifier),
+            seed=seed,
+            on_progress=None if on_progress is None else lambda *done: on_progress(Progress(*done)),
+        )
+        span.set(**record_attributes(record))
     if models.ppm is None or record.chosen < 0:
         return record, None
     # Sampling methods score only the ends of trajectories.

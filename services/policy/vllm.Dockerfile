@@ -9,7 +9,7 @@ WORKDIR /src
 FROM tools AS packages
 COPY pyproject.toml requirements-vllm.lock ./
 # The lock fixes the versions.
-RUN /build/bin/uv pip compile --no-cache --quiet --no-header --no-annotate --extra vllm --constraint requirements-vllm.lock --output-file /packages.txt pyproject.toml
+RUN /build/bin/uv pip compile --no-cache --quiet --no-header --no-annotate --extra vllm --extra tracing --constraint requirements-vllm.lock --output-file /packages.txt pyproject.toml
 
 FROM tools AS wheel
 COPY pyproject.toml requirements-vllm.lock README.md LICENSE ./

@@ -141,7 +141,7 @@ def exported_metrics() -> set[str]:
         for kind, name in re.findall(r"(Counter|Gauge|Histogram)\(\s*\"(\w+)\"", code):
             endings = {"Counter": ["_total"], "Gauge": [""], "Histogram": ["_bucket", "_count", "_sum"]}[kind]
             found |= {f"{name}{ending}" for ending in endings}
-        found |= set(re.findall(r"_states\(\s*\"(\w+)\"", code))
+        found |= set(re.findall(r"_(?:states|figures)\(\s*\"(\w+)\"", code))
     return found
 
 

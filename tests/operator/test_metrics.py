@@ -40,6 +40,28 @@ def test_rounds_and_evolutions_are_counted_by_state_whenever_they_are_read() -> 
     assert count("rounds", "Running", "StageRunning") == 1
 
 
+def test_progress_coverage_and_accuracy_of_rounds_are_read_from_their_status() -> None:
+    cache, registry = Cache(), CollectorRegistry()
+    register(cache, registry)
+    running, done, broken = (body(name, "Running", "StageRunning") for name in ("a", "b", "c"))
+    running["status"] |= {"stage": "rollout", "progress": {"done": 3, "total": 12}}
+    methods = [{"name": "greedy", "accuracy": 0.25}, {"name": "mcts", "accuracy": 0.5}]
+    stages = [{"name": "rollout", "metrics": {"coverage": 0.75}}, {"name": "evaluate", "metrics": {"methods": methods}}]
+    done["status"] = {"phase": "Succeeded", "stages": stages, "progress": {"done": 1, "total": 1}}
+    broken["status"] |= {"stage": "select", "progress": {"done": 0, "total": 0}, "stages": [{"name": "rollout"}]}
+    for item in (running, done, broken):
+        cache.put(ROUNDS, item)
+
+    def figures(name: str, label: str = "round") -> dict[str, float]:
+        families = {family.name: family for family in registry.collect()}
+        return {sample.labels[label]: sample.value for sample in families[f"rstar_operator_round_{name}"].samples}
+
+    assert figures("progress") == {"a": 0.25}
+    assert figures("progress", "stage") == {"rollout": 0.25}
+    assert figures("coverage") == {"b": 0.75}
+    assert figures("accuracy", "method") == {"greedy": 0.25, "mcts": 0.5}
+
+
 async def test_passes_are_measured_by_how_they_end_and_errors_by_their_code() -> None:
     def passes(outcome: str) -> float:
         labels = {"kind": "evolution", "outcome": outcome}

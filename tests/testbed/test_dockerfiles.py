@@ -49,7 +49,7 @@ def test_versions_come_from_the_lock_and_the_image_says_what_it_is(name: str) ->
 @pytest.mark.parametrize("name", ["executor", "openai", "operator", "search"])
 def test_services_without_models_install_no_extra_that_needs_torch(name: str) -> None:
     extras = set(re.findall(r"--extra (\w+)", text_of(name)))
-    assert extras <= {"executor", "openai", "operator"}
+    assert extras <= {"executor", "openai", "operator", "tracing"}
 
 
 def test_images_with_models_share_the_layer_of_their_packages() -> None:

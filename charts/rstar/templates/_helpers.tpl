@@ -123,6 +123,21 @@ capabilities: {drop: [ALL]}
   secret: {secretName: {{ .Values.tls.secretName }}, defaultMode: 288}
 {{- end }}
 
+{{/* The variables that ask for traces, as a YAML list; [] without a collector. */}}
+{{- define "rstar.tracing-env" -}}
+{{- with .Values.tracing -}}
+{{- if .endpoint -}}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}
+- {name: OTEL_TRACES_SAMPLER, value: {{ .sampler }}}
+{{- with .samplerArg }}
+- {name: OTEL_TRACES_SAMPLER_ARG, value: {{ . | quote }}}
+{{- end }}
+{{- else -}}
+[]
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The arguments of rstar-namespace's templates, as YAML. */}}
 {{- define "rstar.namespace" -}}
 namespace: {{ .Release.Namespace }}

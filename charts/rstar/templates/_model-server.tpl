@@ -98,6 +98,9 @@ spec:
             {{- if .root.Values.tls.enabled }}
             {{- include "rstar.tls-env" .root | nindent 12 }}
             {{- end }}
+            {{- if .root.Values.tracing.endpoint }}
+            {{- include "rstar.tracing-env" .root | nindent 12 }}
+            {{- end }}
             {{- with $v.extraEnv }}
             {{- toYaml . | nindent 12 }}
             {{- end }}

@@ -15,6 +15,7 @@ from rstar.cluster.names import EXECUTOR_SERVICE, service_target
 from rstar.config import Settings
 from rstar.rounds.observed import ServiceKind, ServiceRef
 from rstar.rounds.validation_errors import validation_messages
+from rstar.rpc.tracing import ENDPOINTS, TracingError, asked
 
 
 class ConfigurationError(ValueError):
@@ -92,6 +93,15 @@ class Configuration(Settings):
         default=(), description="Where the containers mount the further volumes."
     )
 
+    @property
+    def traces(self) -> bool:
+        """Whether the variables of the containers ask for traces."""
+        given = {str(each.get("name")): each for each in self.extra_env}
+        found = {name: str(each.get("value") or "") for name, each in given.items()}
+        # An address may come from a Secret, which is not read here.
+        hidden = {name: "hidden" for name in ENDPOINTS if "valueFrom" in given.get(name, {})}
+        return asked(found | hidden)
+
     def executor_target(self, namespace: str) -> str:
         """Return the gRPC target of the executors that coordinators of a namespace use."""
         return self.executor or service_target(EXECUTOR_SERVICE, namespace, ServiceKind.EXECUTOR)
@@ -100,9 +110,13 @@ class Configuration(Settings):
 def load_configuration(path: Path) -> Configuration:
     """Read the file. Raises ``ConfigurationError``."""
     try:
-        return Configuration.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        found = Configuration.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        _ = found.traces
+        return found
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except TracingError as error:
+        raise ConfigurationError(f"{path}: extraEnv: {error}") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:

@@ -41,6 +41,7 @@ def run_operator(
     from prometheus_client import start_http_server
 
     from rstar.cluster.api import Cluster, ClusterError
+    from rstar.rpc import tracing
     from rstar.rpc.logs import configure_logs
     from rstar_operator.backends import backend_of
     from rstar_operator.cache import Cache
@@ -55,8 +56,9 @@ def run_operator(
     metrics_address = _address(metrics, "--metrics") if metrics else None
     try:
         configuration = load_configuration(config)
+        tracing.start("operator")
         cluster = Cluster.connect(user_agent="rstar-operator")
-    except (ConfigurationError, ClusterError) as error:
+    except (ConfigurationError, ClusterError, tracing.TracingError) as error:
         for line in str(error).splitlines():
             typer.echo(f"rstar-operator: {line}", err=True)
         raise typer.Exit(2) from None
@@ -74,6 +76,7 @@ def run_operator(
     evolutions = EvolutionReconciler(cluster, cache.put)
     keda = configuration.autoscaling.kind == "keda"
     Watcher(cluster, reconciler, evolutions, cache, namespace or (), configuration.workers, keda=keda).run(url)
+    tracing.stop()
 
 
 def _health_url(address: str) -> str:

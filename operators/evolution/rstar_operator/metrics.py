@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from prometheus_client import REGISTRY, Counter, Histogram
@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from rstar.cluster.api import EVOLUTIONS, ROUNDS, Json, Kind
+from rstar.rounds.observed import Stage
 
 PASS_SECONDS: Final = Histogram(
     "rstar_operator_pass_seconds",
@@ -34,16 +35,25 @@ class Bodies(Protocol):
 
 
 class StateCollector(Collector):
-    """Counts rounds and evolutions by namespace, phase and reason, from the cache, at each read."""
+    """Reads the states and the results of rounds and evolutions from the cache, at each read of the metrics."""
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the two gauges."""
-        rounds, evolutions = self._bodies.bodies(ROUNDS), self._bodies.bodies(EVOLUTIONS)
+        """Yield the gauges."""
+        rounds, evolutions = list(self._bodies.bodies(ROUNDS)), self._bodies.bodies(EVOLUTIONS)
         yield _states("rstar_operator_rounds", "Rounds by phase and reason of Ready.", rounds)
         yield _states("rstar_operator_evolutions", "Evolutions by phase and reason of Ready.", evolutions)
+        yield _figures(
+            "rstar_operator_round_progress", "Share of the running stage that is done.", "stage", rounds, _progress
+        )
+        yield _figures(
+            "rstar_operator_round_coverage", "Share of the training problems that are solved.", None, rounds, _coverage
+        )
+        yield _figures(
+            "rstar_operator_round_accuracy", "Accuracy on the held-out problems.", "method", rounds, _accuracy
+        )
 
 
 def register(bodies: Bodies, registry: CollectorRegistry = REGISTRY) -> None:
@@ -57,6 +67,44 @@ def _states(name: str, text: str, bodies: Iterable[Json]) -> GaugeMetricFamily:
     for labels, count in sorted(counts.items()):
         family.add_metric(list(labels), count)
     return family
+
+
+def _figures(
+    name: str, text: str, label: str | None, rounds: Iterable[Json], read: Callable[[Json], Iterable[tuple[str, float]]]
+) -> GaugeMetricFamily:
+    """Return one series per round and value of ``label``, as ``read`` finds them in a status."""
+    labels = ["namespace", "round", *([label] if label else [])]
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for body in rounds:
+        head = body["metadata"]
+        for value, figure in read(body.get("status") or {}):
+            family.add_metric([head["namespace"], head["name"], *([value] if label else [])], figure)
+    return family
+
+
+def _progress(status: Json) -> Iterator[tuple[str, float]]:
+    progress = status.get("progress") or {}
+    done, total = progress.get("done"), progress.get("total")
+    if status.get("phase") == "Running" and isinstance(done, int | float) and isinstance(total, int | float) and total:
+        yield str(status.get("stage")), done / total
+
+
+def _coverage(status: Json) -> Iterator[tuple[str, float]]:
+    coverage = _metrics(status, Stage.ROLLOUT).get("coverage")
+    if isinstance(coverage, int | float):
+        yield "", coverage
+
+
+def _accuracy(status: Json) -> Iterator[tuple[str, float]]:
+    for method in _metrics(status, Stage.EVALUATE).get("methods") or ():
+        if isinstance(method, Mapping) and isinstance(method.get("accuracy"), int | float):
+            yield str(method.get("name")), method["accuracy"]
+
+
+def _metrics(status: Json, name: Stage) -> Json:
+    """Return the metrics of a stage that is done; {} before."""
+    stages: Iterable[Json] = status.get("stages") or ()
+    return next((stage.get("metrics") or {} for stage in stages if stage.get("name") == name), {})
 
 
 def _state(status: Json) -> tuple[str, str]:

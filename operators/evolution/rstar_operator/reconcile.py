@@ -23,6 +23,7 @@ from typing import Final
 
 from rstar.cluster.api import EVENTS, PODS, ROUNDS, TRAINING_RUNTIMES, Cluster, Json, Kind
 from rstar.rounds.status import RoundStatus
+from rstar.rpc.tracing import record_round
 from rstar_operator.backend import TrainingBackend
 from rstar_operator.configuration import Configuration
 from rstar_operator.deciding.decision import RETRY_AFTER, Decision, decide
@@ -34,6 +35,8 @@ from rstar_operator.observing.pods import cut
 from rstar_operator.observing.rounds import read_status
 from rstar_operator.snapshot import RoundSnapshot, in_order, name_of
 from rstar_operator.writing import Clock, OnStored, Writer
+
+_ENDED: Final = frozenset({"Succeeded", "Failed"})
 
 PROGRESS_SECONDS: Final = 5.0
 """A status that differs in its progress alone is stored at most this often per round."""
@@ -126,6 +129,9 @@ class Reconciler:
             return (self._writer.newest(body) if fence else body), 0
         stored = self._writer.store(body, status, transitions(before, status))
         self._stored.record(body["metadata"]["uid"])
+        if status.phase in _ENDED and (before is None or before.phase != status.phase) and status.attempts:
+            began = min(attempt.started_at for attempt in status.attempts)
+            record_round(body["metadata"]["uid"], name_of(body), began, self._clock(), status.phase)
         return stored, 1
 
     def _write(self, body: Json, snapshot: RoundSnapshot, writes: Sequence[Write]) -> tuple[WriteFailure | None, int]:

@@ -20,6 +20,7 @@ MANAGED: dict[str, Any] = {
     "lifecycle": {"pendingSeconds": 60, "ttlSeconds": 0},
     "services": {"policy": {"autoscaling": {"maxReplicas": 4}}},
     "cluster": {"queue": "team", "resources": {"trainPolicy": {"gpus": 8}}, "nodeSelector": {"example.com/pool": "a"}},
+    "trackers": ["tensorboard", "wandb"],
 }
 
 

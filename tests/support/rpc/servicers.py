@@ -26,6 +26,7 @@ from rstar.interfaces import (
     TrajectoryScorer,
 )
 from rstar.rpc import codec
+from rstar.rpc.call_context import CallContext
 from rstar.rpc.serving import Health
 from rstar.rpc.transport import SERVER_OPTIONS
 from rstar.v1 import (
@@ -172,7 +173,7 @@ async def running(
     *servicers: object, port: int = 0, credentials: grpc.ServerCredentials | None = None
 ) -> AsyncIterator[Running]:
     """Serve the servicers on loopback, with TLS where there are credentials, and report SERVING."""
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = grpc.aio.server(options=SERVER_OPTIONS, interceptors=[CallContext()])
     health = Health([PROPOSE, SCORE, EXECUTE, SOLVE])
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     for servicer in servicers:

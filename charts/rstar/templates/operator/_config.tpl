@@ -16,7 +16,7 @@ trainingBackend: {{ .Values.operator.trainingBackend }}
 workers: {{ .Values.operator.workers }}
 runAsUser: {{ .Values.pods.runAsUser | default "null" }}
 podLabels: {{ toJson .Values.rounds.podLabels }}
-extraEnv: {{ toJson .Values.rounds.extraEnv }}
+extraEnv: {{ concat (include "rstar.tracing-env" . | fromYamlArray) .Values.rounds.extraEnv | default list | toJson }}
 extraVolumes: {{ toJson .Values.rounds.extraVolumes }}
 extraVolumeMounts: {{ toJson .Values.rounds.extraVolumeMounts }}
 {{- end }}

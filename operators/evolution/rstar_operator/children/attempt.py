@@ -16,6 +16,7 @@ from rstar.rounds.cluster_spec import PodResources
 from rstar.rounds.observed import Stage, StartStage
 from rstar.rounds.programs import StagePlace, stage_arguments, training_settings
 from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
+from rstar.rpc.tracing import TRACEPARENT, round_trace
 from rstar_operator.children.deployment import upstream_target
 from rstar_operator.children.identity import Owner, metadata, reference
 from rstar_operator.children.pod import CACHE, ContainerSpec, pod_metadata, pod_spec
@@ -63,6 +64,7 @@ def attempt_pods(owner: Owner, configuration: Configuration, start: StartStage) 
         storage=True,
         extra={},
         processes=processes or 1,
+        environment=_trace(owner) if configuration.traces else (),
         certificate=start.search is not None,
         shared_memory=training is not None,
     )
@@ -103,6 +105,11 @@ def _resources(spec: EvolutionRoundSpec, stage: Stage) -> PodResources:
     if stage is Stage.TRAIN_PPM and not spec.trains_ppm:
         stage = Stage.SELECT
     return getattr(spec.cluster.resources, stage.replace("-", "_"))  # type: ignore[no-any-return]
+
+
+def _trace(owner: Owner) -> list[Json]:
+    """Return the variable that makes the stage part of its round's trace."""
+    return [{"name": TRACEPARENT, "value": round_trace(owner.uid).traceparent}]
 
 
 def _round_volume() -> dict[str, Any]:

@@ -16,4 +16,5 @@ spec:
   egress:
     {{- include "rstar-namespace.to-dns" .policies | nindent 4 }}
     {{- include "rstar-namespace.to-data" .policies | nindent 4 }}
+    {{- include "rstar-namespace.to" .policies.telemetry | nindent 4 }}
 {{- end }}

@@ -19,6 +19,7 @@ spec:
     {{- include "rstar-namespace.from-metrics" .policies | nindent 4 }}
   egress:
     {{- include "rstar-namespace.to-dns" .policies | nindent 4 }}
+    {{- include "rstar-namespace.to" .policies.telemetry | nindent 4 }}
     {{- range $component, $port := dict "policy" 50051 "ppm" 50052 "executor" 50053 }}
     - to:
         - {{ include "rstar-namespace.pods" $component | indent 10 | trim }}

@@ -24,4 +24,5 @@ spec:
         - {{ include "rstar-namespace.pods" "stage" | indent 10 | trim }}
     {{- include "rstar-namespace.to" .policies.apiServer | nindent 4 }}
     {{- include "rstar-namespace.to-data" .policies | nindent 4 }}
+    {{- include "rstar-namespace.to" .policies.telemetry | nindent 4 }}
 {{- end }}
