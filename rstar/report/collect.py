@@ -30,8 +30,8 @@ from rstar.report.figures import (
     ppm_figures,
 )
 from rstar.report.lineage import CHECKPOINT, lineage
-from rstar.report.stage_figures import missing_parts, stage_figures
 from rstar.report.sampling import sample
+from rstar.report.stage_figures import missing_parts, stage_figures
 from rstar.report.stages import StageFolder, previous_round, read_stages
 from rstar.rounds.evaluation import ProblemResult
 from rstar.rounds.observed import STAGES, Stage
