@@ -14,6 +14,7 @@ from rstar.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from rstar.rounds.status import RoundStatus
+    from rstar.store.store import Store
 
 ServiceName = Literal["policy", "ppm", "search", "executor"]
 
@@ -65,6 +66,10 @@ class Location(Protocol):
 
     def rounds(self) -> dict[str, RoundStatus]:
         """Return the status of every round by name, ordered by number."""
+        ...
+
+    def store(self) -> Store:
+        """Open the store with the rounds' artefacts."""
         ...
 
     def notes(self, shown: Mapping[str, RoundStatus]) -> list[str]:

@@ -31,6 +31,7 @@ from rstar.cluster.inputs import Input, local_paths, namespace_store, upload, wi
 from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE, STAGE_CONTAINERS
 from rstar.cluster.pod_logs import Line, PodLogs
 from rstar.cluster.rounds import NOT_YET, NamespacedRounds, number_of, status_of, submission
+from rstar.rounds.cluster_spec import ClusterSpec
 from rstar.rounds.load import parse_evolutions
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
@@ -75,6 +76,27 @@ class NamespaceLocation:
                 return {name: status_of(item) for name, item in self._rounds.all().items()}
         except ValueError as error:
             raise CommandError(str(error), FAILED) from None
+
+    def store(self) -> Store:
+        """Open the store that the rounds' Secret names; RSTAR_S3_ENDPOINT overrides its address."""
+        with self._explained_refusals(VIEW):
+            found = self._rounds.all().values()
+        secrets = {_storage_secret(item) for item in found}
+        if len(secrets) > 1:
+            raise CommandError(
+                f"the rounds of {self.description} are in several stores (Secrets {', '.join(sorted(secrets))}): give "
+                "--store s3://BUCKET/PREFIX of one, without -n"
+            )
+        secret = secrets.pop() if secrets else ClusterSpec().storage_secret
+        try:
+            return namespace_store(self._cluster, self._namespace, secret, os.environ)
+        except (ClusterError, ValueError, StoreError) as error:
+            raise CommandError(
+                f"the store of {self.description} cannot be opened: {error}; a store with another address outside the "
+                "cluster needs RSTAR_S3_ENDPOINT; without the right to read the Secret give --store s3://BUCKET/PREFIX, "
+                "with keys in the environment",
+                FAILED if isinstance(error, StoreError) else BAD_INPUT,
+            ) from None
 
     def notes(self, shown: Mapping[str, RoundStatus]) -> list[str]:
         """Return a note about the rounds that no operator has seen yet."""
@@ -264,6 +286,12 @@ class NamespaceLocation:
         except ClusterError as error:
             code = FAILED if is_transient(error) else BAD_INPUT
             raise CommandError(explain_error(error, self._namespace, role=role), code) from None
+
+
+def _storage_secret(item: Json) -> str:
+    """Return the name of the Secret with a round's store; the API server fills in the default."""
+    cluster = item["spec"].get("cluster") or {}
+    return str(cluster.get("storageSecret") or ClusterSpec().storage_secret)
 
 
 def _why_not_resumable(item: Json, status: RoundStatus) -> str:

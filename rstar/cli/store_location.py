@@ -34,6 +34,7 @@ from rstar.store.atomic import atomic_write
 if TYPE_CHECKING:
     from rstar.rounds.spec import EvolutionRound
     from rstar.rounds.status import RoundStatus
+    from rstar.store.store import Store
 
 SUBMITTED = "submitted.yaml"
 
@@ -52,6 +53,10 @@ class StoreLocation:
         """Return the last statuses that drivers wrote."""
         found = {name: round_status(self._work, name) for name in round_names(self._work)}
         return {name: status for name, status in found.items() if status is not None}
+
+    def store(self) -> Store:
+        """Return the store."""
+        return self._store
 
     def notes(self, shown: Mapping[str, RoundStatus]) -> list[str]:
         """Return which driver is running, and which requests are not carried out yet."""
