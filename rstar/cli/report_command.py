@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -22,7 +23,8 @@ from rstar.distribution import extra
 if TYPE_CHECKING:
     from rstar.report.data import Report
 
-_LIBRARIES: Final = {"altair", "vl_convert", "jinja2", "markupsafe"}
+_LIBRARIES: Final = ("altair", "vl_convert", "jinja2")
+"""What the page needs beyond the command line's own libraries."""
 
 
 def report(
@@ -93,14 +95,10 @@ def report(
 
 def _check_page(output: Path) -> None:
     """Raise ``CommandError`` when the page cannot be made or written."""
-    try:
-        import rstar.report.page
-    except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] not in _LIBRARIES:
-            raise
+    if any(find_spec(name) is None for name in _LIBRARIES):
         raise CommandError(
             f"the page needs libraries that are not installed: {extra('report')}; --json works without them"
-        ) from None
+        )
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise CommandError(f"--output {output}: give the path of a file in a folder that exists")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Final
 
 import altair as alt
@@ -115,7 +116,7 @@ def accuracy(report: Report) -> Chart:
     )
     # Bars carry the intervals; a line per method would suggest that rounds are a measure.
     drawn = alt.layer(
-        base.mark_bar(opacity=0.85).encode(y=_share_axis("accuracy", "accuracy")),
+        base.mark_bar(opacity=0.85).encode(y=_share_axis("accuracy", "accuracy", _top(report))),
         base.mark_rule(strokeWidth=2, color="var(--fg)").encode(
             y=alt.Y("low:Q"), y2="high:Q", color=alt.value("var(--fg)")
         ),
@@ -143,11 +144,16 @@ def tokens(report: Report) -> Chart:
     x = alt.X("tokens:Q", title="generated tokens per problem (log)", scale=alt.Scale(type="log"))
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
     drawn = alt.layer(
-        base.mark_line(opacity=0.5).encode(y=_share_axis("accuracy", "accuracy"), order="tokens:Q"),
+        base.mark_line(opacity=0.5).encode(y=_share_axis("accuracy", "accuracy", _top(report)), order="tokens:Q"),
         base.mark_rule(opacity=0.4).encode(y="low:Q", y2="high:Q"),
         base.mark_point(filled=True, size=90, opacity=1).encode(
             y="accuracy:Q",
-            shape=alt.Shape("method:N", title="method", sort=_methods(report)),
+            shape=alt.Shape(
+                "method:N",
+                title="method",
+                sort=_methods(report),
+                legend=alt.Legend(symbolFillColor="var(--muted)", symbolStrokeColor="var(--muted)"),
+            ),
             tooltip=["round:N", "method:N", _share_tip("accuracy"), alt.Tooltip("tokens:Q", format=",.0f")],
         ),
     )
@@ -179,7 +185,7 @@ def within(report: Report) -> Chart:
         .mark_line(interpolate="step-after", strokeWidth=2.5)
         .encode(
             x=alt.X("tokens:Q", title="generated tokens of the problem (square root)", scale=alt.Scale(type="sqrt")),
-            y=_share_axis("share", "answered right within"),
+            y=_share_axis("share", "answered right within", _top(report)),
             color=_method_colour(report),
             tooltip=["method:N", alt.Tooltip("tokens:Q", format=",.0f"), _share_tip("share")],
         )
@@ -214,7 +220,7 @@ def difficulty(report: Report) -> Chart:
     ]
     drawn = (
         alt.Chart(alt.Data(values=rows))
-        .mark_bar()
+        .mark_bar(opacity=0.85)
         .encode(
             x=_round_axis(report),
             y=alt.Y("problems:Q", title="training problems"),
@@ -382,11 +388,11 @@ def q_values(one: RoundFigures, number: int) -> Chart:
     used = {label: colour for label, colour in used.items() if any(row["kind"] == label for row in rows)}
     drawn = (
         alt.Chart(alt.Data(values=rows))
-        .mark_bar()
+        .mark_bar(opacity=0.85)
         .encode(
             x=alt.X("low:Q", title="Q", bin="binned", scale=alt.Scale(domain=[-1, 1])),
             x2="high:Q",
-            y=alt.Y("nodes:Q", title="nodes (square root)", scale=alt.Scale(type="sqrt"), stack=True),
+            y=alt.Y("nodes:Q", title="nodes", stack=True),
             color=alt.Color(
                 "kind:N", title=None, sort=[*used], scale=_scale(used), legend=alt.Legend(orient="bottom", columns=2)
             ),
@@ -417,7 +423,7 @@ def failures(report: Report) -> Chart:
     ]
     drawn = (
         alt.Chart(alt.Data(values=rows))
-        .mark_bar()
+        .mark_bar(opacity=0.85)
         .encode(
             y=alt.Y("reason:N", title=None, sort=reasons, axis=alt.Axis(labelLimit=220)),
             yOffset=alt.YOffset("round:N", sort=_names(report)),
@@ -453,7 +459,7 @@ def stage_cost(report: Report, what: str) -> Chart:
     order = ["rollout", "select", "train-policy", "train-ppm", "evaluate"]
     drawn = (
         alt.Chart(alt.Data(values=rows))
-        .mark_bar()
+        .mark_bar(opacity=0.85)
         .encode(
             x=_round_axis(report),
             y=alt.Y("amount:Q", title=what, axis=alt.Axis(format="~s")),
@@ -516,8 +522,14 @@ def _round_axis(report: Report) -> alt.X:
     return alt.X("round:N", title=None, sort=_names(report), axis=alt.Axis(labelAngle=0, labelLimit=120))
 
 
-def _share_axis(name: str, title: str) -> alt.Y:
-    return alt.Y(f"{name}:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5))
+def _share_axis(name: str, title: str, top: float = 1.0) -> alt.Y:
+    return alt.Y(f"{name}:Q", title=title, scale=alt.Scale(domain=[0, top]), axis=alt.Axis(format="%", tickCount=5))
+
+
+def _top(report: Report) -> float:
+    """Return the end of the axes of accuracy: above every interval, a multiple of a tenth."""
+    highest = max((method.summary.high for one in report.rounds for method in one.methods), default=1.0)
+    return min(1.0, ceil(10 * highest) / 10)
 
 
 def _share_tip(name: str) -> alt.Tooltip:
@@ -538,7 +550,7 @@ def _round_colours(report: Report) -> alt.Scale:
     """Return colours from pale (the first round) to full (the last), for both themes."""
     names = _names(report)
     last = max(1, len(names) - 1)
-    parts = [round(35 + 65 * number / last) for number in range(len(names))]
+    parts = [round(45 + 55 * number / last) for number in range(len(names))]
     return alt.Scale(domain=names, range=[f"color-mix(in srgb, var(--c1) {part}%, var(--bg))" for part in parts])
 
 

@@ -31,23 +31,27 @@ def render(report: Report, trees: Sequence[Mapping[str, Any]], made: datetime, l
     drawn = charts(report)
     known = {tree["id"] for tree in trees}
     samples = [(sample, tree_id(sample.round, sample.source, sample.problem_id)) for sample in report.samples]
-    return _environment().get_template("page.html").render(
-        csp=_policy(scripts),
-        style=Markup(_asset("report.css") + _asset("tree.css")),
-        scripts=[Markup(text) for text in scripts],
-        report=report,
-        made=made,
-        charts=drawn,
-        q_charts=[drawn[f"q-{number}"] for number in range(len(report.rounds))],
-        specs=Markup(script_json({chart.id: chart.spec for chart in drawn.values() if chart.spec is not None})),
-        trees=Markup(script_json(list(trees))),
-        shown_trees=len(trees),
-        shown_problems=len({tree["problem"]["id"] for tree in trees}),
-        all_trees=sum(some.problems for one in report.rounds for some in one.trees),
-        left_out=left_out,
-        samples=[(sample, found if found in known else "") for sample, found in samples],
-        lineage=_lineage(report),
-        best=_best(report),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            csp=_policy(scripts),
+            style=Markup(_asset("report.css") + _asset("tree.css")),
+            scripts=[Markup(text) for text in scripts],
+            report=report,
+            made=made,
+            charts=drawn,
+            q_charts=[drawn[f"q-{number}"] for number in range(len(report.rounds))],
+            specs=Markup(script_json({chart.id: chart.spec for chart in drawn.values() if chart.spec is not None})),
+            trees=Markup(script_json(list(trees))),
+            shown_trees=len(trees),
+            shown_problems=len({tree["problem"]["id"] for tree in trees}),
+            all_trees=sum(some.problems for one in report.rounds for some in one.trees),
+            left_out=left_out,
+            samples=[(sample, found if found in known else "") for sample, found in samples],
+            lineage=_lineage(report),
+            best=_best(report),
+        )
     )
 
 

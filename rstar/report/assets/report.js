@@ -27,7 +27,7 @@
     view: { stroke: null },
     axis: { ...text, titleFontWeight: 500, gridColor: "var(--border)", domainColor: "var(--border)", tickColor: "var(--border)" },
     axisX: { grid: false },
-    legend: { ...text, titleFontWeight: 500, orient: "bottom", symbolType: "circle", columns: 4, symbolStrokeColor: "var(--muted)" },
+    legend: { ...text, titleFontWeight: 500, orient: "bottom", symbolType: "circle", symbolOpacity: 1, layout: { bottom: { anchor: "start", direction: "vertical" } } },
     rule: { color: "var(--muted)" },
   };
   // `ast`: expressions are interpreted, because the page's policy forbids eval.
@@ -72,11 +72,13 @@
   const filters = byId("filters");
   if (filters) {
     const samples = [...document.querySelectorAll(".sample")];
-    filters.addEventListener("input", () => {
+    const apply = () => {
       const wanted = [...new FormData(filters)].filter(([, value]) => value);
       for (const sample of samples) sample.hidden = wanted.some(([name, value]) => sample.dataset[name] !== value);
       byId("sample-count").textContent = `${samples.filter((sample) => !sample.hidden).length} of ${samples.length}`;
-    });
+    };
+    filters.addEventListener("input", apply);
+    apply();
   }
 
   const trees = data("tree-data");
