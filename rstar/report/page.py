@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.resources import files
 from typing import Any, Final
 
 import vl_convert
@@ -20,6 +19,7 @@ from rstar.report.charts import charts, interval, percent
 from rstar.report.data import Artefact, Report, Sample, SampleStep
 from rstar.report.embed import script_json, source_hash
 from rstar.report.lineage import ancestors
+from rstar.report.tree_page import asset
 from rstar.trajectory import MARKERS
 
 STAGE_ORDER: Final = ("rollout", "select", "train-policy", "train-ppm", "evaluate")
@@ -27,7 +27,8 @@ STAGE_ORDER: Final = ("rollout", "select", "train-policy", "train-ppm", "evaluat
 
 def render(report: Report, trees: Sequence[Mapping[str, Any]], made: datetime, left_out: int = 0) -> str:
     """Return the page. ``trees``: entries of ``rstar.report.trees``; ``left_out``: more that did not fit the budget."""
-    scripts = [_script(text) for text in (_vega(), _asset("tree.js"), _asset("report.js"))]
+    style = asset("report.css") + asset("tree.css")
+    scripts = [_script(text) for text in (_vega(), asset("tree.js"), asset("report.js"))]
     drawn = charts(report)
     known = {tree["id"] for tree in trees}
     samples = [(sample, tree_id(sample.round, sample.source, sample.problem_id)) for sample in report.samples]
@@ -35,8 +36,8 @@ def render(report: Report, trees: Sequence[Mapping[str, Any]], made: datetime, l
         _environment()
         .get_template("page.html")
         .render(
-            csp=_policy(scripts),
-            style=Markup(_asset("report.css") + _asset("tree.css")),
+            csp=_policy(scripts, style),
+            style=Markup(style),
             scripts=[Markup(text) for text in scripts],
             report=report,
             made=made,
@@ -130,22 +131,14 @@ def _vega() -> str:
     return vl_convert.javascript_bundle()
 
 
-def _asset(name: str) -> str:
-    return (files("rstar.report") / "assets" / name).read_text()
-
-
 def _script(text: str) -> str:
     """Return a script as it stands in the page. No library contains the end tag; an escape keeps it so."""
-    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return text.replace("</script", "<\\/script").replace("<!--", "\\x3c!--")
 
 
-def _policy(scripts: Sequence[str]) -> str:
-    """Return the Content-Security-Policy: only these scripts run, and nothing is requested.
-
-    Styles may be inline, because the charts and the tree set positions; a style runs no code and loads nothing.
-    """
+def _policy(scripts: Sequence[str], style: str) -> str:
+    """Return the Content-Security-Policy: only these scripts and this style count, and nothing is requested."""
     allowed = " ".join(source_hash(text) for text in scripts)
     return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {allowed}; style-src {source_hash(style)}; base-uri 'none'; form-action 'none'"
     )

@@ -85,7 +85,7 @@
   const viewer = trees.length ? window.rstarTrees.mount(byId("tree-viewer"), { trees }) : null;
   for (const button of document.querySelectorAll("[data-tree]")) {
     button.addEventListener("click", () => {
-      viewer.show(button.dataset.tree);
+      viewer.open(button.dataset.tree);
       byId("trees").scrollIntoView();
     });
   }
