@@ -144,7 +144,8 @@
       while (this.active >= 0 && !this.place.has(this.active)) this.active = this.tree.parent[this.active];
       this.draw();
     }
-    get height() { return this.rowHeight ??= parseFloat(getComputedStyle(this.element).fontSize) * 2; }
+    // Before the element is in the page it has no font size, and a guess serves: the ResizeObserver draws again.
+    get height() { return (this.rowHeight ||= parseFloat(getComputedStyle(this.element).fontSize) * 2) || 28; }
     draw() {
       const height = this.height;
       this.rows.style.height = `${this.order.length * height}px`;
