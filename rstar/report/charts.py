@@ -108,7 +108,7 @@ def accuracy(report: Report) -> Chart:
             for m in one.methods
         ),
     )
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    base = _marks(rows).encode(
         x=_round_axis(report),
         xOffset=alt.XOffset("method:N", sort=_methods(report)),
         color=_method_colour(report),
@@ -142,7 +142,7 @@ def tokens(report: Report) -> Chart:
     ]
     colour = alt.Color("round:N", title="round", sort=_names(report), scale=_round_colours(report))
     x = alt.X("tokens:Q", title="generated tokens per problem (log)", scale=alt.Scale(type="log"))
-    base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=colour)
+    base = _marks(rows).encode(x=x, color=colour)
     drawn = alt.layer(
         base.mark_line(opacity=0.5).encode(y=_share_axis("accuracy", "accuracy", _top(report)), order="tokens:Q"),
         base.mark_rule(opacity=0.4).encode(y="low:Q", y2="high:Q"),
@@ -181,7 +181,7 @@ def within(report: Report) -> Chart:
         bind=alt.binding_select(options=measured, name="round "),
     )
     drawn = (
-        alt.Chart(alt.Data(values=rows))
+        _marks(rows)
         .mark_line(interpolate="step-after", strokeWidth=2.5)
         .encode(
             x=alt.X("tokens:Q", title="generated tokens of the problem (square root)", scale=alt.Scale(type="sqrt")),
@@ -219,7 +219,7 @@ def difficulty(report: Report) -> Chart:
         for number, (kind, count) in enumerate(figures.counts.items())
     ]
     drawn = (
-        alt.Chart(alt.Data(values=rows))
+        _marks(rows)
         .mark_bar(opacity=0.85)
         .encode(
             x=_round_axis(report),
@@ -244,7 +244,7 @@ def coverage(report: Report) -> Chart:
         for kind, s in figures.coverage.items()
         if s.total
     ]
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    base = _marks(rows).encode(
         x=_round_axis(report),
         color=alt.Color("class:N", title="difficulty in the first round", sort=[*_CLASSES], scale=_scale(_CLASSES)),
     )
@@ -274,11 +274,11 @@ def pair_accuracy(report: Report) -> Chart:
         for name, p in found
         if p.accuracy is not None
     ]
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    base = _marks(rows).encode(
         x=_round_axis(report),
         tooltip=["round:N", _share_tip("accuracy"), _share_tip("low"), "pairs:Q", "problems:Q"],
     )
-    chance = alt.Chart(alt.Data(values=[{"chance": 0.5}])).mark_rule(strokeDash=[4, 4], color="var(--muted)")
+    chance = _marks([{"chance": 0.5}]).mark_rule(strokeDash=[4, 4], color="var(--muted)")
     drawn = alt.layer(
         chance.encode(y="chance:Q"),
         base.mark_rule(strokeWidth=2, color="var(--c1)").encode(y=_share_axis("accuracy", "pair accuracy"), y2="low:Q"),
@@ -332,9 +332,9 @@ def calibration(report: Report) -> Chart:
     kind = alt.param(
         name="shown_kind", value=kinds[0] if kinds else "", bind=alt.binding_select(options=kinds, name="scores of ")
     )
-    ideal = alt.Chart(alt.Data(values=[{"score": -1, "share": 0}, {"score": 1, "share": 1}]))
+    ideal = _marks([{"score": -1, "share": 0}, {"score": 1, "share": 1}])
     scale = alt.Scale(domain=[-1, 1])
-    base = alt.Chart(alt.Data(values=rows)).transform_filter("datum.kind === shown_kind")
+    base = _marks(rows).transform_filter("datum.kind === shown_kind")
     colour = alt.Color("round:N", title="PPM of round", sort=_names(report), scale=_round_colours(report))
     x = alt.X("score:Q", title="mean score of the bin", scale=scale)
     drawn = alt.layer(
@@ -387,7 +387,7 @@ def q_values(one: RoundFigures, number: int) -> Chart:
     used = {label: colour for kind, (label, colour) in _NODE_KINDS.items() if kind != "failed"}
     used = {label: colour for label, colour in used.items() if any(row["kind"] == label for row in rows)}
     drawn = (
-        alt.Chart(alt.Data(values=rows))
+        _marks(rows)
         .mark_bar(opacity=0.85)
         .encode(
             x=alt.X("low:Q", title="Q", bin="binned", scale=alt.Scale(domain=[-1, 1])),
@@ -422,7 +422,7 @@ def failures(report: Report) -> Chart:
         if (count := trees.failures.get(reason, 0))
     ]
     drawn = (
-        alt.Chart(alt.Data(values=rows))
+        _marks(rows)
         .mark_bar(opacity=0.85)
         .encode(
             y=alt.Y("reason:N", title=None, sort=reasons, axis=alt.Axis(labelLimit=220)),
@@ -458,7 +458,7 @@ def stage_cost(report: Report, what: str) -> Chart:
     stages = list(dict.fromkeys(row["stage"] for row in sorted(rows, key=lambda row: row["order"])))
     order = ["rollout", "select", "train-policy", "train-ppm", "evaluate"]
     drawn = (
-        alt.Chart(alt.Data(values=rows))
+        _marks(rows)
         .mark_bar(opacity=0.85)
         .encode(
             x=_round_axis(report),
@@ -508,6 +508,11 @@ def _chart(
     # Altair's defaults are for a page of its own; the theme is the page's (assets/report.js).
     spec.pop("config", None)
     return Chart(name, title, description, spec, table)
+
+
+def _marks(rows: Rows) -> alt.Chart:
+    """Return a chart of rows that has no marks yet."""
+    return alt.Chart(alt.Data(values=rows))  # type: ignore[no-untyped-call]
 
 
 def _names(report: Report) -> list[str]:
