@@ -23,6 +23,7 @@ from rstar.cli.run_command import run_rounds_file
 from rstar.cli.solve_command import solve
 from rstar.cli.status_command import status
 from rstar.cli.submit_command import submit
+from rstar.cli.tree_command import tree
 from rstar.cli.verify_command import verify
 from rstar.distribution import DISTRIBUTION
 
@@ -50,6 +51,7 @@ app.command()(evaluate)
 app.command()(verify)
 app.command()(report)
 app.add_typer(data, name="data")
+app.add_typer(tree, name="tree")
 app.add_typer(
     typer.Typer(
         cls=InstalledServices,

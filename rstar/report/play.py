@@ -66,8 +66,10 @@ def _rollouts(record: SearchRecord) -> Play | None:
 
 
 def _may_be_mcts(record: SearchRecord) -> bool:
-    """Return False for sampled solutions, which count tokens at the leaves only, and for records without trees."""
-    return any(node.parent >= 0 and node.tokens and not node.terminal for node in record.nodes)
+    """Return False for sampled solutions, which count tokens at the leaves only, and for a single path."""
+    rows = record.nodes
+    parents = [row.parent for row in rows if row.parent >= 0]
+    return len(set(parents)) < len(parents) and all(row.tokens for row in rows if row.valid and row.parent >= 0)
 
 
 def _replayed(record: SearchRecord, exploration: float, unvisited: Literal["first", "zero"]) -> Play | None:

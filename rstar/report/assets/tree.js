@@ -62,7 +62,8 @@
       if (flags & WRONG) return "wrong";
       if (flags & TERMINAL) return "answer";
       if (this.string("reason", node)) return "repaired";
-      return this.visits[node] ? "step" : "unvisited";
+      // An expanded step may have N = 0: a failed next step is not backed up (section 3.2).
+      return this.visits[node] || this.children[node].length ? "step" : "unvisited";
     }
     title(node) {
       if (this.parent[node] < 0) return this.roots.length > 1 ? `tree ${this.tree[node] + 1}` : "the question";
@@ -144,9 +145,9 @@
       while (this.active >= 0 && !this.place.has(this.active)) this.active = this.tree.parent[this.active];
       this.draw();
     }
-    // Before the element is in the page it has no font size, and a guess serves: the ResizeObserver draws again.
-    get height() { return (this.rowHeight ||= parseFloat(getComputedStyle(this.element).fontSize) * 2) || 28; }
+    get height() { return this.rowHeight ??= parseFloat(getComputedStyle(this.element).fontSize) * 2; } // px
     draw() {
+      if (!this.element.isConnected) return; // it has no size yet
       const height = this.height;
       this.rows.style.height = `${this.order.length * height}px`;
       const from = Math.max(0, Math.floor(this.element.scrollTop / height) - ROW_MARGIN);
@@ -320,6 +321,7 @@
       this.last = tree.play.ends.length;
       const rollouts = tree.play.kind === "rollouts";
       this.name = rollouts ? "Rollout" : "Trajectory";
+      this.total = rollouts ? `${this.last} rollout${this.last === 1 ? "" : "s"}` : `${this.last} trajector${this.last === 1 ? "y" : "ies"}`;
       this.slider = make("input", { type: "range", min: 0, max: this.last, value: 0, oninput: () => this.go(Number(this.slider.value)), "aria-label": `${this.name} shown` });
       this.text = make("span", { role: "status" });
       this.playing = button("Play", () => (this.timer ? this.stop() : this.start()));
@@ -332,13 +334,13 @@
         ? "Rollouts are reconstructed: the store records no order. UCT was replayed without progressive widening, and every N and Q came out as recorded; a search with widening may have had another order. Figures are those at the end of the search."
         : "These are trajectories in recorded order (depth first, siblings in the order of their creation), not rollouts: the store does not record which rollout made a node. Figures are those at the end of the search.";
       this.note = make("small", { className: "rt-muted", textContent: note });
-      this.element = make("div", { role: "group", "aria-label": `${this.name}s one by one` },
+      this.element = make("div", { role: "group", "aria-label": `${this.total}, one by one` },
         make("div", { className: "rt-bar" }, this.playing, this.back, this.next, this.slider, this.all, this.text), make("details", {}, make("summary", { textContent: "What is the order?" }), this.note));
       this.turn = 0;
       this.label();
     }
     label() {
-      this.text.textContent = this.turn ? `${this.name} ${this.turn} of ${this.last}` : `${this.last} ${this.name.toLowerCase()}${this.last === 1 ? "" : "s"}`;
+      this.text.textContent = this.turn ? `${this.name} ${this.turn} of ${this.last}` : this.total;
       this.slider.value = this.turn;
       this.back.disabled = this.turn <= 1;
       this.next.disabled = this.turn >= this.last;
