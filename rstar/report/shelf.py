@@ -33,5 +33,5 @@ class Shelf:
         """
         in_turn = sorted(self._trees, key=lambda item: (item[0], item[1]))
         kept = within_budget(((entry["problem"]["id"], len(entry["data"])) for _, _, entry in in_turn), budget)
-        entries = [entry for _, _, entry in self._trees if entry["problem"]["id"] in kept]
+        entries = [entry for _, _, entry in in_turn if entry["problem"]["id"] in kept]
         return entries, len(self._trees) - len(entries)

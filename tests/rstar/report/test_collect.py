@@ -143,6 +143,25 @@ def test_a_store_without_rounds_is_bad_input(tmp_path: Path) -> None:
     assert "there is no round in" in str(result.exception)
 
 
+def test_without_its_libraries_the_command_names_the_extra(
+    rounds: StoredRounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rstar.cli.report_command._LIBRARIES", ("no_such_library",))
+    result = CliRunner().invoke(app, ["report", "--store", str(rounds.store.folder)])
+    assert isinstance(result.exception, CommandError)
+    assert "pip install 'rstar-math[report]'" in str(result.exception)
+
+
+def test_the_command_writes_the_page_and_names_damaged_files(rounds: StoredRounds, tmp_path: Path) -> None:
+    rounds.store.write("rounds/r3/rollout/0011223344556677/trees/00000.parquet", b"PAR1 torn")
+    page = tmp_path / "page.html"
+    result = CliRunner().invoke(app, ["report", "--store", str(rounds.store.folder), "-o", str(page)])
+    assert result.exception is None
+    assert "3 rounds, 36 trees" in result.stdout
+    assert "left out rounds/r3/rollout/0011223344556677/trees/00000.parquet" in result.stderr
+    assert page.read_text().startswith("<!doctype html>")
+
+
 def test_an_output_in_no_folder_is_bad_input(rounds: StoredRounds, tmp_path: Path) -> None:
     command = ["report", "--store", str(rounds.store.folder), "--output", str(tmp_path / "none" / "page.html")]
     result = CliRunner().invoke(app, command)
