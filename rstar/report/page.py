@@ -128,7 +128,7 @@ def _environment() -> Environment:
 
 
 def _vega() -> str:
-    return vl_convert.javascript_bundle(None)
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
 
 
 def _script(text: str) -> str:
