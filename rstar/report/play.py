@@ -100,10 +100,10 @@ def _replayed(record: SearchRecord, exploration: float, unvisited: Literal["firs
                         _begin(child, rows[position])
                     for child, position in zip(node.children, below[last], strict=True):
                         _reward(child, rows[position])
-                child = select_child(node, exploration, unvisited)
-                if child is None and node.exhausted:
+                best = select_child(node, exploration, unvisited)
+                if best is None and node.exhausted:
                     close(node)
-                node = child
+                node = best
             if not expanded:  # nothing of the record is left for this tree: its search ended here
                 break
             ends.append(last)

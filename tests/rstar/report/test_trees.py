@@ -29,26 +29,26 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 @st.composite
 def records(draw: st.DrawFn) -> SearchRecord:
-    nodes = [NodeRecord(-1)]
-    for position in range(1, draw(st.integers(1, 12))):
-        nodes.append(
-            NodeRecord(
-                parent=draw(st.integers(0, position - 1)),
-                text=draw(TEXT),
-                tokens=draw(st.integers(0, 99)),
-                logprob=draw(FINITE),
-                visits=draw(st.integers(0, 9)),
-                value=draw(FINITE),
-                score=draw(st.none() | FINITE),
-                valid=draw(st.booleans()),
-                reason=draw(TEXT),
-                terminal=draw(st.booleans()),
-                output=draw(TEXT),
-                answer=draw(st.none() | TEXT),
-                correct=draw(st.none() | st.booleans()),
-            )
+    steps = [
+        NodeRecord(
+            parent=draw(st.integers(0, position)),
+            text=draw(TEXT),
+            tokens=draw(st.integers(0, 99)),
+            logprob=draw(FINITE),
+            visits=draw(st.integers(0, 9)),
+            value=draw(FINITE),
+            score=draw(st.none() | FINITE),
+            valid=draw(st.booleans()),
+            reason=draw(TEXT),
+            terminal=draw(st.booleans()),
+            output=draw(TEXT),
+            answer=draw(st.none() | TEXT),
+            correct=draw(st.none() | st.booleans()),
         )
-    return SearchRecord("p", tuple(nodes), Usage(1, 2, 3, 4, 5), draw(st.integers(-1, len(nodes) - 1)))
+        for position in range(draw(st.integers(0, 11)))
+    ]
+    nodes = (NodeRecord(-1), *steps)
+    return SearchRecord("p", nodes, Usage(1, 2, 3, 4, 5), draw(st.integers(-1, len(nodes) - 1)))
 
 
 def read_columns(data: dict[str, Any]) -> tuple[NodeRecord, ...]:
