@@ -129,6 +129,7 @@ def hints(store: Path, status: dict[str, Any]) -> None:
         f"{rstar} solve 'Make 24 from 3, 8, 8, 9, using each number once and + - * /.' --set answer=output \\\n"
         f"    --policy-model {made('train-policy', 'checkpoint')} --ppm-model {made('train-ppm', 'checkpoint')} \\\n"
         "    --set candidates=2 --set widening=2 --set exploration=0.3 --set maxNewTokens=32 --set tokenBudget=1000",
+        f"{rstar} report --store {store} --output {store.parent / 'report.html'}   # a page to open in a browser",
         f"{rstar} status --store {store}",
         f"{python} -c \"import pandas; print(pandas.read_parquet('{made('select', 'pairs')}'))\"",
     )

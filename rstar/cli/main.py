@@ -19,6 +19,7 @@ from rstar.cli.installed_commands import InstalledCommands, InstalledServices
 from rstar.cli.lifecycle_commands import cancel, resume, suspend
 from rstar.cli.logs_command import logs
 from rstar.cli.plan_command import plan
+from rstar.cli.report_command import report
 from rstar.cli.run_command import run_rounds_file
 from rstar.cli.solve_command import solve
 from rstar.cli.status_command import status
@@ -50,6 +51,7 @@ app.command()(solve)
 app.command()(evaluate)
 app.command()(verify)
 app.command()(doctor)
+app.command()(report)
 app.add_typer(data, name="data")
 app.add_typer(export, name="export")
 app.add_typer(tree, name="tree")

@@ -68,6 +68,10 @@ class Location(Protocol):
         """Return the status of every round by name, ordered by number."""
         ...
 
+    def store(self) -> Store:
+        """Open the store with the rounds' artefacts."""
+        ...
+
     def notes(self, shown: Mapping[str, RoundStatus]) -> list[str]:
         """Return remarks about the rounds ``shown`` that their statuses do not contain."""
         ...

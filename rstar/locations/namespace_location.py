@@ -78,6 +78,18 @@ class NamespaceLocation:
         except ValueError as error:
             raise RoundsError(str(error)) from None
 
+    def store(self) -> Store:
+        """Open the store that the rounds' Secret names; RSTAR_S3_ENDPOINT overrides its address."""
+        with self._explained_refusals(VIEW):
+            found = self._rounds.all().values()
+        secrets = {_storage_secret(item) for item in found}
+        if len(secrets) > 1:
+            raise RoundsInputError(
+                f"the rounds of {self.description} are in several stores (Secrets {', '.join(sorted(secrets))}): give "
+                "--store s3://BUCKET/PREFIX of one, without -n"
+            )
+        return self._opened(secrets.pop() if secrets else ClusterSpec().storage_secret)
+
     def notes(self, shown: Mapping[str, RoundStatus]) -> list[str]:
         """Return a note about the rounds that no operator has seen yet."""
         idle = [name for name, status in shown.items() if status.message == NOT_YET]
@@ -100,15 +112,19 @@ class NamespaceLocation:
     def artefacts(self, name: str) -> Store:
         """Open ``upload_to``, or else the store that the round's Secret names."""
         item, _ = self._one(name)
+        return self._opened(_storage_secret(item))
+
+    def _opened(self, secret: str) -> Store:
         if self._upload_to is not None:
             return opened_store(self._upload_to)
-        secret = (item["spec"].get("cluster") or {}).get("storageSecret") or ClusterSpec().storage_secret
         try:
             return namespace_store(self._cluster, self._namespace, secret, os.environ)
         except (ClusterError, ValueError, StoreError) as error:
-            raise RoundsError(
-                f"the store of {self.description} cannot be opened to read the files of round {name}: {error}; name it, "
-                "s3://BUCKET/PREFIX, with RSTAR_S3_ENDPOINT, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
+            kind = RoundsError if isinstance(error, StoreError) else RoundsInputError
+            raise kind(
+                f"the store of {self.description} cannot be opened: {error}; a store with another address outside the "
+                "cluster needs RSTAR_S3_ENDPOINT; without the right to read the Secret name the store instead, "
+                "s3://BUCKET/PREFIX, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
             ) from None
 
     def submit(self, files: Sequence[Path], notify: Callable[[str], None]) -> dict[str, str]:
@@ -284,6 +300,12 @@ class NamespaceLocation:
         except ClusterError as error:
             kind = RoundsError if is_transient(error) else RoundsInputError
             raise kind(explain_error(error, self._namespace, role=role)) from None
+
+
+def _storage_secret(item: Json) -> str:
+    """Return the name of the Secret with a round's store; the API server fills in the default."""
+    cluster = item["spec"].get("cluster") or {}
+    return str(cluster.get("storageSecret") or ClusterSpec().storage_secret)
 
 
 def _why_not_resumable(item: Json, status: RoundStatus) -> str:

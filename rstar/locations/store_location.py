@@ -54,6 +54,10 @@ class StoreLocation:
         found = {name: round_status(self._work, name) for name in round_names(self._work)}
         return {name: status for name, status in found.items() if status is not None}
 
+    def store(self) -> Store:
+        """Return the store."""
+        return self._store
+
     def notes(self, shown: Mapping[str, RoundStatus]) -> list[str]:
         """Return which driver is running, and which requests are not carried out yet."""
         pid = driver_pid(self._work)

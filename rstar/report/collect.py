@@ -30,8 +30,8 @@ from rstar.report.figures import (
     ppm_figures,
 )
 from rstar.report.lineage import CHECKPOINT, lineage
-from rstar.report.stage_figures import missing_parts, stage_figures
 from rstar.report.sampling import sample
+from rstar.report.stage_figures import missing_parts, stage_figures
 from rstar.report.stages import StageFolder, previous_round, read_stages
 from rstar.rounds.evaluation import ProblemResult
 from rstar.rounds.observed import STAGES, Stage
@@ -48,8 +48,8 @@ SAMPLES: Final = 4
 Progress = Callable[[int, int], None]
 """Called with the number of files read and of all files to read."""
 
-KeepTree = Callable[[TreeKey, int, Problem, SearchRecord], None]
-"""Called with each tree that the page may show, and its problem's place in the choice."""
+KeepTree = Callable[[TreeKey, int, Problem, SearchRecord, ProblemResult | None], None]
+"""Called with each tree that the page may show: its problem's place in the choice, and its row of an evaluation."""
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def collect(
     store: Store,
     statuses: Mapping[str, RoundStatus],
     shown: int = 40,
-    keep_tree: KeepTree = lambda key, rank, problem, record: None,
+    keep_tree: KeepTree = lambda key, rank, problem, record, result: None,
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """Read all rounds. ``shown``: of how many training and of how many held-out problems trees and samples are kept.
@@ -182,7 +182,7 @@ class _Collection:
             kept.append((rank, found))
             kept.sort(key=lambda item: item[0])
             del kept[SAMPLES:]
-            self._keep_tree((name, source, problem.id), rank, problem, record)
+            self._keep_tree((name, source, problem.id), rank, problem, record, result)
 
     def _round(
         self, name: str, stages: Mapping[Stage, StageFolder], tables: _Tables, first: Mapping[str, str]

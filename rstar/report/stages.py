@@ -84,15 +84,15 @@ def chosen_folders(
     chosen: dict[Stage, StageFolder] = {}
     read: set[str] = set()
     named = set(preferred)
+
+    def rank(folder: StageFolder) -> tuple[bool, bool, bool, str, str]:
+        key, done = folder.manifest_key, folder.manifest is not None
+        return key in read, key in named, done, str(folder.times.get("finished", "")), folder.prefix
+
     for stage in reversed(STAGES):
         folders = candidates.get(stage)
         if not folders:
             continue
-
-        def rank(folder: StageFolder) -> tuple[bool, bool, bool, str, str]:
-            key, done = folder.manifest_key, folder.manifest is not None
-            return key in read, key in named, done, str(folder.times.get("finished", "")), folder.prefix
-
         best = replace(max(folders, key=rank), others=len(folders) - 1)
         chosen[stage] = best
         if best.manifest is not None:

@@ -72,8 +72,9 @@ class SearchClient(Client[_Solve]):
         request = solve_request(problem, config, verifier, equivalence, seed)
         span = tracing.begin(tracing.SEARCH, "client", problem_id=problem.id, method=config.method)
         metadata = outgoing(span, {"problem_id": problem.id})
+        seconds = self._call_seconds if call_seconds is None else call_seconds
         try:
-            async with aclosing(self._attempts(request, problem.id, metadata)) as events:
+            async with aclosing(self._attempts(request, problem.id, metadata, seconds)) as events:
                 async for event in events:
                     if isinstance(event, SearchRecord):
                         span.set(**record_attributes(event))
@@ -85,10 +86,10 @@ class SearchClient(Client[_Solve]):
             span.end()
 
     async def _attempts(
-        self, request: search_pb2.SolveRequest, problem_id: str, metadata: Headers
+        self, request: search_pb2.SolveRequest, problem_id: str, metadata: Headers, seconds: float
     ) -> AsyncGenerator[Progress | SearchRecord, None]:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + (self._call_seconds if call_seconds is None else call_seconds)
+        deadline = loop.time() + seconds
         avoid: set[str] = set()
         lost = Usage()
         for attempt in range(1, ATTEMPTS + 1):
