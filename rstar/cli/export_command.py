@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rstar.cli.errors import FAILED, CommandError
-from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened_store
+from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from rstar.locations.stores import opened_store
 
 if TYPE_CHECKING:
     from rstar.hub_export.plan import ExportPlan, Part

@@ -13,7 +13,8 @@ import typer
 
 from rstar.cli.completion import round_names
 from rstar.cli.errors import FAILED, CommandError
-from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption, opened_store
+from rstar.cli.options import DEFAULT_STORE, JsonOption, StoreOption
+from rstar.locations.stores import opened_store
 
 if TYPE_CHECKING:
     from rstar.report.tree_source import StoredTree, TreeSource
