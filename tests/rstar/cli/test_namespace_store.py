@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 from minio import Minio
 
-from rstar.cli.errors import CommandError
-from rstar.cli.namespace_location import NamespaceLocation
 from rstar.cluster.api import Cluster
+from rstar.locations.errors import RoundsError
+from rstar.locations.namespace_location import NamespaceLocation
 
 
 class _Answers:
@@ -48,10 +48,10 @@ def test_the_store_is_the_one_that_the_rounds_secret_names(
 
 
 def test_rounds_in_several_stores_are_bad_input() -> None:
-    with pytest.raises(CommandError, match="Secrets a, b"):
+    with pytest.raises(RoundsError, match="Secrets a, b"):
         location(["a", "b"], {}).store()
 
 
 def test_a_secret_that_cannot_be_read_names_the_way_around_it() -> None:
-    with pytest.raises(CommandError, match="--store s3://BUCKET/PREFIX"):
+    with pytest.raises(RoundsError, match="s3://BUCKET/PREFIX"):
         location(["lab-store"], None).store()
