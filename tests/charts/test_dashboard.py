@@ -54,4 +54,4 @@ def test_panels_have_ids_and_places_of_their_own() -> None:
 
 def test_rounds_and_each_service_have_a_row() -> None:
     rows = [panel["title"] for panel in PANELS if panel["type"] == "row"]
-    assert rows == ["Rounds", "Search coordinators", "Policy and PPM", "Executors", "Operator"]
+    assert rows == ["Rounds", "Search coordinators", "Policy and PPM", "Executors", "OpenAI endpoint", "Operator"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -29,3 +29,13 @@ def browser() -> Iterator[Browser]:
             yield opened
         finally:
             opened.close()
+
+
+def wait_for_count(page: Page, selector: str, count: int) -> None:
+    """Wait until so many elements match, for at most a minute.
+
+    Not ``page.wait_for_function``: it evaluates a string in the page, which the pages' policy forbids.
+    """
+    from playwright.sync_api import expect
+
+    expect(page.locator(selector)).to_have_count(count, timeout=60_000)

@@ -17,7 +17,7 @@ import pytest
 from rstar.report.collect import collect
 from rstar.report.page import render
 from rstar.report.shelf import Shelf
-from tests.support.browser import browser
+from tests.support.browser import browser, wait_for_count
 from tests.support.rounds.stored_rounds import StoredRounds, two_rounds
 
 HOSTILE = (
@@ -66,7 +66,7 @@ def draw_all(page: Any) -> None:
     """Bring every chart into view, and wait until it is drawn."""
     for number in range(page.locator("[data-chart]").count()):
         page.locator("[data-chart]").nth(number).scroll_into_view_if_needed()
-    page.wait_for_function("[...document.querySelectorAll('[data-chart]')].every((one) => one.dataset.drawn)")
+    wait_for_count(page, "[data-chart]:not([data-drawn])", 0)
 
 
 @pytest.fixture(scope="module")

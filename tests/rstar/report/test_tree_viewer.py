@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,17 @@ from rstar.problem import Problem
 from rstar.record import NodeRecord, SearchRecord
 from rstar.report.tree_page import tree_page
 from rstar.report.trees import tree_entry
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+from tests.support.browser import browser, wait_for_count
 
 HOSTILE = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>\"'`${1}&lt;b&gt;"
 MOST_ROWS = 60
 """Elements of rows at once; the view has fewer than twenty."""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--headless"])
+@pytest.fixture(scope="module", name="browser")
+def _browser() -> Iterator[Any]:
+    with browser() as opened:
         yield opened
-        opened.close()
 
 
 class Opened:
@@ -158,7 +152,7 @@ def test_hostile_text_is_shown_as_text_and_runs_no_script(browser: Any, tmp_path
     record = SearchRecord("p", nodes, chosen=1, error=HOSTILE)
     opened = Opened(browser, tmp_path, [entry(record, method=HOSTILE, text=HOSTILE), entry(record)])
     opened.page.click("text=Compare two trees")
-    opened.page.wait_for_function("document.querySelectorAll('.rt-detail').length === 2")
+    wait_for_count(opened.page, ".rt-detail", 2)
     assert opened.page.evaluate("window.ran") is None
     assert opened.page.query_selector("#viewer img, #viewer script, #viewer b") is None
     assert HOSTILE in opened.page.inner_text(".rt-detail pre")
@@ -169,12 +163,12 @@ def test_hostile_text_is_shown_as_text_and_runs_no_script(browser: Any, tmp_path
 def test_two_methods_are_compared_side_by_side(browser: Any, tmp_path: Path) -> None:
     opened = Opened(browser, tmp_path, [entry(small()), entry(small(), "greedy", None), entry(small(), "mcts", False)])
     opened.page.click("text=Compare two trees")
-    opened.page.wait_for_function("document.querySelectorAll('[role=tree]').length === 2")
+    wait_for_count(opened.page, "[role=tree]", 2)
     words = opened.page.eval_on_selector_all(".rt-pane strong", "marks => marks.map(mark => mark.textContent)")
     assert words[0] == "✓ right"
     assert words[1] != words[0]
     opened.page.click("text=Show one tree")
-    opened.page.wait_for_function("document.querySelectorAll('[role=tree]').length === 1")
+    wait_for_count(opened.page, "[role=tree]", 1)
 
 
 def test_trajectories_are_played_one_by_one_and_named_for_what_they_are(browser: Any, tmp_path: Path) -> None:
