@@ -454,6 +454,7 @@ FIXED: list[tuple[str, str, Data]] = [
     ("select", "first", {"select": {"positives": 3}}),
     ("trainPolicy", "first", {"trainPolicy": {"epochs": 3}}),
     ("trainPolicy", "first", {"trainPolicy": {"maxTrainTokens": 1000}}),
+    ("trainPolicy", "first", {"trainPolicy": {"markers": "text"}}),
     ("trainPpm", "first", {"trainPpm": {"scoreScale": 2.5}}),
     ("evaluate", "first", {"evaluate": {"problems": {"limit": 3}}}),
     ("evaluate", "first", {"evaluate": {"methods": METHODS[:1]}}),
@@ -477,6 +478,7 @@ CHANGES: list[Data] = [
     {"lifecycle": {"maxAttempts": 5, "pendingSeconds": 60, "ttlSeconds": 0}},
     {"services": {"policy": {"replicas": 3}, "ppm": {"autoscaling": {"maxReplicas": 4}}}},
     {"cluster": {"queue": "team-a", "resources": {"policy": {"gpus": 1}}, "deletionPolicy": "DeleteArtifacts"}},
+    {"trackers": ["tensorboard", "mlflow"]},
 ]
 
 
@@ -568,7 +570,7 @@ def test_kubectl_finds_rounds_by_every_name_of_the_kind(bed: Testbed, namespace:
     [
         ("er", "One round of self-evolution: search over the training problems"),
         ("er", "kubectl get er -w"),
-        ("er.spec", "Once created, only cancel, cluster, lifecycle, services, suspend may change."),
+        ("er.spec", "Once created, only cancel, cluster, lifecycle, services, suspend, trackers may change."),
         ("er.spec.rollout", "The rollout stage: search over the training problems."),
         ("er.spec.rollout.search", "round 4 on: rollouts 16, candidates 16, trajectories 2, extraRollouts [64, 128]"),
         ("er.spec.rollout.search.exploration", "Exploration constant c of UCT (equation 1). At least 0. Default 2."),
