@@ -15,7 +15,8 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rstar.report.charts import charts, interval, percent
+from rstar.report.charts import charts
+from rstar.report.charts.chart import interval, percent
 from rstar.report.data import Artefact, Report, Sample, SampleStep
 from rstar.report.embed import script_json, source_hash
 from rstar.report.lineage import ancestors
