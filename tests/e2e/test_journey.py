@@ -347,7 +347,8 @@ def test_a_question_is_solved_from_outside_by_models_of_a_round_whose_servers_en
         assert reply["correct"] in {True, False, None}
     assert any(reply["usage"]["executions"] for reply in replies)
     for role, model in models.items():
-        assert {reply[f"{role}Digest"] for reply in replies} - {""} == {checkpoint_digest(journey.folder / model)}
+        named = {reply[f"{role}Digest"] for reply in replies} - {""}
+        assert named == {checkpoint_digest(journey.folder / model)}, [reply["usage"] for reply in replies]
     for name in ("policy", "ppm", "search"):
         assert code_at_sigterm(tenant.bed, tenant.namespace, f"rstar-{name}") == 0
 
