@@ -6,13 +6,10 @@ shard by shard and only summed up, but for those of the problems that the page s
 
 from __future__ import annotations
 
-import hashlib
 import io
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pyarrow.parquet as pq
@@ -31,6 +28,7 @@ from rstar.report.figures import (
 )
 from rstar.report.lineage import CHECKPOINT, lineage
 from rstar.report.sampling import sample
+from rstar.report.shards import PARQUET, RESULTS, read_checked, tree_shards, trees_in
 from rstar.report.stage_figures import missing_parts, stage_figures
 from rstar.report.stages import StageFolder, previous_round, read_stages
 from rstar.rounds.evaluation import ProblemResult
@@ -38,10 +36,7 @@ from rstar.rounds.observed import STAGES, Stage
 from rstar.rounds.status import RoundStatus
 from rstar.selection.difficulty import Difficulty
 from rstar.store.store import Store, StoreError
-from rstar.store.tables import read_trees
 
-PARQUET: Final = ".parquet"
-RESULTS: Final = "results.parquet"
 SAMPLES: Final = 4
 """Samples per round, source and verdict."""
 
@@ -116,14 +111,14 @@ class _Collection:
         outputs = [stage.output for status in self._statuses.values() for stage in status.stages]
         stages = read_stages(self._store, self._faults, [output.manifest for output in outputs if output is not None])
         folders = [folder for of_round in stages.values() for folder in of_round.values()]
-        self._total = sum(len(_tables_of(folder)) + len(_tree_shards(folder)) for folder in folders)
+        self._total = sum(len(_tables_of(folder)) + len(tree_shards(folder)) for folder in folders)
         self._progress(0, self._total)
         tables = {name: self._tables(of_round.values()) for name, of_round in stages.items()}
         first = next((table.classes for table in tables.values() if table.classes), {})
         training, held_out = self._choices(tables.values())
         for folder in folders:
             chosen = training if folder.stage is Stage.ROLLOUT else held_out
-            for source, path in _tree_shards(folder):
+            for source, path in tree_shards(folder):
                 self._add_shard(folder, source, path, tables[folder.round], chosen)
         # A round that has started and stored nothing yet has a status only.
         names = [*stages, *(name for name in self._statuses if name not in stages)]
@@ -169,7 +164,7 @@ class _Collection:
     def _add_shard(self, folder: StageFolder, source: str, path: str, tables: _Tables, chosen: _Chosen) -> None:
         name = folder.round
         tally = self._tallies[name].setdefault(source, TreeTally(source))
-        for problem, record in self._read(folder, path, _trees) or []:
+        for problem, record in self._read(folder, path, trees_in) or []:
             result = None if source == ROLLOUT else tables.result(source, problem.id)
             tally.add(record, result)
             if record.ppm_digest:
@@ -217,11 +212,7 @@ class _Collection:
         """Read and check one file; None, and a fault, when it cannot be used."""
         key = f"{folder.prefix}/{path}"
         try:
-            data = self._store.read(key)
-            expected = folder.sha256(path)
-            if expected is not None and hashlib.sha256(data).hexdigest() != expected:
-                raise ValueError("its content differs from its manifest: was it changed or damaged?")
-            return parse(data)
+            return parse(read_checked(self._store, folder, path))
         except KeyError:
             self._fault(key, "it is not in the store")
         except (ValueError, TypeError, OSError, StoreError) as error:
@@ -237,13 +228,6 @@ def _rows(data: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def _trees(data: bytes) -> list[tuple[Problem, SearchRecord]]:
-    with tempfile.NamedTemporaryFile(suffix=PARQUET) as file:
-        file.write(data)
-        file.flush()
-        return read_trees(Path(file.name))
-
-
 def _tables_of(folder: StageFolder) -> list[str]:
     """Return the small tables of a stage that are read before its trees."""
     match folder.stage:
@@ -253,11 +237,3 @@ def _tables_of(folder: StageFolder) -> list[str]:
             return folder.files(RESULTS)
         case _:
             return []
-
-
-def _tree_shards(folder: StageFolder) -> list[tuple[str, str]]:
-    """Return (source, path) of the trees of a stage."""
-    paths = folder.files(PARQUET, below="trees/")
-    if folder.stage is Stage.ROLLOUT:
-        return [(ROLLOUT, path) for path in paths]
-    return [(path.removeprefix("trees/").rpartition("/")[0], path) for path in paths]

@@ -6,26 +6,19 @@ differs from its manifest, is left out and named in ``TreeSource.faults``.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
 import pyarrow.parquet as pq
 
 from rstar.problem import Problem
 from rstar.record import SearchRecord
 from rstar.report.data import ROLLOUT, Fault
+from rstar.report.shards import RESULTS, read_checked, tree_shards, trees_in
 from rstar.report.stages import StageFolder, read_stages
 from rstar.report.trees import mark
-from rstar.rounds.observed import Stage
 from rstar.store.store import Store, StoreError
-from rstar.store.tables import read_trees
-
-_RESULTS: Final = "results.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +47,8 @@ class TreeSource:
         self._store = store
         stages = read_stages(store, self.faults)
         self.rounds = list(stages)
-        self._shards = [shard for of_round in stages.values() for folder in of_round.values() for shard in _of(folder)]
+        folders = [folder for of_round in stages.values() for folder in of_round.values()]
+        self._shards = [_Shard(folder, *shard) for folder in folders for shard in tree_shards(folder)]
         self._verdicts: dict[str, dict[tuple[str, str], bool]] = {}
 
     def methods(self, round_name: str | None = None) -> list[str]:
@@ -80,10 +74,7 @@ class TreeSource:
         if data is None:
             return
         try:
-            with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
-                file.write(data)
-                file.flush()
-                rows = read_trees(Path(file.name))
+            rows = trees_in(data)
         except (ValueError, TypeError, OSError) as error:
             self._fault(shard.folder, shard.path, error)
             return
@@ -96,23 +87,19 @@ class TreeSource:
         """Return the verdicts of an evaluation by method and problem; none while it is unfinished."""
         if folder.prefix not in self._verdicts:
             found: dict[tuple[str, str], bool] = {}
-            data = self._content(folder, _RESULTS) if _RESULTS in folder.files(_RESULTS) else None
+            data = self._content(folder, RESULTS) if RESULTS in folder.files(RESULTS) else None
             if data is not None:
                 try:
                     table = pq.read_table(io.BytesIO(data), columns=["method", "problem_id", "correct"])
                     found = {(row["method"], row["problem_id"]): row["correct"] for row in table.to_pylist()}
                 except (ValueError, KeyError, OSError) as error:
-                    self._fault(folder, _RESULTS, error)
+                    self._fault(folder, RESULTS, error)
             self._verdicts[folder.prefix] = found
         return self._verdicts[folder.prefix]
 
     def _content(self, folder: StageFolder, path: str) -> bytes | None:
         try:
-            data = self._store.read(f"{folder.prefix}/{path}")
-            expected = folder.sha256(path)
-            if expected is not None and hashlib.sha256(data).hexdigest() != expected:
-                raise ValueError("its content differs from its manifest: was it changed or damaged?")
-            return data
+            return read_checked(self._store, folder, path)
         except KeyError:
             self._fault(folder, path, "it is not in the store")
         except (ValueError, OSError, StoreError) as error:
@@ -123,11 +110,3 @@ class TreeSource:
         fault = Fault(f"{folder.prefix}/{path}", " ".join(str(reason).split()))
         if fault not in self.faults:
             self.faults.append(fault)
-
-
-def _of(folder: StageFolder) -> list[_Shard]:
-    """Return the shards with trees of a stage."""
-    paths = folder.files(".parquet", below="trees/")
-    if folder.stage is Stage.ROLLOUT:
-        return [_Shard(folder, ROLLOUT, path) for path in paths]
-    return [_Shard(folder, path.removeprefix("trees/").rpartition("/")[0], path) for path in paths]
