@@ -76,10 +76,11 @@ def _train(
         return examples
 
     examples, added = encoded("text"), 0
-    drawn = len(training_order(examples.lengths, spec.batch_size, spec.epochs, spec.max_train_tokens, seed))
-    if missing_markers(tokenizer) and as_tokens(spec.markers, spec.learning_rate, drawn, spec.batch_size):
-        added = add_markers(model, tokenizer)
-        examples = encoded("tokens")
+    if missing_markers(tokenizer):
+        drawn = len(training_order(examples.lengths, spec.batch_size, spec.epochs, spec.max_train_tokens, seed))
+        if as_tokens(spec.markers, spec.learning_rate, drawn, spec.batch_size):
+            added = add_markers(model, tokenizer)
+            examples = encoded("tokens")
     data = TrainingData(examples, examples.lengths, ExampleCollator(tokenizer.pad_token_id))
     resume = ResumeStore(stage)
     if spec.lora is not None:
