@@ -139,7 +139,7 @@ def solution_of(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one question of ``solve_many``: a ``solution``, or the ``error`` that it met.
+    """The result of one question of ``solve_many``: a ``solution``, or the ``error`` that ended its search.
 
     ``index``: its position among the questions, from 0.
     """

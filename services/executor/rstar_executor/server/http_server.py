@@ -37,7 +37,7 @@ BODIES_BYTES: Final = 128 << 20
 
 BODY_SECONDS: Final = 60.0
 NOTICE_SECONDS: Final = 2.0
-"""From the refusal of ``/healthz`` to the closing of the port: whoever chooses servers by it needs a moment to see it."""
+"""Seconds from the first 503 of ``/healthz`` to the closing of the port: load balancers need them to choose another server."""
 
 RELOAD_SECONDS: Final = 60.0
 _log = structlog.get_logger()
