@@ -35,6 +35,28 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class LeadingTrajectory:
+    """The trajectory that leads a search so far: the highest PPM score, or without scores the one found last.
+
+    The search may choose another one at its end, by a vote for example. ``steps`` are texts as generated.
+    """
+
+    steps: tuple[str, ...]
+    answer: str
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a search is: its usage, its finished trajectories, how many of these are correct, and which one leads."""
+
+    usage: Usage
+    trajectories: int
+    correct: int
+    leading: LeadingTrajectory | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRecord:
     """One node of a search tree; ``parent`` is a position in ``SearchRecord.nodes`` (-1: a root, text '').
 

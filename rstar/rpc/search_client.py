@@ -12,7 +12,7 @@ import grpc
 
 from rstar.config import SearchConfig
 from rstar.problem import Problem
-from rstar.record import NodeRecord, SearchRecord, Usage
+from rstar.record import NodeRecord, Progress, SearchRecord, Usage
 from rstar.rpc import tracing
 from rstar.rpc.call_context import outgoing
 from rstar.rpc.calls import ATTEMPTS, pause
@@ -20,7 +20,7 @@ from rstar.rpc.clients import Client
 from rstar.rpc.dispatch import least_outstanding
 from rstar.rpc.endpoints import READY_SECONDS, Endpoint
 from rstar.rpc.errors import TRANSPORT_FAILURES, CallFailed, failure
-from rstar.rpc.search_codec import Progress, read_nodes, read_progress, read_result, solve_request
+from rstar.rpc.search_codec import read_nodes, read_progress, read_result, solve_request
 from rstar.rpc.tracing import Attribute, Headers
 from rstar.rpc.transport import MAX_CALL_SECONDS
 from rstar.v1 import search_pb2, search_pb2_grpc

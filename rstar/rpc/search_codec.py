@@ -7,26 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from rstar.config import SearchConfig
 from rstar.problem import Problem
-from rstar.record import NodeRecord, SearchRecord, Usage
+from rstar.record import LeadingTrajectory, NodeRecord, Progress, SearchRecord, Usage
 from rstar.rpc.codec import wire_text
 from rstar.v1 import search_pb2
 
 PART_BYTES: Final = 16 << 20
 """Size of one message with nodes; a message may have 64 MiB (``transport.MAX_MESSAGE_BYTES``)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a search is: its usage, its finished trajectories, and how many of these are correct."""
-
-    usage: Usage
-    trajectories: int
-    correct: int
 
 
 def solve_request(
@@ -81,16 +71,29 @@ def read_usage(message: search_pb2.Usage) -> Usage:
 
 def progress_response(progress: Progress) -> search_pb2.SolveResponse:
     """Encode one progress event."""
+    leading = progress.leading
     return search_pb2.SolveResponse(
         progress=search_pb2.Progress(
-            usage=usage_message(progress.usage), trajectories=progress.trajectories, correct=progress.correct
+            usage=usage_message(progress.usage),
+            trajectories=progress.trajectories,
+            correct=progress.correct,
+            leading=None
+            if leading is None
+            else search_pb2.LeadingTrajectory(
+                steps=map(wire_text, leading.steps), answer=wire_text(leading.answer), score=leading.score
+            ),
         )
     )
 
 
 def read_progress(message: search_pb2.Progress) -> Progress:
     """Decode one progress event."""
-    return Progress(read_usage(message.usage), message.trajectories, message.correct)
+    leading = None
+    if message.HasField("leading"):
+        found = message.leading
+        score = found.score if found.HasField("score") else None
+        leading = LeadingTrajectory(tuple(found.steps), found.answer, score)
+    return Progress(read_usage(message.usage), message.trajectories, message.correct, leading)
 
 
 def result_responses(record: SearchRecord) -> Iterator[search_pb2.SolveResponse]:

@@ -18,8 +18,8 @@ from rstar.sdk.solution import Solution, solution_of
 
 if TYPE_CHECKING:
     from rstar.local.session import ServiceOptions
+    from rstar.record import Progress
     from rstar.rpc.search_client import SearchClient
-    from rstar.rpc.search_codec import Progress
     from rstar.sdk.models import ModelClients, Searched
     from rstar.verify.guard import Guarded
 

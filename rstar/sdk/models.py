@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from rstar.local.session import Addresses
     from rstar.problem import Problem
     from rstar.rpc.search_client import SearchClient
-    from rstar.rpc.search_codec import Progress
+    from rstar.search.solve import OnProgress
 
     Searched = tuple[SearchRecord, tuple[float, ...] | None]
     """A record, and the PPM's score of each step of its chosen trajectory, where it has them."""
-    OnProgress = Callable[[Progress], None]
 
 
 READY_SECONDS: Final = 60.0
@@ -67,7 +66,6 @@ async def search_here(
     """Search in this process with the services. Raises as ``rstar.solve``."""
     from rstar.rpc import tracing
     from rstar.rpc.search_client import record_attributes
-    from rstar.rpc.search_codec import Progress
     from rstar.search.solve import solve
     from rstar.verify import equivalence
 
@@ -81,7 +79,7 @@ async def search_here(
             verifier=judge if config.stop_when_solved else None,
             same=equivalence(verifier),
             seed=seed,
-            on_progress=None if on_progress is None else lambda *done: on_progress(Progress(*done)),
+            on_progress=on_progress,
         )
         span.set(**record_attributes(record))
     if models.ppm is None or record.chosen < 0:

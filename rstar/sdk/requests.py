@@ -15,7 +15,7 @@ from rstar.verify import verifier_names
 if TYPE_CHECKING:
     from rstar.config import SearchConfig
     from rstar.local.session import ServiceOptions
-    from rstar.rpc.search_codec import Progress
+    from rstar.record import Progress
 
 Addresses = str | Sequence[str] | None
 """One address or several, ``HOST:PORT``."""

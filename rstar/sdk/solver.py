@@ -31,7 +31,7 @@ from rstar.sdk.requests import Addresses, SolveRequest, addresses, checkpoint_op
 from rstar.sdk.solution import Outcome, Solution
 
 if TYPE_CHECKING:
-    from rstar.rpc.search_codec import Progress
+    from rstar.record import Progress
 
 T = TypeVar("T")
 
@@ -134,7 +134,7 @@ class Solver:
         ``expected``: the right answer, as a number or a text; the solution then has a ``verdict`` by ``verifier``.
         ``method``: mcts, beam, best-of-n, majority or greedy; ``settings``: any other field of ``rstar.SearchConfig``.
         The same ``seed``, settings and models give the same search. ``timeout``: seconds until the search is ended.
-        ``progress`` is called with a ``Progress`` (usage, trajectories, correct), in another thread; its exception ends
+        ``progress`` is called with a ``Progress`` (usage, trajectories, correct, leading), in another thread; its exception ends
         the search. Ctrl-C ends the search.
 
         Raises ``ValueError`` for wrong arguments, ``SolveTimeoutError``, ``ServicesError``, or another ``SolverError``.

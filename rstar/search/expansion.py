@@ -61,6 +61,7 @@ class SearchContext:
         self.usage = Usage()
         self.trajectories = 0
         self.correct = 0
+        self.leading: Node | None = None
         self.policy_digest = ""
         self.ppm_digest = ""
         temperature = 0.0 if config.method == "greedy" else config.temperature
@@ -233,6 +234,9 @@ async def reward_terminal(context: SearchContext, terminal: Node) -> None:
     """
     reward = terminal.score or 0.0
     context.trajectories += 1
+    before = context.leading.score if context.leading is not None else None
+    if before is None or (terminal.score is not None and terminal.score > before):
+        context.leading = terminal
     if context.verifier is not None:
         verdict = await context.verifier.verify(context.problem, terminal.answer or "")
         terminal.correct, terminal.reason = verdict.correct, verdict.reason

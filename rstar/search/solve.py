@@ -14,7 +14,7 @@ from collections.abc import Callable
 from rstar.config import SearchConfig
 from rstar.interfaces import Executor, Policy, PreferenceModel, Verifier
 from rstar.problem import Problem
-from rstar.record import SearchRecord, Usage
+from rstar.record import LeadingTrajectory, Progress, SearchRecord, Usage
 from rstar.search.beam import beam
 from rstar.search.choice import Same, chosen_by
 from rstar.search.expansion import SearchContext, gather_or_cancel
@@ -23,8 +23,8 @@ from rstar.search.tree import records
 from rstar.search.whole_solutions import sample
 from rstar.seeds import derive
 
-OnProgress = Callable[[Usage, int, int], None]
-"""Called with what was spent so far, the number of trajectories found and how many of them are correct."""
+OnProgress = Callable[[Progress], None]
+"""Called after each rollout or sample. The search goes on counting in the same ``Usage``."""
 
 
 class SearchFailed(Exception):  # noqa: N818 - named after the event
@@ -77,7 +77,7 @@ async def solve(
     def report() -> None:
         if on_progress is not None:
             trajectories, correct = sum(tree.trajectories for tree in trees), sum(tree.correct for tree in trees)
-            on_progress(_usage(trees), trajectories, correct)
+            on_progress(Progress(_usage(trees), trajectories, correct, _leading(trees)))
 
     async def grow(number: int) -> None:
         tree, tree_seed = trees[number], derive(seed, "tree", number)
@@ -87,9 +87,9 @@ async def solve(
             case "beam":
                 await beam(tree, tree_seed, report)
             case "greedy":
-                await sample(tree, 1, tree_seed)
+                await sample(tree, 1, tree_seed, report)
             case "best_of_n" | "majority":
-                await sample(tree, config.rollouts, tree_seed)
+                await sample(tree, config.rollouts, tree_seed, report)
 
     try:
         if config.stop_when_solved:
@@ -112,6 +112,14 @@ def budget_share(budget: int | None, trees: int, tree: int) -> int | None:
 
 def _usage(trees: list[SearchContext]) -> Usage:
     return sum((tree.usage for tree in trees), Usage())
+
+
+def _leading(trees: list[SearchContext]) -> LeadingTrajectory | None:
+    found = [tree.leading for tree in trees if tree.leading is not None]
+    if not found:
+        return None
+    best = max(found, key=lambda node: float("-inf") if node.score is None else node.score)
+    return LeadingTrajectory(best.steps(), best.answer or "", best.score)
 
 
 def _record(problem: Problem, trees: list[SearchContext], error: str = "") -> SearchRecord:

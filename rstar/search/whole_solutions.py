@@ -6,6 +6,7 @@ N(s) then counts samples, and usage still counts every generated token.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from rstar.interfaces import Candidate
@@ -16,8 +17,10 @@ from rstar.seeds import derive
 from rstar.trajectory import PROGRAM_STOPS, split_steps
 
 
-async def sample(context: SearchContext, n: int, seed: int) -> None:
+async def sample(context: SearchContext, n: int, seed: int, on_sample: Callable[[], None]) -> None:
     """Draw ``n`` solutions into the context's tree. Identical ones are executed and verified once.
+
+    ``on_sample`` is called after each distinct one.
 
     Raises the policy's error when no solution could be drawn; a solution that fails later costs only its own leaf.
     """
@@ -33,11 +36,13 @@ async def sample(context: SearchContext, n: int, seed: int) -> None:
     for candidate in proposal.candidates:
         leaf = _insert(context, candidate)
         leaves[id(leaf)] = (leaf, leaves.get(id(leaf), (leaf, 0))[1] + 1)
+
+    async def finish(leaf: Node, samples: int, answer_seed: int) -> None:
+        await _finish(context, leaf, samples, answer_seed)
+        on_sample()
+
     await gather_or_cancel(
-        (
-            _finish(context, leaf, samples, derive(seed, "answer", k))
-            for k, (leaf, samples) in enumerate(leaves.values())
-        )
+        finish(leaf, samples, derive(seed, "answer", k)) for k, (leaf, samples) in enumerate(leaves.values())
     )
 
 

@@ -10,13 +10,12 @@ from typing import Final
 
 from aiohttp import web
 
-from rstar.record import SearchRecord
-from rstar.rpc.search_codec import Progress
+from rstar.record import LeadingTrajectory, Progress, SearchRecord
 from rstar_openai import replies
 from rstar_openai.errors import ApiError
 from rstar_openai.request import ChatRequest
 from rstar_openai.searches import Searches
-from rstar_openai.solution import Solution, progress_line, solution_of
+from rstar_openai.solution import Solution, leading_text, progress_line, solution_of
 
 PROGRESS_SECONDS: Final = 2.0
 """Least time between two lines of progress."""
@@ -44,6 +43,7 @@ class Reply:
         self._created = int(time.time())
         self._stream: web.StreamResponse | None = None
         self._said: dict[int, tuple[float, int]] = {}
+        self._led: dict[int, LeadingTrajectory] = {}
 
     async def answer(self, searches: Searches) -> web.StreamResponse:
         """Follow the searches to their end and reply. Raises ``CallFailed``."""
@@ -95,8 +95,11 @@ class Reply:
         at, before = self._said.get(index, (-PROGRESS_SECONDS, 0))
         if self._request.progress and now - at >= PROGRESS_SECONDS and tokens > before:
             self._said[index] = now, tokens
-            line = progress_line(progress.usage, progress.trajectories)
-            await self._write(stream, index, {"reasoning_content": line})
+            text = progress_line(progress)
+            if progress.leading is not None and progress.leading != self._led.get(index):
+                self._led[index] = progress.leading
+                text += leading_text(progress.leading)
+            await self._write(stream, index, {"reasoning_content": text})
 
     async def _say_solution(self, stream: web.StreamResponse, index: int, solution: Solution) -> None:
         for delta in replies.solution_deltas(solution, self._request):

@@ -10,10 +10,9 @@ from typing import Protocol, Self
 
 from rstar.config import SearchConfig
 from rstar.problem import Problem
-from rstar.record import SearchRecord
+from rstar.record import Progress, SearchRecord
 from rstar.rpc.errors import CallFailed
 from rstar.rpc.search_client import SearchClient
-from rstar.rpc.search_codec import Progress
 
 
 class Searched(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rstar.record import SearchRecord, Usage
+from rstar.record import LeadingTrajectory, Progress, SearchRecord
 from rstar.trajectory import ANSWER, END_OF_OUTPUT, MARKERS, OUTPUT, code_of, step_failed
 from rstar_openai.request import ChatRequest
 
@@ -44,8 +44,7 @@ def solution_of(record: SearchRecord, request: ChatRequest, seed: int) -> Soluti
         return Solution((), NO_ANSWER, 0, "length", facts)
     node = record.nodes[record.chosen]
     path = record.path(record.chosen)
-    texts = record.steps(record.chosen)
-    steps = tuple(shown for i, text in enumerate(texts) if (shown := _step(text, i + 1)))
+    steps = _steps(record.steps(record.chosen))
     tokens = sum(record.nodes[i].tokens for i in path)
     if request.steps == "text":
         parts = cut((*steps, _final(node.answer or "")), request.stop)
@@ -68,9 +67,16 @@ def cut(parts: Sequence[str], stops: Sequence[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def progress_line(usage: Usage, trajectories: int) -> str:
+def progress_line(progress: Progress) -> str:
     """Return the progress of a search as one line."""
-    return f"rollouts: {usage.rollouts}, steps: {usage.nodes}, solutions: {trajectories}, tokens: {usage.tokens}\n"
+    usage, found = progress.usage, progress.trajectories
+    return f"rollouts: {usage.rollouts}, steps: {usage.nodes}, solutions: {found}, tokens: {usage.tokens}\n"
+
+
+def leading_text(leading: LeadingTrajectory) -> str:
+    """Return the trajectory that leads a search as text: its answer and score, then its steps."""
+    score = "" if leading.score is None else f" (PPM score {leading.score:.2f})"
+    return f"\nBest solution so far, answer {leading.answer.strip()}{score}:\n\n{''.join(_steps(leading.steps))}"
 
 
 def _facts(record: SearchRecord, request: ChatRequest, seed: int) -> dict[str, Any]:
@@ -93,6 +99,10 @@ def _facts(record: SearchRecord, request: ChatRequest, seed: int) -> dict[str, A
         "policyDigest": record.policy_digest,
         "ppmDigest": record.ppm_digest,
     }
+
+
+def _steps(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(shown for i, text in enumerate(texts) if (shown := _step(text, i + 1)))
 
 
 def _step(text: str, number: int) -> str:

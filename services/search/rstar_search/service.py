@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from rstar.config import SearchConfig
 from rstar.interfaces import Executor, Policy, PreferenceModel, Verifier
 from rstar.problem import Problem
-from rstar.record import SearchRecord, Usage
+from rstar.record import Progress, SearchRecord, Usage
 from rstar.rounds.validation_errors import validation_messages
 from rstar.rpc.errors import CallRefused, ServiceUnavailable
-from rstar.rpc.search_codec import Progress, progress_response, read_problem, result_responses
+from rstar.rpc.search_codec import progress_response, read_problem, result_responses
 from rstar.rpc.serving import refuse
 from rstar.search.choice import Same
 from rstar.search.solve import SearchFailed, solve
@@ -124,9 +124,9 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         latest = Progress(Usage(), 0, 0)
         counted = metrics.SearchMetrics()
 
-        def on_progress(usage: Usage, trajectories: int, correct: int) -> None:
+        def on_progress(progress: Progress) -> None:
             nonlocal latest
-            latest = Progress(usage, trajectories, correct)
+            latest = progress
 
         search = asyncio.ensure_future(
             solve(

@@ -148,7 +148,7 @@ def searched(seed: int, sizes: list[int] | None = None, **given: Any) -> SearchR
             ppm=ClosenessModel(20) if config.guidance == "ppm" else None,
             verifier=_Twenty(),
             seed=seed,
-            on_progress=lambda usage, trajectories, correct: found.append(usage.nodes),
+            on_progress=lambda progress: found.append(progress.usage.nodes),
         )
     )
 

@@ -17,10 +17,9 @@ from rstar.interfaces import (
     State,
 )
 from rstar.problem import Problem
-from rstar.record import NodeRecord, SearchRecord, Usage
+from rstar.record import LeadingTrajectory, NodeRecord, Progress, SearchRecord, Usage
 from rstar.rounds.spec import RolloutSearch
 from rstar.rpc import codec, search_codec
-from rstar.rpc.search_codec import Progress
 from rstar.v1 import executor_pb2, policy_pb2, preference_pb2, search_pb2
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -123,7 +122,10 @@ def test_a_record_is_decoded_without_loss(
     assert search_codec.read_result(problem_id, earlier, last.result) == record
 
 
-@given(st.builds(Progress, usages, uint32, uint32))
+leading = st.builds(LeadingTrajectory, steps, texts, st.none() | floats)
+
+
+@given(st.builds(Progress, usages, uint32, uint32, st.none() | leading))
 def test_progress_is_decoded_without_loss(progress: Progress) -> None:
     sent = search_codec.progress_response(progress).SerializeToString()
     assert search_codec.read_progress(search_pb2.SolveResponse.FromString(sent).progress) == progress

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rstar.config import SearchConfig
 from rstar.interfaces import Candidate, Finish, Proposal, RoleUnavailable
 from rstar.problem import Problem
+from rstar.record import Progress
 from rstar.rounds.spec import paper_search
 from rstar.search.solve import SearchFailed, solve
 from rstar.trajectory import END_OF_CODE, code_of
@@ -18,7 +19,17 @@ PROBLEM = Problem("sum-30", "Make 30 from four digits.", "30")
 LIKELY = Problem("sum-18", "Make 18 from four digits.", "18")
 
 
-def search(config: SearchConfig, *, ppm=None, verifier=None, seed=0, policy=None, executor=None, problem=PROBLEM):
+def search(
+    config: SearchConfig,
+    *,
+    ppm=None,
+    verifier=None,
+    seed=0,
+    policy=None,
+    executor=None,
+    problem=PROBLEM,
+    on_progress=None,
+):
     return asyncio.run(
         solve(
             problem,
@@ -28,6 +39,7 @@ def search(config: SearchConfig, *, ppm=None, verifier=None, seed=0, policy=None
             ppm=ppm,
             verifier=verifier,
             seed=seed,
+            on_progress=on_progress,
         )
     )
 
@@ -139,6 +151,29 @@ def test_best_of_n_answers_with_the_highest_score_and_majority_with_the_most_vot
 def test_the_same_seed_gives_the_same_record(seed: int, method: str, trees: int) -> None:
     config = SearchConfig(method=method, rollouts=8, candidates=4, trajectories=trees)
     assert search(config, verifier=SumVerifier(), seed=seed) == search(config, verifier=SumVerifier(), seed=seed)
+
+
+@pytest.mark.parametrize("method", ["mcts", "beam", "best_of_n"])
+def test_the_leading_trajectory_has_the_highest_score_so_far_and_at_the_end_that_of_the_choice(method: str) -> None:
+    reports: list[Progress] = []
+    config = SearchConfig(method=method, rollouts=12, candidates=8, guidance="ppm", trajectories=2)
+    record = search(config, ppm=ClosenessModel(30), on_progress=reports.append)
+    leading = [report.leading for report in reports if report.leading is not None]
+    scores = [one.score for one in leading]
+    assert scores == sorted(scores)
+    chosen = record.nodes[record.chosen]
+    assert (leading[-1].answer, leading[-1].score) == (chosen.answer, chosen.score)
+    assert all((report.leading is None) == (report.trajectories == 0) for report in reports)
+
+
+def test_without_scores_the_trajectory_that_was_found_last_leads() -> None:
+    reports: list[Progress] = []
+    record = search(SearchConfig(rollouts=12, candidates=8), on_progress=reports.append)
+    answers = {record.nodes[i].answer for i in record.terminals()}
+    found = [report.leading for report in reports if report.leading is not None]
+    assert {one.answer for one in found} <= answers
+    assert {one.score for one in found} == {None}
+    assert len({one.steps for one in found}) > 1
 
 
 def test_trees_of_one_problem_differ() -> None:

@@ -108,7 +108,10 @@ async def test_a_stream_has_progress_then_steps_then_the_answer_and_the_usage(st
     deltas = [part.choices[0].delta for part in parts]
     assert deltas[0].role == "assistant"
     thoughts = [delta.reasoning_content for delta in deltas if getattr(delta, "reasoning_content", None)]
-    assert thoughts[0] == "rollouts: 1, steps: 3, solutions: 1, tokens: 7\n"
+    assert thoughts[0].startswith(
+        "rollouts: 1, steps: 3, solutions: 1, tokens: 7\n\nBest solution so far, answer 41 (PPM score 0.25):\n\nStep 1\n"
+    )
+    assert "Output:\n```text\n41\n```" in thoughts[0]
     assert len(thoughts) == (1 if steps == "text" else 4)
     assert "".join(delta.content or "" for delta in deltas) == whole.choices[0].message.content
     assert parts[-1].choices[0].finish_reason == "stop"

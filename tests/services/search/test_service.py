@@ -16,11 +16,10 @@ from rstar_search.service import SearchService
 
 from rstar.config import SearchConfig
 from rstar.problem import Problem
-from rstar.record import SearchRecord
+from rstar.record import Progress, SearchRecord
 from rstar.rpc.clients import ExecutorClient, PolicyClient, PreferenceModelClient
 from rstar.rpc.errors import CallFailed, CallRefused, ServiceUnavailable
 from rstar.rpc.search_client import SearchClient
-from rstar.rpc.search_codec import Progress
 from rstar.search.solve import solve
 from rstar.v1 import search_pb2, search_pb2_grpc
 from tests.support.rpc.servicers import (
@@ -117,6 +116,9 @@ async def test_a_long_search_reports_its_progress_before_its_result() -> None:
         spent = [event.usage.tokens for event in progress if isinstance(event, Progress)]
         assert spent == sorted(spent)
         assert spent[-1] <= record.usage.tokens
+        found = [event.leading for event in progress if isinstance(event, Progress) and event.leading is not None]
+        assert {one.answer for one in found} <= {record.nodes[i].answer for i in record.terminals()}
+        assert found
 
 
 async def test_many_problems_are_searched_at_the_same_time() -> None:

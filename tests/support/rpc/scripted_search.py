@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rstar.config import SearchConfig
 from rstar.problem import Problem
-from rstar.record import NodeRecord, SearchRecord, Usage
-from rstar.rpc.search_codec import Progress, progress_response, read_problem, result_responses
+from rstar.record import LeadingTrajectory, NodeRecord, Progress, SearchRecord, Usage
+from rstar.rpc.search_codec import progress_response, read_problem, result_responses
 from rstar.rpc.serving import serve
 from rstar.v1 import search_pb2, search_pb2_grpc
 from tests.support.rpc.servicers import SOLVE, Before, Calls, Context, at_once
@@ -62,7 +62,7 @@ class Asked:
 
 
 class ScriptedSearch(search_pb2_grpc.SearchServiceServicer):
-    """Sends one progress event, waits for ``before``, then answers with ``answer(question)``."""
+    """Sends one progress event with the trajectory of answer 41, waits for ``before``, then answers with ``answer(question)``."""
 
     def __init__(self, answer: Callable[[str], str | None] = lambda _: "42", before: Before = at_once) -> None:
         self.answer = answer
@@ -76,7 +76,10 @@ class ScriptedSearch(search_pb2_grpc.SearchServiceServicer):
         self.asked.append(Asked(problem, config, request.seed, request.equivalence, context.time_remaining()))
         async with self.calls.count():
             if self.before is not at_once:
-                await context.write(progress_response(Progress(Usage(1, 3, TOKENS_PER_STEP, 3, 0), 1, 0)))
+                found = record_of(problem, "41")
+                leading = LeadingTrajectory(tuple(found.steps(found.chosen)), "41", 0.25)
+                usage = Usage(1, 3, TOKENS_PER_STEP, 3, 0)
+                await context.write(progress_response(Progress(usage, 1, 0, leading)))
             await self.before(context)
             for message in result_responses(record_of(problem, self.answer(problem.question))):
                 await context.write(message)
