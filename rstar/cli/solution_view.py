@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Group
 from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.text import Text
 
-from rstar.cli.console import wide_console
+from rstar.cli.console import visible, wide_console
 from rstar.interfaces import Verdict
 from rstar.problem import Problem
 from rstar.record import SearchRecord
 from rstar.trajectory import code_of
+
+KEPT: Final = "\n\t"
+"""Control characters that stay as they are."""
 
 
 def solution_json(
@@ -53,7 +56,7 @@ def print_solution(
 ) -> None:
     """Print the solution. ``scores`` as in ``solution_json``."""
     console = wide_console()
-    console.print(Text(problem.question, style="bold"))
+    console.print(Text(visible(problem.question, KEPT), style="bold"))
     usage = record.usage
     cost = f"{sum(1 for _ in record.terminals())} trajectories, {usage.nodes:,} nodes, {usage.tokens:,} generated tokens, {usage.executions:,} programs run"
     if record.chosen < 0:
@@ -61,16 +64,15 @@ def print_solution(
         console.print(cost, style="dim")
         return
     node = record.nodes[record.chosen]
-    program = Syntax(
-        code_of(record.steps(record.chosen)).strip("\n"), "python", background_color="default", word_wrap=True
-    )
+    code = visible(code_of(record.steps(record.chosen)).strip("\n"), KEPT)
+    program = Syntax(code, "python", background_color="default", word_wrap=True)
     console.print(Panel(Group(program), title="program", title_align="left"))
     if node.output:
-        console.print(Panel(Text(node.output), title="output", title_align="left"))
-    line = Text.assemble(("answer ", "dim"), (node.answer or "", "bold"))
+        console.print(Panel(Text(visible(node.output, KEPT)), title="output", title_align="left"))
+    line = Text.assemble(("answer ", "dim"), (visible(node.answer or "", KEPT), "bold"))
     if verdict is not None:
         line.append(
-            f"   {'correct' if verdict.correct else 'wrong'}: {verdict.reason}",
+            f"   {'correct' if verdict.correct else 'wrong'}: {visible(verdict.reason)}",
             style="green" if verdict.correct else "red",
         )
     if node.score is not None:

@@ -30,6 +30,7 @@ from rstar.cli.options import (
     search_config,
     verifier_named,
 )
+from rstar.cli.search_status import search_status
 
 if TYPE_CHECKING:
     from rstar.config import SearchConfig
@@ -117,7 +118,10 @@ async def _solve_here(
     from rstar.sdk.models import search_here, verdict_on
 
     try:
-        searched = await search_here(problem, config, models, verifier=verifier, judge=judge, seed=seed)
+        with search_status(config) as shown:
+            searched = await search_here(
+                problem, config, models, verifier=verifier, judge=judge, seed=seed, on_progress=shown
+            )
         return *searched, await verdict_on(problem, searched[0], judge)
     finally:
         await judge.close()
@@ -131,7 +135,8 @@ async def _solve_there(
 
     try:
         async with SearchClient(targets) as client:
-            searched = await search_there(problem, config, client, verifier=verifier, seed=seed)
+            with search_status(config) as shown:
+                searched = await search_there(problem, config, client, verifier=verifier, seed=seed, on_progress=shown)
             return *searched, await verdict_on(problem, searched[0], judge)
     finally:
         await judge.close()

@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.text import Text
 from rich.tree import Tree
 
+from rstar.cli.console import visible
 from rstar.record import NodeRecord
 from rstar.report.tree_source import StoredTree
 from rstar.trajectory import MARKERS
@@ -85,7 +86,7 @@ def node_view(stored: StoredTree, position: int) -> RenderableType:
     parts: list[RenderableType] = [_heading(stored), figures]
     for title, text in (("code", node.text), ("output", node.output), ("answer", node.answer), ("reason", node.reason)):
         if text:
-            parts.append(Panel(Text(_visible(text, "\n\t")), title=title, title_align="left"))
+            parts.append(Panel(Text(visible(text, "\n\t")), title=title, title_align="left"))
     return Group(*parts)
 
 
@@ -101,14 +102,14 @@ def status(node: NodeRecord) -> str:
 def _heading(stored: StoredTree) -> Text:
     record, problem = stored.record, stored.problem
     usage = record.usage
-    heading = Text(_visible(problem.question, "\n"), style="bold")
+    heading = Text(visible(problem.question, "\n"), style="bold")
     heading.append(
         f"\n{problem.id}   round {stored.round}   {stored.method}   {verdict_words(stored.right)}   "
         f"{len(record.nodes):,} nodes   {usage.rollouts:,} rollouts   {usage.tokens:,} tokens",
         style="not bold dim",
     )
     if record.error:
-        heading.append(f"\nthe search ended early: {_visible(record.error)}", style="not bold red")
+        heading.append(f"\nthe search ended early: {visible(record.error)}", style="not bold red")
     return heading
 
 
@@ -122,7 +123,7 @@ def _line(position: int, node: NodeRecord, on_path: bool, chosen: bool) -> Text:
     text = node.text
     for marker in MARKERS:
         text = text.replace(marker, " ")
-    title = _visible(" ".join(text.split()))
+    title = visible(" ".join(text.split()))
     line = Text(f"{position} ", style="dim")
     line.append(f"Q {node.q:+.2f}  N {node.visits}  ", style="not dim")
     line.append(words, style=f"not dim {style}")
@@ -130,10 +131,5 @@ def _line(position: int, node: NodeRecord, on_path: bool, chosen: bool) -> Text:
     if chosen:
         line.append("  <- chosen", style="not dim bold")
     elif not node.valid and node.reason:
-        line.append(f"  ({_visible(node.reason)[:LINE_CHARACTERS]})", style="dim")
+        line.append(f"  ({visible(node.reason)[:LINE_CHARACTERS]})", style="dim")
     return line
-
-
-def _visible(text: str, kept: str = "") -> str:
-    """Return ``text`` with control characters made visible: a terminal would obey them."""
-    return "".join(c if c in kept or c.isprintable() else c.encode("unicode_escape").decode() for c in text)

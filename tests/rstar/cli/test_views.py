@@ -5,14 +5,21 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from rstar.cli.line_report import LineReport
 from rstar.cli.live_view import LiveView
 from rstar.cli.progress_text import duration, figures
 from rstar.cli.result_tables import result_rows, result_table
+from rstar.cli.search_status import progress_text, search_status
+from rstar.cli.solution_view import print_solution
 from rstar.cli.status_tables import conditions_table, rounds_table
+from rstar.config import SearchConfig
+from rstar.interfaces import Verdict
 from rstar.local.results import RunStatus
+from rstar.problem import Problem
+from rstar.record import LeadingTrajectory, NodeRecord, Progress, SearchRecord, Usage
 from rstar.rounds.observed import STAGES, Observed, Stage, StageOutput
 from rstar.rounds.pair_accuracy import PairAccuracy
 from rstar.rounds.plan import plan
@@ -115,3 +122,37 @@ def test_progress_text_leaves_out_figures_that_were_not_reported() -> None:
     assert figures({}) == ""
     assert figures({"done": 1, "total": 2, "eta_seconds": 61, "loss": None}) == "1/2, 1:01 left"
     assert duration(3723) == "1:02:03"
+
+
+def test_the_line_of_a_search_shows_what_is_spent_and_the_answer_that_leads() -> None:
+    config = SearchConfig(rollouts=16, trajectories=2, guidance="ppm")
+    begun = Progress(Usage(5, 1_042, 2_100), 0, 0)
+    assert progress_text(begun, config) == "rollout 5/32, 1,042 steps, 2,100 tokens, 0 solutions"
+    found = replace(begun, trajectories=3, leading=LeadingTrajectory(("a",), "1\n 8" + "0" * 90, 0.314))
+    text = progress_text(found, config)
+    assert text.endswith(f"3 solutions, best so far: 1 8{'0' * 36}… (0.31)")
+    unscored = replace(found, leading=LeadingTrajectory(("a",), "7"))
+    assert progress_text(unscored, SearchConfig(method="majority")).endswith("3 solutions, best so far: 7")
+
+
+def test_the_line_of_a_search_is_shown_on_a_terminal_only() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with search_status(SearchConfig(), console) as shown:
+        assert shown is not None
+        shown(Progress(Usage(1, 4, 9), 1, 0, LeadingTrajectory(("a",), "[red]\x1b[2J", 0.5)))
+    assert "best so far: [red]" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b[2J" not in console.file.getvalue()  # type: ignore[attr-defined]
+    with search_status(SearchConfig()) as shown:
+        assert shown is None
+
+
+def test_a_printed_solution_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = "\x1b]0;owned\x07\x1b[2J"
+    steps = NodeRecord(0, text=f"<code>\nx = '{bad}'\n<end_of_code>"), NodeRecord(1, text="", terminal=True)
+    end = replace(steps[1], answer=f"1{bad}", output=f"a\tb\nc{bad}")
+    record = SearchRecord("p", (NodeRecord(-1), steps[0], end), Usage(), 2)
+    print_solution(Problem("p", f"q{bad}"), record, None, Verdict(correct=False, reason=f"not {bad}"))
+    shown = capsys.readouterr().out
+    assert not set(shown) & {"\x1b", "\x07"}
+    assert shown.count("\\x1b[2J") == 5
+    assert "1\\x1b]0;owned" in shown
