@@ -34,7 +34,9 @@ def _print(line: str) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``, so that no other process does at the same time; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -50,8 +52,7 @@ def build(module: Module, report: Report = _print) -> Path:
     folder = built_folder(module)
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.parent / f"{module.name}.lock"):
+    with locked(folder.parent / f"{module.name}.lock"):
         if folder.is_dir():
             return folder
         report(f"building {module.name} {module.version}; the first time this takes minutes")

@@ -18,7 +18,7 @@ from typing import Final
 
 import yaml
 
-from rstar_testbed.binaries import cache_folder
+from rstar_testbed.binaries import cache_folder, locked
 from rstar_testbed.errors import TestbedError
 
 ROOT: Final = Path(__file__).parents[3]
@@ -61,17 +61,23 @@ class Builder:
         self._storage = cache_folder() / "images"
 
     def build(self, names: Iterable[str]) -> None:
-        """Build images by name on the base. Raises :class:`TestbedError` with the last lines of a build that failed."""
-        base = self._base()
+        """Build images by name on the base. Raises :class:`TestbedError` with the last lines of a build that failed.
+
+        One process builds at a time. The images that earlier builds had under these names are deleted: each change of a
+        lock file leaves 6 GB otherwise.
+        """
         known = images()
-        for name in names:
-            if name not in known:
-                raise TestbedError(f"There is no image {name}: name one of {', '.join(known)}.")
-            self._report(f"building the image {name}")
-            self._buildah(
-                "bud", "--isolation=chroot", "--layers", f"--build-arg=BASE={base}", f"--tag={_local(name)}",
-                f"--file={known[name].dockerfile}", str(ROOT),
-            )  # fmt: skip
+        with locked(self._storage.with_suffix(".lock")):
+            base = self._base()
+            for name in names:
+                if name not in known:
+                    raise TestbedError(f"There is no image {name}: name one of {', '.join(known)}.")
+                self._report(f"building the image {name}")
+                self._buildah(
+                    "bud", "--isolation=chroot", "--layers", f"--build-arg=BASE={base}", f"--tag={_local(name)}",
+                    f"--file={known[name].dockerfile}", str(ROOT),
+                )  # fmt: skip
+            self._buildah("rmi", "--prune")
 
     def push(self, name: str, registry: str, tag: str) -> str:
         """Push a built image to ``HOST:PORT`` and return its full name with tag and digest."""
