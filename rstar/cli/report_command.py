@@ -107,7 +107,7 @@ def _write(output: Path, found: Report, entries: list[dict[str, object]], left_o
     from rstar.report.page import render
     from rstar.store.atomic import atomic_write
 
-    page = render(found, entries, datetime.now(UTC), left_out).encode()
+    page = render(found, entries, datetime.now(UTC), place=_place(found.store), left_out=left_out).encode()
     try:
         with atomic_write(output) as file:
             file.write(page)
@@ -115,6 +115,12 @@ def _write(output: Path, found: Report, entries: list[dict[str, object]], left_o
         raise CommandError(f"cannot write {output}: {error.strerror or error}", FAILED) from None
     rounds = f"{len(found.rounds)} round{'' if len(found.rounds) == 1 else 's'}"
     typer.echo(f"{output}: {rounds}, {len(entries)} trees, {len(page) / 1e6:.1f} MB")
+
+
+def _place(uri: str) -> str:
+    """Return the store's URI; a folder below the working directory by its relative path, because pages are passed on."""
+    folder = Path(uri.removeprefix("file://"))
+    return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else uri
 
 
 @contextmanager

@@ -26,8 +26,11 @@ from rstar.trajectory import MARKERS
 STAGE_ORDER: Final = ("rollout", "select", "train-policy", "train-ppm", "evaluate")
 
 
-def render(report: Report, trees: Sequence[Mapping[str, Any]], made: datetime, left_out: int = 0) -> str:
-    """Return the page. ``trees``: entries of ``rstar.report.trees``; ``left_out``: more that did not fit the budget."""
+def render(report: Report, trees: Sequence[Mapping[str, Any]], made: datetime, *, place: str, left_out: int = 0) -> str:
+    """Return the page. ``trees``: entries of ``rstar.report.trees``; ``left_out``: more that did not fit the budget.
+
+    ``place`` names the store for the readers of the page.
+    """
     style = asset("report.css") + asset("tree.css")
     scripts = [_script(text) for text in (_vega(), asset("tree.js"), asset("report.js"))]
     drawn = charts(report)
@@ -41,6 +44,7 @@ def render(report: Report, trees: Sequence[Mapping[str, Any]], made: datetime, l
             style=Markup(style),
             scripts=[Markup(text) for text in scripts],
             report=report,
+            place=place,
             made=made,
             charts=drawn,
             q_charts=[drawn[f"q-{number}"] for number in range(len(report.rounds))],

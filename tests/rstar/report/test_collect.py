@@ -162,6 +162,17 @@ def test_the_command_writes_the_page_and_names_damaged_files(rounds: StoredRound
     assert page.read_text().startswith("<!doctype html>")
 
 
+def test_the_page_names_a_store_below_the_working_directory_without_the_path_to_it(
+    rounds: StoredRounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.html"
+    monkeypatch.chdir(rounds.store.folder.parent)
+    result = CliRunner().invoke(app, ["report", "--store", rounds.store.folder.name, "-o", str(page)])
+    assert result.exception is None
+    assert f"<title>rStar report: {rounds.store.folder.name}</title>" in page.read_text()
+    assert str(rounds.store.folder) not in page.read_text()
+
+
 def test_an_output_in_no_folder_is_bad_input(rounds: StoredRounds, tmp_path: Path) -> None:
     command = ["report", "--store", str(rounds.store.folder), "--output", str(tmp_path / "none" / "page.html")]
     result = CliRunner().invoke(app, command)

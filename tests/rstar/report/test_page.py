@@ -41,7 +41,7 @@ def written(rounds: StoredRounds, path: Path, budget: int = 6_000_000) -> Path:
     shelf = Shelf()
     report = collect(rounds.store, {}, 40, shelf.add)
     entries, left_out = shelf.within(budget)
-    path.write_text(render(report, entries, datetime(2026, 1, 1, tzinfo=UTC), left_out))
+    path.write_text(render(report, entries, datetime(2026, 1, 1, tzinfo=UTC), place="out/store", left_out=left_out))
     return path
 
 
