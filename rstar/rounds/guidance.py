@@ -66,11 +66,11 @@ def ppm_guidance(spec: EvolutionRoundSpec, previous: PreviousRound) -> Guidance:
     figures = _figures(measured)
     if measured.low >= bar:
         return Guidance(output.manifest, "PairAccuracyReached", f"{figures}, which reaches minPairAccuracy {bar:g}")
-    needed = problems_needed(measured.accuracy, bar)
+    needed = problems_needed(measured, bar)
     if needed is None:
         return Guidance(None, "PairAccuracyTooLow", f"{figures}; the accuracy does not exceed minPairAccuracy {bar:g}")
     message = (
-        f"{figures}, which is below minPairAccuracy {bar:g}: at this accuracy about {needed} problems would show it; use "
+        f"{figures}, which is below minPairAccuracy {bar:g}: at this accuracy about {needed} such problems would show it; use "
         "more problems or a larger select.heldOutFraction"
     )
     return Guidance(None, "TooFewPairs", message)

@@ -78,15 +78,25 @@ def read_pair_accuracy(metrics: Mapping[str, Any]) -> PairAccuracy | None:
     return PairAccuracy(float(accuracy), float(low), int(pairs), int(problems))  # type: ignore[arg-type]
 
 
-def problems_needed(accuracy: float, bar: float) -> int | None:
-    """Return how many problems with equally many pairs lift the lower bound of ``accuracy`` to ``bar``; None: no number.
+def problems_needed(measured: PairAccuracy, bar: float) -> int | None:
+    """Return how many problems like the ``measured`` ones lift the lower bound of their accuracy to ``bar``; None: no number.
 
-    Wilson's interval is the set of shares that the score test does not reject, so its lower end is at least ``bar``
-    exactly when (accuracy - bar)^2 >= z^2 bar (1 - bar) / n.
+    Wilson's interval is the set of shares that the score test does not reject, so its lower end for n observations is at
+    least ``bar`` exactly when (accuracy - bar)^2 >= z^2 bar (1 - bar) / n. The bound at hand tells in the same way how
+    many observations the problems were.
     """
+    accuracy, low = measured.accuracy, measured.low
     if accuracy <= bar:
         return None
-    return max(1, ceil(Z_ONE_SIDED_95**2 * bar * (1 - bar) / (accuracy - bar) ** 2))
+    if low >= bar:
+        return measured.problems
+    observations = max(1.0, _observations(accuracy, low))
+    return ceil(measured.problems * max(1.0, _observations(accuracy, bar) / observations))
+
+
+def _observations(accuracy: float, bound: float) -> float:
+    """Return the number of observations for which ``bound`` is the lower end of Wilson's interval."""
+    return Z_ONE_SIDED_95**2 * bound * (1 - bound) / (accuracy - bound) ** 2
 
 
 def _counted(number: int, noun: str) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rstar.rounds.evaluation import wilson
-from rstar.rounds.pair_accuracy import Z_ONE_SIDED_95, pair_accuracy, problems_needed, read_pair_accuracy
+from rstar.rounds.pair_accuracy import Z_ONE_SIDED_95, PairAccuracy, pair_accuracy, problems_needed, read_pair_accuracy
 
 HITS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans()), min_size=1, max_size=80)
 
@@ -52,17 +52,22 @@ def test_a_problem_with_many_more_pairs_than_the_others_leaves_less_than_one_obs
     assert even.low > 0.75
 
 
+def measured(accuracy: float, problems: int = 1) -> PairAccuracy:
+    """Return the accuracy on as many pairs as problems."""
+    return PairAccuracy(accuracy, wilson(accuracy * problems, problems, Z_ONE_SIDED_95)[0], problems, problems)
+
+
 @given(st.floats(0.5, 0.95), st.floats(0.01, 0.5))
 def test_the_number_of_problems_needed_is_the_least_that_reaches_the_bar(bar: float, more: float) -> None:
     accuracy = min(1.0, bar + more)
-    needed = problems_needed(accuracy, bar)
+    needed = problems_needed(measured(accuracy), bar)
     assert needed is not None
-    assert wilson(accuracy * needed, needed, Z_ONE_SIDED_95)[0] >= bar - 1e-9
-    assert needed == 1 or wilson(accuracy * (needed - 1), needed - 1, Z_ONE_SIDED_95)[0] < bar + 1e-9
+    assert measured(accuracy, needed).low >= bar - 1e-9
+    assert needed == 1 or measured(accuracy, needed - 1).low < bar + 1e-9
 
 
 def test_small_rounds_can_pass_with_a_good_ppm() -> None:
-    assert {accuracy: problems_needed(accuracy, 0.6) for accuracy in (0.7, 0.75, 0.8, 0.9, 1.0)} == {
+    assert {accuracy: problems_needed(measured(accuracy), 0.6) for accuracy in (0.7, 0.75, 0.8, 0.9, 1.0)} == {
         0.7: 65,
         0.75: 29,
         0.8: 17,
@@ -71,9 +76,19 @@ def test_small_rounds_can_pass_with_a_good_ppm() -> None:
     }
 
 
+@given(HITS)
+def test_more_problems_are_needed_than_the_bound_was_measured_on(hits: list[tuple[str, bool]]) -> None:
+    found = pair_accuracy(hits)
+    assert found is not None
+    needed = problems_needed(found, 0.6)
+    assert (needed is None) == (found.accuracy <= 0.6)
+    if needed is not None and found.low < 0.6 - 1e-9:
+        assert needed > found.problems
+
+
 def test_no_number_of_problems_lifts_an_accuracy_at_the_bar() -> None:
-    assert problems_needed(0.6, 0.6) is None
-    assert problems_needed(nextafter(0.6, 0), 0.6) is None
+    assert problems_needed(measured(0.6), 0.6) is None
+    assert problems_needed(measured(nextafter(0.6, 0)), 0.6) is None
 
 
 def test_without_pairs_nothing_is_measured() -> None:

@@ -184,7 +184,7 @@ def test_a_ppm_that_was_measured_on_few_problems_does_not_guide_and_the_status_s
     assert condition is not None
     assert (condition.status, condition.reason) == ("False", "TooFewPairs")
     assert "0.800 on 40 step pairs of 10 problems, 95 % lower bound 0.541" in condition.message
-    assert "below minPairAccuracy 0.6: at this accuracy about 17 problems would show it" in condition.message
+    assert "below minPairAccuracy 0.6: at this accuracy about 17 such problems would show it" in condition.message
 
 
 def test_without_held_out_pairs_a_ppm_does_not_guide_and_the_status_says_what_to_change() -> None:
