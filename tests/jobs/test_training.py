@@ -164,7 +164,7 @@ def test_a_policy_whose_hidden_states_saturate_the_head_is_refused(tmp_path: Pat
     ("stage", "lora"),
     [
         ("train_policy", None),
-        ("train_ppm", None),
+        pytest.param("train_ppm", None, marks=pytest.mark.slow),
         pytest.param("train_policy", {"rank": 4, "dropout": 0.1}, marks=pytest.mark.slow),
     ],
 )

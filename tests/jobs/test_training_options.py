@@ -88,6 +88,7 @@ def test_a_checkpoint_in_bfloat16_is_the_rounded_one_of_float32(tmp_path: Path, 
         assert torch.equal(weight, found["float32"][name].bfloat16()), name
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_and_the_implementation_of_attention_change_no_result(tmp_path: Path) -> None:
     plain = weights(trained(new_workspace(tmp_path / "plain")))
     checkpointed = weights(trained(new_workspace(tmp_path / "checkpointed", gradientCheckpointing=True)))
@@ -105,7 +106,7 @@ def test_flash_attention_without_its_package_or_a_gpu_is_refused_with_the_remedy
     assert "or use attention: sdpa" in result["error"]
 
 
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("tied", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_lora_trains_the_linear_layers_and_the_markers_and_stores_a_plain_folder(tmp_path: Path, tied: bool) -> None:
     workspace = new_workspace(tmp_path, {"tie_word_embeddings": tied}, lora=LORA)
     workspace.document["spec"]["trainPolicy"]["markers"] = "tokens"
@@ -132,7 +133,7 @@ def test_lora_trains_the_linear_layers_and_the_markers_and_stores_a_plain_folder
         assert (change > 1e-4).sum() >= 3
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_lora_trains_the_head_of_a_ppm_and_stores_a_plain_classifier(tmp_path: Path, precision: str) -> None:
     workspace = new_workspace(tmp_path, {"markers": True}, lora=LORA, precision=precision, epochs=4, learningRate=1e-2)
     folder = trained(workspace, "train_ppm", workspace.folder / "base")
