@@ -10,10 +10,10 @@ OUT ?= out/game24
 QUICK ?=
 # More options for pytest, such as PYTEST='-k crd -x'.
 PYTEST ?=
-# Processes that run tests side by side; each takes whole files, the longest first. Tests often wait for other
-# programs: with 2 processes, two cores were idle for 40 % of the time.
-WORKERS ?= 3
-SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Processes that run tests side by side; each takes whole files, the longest first. The tests of make test often wait for
+# other programs: with 2 processes, two cores were idle for 40 % of the time.
+WORKERS ?=
+side_by_side = --numprocesses $(or $(WORKERS),$(1)) --dist loadfile --no-loadscope-reorder
 
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
@@ -38,11 +38,11 @@ demo: setup  ## Four rounds of self-evolution on the Game of 24 (QUICK=1: two sh
 
 .PHONY: test
 test: setup  ## The tests that need no cluster, without the slow ones: about ten minutes
-	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(PYTEST)
+	$(BIN)/python -m pytest -m "not slow" $(call side_by_side,3) $(PYTEST)
 
 .PHONY: test-slow
 test-slow: setup  ## The slow tests that need no cluster: real rounds, several training processes, more attacks (QUICK=1: not the longest)
-	$(BIN)/python -m pytest -m "slow$(if $(QUICK), and not long)" $(SIDE_BY_SIDE) $(PYTEST)
+	$(BIN)/python -m pytest -m "slow$(if $(QUICK), and not long)" $(call side_by_side,2) $(PYTEST)
 
 # vLLM pins its own torch, so its CPU build has an environment of its own. The lock is complete: without --no-deps its
 # overrides would be refused.
@@ -57,7 +57,7 @@ vllm-setup: $(VLLM_VENV)/.ready  ## Install vLLM's CPU build into .venv-vllm
 
 .PHONY: test-vllm
 test-vllm: vllm-setup  ## The tests of the vLLM engines, with vLLM's CPU build in an environment of its own
-	$(VLLM_VENV)/bin/python -m pytest tests/vllm $(SIDE_BY_SIDE) $(PYTEST)
+	$(VLLM_VENV)/bin/python -m pytest tests/vllm $(call side_by_side,2) $(PYTEST)
 
 .PHONY: testbed
 testbed: setup  ## Build the control plane's programs (once: about ten minutes; needs Go)
@@ -65,7 +65,7 @@ testbed: setup  ## Build the control plane's programs (once: about ten minutes; 
 
 .PHONY: test-cluster
 test-cluster: testbed  ## The tests on a real API server, with MinIO and the training operator (QUICK=1: not the slow ones)
-	$(BIN)/python -m pytest tests/cluster $(if $(QUICK),-m "not slow") $(SIDE_BY_SIDE) $(PYTEST)
+	$(BIN)/python -m pytest tests/cluster $(if $(QUICK),-m "not slow") $(call side_by_side,2) $(PYTEST)
 
 .PHONY: node-packages
 node-packages: setup
