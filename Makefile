@@ -11,7 +11,7 @@ QUICK ?=
 # More options for pytest, such as PYTEST='-k crd -x'.
 PYTEST ?=
 # Processes that run tests side by side; each takes whole files, the longest first. The tests of make test often wait for
-# other programs: with 2 processes, two cores were idle for 40 % of the time.
+# other programs: with 3 processes, two cores were idle for a quarter of the time.
 WORKERS ?=
 side_by_side = --numprocesses $(or $(WORKERS),$(1)) --dist loadfile --no-loadscope-reorder
 
@@ -38,7 +38,7 @@ demo: setup  ## Four rounds of self-evolution on the Game of 24 (QUICK=1: two sh
 
 .PHONY: test
 test: setup  ## The tests that need no cluster, without the slow ones: about ten minutes
-	$(BIN)/python -m pytest -m "not slow" $(call side_by_side,3) $(PYTEST)
+	$(BIN)/python -m pytest -m "not slow" $(call side_by_side,4) $(PYTEST)
 
 .PHONY: test-slow
 test-slow: setup  ## The slow tests that need no cluster: real rounds, several training processes, more attacks (QUICK=1: not the longest)
