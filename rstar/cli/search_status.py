@@ -28,8 +28,15 @@ def search_status(config: SearchConfig, console: Console | None = None) -> Itera
     from rich.console import Console
     from rich.text import Text
 
-    with (console or Console(stderr=True)).status("searching") as line:
-        yield lambda progress: line.update(Text(progress_text(progress, config)))
+    shown_on = console or Console(stderr=True)
+    with shown_on.status("searching") as line:
+
+        def show(progress: Progress) -> None:
+            text = Text(progress_text(progress, config))
+            text.truncate(shown_on.width - len("⠋ "), overflow="ellipsis")
+            line.update(text)
+
+        yield show
 
 
 def progress_text(progress: Progress, config: SearchConfig) -> str:

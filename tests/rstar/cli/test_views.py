@@ -146,6 +146,15 @@ def test_the_line_of_a_search_is_shown_on_a_terminal_only() -> None:
         assert shown is None
 
 
+def test_the_line_of_a_search_is_one_line_on_a_narrow_terminal() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=40)
+    with search_status(SearchConfig(), console) as shown:
+        assert shown is not None
+        shown(Progress(Usage(1, 4, 9), 1, 0, LeadingTrajectory(("a",), "9 - 8 = 1", 0.5)))
+    assert "…" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b[1A" not in console.file.getvalue().rpartition("\x1b[?25h")[0]  # type: ignore[attr-defined]
+
+
 def test_a_printed_solution_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     bad = "\x1b]0;owned\x07\x1b[2J"
     steps = NodeRecord(0, text=f"<code>\nx = '{bad}'\n<end_of_code>"), NodeRecord(1, text="", terminal=True)
