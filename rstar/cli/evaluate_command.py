@@ -245,12 +245,13 @@ async def _record(
     from rstar.interfaces import RoleUnavailable
     from rstar.rpc import tracing
     from rstar.rpc.search_client import record_attributes
+    from rstar.rpc.spans import SEARCH
     from rstar.search.solve import SearchFailed, solve
     from rstar.seeds import derive
 
     async with slots:
         try:
-            with tracing.span(tracing.SEARCH, problem_id=problem.id, method=config.method) as span:
+            with tracing.span(SEARCH, problem_id=problem.id, method=config.method) as span:
                 record = await solve(
                     problem,
                     config,

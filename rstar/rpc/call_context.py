@@ -16,7 +16,7 @@ import structlog
 
 from rstar.interfaces import State
 from rstar.rpc import tracing
-from rstar.rpc.tracing import Headers, Span
+from rstar.rpc.spans import Headers, Span
 
 IDS: Final = ("round", "stage", "problem_id", "node")
 """The ids, as logs name them. A node is named by its depth and by a digest of the steps up to it."""

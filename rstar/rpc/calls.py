@@ -15,7 +15,7 @@ import grpc
 
 from rstar.rpc.endpoints import Endpoint, Endpoints
 from rstar.rpc.errors import TRANSPORT_FAILURES, failure
-from rstar.rpc.tracing import Headers
+from rstar.rpc.spans import Headers
 
 ATTEMPTS: Final = 4
 _FIRST_PAUSE: Final = 0.1

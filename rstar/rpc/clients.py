@@ -20,6 +20,7 @@ from rstar.rpc.calls import Request, Response, call
 from rstar.rpc.dispatch import rendezvous
 from rstar.rpc.endpoints import READY_SECONDS, Endpoints, Targets
 from rstar.rpc.executing import CallCounts, Dispatcher, StubMethod
+from rstar.rpc.spans import Attribute, Span
 from rstar.v1 import (
     executor_pb2,
     executor_pb2_grpc,
@@ -93,7 +94,7 @@ class _ModelClient(Client[grpc.aio.UnaryUnaryMultiCallable[Request, Response]]):
         self.call_seconds = call_seconds
         self._queue_seconds = queue_seconds
 
-    async def _call(self, state: State, request: Request, span: tracing.Span) -> Response:
+    async def _call(self, state: State, request: Request, span: Span) -> Response:
         seconds = self._queue_seconds + self.call_seconds
         choose, metadata = partial(rendezvous, state.problem_id), outgoing(span, ids_of(state))
         return await call(self._endpoints, choose, request, seconds, metadata)
@@ -218,8 +219,8 @@ class ExecutorClient(Client[StubMethod]):
         return executions
 
 
-def _span(name: str, state: State, candidates: int) -> tracing.Span:
+def _span(name: str, state: State, candidates: int) -> Span:
     if not tracing.is_on():
         return tracing.span(name)
-    ids: dict[str, tracing.Attribute] = {**ids_of(state)}
+    ids: dict[str, Attribute] = {**ids_of(state)}
     return tracing.span(name, "client", None, **ids, depth=len(state.steps), candidates=candidates)

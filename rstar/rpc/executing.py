@@ -29,8 +29,8 @@ from rstar.rpc.calls import pause
 from rstar.rpc.dispatch import choose_available
 from rstar.rpc.endpoints import Endpoint, Endpoints
 from rstar.rpc.errors import CallFailed, CallTimedOut, failure
+from rstar.rpc.spans import Headers
 from rstar.rpc.suspects import Suspects
-from rstar.rpc.tracing import Headers
 from rstar.v1 import executor_pb2
 
 ATTEMPTS: Final = 8

@@ -21,7 +21,7 @@ from rstar.rpc.dispatch import least_outstanding
 from rstar.rpc.endpoints import READY_SECONDS, Endpoint
 from rstar.rpc.errors import TRANSPORT_FAILURES, CallFailed, failure
 from rstar.rpc.search_codec import read_nodes, read_progress, read_result, solve_request
-from rstar.rpc.tracing import Attribute, Headers
+from rstar.rpc.spans import SEARCH, Attribute, Headers
 from rstar.rpc.transport import MAX_CALL_SECONDS
 from rstar.v1 import search_pb2, search_pb2_grpc
 
@@ -70,7 +70,7 @@ class SearchClient(Client[_Solve]):
         ``error`` and what it found.
         """
         request = solve_request(problem, config, verifier, equivalence, seed)
-        span = tracing.begin(tracing.SEARCH, "client", problem_id=problem.id, method=config.method)
+        span = tracing.begin(SEARCH, "client", problem_id=problem.id, method=config.method)
         metadata = outgoing(span, {"problem_id": problem.id})
         seconds = self._call_seconds if call_seconds is None else call_seconds
         try:

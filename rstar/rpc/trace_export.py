@@ -32,7 +32,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from rstar.rpc.tracing import ROUND, SEARCH, Attribute, Headers, Kind, RoundTrace, Span
+from rstar.rpc.spans import ROUND, SEARCH, Attribute, Headers, Kind, RoundTrace, Span
 
 CLOSE_SECONDS: Final = 3.0
 """How long a process that ends may take to send its last spans."""

@@ -11,26 +11,18 @@ task is cancelled.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final
+
+from rstar.rpc.spans import Attribute, Kind, Span, round_trace
 
 if TYPE_CHECKING:
     from rstar.rpc.trace_export import Exporter
 
 TRACEPARENT: Final = "TRACEPARENT"
 """The variable with the span that a stage's span is a child of, in the format of W3C Trace Context."""
-
-ROUND: Final = "round"
-SEARCH: Final = "search"
-"""The names of the spans of a round and of a search."""
-
-Kind = Literal["internal", "client", "server"]
-Attribute = str | int | float | bool | Sequence[str]
-Headers = tuple[tuple[str, str], ...]
 
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """The variables with the address of a collector; one of them is enough to ask for traces."""
@@ -40,36 +32,6 @@ _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_P
 
 class TracingError(ValueError):
     """The environment asks for traces in a way that this process cannot provide. The message is one sentence."""
-
-
-class Span:
-    """One piece of work. This class records nothing; with tracing on, ``span`` and ``begin`` return another kind."""
-
-    __slots__ = ()
-
-    def set(self, **attributes: Attribute) -> None:
-        """Set attributes; their names get the prefix ``rstar.``."""
-
-    def fail(self, reason: str) -> None:
-        """Mark the work as failed."""
-
-    def end(self) -> None:
-        """End a span that ``begin`` returned; a second time does nothing."""
-
-    def headers(self) -> Headers:
-        """Return the metadata that make spans of a called service children of this one."""
-        return ()
-
-    @property
-    def records(self) -> bool:
-        """Whether the span is recorded."""
-        return False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 _NONE: Final = Span()
@@ -149,28 +111,6 @@ def add_ids(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMappi
     if _exporter is not None:
         event.update(_exporter.current_ids())
     return event
-
-
-@dataclass(frozen=True, slots=True)
-class RoundTrace:
-    """The ids of a round's trace and of its first span, in hex."""
-
-    trace_id: str
-    span_id: str
-
-    @property
-    def traceparent(self) -> str:
-        """The value of ``TRACEPARENT`` for a stage of the round."""
-        return f"00-{self.trace_id}-{self.span_id}-01"
-
-
-def round_trace(identity: str) -> RoundTrace:
-    """Return the ids for a round. All its stages and attempts get the same ones, also after a restart of the driver.
-
-    ``identity``: what no other round has: the uid of its object, or its store and its name.
-    """
-    digest = hashlib.sha256(f"rstar round {identity}".encode()).hexdigest()
-    return RoundTrace(digest[:32], digest[32:48])
 
 
 def stage_environment(identity: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:

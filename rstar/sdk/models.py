@@ -66,10 +66,11 @@ async def search_here(
     """Search in this process with the services. Raises as ``rstar.solve``."""
     from rstar.rpc import tracing
     from rstar.rpc.search_client import record_attributes
+    from rstar.rpc.spans import SEARCH
     from rstar.search.solve import solve
     from rstar.verify import equivalence
 
-    with tracing.span(tracing.SEARCH, problem_id=problem.id, method=config.method) as span:
+    with tracing.span(SEARCH, problem_id=problem.id, method=config.method) as span:
         record = await solve(
             problem,
             config,

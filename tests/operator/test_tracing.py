@@ -13,6 +13,7 @@ from rstar_operator.configuration import Configuration, ConfigurationError, load
 from rstar.rounds.observed import Stage, StartStage
 from rstar.rounds.spec import EvolutionRound
 from rstar.rpc import tracing
+from rstar.rpc.spans import round_trace
 from tests.support.operator.driving import CONFIGURATION, run_to_end, simulation
 from tests.support.operator.simulated import round_body
 from tests.support.rpc.collector import collector
@@ -31,7 +32,7 @@ def test_every_attempt_of_a_round_is_in_the_trace_of_its_round() -> None:
     traced = CONFIGURATION.model_copy(update={"extra_env": (ENDPOINT,)})
     found = variables(traced)
     assert found["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://tempo:4317"
-    assert found["TRACEPARENT"] == tracing.round_trace("5b4e3f0a").traceparent
+    assert found["TRACEPARENT"] == round_trace("5b4e3f0a").traceparent
     assert found["TRACEPARENT"] == variables(traced, Stage.EVALUATE, 3)["TRACEPARENT"]
 
 
@@ -63,7 +64,7 @@ def test_a_round_that_has_ended_is_one_span_with_the_ids_that_its_stages_have(mo
         tracing.stop()
     [span] = spans.spans
     status = operator.status()
-    expected = tracing.round_trace(operator.body()["metadata"]["uid"])
+    expected = round_trace(operator.body()["metadata"]["uid"])
     assert (span.name, span.trace_id, span.span_id) == ("round", expected.trace_id, expected.span_id)
     assert span.attributes == {"round": "r1", "phase": status.phase}
     finished = [attempt.finished_at for attempt in status.attempts if attempt.finished_at]

@@ -30,7 +30,8 @@ from rstar.rpc.clients import ExecutorClient, PolicyClient, PreferenceModelClien
 from rstar.rpc.errors import CallFailed
 from rstar.rpc.logs import configure_logs
 from rstar.rpc.search_client import SearchClient
-from rstar.rpc.tracing import Span, TracingError, asked, round_trace, stage_environment
+from rstar.rpc.spans import SEARCH, Span, round_trace
+from rstar.rpc.tracing import TracingError, asked, stage_environment
 from tests.support.rpc.collector import Collector, collector
 from tests.support.rpc.servicers import (
     Before,
@@ -188,7 +189,7 @@ async def test_the_sampler_decides_for_each_search_and_a_round_stays(
     tracing.start("test", joins=True)
     with tracing.span("stage rollout"):
         for _ in range(200):
-            with tracing.span(tracing.SEARCH), tracing.span("propose"):
+            with tracing.span(SEARCH), tracing.span("propose"):
                 pass
     tracing.stop()
     searches, proposals = spans.named("search"), spans.named("propose")
@@ -201,7 +202,7 @@ async def test_always_off_records_nothing(spans: Collector, monkeypatch: pytest.
     monkeypatch.setenv(tracing.TRACEPARENT, TRACE_PARENT)
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     tracing.start("test", joins=True)
-    with tracing.span("stage rollout"), tracing.span(tracing.SEARCH):
+    with tracing.span("stage rollout"), tracing.span(SEARCH):
         pass
     tracing.stop()
     assert not spans.spans

@@ -16,7 +16,8 @@ from rstar.rounds.cluster_spec import PodResources
 from rstar.rounds.observed import Stage, StartStage
 from rstar.rounds.programs import StagePlace, stage_arguments, training_settings
 from rstar.rounds.spec import EvolutionRound, EvolutionRoundSpec
-from rstar.rpc.tracing import TRACEPARENT, round_trace
+from rstar.rpc.spans import round_trace
+from rstar.rpc.tracing import TRACEPARENT
 from rstar_operator.children.deployment import upstream_target
 from rstar_operator.children.identity import Owner, metadata, reference
 from rstar_operator.children.pod import CACHE, ContainerSpec, pod_metadata, pod_spec
