@@ -160,13 +160,10 @@ def test_a_policy_whose_hidden_states_saturate_the_head_is_refused(tmp_path: Pat
     assert "\n" not in result["error"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # up to five programs, one after the other: on a busy machine each may take minutes
 @pytest.mark.parametrize(
-    ("stage", "lora"),
-    [
-        ("train_policy", None),
-        pytest.param("train_ppm", None, marks=pytest.mark.slow),
-        pytest.param("train_policy", {"rank": 4, "dropout": 0.1}, marks=pytest.mark.slow),
-    ],
+    ("stage", "lora"), [("train_policy", None), ("train_ppm", None), ("train_policy", {"rank": 4, "dropout": 0.1})]
 )
 def test_after_sigkill_training_resumes_and_gives_the_same_checkpoint(
     tmp_path: Path, base: Path, stage: str, lora: dict[str, Any] | None
