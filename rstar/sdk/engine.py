@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from rstar.sdk.errors import ServicesError, SolverError, SolveTimeoutError
@@ -160,8 +160,7 @@ class _Watcher:
     def __call__(self, progress: Progress) -> None:
         assert self._progress is not None
         try:
-            # A search goes on counting in the same object.
-            self._progress(replace(progress, usage=replace(progress.usage)))
+            self._progress(progress)
         except Exception as error:
             self.error = error
             raise

@@ -24,7 +24,7 @@ from rstar.search.whole_solutions import sample
 from rstar.seeds import derive
 
 OnProgress = Callable[[Progress], None]
-"""Called after each rollout or sample. The search goes on counting in the same ``Usage``."""
+"""Called after each rollout or sample."""
 
 
 class SearchFailed(Exception):  # noqa: N818 - named after the event

@@ -72,7 +72,7 @@ def test_the_programs_of_the_guide_run(store: Path, search: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "r1 Succeeded 1.0" in done.stdout
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
 
 
 @pytest.mark.slow
