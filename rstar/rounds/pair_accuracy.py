@@ -88,8 +88,6 @@ def problems_needed(measured: PairAccuracy, bar: float) -> int | None:
     accuracy, low = measured.accuracy, measured.low
     if accuracy <= bar:
         return None
-    if low >= bar:
-        return measured.problems
     observations = max(1.0, _observations(accuracy, low))
     return ceil(measured.problems * max(1.0, _observations(accuracy, bar) / observations))
 

@@ -135,24 +135,27 @@ def test_the_line_of_a_search_shows_what_is_spent_and_the_answer_that_leads() ->
     assert progress_text(unscored, SearchConfig(method="majority")).endswith("3 solutions, best so far: 7")
 
 
-def test_the_line_of_a_search_is_shown_on_a_terminal_only() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with search_status(SearchConfig(), console) as shown:
+def line_on_a_terminal(answer: str, width: int) -> str:
+    """Return what is written on a terminal while a search is led by ``answer``."""
+    file = io.StringIO()
+    with search_status(SearchConfig(), Console(file=file, force_terminal=True, width=width)) as shown:
         assert shown is not None
-        shown(Progress(Usage(1, 4, 9), 1, 0, LeadingTrajectory(("a",), "[red]\x1b[2J", 0.5)))
-    assert "best so far: [red]" in console.file.getvalue()  # type: ignore[attr-defined]
-    assert "\x1b[2J" not in console.file.getvalue()  # type: ignore[attr-defined]
+        shown(Progress(Usage(1, 4, 9), 1, 0, LeadingTrajectory(("a",), answer, 0.5)))
+    return file.getvalue()
+
+
+def test_the_line_of_a_search_is_shown_on_a_terminal_only() -> None:
+    written = line_on_a_terminal("[red]\x1b[2J", 100)
+    assert "best so far: [red]" in written
+    assert "\x1b[2J" not in written
     with search_status(SearchConfig()) as shown:
         assert shown is None
 
 
 def test_the_line_of_a_search_is_one_line_on_a_narrow_terminal() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=40)
-    with search_status(SearchConfig(), console) as shown:
-        assert shown is not None
-        shown(Progress(Usage(1, 4, 9), 1, 0, LeadingTrajectory(("a",), "9 - 8 = 1", 0.5)))
-    assert "…" in console.file.getvalue()  # type: ignore[attr-defined]
-    assert "\x1b[1A" not in console.file.getvalue().rpartition("\x1b[?25h")[0]  # type: ignore[attr-defined]
+    written = line_on_a_terminal("9 - 8 = 1", 40)
+    assert "…" in written
+    assert "\x1b[1A" not in written.rpartition("\x1b[?25h")[0]
 
 
 def test_a_printed_solution_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
