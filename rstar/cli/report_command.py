@@ -119,7 +119,11 @@ def _write(output: Path, found: Report, entries: list[dict[str, object]], left_o
 
 def _place(uri: str) -> str:
     """Return the store's URI; a folder below the working directory by its relative path, because pages are passed on."""
-    folder = Path(uri.removeprefix("file://"))
+    from rstar.store.open import folder_of
+
+    if not uri.startswith("file://"):
+        return uri
+    folder = folder_of(uri)
     return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else uri
 
 

@@ -19,10 +19,15 @@ def open_store(uri: str) -> Store:
 
         return S3Store.from_environment(uri)
     if uri.startswith("file://"):
-        parts = urlsplit(uri)
-        if parts.netloc not in {"", "localhost"}:
-            raise ValueError(f"{uri!r}: a file URI has no host; write file:///PATH")
-        return FolderStore(Path(unquote(parts.path)))
+        return FolderStore(folder_of(uri))
     if "://" in uri or not uri:
         raise ValueError(f"{uri!r} is no store: use a folder, file:///PATH or s3://BUCKET/PREFIX")
     return FolderStore(Path(uri))
+
+
+def folder_of(uri: str) -> Path:
+    """Return the folder that a ``file://`` URI names. Raises ``ValueError`` for one with a host."""
+    parts = urlsplit(uri)
+    if parts.netloc not in {"", "localhost"}:
+        raise ValueError(f"{uri!r}: a file URI has no host; write file:///PATH")
+    return Path(unquote(parts.path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -166,11 +167,16 @@ def test_the_page_names_a_store_below_the_working_directory_without_the_path_to_
     rounds: StoredRounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "page.html"
-    monkeypatch.chdir(rounds.store.folder.parent)
+    above = tmp_path / "my folder"
+    above.mkdir()
+    shutil.copytree(rounds.store.folder, above / rounds.store.folder.name)
+    monkeypatch.chdir(above)
     result = CliRunner().invoke(app, ["report", "--store", rounds.store.folder.name, "-o", str(page)])
     assert result.exception is None
     assert f"<title>rStar report: {rounds.store.folder.name}</title>" in page.read_text()
     assert str(rounds.store.folder) not in page.read_text()
+    assert "my folder" not in page.read_text()
+    assert "my%20folder" not in page.read_text()
 
 
 def test_an_output_in_no_folder_is_bad_input(rounds: StoredRounds, tmp_path: Path) -> None:
