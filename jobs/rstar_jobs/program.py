@@ -67,8 +67,13 @@ def _run(stage: Stage, work: Work, options: argparse.Namespace, leader: bool, pr
             raise BadInputError("; ".join(faults))
         if leader and invocation.spec.trackers:
             progress.trackers = open_trackers(invocation.spec.trackers, invocation.store, invocation.round.name)
-        with tracing.span(f"stage {stage}"):
-            done = work(invocation)
+        with tracing.span(f"stage {stage}") as span:
+            try:
+                done = work(invocation)
+            except TerminatedError:
+                span.set(cancelled=True)
+                span.end()  # before the error could mark it as failed
+                raise
     except TerminatedError as error:
         return _fail(options.result, leader, TERMINATED, str(error))
     except (BadInputError, TlsSettingsError) as error:
