@@ -174,6 +174,14 @@ async def test_closing_ends_the_searches_of_other_threads_with_one_sentence() ->
     assert solver_threads() <= before
 
 
+async def test_closed_solvers_leave_no_reports_of_grpc_to_other_loops(caplog: pytest.LogCaptureFixture) -> None:
+    async with coordinator(DigitPolicy(), ClosenessModel(20)) as address:
+        for _ in range(20):
+            async with Solver.connect(address) as solver:
+                await solver.asolve("20?", rollouts=2)
+    assert not [record for record in caplog.records if record.name == "asyncio"], caplog.text
+
+
 async def test_a_failing_service_is_a_typed_error_with_what_was_found(toy: dict[str, str]) -> None:
     refusing = ScriptedPolicy(fails(grpc.StatusCode.INVALID_ARGUMENT))
     async with (
