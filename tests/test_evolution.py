@@ -179,7 +179,7 @@ def test_a_round_is_one_trace_from_its_stages_to_the_servers_of_the_models(
         stages = [span for span in parts if span.parent == whole.span_id]
         names = {f"stage {name}" for name in ("rollout", "select", "train-policy", "train-ppm", "evaluate")}
         assert {span.name for span in stages} == names
-        assert not any(span.failed for span in stages)
+        assert [span for span in stages if span.failed] == []
         searches = [span for span in parts if span.name == "search"]
         of_stage = {span.span_id: span.name for span in stages}
         parents = {of_stage.get(span.parent, "killed") for span in searches}
