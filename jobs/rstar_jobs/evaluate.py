@@ -170,6 +170,10 @@ async def search_and_grade(
         await asyncio.gather(*(is_correct(shard, problem, record) for problem, record in searched))
         if any(record.error for _, record in searched):
             failed.append((shard, [record for _, record in searched]))
+    partial = stored.read_partial(missing)
+    for shard in (shard for shard in missing if shard.name in partial):
+        found = partial[shard.name].items()
+        await asyncio.gather(*(is_correct(shard, shard.problems[i], record) for i, record in found))
     counts = SearchProgress(
         progress,
         total=sum(len(shard.problems) for shard in (*earlier, *missing)),
@@ -177,7 +181,17 @@ async def search_and_grade(
         successes=sum(result.correct for result in results.values()),
         key="correct",
     )
-    await search_shards(addresses, missing, spec.evaluate.concurrency, store, counts, is_correct, failed)
+    await search_shards(
+        addresses,
+        missing,
+        spec.evaluate.concurrency,
+        store,
+        counts,
+        stored.put_partial,
+        is_correct,
+        failed_before=failed,
+        partial=partial,
+    )
     same = equivalence(spec.verifier)
     for shard in (shard for shard in new if shard.name in shared):
         method, samples = shared[shard.name]

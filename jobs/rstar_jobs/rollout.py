@@ -171,7 +171,7 @@ async def search_and_count(
 ) -> tuple[list[Output], Tally]:
     """Search and store the missing shards; return the manifest's entries and the counts of all shards.
 
-    Only shards of earlier attempts are read from the store, once; the others are counted as they are stored.
+    Only what earlier attempts stored is read, once; the other shards are counted as they are stored.
     """
     outputs: dict[str, Output] = {}
     tallies: dict[str, Tally] = {}
@@ -191,10 +191,15 @@ async def search_and_count(
     async def store(shard: Shard, records: list[SearchRecord]) -> None:
         count(shard, await asyncio.to_thread(stored.put, shard, records), records)
 
+    partial = stored.read_partial(missing)
     before = sum(tallies.values(), Tally())
+    for found in partial.values():
+        before.add(found.values())
     total = sum(len(shard.problems) for shard in shards)
     counts = SearchProgress(progress, total=total, done=before.problems, successes=before.solved, key="solved")
-    await search_shards(addresses, missing, concurrency, store, counts, failed_before=failed)
+    await search_shards(
+        addresses, missing, concurrency, store, counts, stored.put_partial, failed_before=failed, partial=partial
+    )
     return list(outputs.values()), sum(tallies.values(), Tally())
 
 

@@ -4,16 +4,17 @@
 problem whose search fails becomes a record with ``error``, what it found and what it spent, and stops no other; at the
 end of the stage it is searched once more, also when an earlier attempt stored it. If more than half of the problems
 fail, the cause is not a single problem: the stage fails. After SIGTERM no shard is started, the running ones get
-``DRAIN_SECONDS``, and the next attempt searches the shards that are missing.
+``DRAIN_SECONDS``, and the next attempt searches what is missing. The finished problems of a shard that takes longer than
+``SAVE_SECONDS`` are stored meanwhile: a model on a CPU may need an hour for the slowest of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -23,11 +24,15 @@ from rstar.problem import Problem
 from rstar.record import SearchRecord
 from rstar.rpc.errors import CallFailed, CallRefused
 from rstar.rpc.search_client import SearchClient
+from rstar.store.store import StoreError
 from rstar_jobs.errors import BadInputError, TerminatedError
 from rstar_jobs.progress import SearchProgress
 
 DRAIN_SECONDS: Final = 20.0
 """Less than the 30 s that a pod has between SIGTERM and SIGKILL."""
+
+SAVE_SECONDS: Final = 60.0
+"""Time between two looks for finished problems that are not stored."""
 
 ENOUGH_PROBLEMS: Final = 16
 """The share of failed problems is judged from so many finished ones on, or when all are finished: one problem that no
@@ -64,6 +69,12 @@ Searched = tuple[Shard, list[SearchRecord]]
 StoreShard = Callable[[Shard, list[SearchRecord]], Awaitable[None]]
 """Stores a finished shard, or replaces it when a problem was searched once more."""
 
+StorePartial = Callable[[Shard, Mapping[int, SearchRecord]], None]
+"""Stores the records of a shard's finished problems, by position, in place of those stored before. Runs in a thread."""
+
+Partial = Mapping[str, Mapping[int, SearchRecord]]
+"""The records of finished problems of unfinished shards, by shard name and position."""
+
 IsSuccess = Callable[[Shard, Problem, SearchRecord], Awaitable[bool]]
 """Whether a finished search counts as a success in the progress. Asked once per search."""
 
@@ -84,42 +95,66 @@ async def search_shards(
     concurrency: int,
     store: StoreShard,
     progress: SearchProgress,
+    store_partial: StorePartial,
     is_success: IsSuccess = is_solved,
     failed_before: Iterable[Searched] = (),
+    partial: Partial | None = None,
+    save_seconds: float = SAVE_SECONDS,
 ) -> None:
     """Search every problem of ``shards`` and call ``store`` for each shard when its last problem is done.
 
-    ``addresses`` are search coordinators; ``failed_before`` the shards of earlier attempts that have failed problems.
+    ``addresses`` are search coordinators. Earlier attempts stored ``failed_before``, shards that have failed problems, and
+    ``partial``, the finished problems of some of ``shards``. ``store_partial`` is called every ``save_seconds`` and at the end.
     Raises ``BadInputError`` when the services refuse the work, ``TerminatedError`` after SIGTERM, ``CallFailed`` when no
     coordinator can be reached or most problems failed.
     """
     async with SearchClient(addresses) as client:
-        searches = _Searches(client, store, progress, is_success, sum(len(shard.problems) for shard in shards))
+        searches = _Searches(client, store, store_partial, progress, is_success, shards, partial or {})
         with _on_sigterm(searches.stop):
-            await searches.run(shards, concurrency, failed_before)
+            await searches.run(concurrency, failed_before, save_seconds)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _OpenShard:
-    """A shard of which ``pending`` problems are still to be searched; ``records`` are in the order of its problems."""
+    """A shard of which ``pending`` problems are still to be searched; ``records`` are in the order of its problems.
+
+    ``stored``: how many of the records are stored. ``storing`` is held while any are.
+    """
 
     shard: Shard
     records: list[SearchRecord | None]
     pending: int
+    stored: int = 0
+    storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def finished(self) -> dict[int, SearchRecord]:
+        """Return the records of the problems that need not be searched again, by position."""
+        return {i: record for i, record in enumerate(self.records) if record is not None and not record.error}
 
 
 class _Searches:
     def __init__(
-        self, client: SearchClient, store: StoreShard, progress: SearchProgress, is_success: IsSuccess, problems: int
+        self,
+        client: SearchClient,
+        store: StoreShard,
+        store_partial: StorePartial,
+        progress: SearchProgress,
+        is_success: IsSuccess,
+        shards: Sequence[Shard],
+        partial: Partial,
     ) -> None:
         self._client = client
         self._store = store
+        self._store_partial = store_partial
         self._progress = progress
         self._is_success = is_success
-        self._problems = problems
+        self._shards = shards
+        self._partial = partial
+        self._problems = sum(len(shard.problems) - len(partial.get(shard.name, ())) for shard in shards)
         self._finished = 0
         self._failures: list[CallFailed] = []
         self._with_failures: list[Searched] = []
+        self._open: set[_OpenShard] = set()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -127,12 +162,12 @@ class _Searches:
         structlog.get_logger().info("SIGTERM: finishing the running shards")
         self._stopping.set()
 
-    async def run(self, shards: Iterable[Shard], concurrency: int, failed_before: Iterable[Searched]) -> None:
+    async def run(self, concurrency: int, failed_before: Iterable[Searched], save_seconds: float) -> None:
         """Run ``concurrency`` searches at a time until all shards are stored and the failed problems were tried again."""
         self._with_failures += failed_before
-        searching = asyncio.ensure_future(self._search_all(shards, concurrency))
+        searching = asyncio.ensure_future(self._search_all(concurrency))
         stopped = asyncio.ensure_future(self._stopping.wait())
-        reports = asyncio.ensure_future(self._report())
+        others = asyncio.ensure_future(self._report()), asyncio.ensure_future(self._save_often(save_seconds))
         try:
             await asyncio.wait((searching, stopped), return_when=asyncio.FIRST_COMPLETED)
             if self._stopping.is_set():
@@ -142,13 +177,14 @@ class _Searches:
                 raise TerminatedError("ended by SIGTERM; finished shards are stored and will not be searched again")
             await searching
         finally:
-            for task in (searching, stopped, reports):
+            for task in (searching, stopped, *others):
                 task.cancel()
-            await asyncio.gather(searching, stopped, reports, return_exceptions=True)
+            await asyncio.gather(searching, stopped, *others, return_exceptions=True)
+            await self._save()
             self._progress.report(last=True)
 
-    async def _search_all(self, shards: Iterable[Shard], concurrency: int) -> None:
-        await self._work(self._new(shards), concurrency)
+    async def _search_all(self, concurrency: int) -> None:
+        await self._work(self._new(), concurrency)
         with_failures, self._with_failures = self._with_failures, []
         await self._work(self._failed(with_failures), concurrency)
 
@@ -161,13 +197,17 @@ class _Searches:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    def _new(self, shards: Iterable[Shard]) -> Iterator[tuple[_OpenShard, int]]:
-        """Yield each problem as its shard and its position there, until SIGTERM stops new shards."""
-        for shard in shards:
+    def _new(self) -> Iterator[tuple[_OpenShard, int]]:
+        """Yield each unfinished problem as its shard and its position there, until SIGTERM stops new shards."""
+        for shard in self._shards:
             if self._stopping.is_set():
                 return
-            opened = _OpenShard(shard, [None] * len(shard.problems), len(shard.problems))
-            yield from ((opened, i) for i in range(len(shard.problems)))
+            known = self._partial.get(shard.name, {})
+            records = [known.get(i) for i in range(len(shard.problems))]
+            missing = [i for i, record in enumerate(records) if record is None]
+            opened = _OpenShard(shard, records, len(missing), stored=len(known))
+            self._open.add(opened)
+            yield from ((opened, i) for i in missing)
 
     def _failed(self, searched: Iterable[Searched]) -> Iterator[tuple[_OpenShard, int]]:
         """Yield the problems whose search failed, in the same way."""
@@ -191,7 +231,11 @@ class _Searches:
             opened.pending -= 1
             self._finished += before is None
             if not opened.pending:
-                await self._finish([record for record in opened.records if record is not None], shard, before is None)
+                async with opened.storing:
+                    await self._finish(
+                        [record for record in opened.records if record is not None], shard, before is None
+                    )
+                self._open.discard(opened)
 
     async def _finish(self, records: list[SearchRecord], shard: Shard, first: bool) -> None:
         if first:
@@ -236,6 +280,25 @@ class _Searches:
             raise BadInputError(f"the search refuses this work: {failures[0].reason}")
         what = f"{len(failures)} of {self._finished} problems failed, the first with"
         raise CallFailed(failures[0].service, failures[0].address, f"{what}: {failures[0].reason}")
+
+    async def _save_often(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await self._save()
+
+    async def _save(self) -> None:
+        """Store the finished problems of all open shards."""
+        for opened in tuple(self._open):
+            async with opened.storing:
+                finished = opened.finished()
+                if not opened.pending or len(finished) <= opened.stored:
+                    continue
+                try:
+                    await asyncio.to_thread(self._store_partial, opened.shard, finished)
+                except StoreError as error:  # the shard itself is stored later, or ends the stage with the reason
+                    structlog.get_logger().warning("problems not stored", shard=opened.shard.name, error=str(error))
+                else:
+                    opened.stored = len(finished)
 
     async def _report(self) -> None:
         while True:

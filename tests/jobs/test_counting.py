@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rstar_jobs.evaluate import evaluation_shards, search_and_grade
-from rstar_jobs.progress import Progress, ProgressFile
+from rstar_jobs.progress import Progress, ProgressFile, SearchProgress
 from rstar_jobs.rollout import Tally, search_and_count, search_config, search_runs
-from rstar_jobs.searches import Shard, shards_of
+from rstar_jobs.searches import Shard, search_shards, shards_of
 from rstar_jobs.shards import StoredShards
 
 from rstar.interfaces import Verdict
 from rstar.problem import Problem
+from rstar.record import SearchRecord
 from rstar.rounds.evaluation import grade
 from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.rounds.stage import StageRun, stage_settings
 from rstar.store.folder_store import FolderStore
+from rstar.store.store import StoreError
 from rstar.store.tables import read_trees
 from tests.support.jobs.coordinator import GatedPolicy, coordinator
 from tests.support.jobs.stage_workspace import StageWorkspace
@@ -68,6 +72,14 @@ def tables(stage: StageRun) -> list[str]:
     return [key for key in stage.store.list(stage.key("trees/")) if key.endswith(".parquet")]
 
 
+def unfinished(stage: StageRun) -> list[str]:
+    return list(stage.store.list(stage.key("partial/")))
+
+
+def refuse(key: str) -> None:
+    raise StoreError(f"{key}: access denied")
+
+
 async def roll_out(
     address: str, stage: StageRun, spec: EvolutionRoundSpec, progress: Path
 ) -> tuple[ManifestRef, Manifest]:
@@ -108,6 +120,88 @@ async def test_a_rollout_reads_only_the_shards_of_earlier_attempts_and_its_manif
     for key in tables(whole):
         counted.add(record for _, record in read_trees(store.path(key)))
     assert manifest.metrics == counted.metrics()
+
+
+@pytest.mark.parametrize("partial", ["whole", "damaged", "not deletable"])
+async def test_the_finished_problems_of_an_unfinished_shard_are_not_searched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partial: str
+) -> None:
+    spec = spec_of(tmp_path)
+    whole, _ = stage_in(tmp_path / "whole", Stage.ROLLOUT, spec)
+    resumed, store = stage_in(tmp_path / "resumed", Stage.ROLLOUT, spec)
+    policy = GatedPolicy(delayed=["p1", "p2"])
+    async with coordinator(policy) as address:
+        running = asyncio.ensure_future(roll_out(address, resumed, spec, tmp_path / "progress"))
+        while len(tables(resumed)) < 1:  # of p4 and p5: p1 and p2 hold the other two
+            assert not running.done()
+            await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert [Path(key).name for key in unfinished(resumed)] == ["00000.parquet", "00001.parquet"]
+        assert all(len(read_trees(store.path(key))) == 1 for key in unfinished(resumed))
+        if partial == "damaged":
+            store.write(unfinished(resumed)[0], b"PAR1 is not all of it")
+        if partial == "not deletable":
+            monkeypatch.setattr(store, "delete", refuse)
+        policy.gate.set()
+        policy.asked.clear()
+        again = await roll_out(address, resumed, spec, tmp_path / "progress")
+        assert policy.asked == {"p1", "p2"} | ({"p0"} if partial == "damaged" else set())
+        assert again == await roll_out(address, whole, spec, tmp_path / "progress")
+    assert bool(unfinished(resumed)) is (partial == "not deletable")
+
+
+async def test_an_interrupted_evaluation_grades_what_it_stored_and_ends_with_the_same_results(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path)
+    stage, _ = stage_in(tmp_path / "store", Stage.EVALUATE, spec)
+    whole, _ = stage_in(tmp_path / "whole", Stage.EVALUATE, spec)
+    shards, policy = evaluation_shards(spec, PROBLEMS), GatedPolicy(delayed=["p4"])
+
+    async def graded(of: StageRun, address: str) -> tuple[Any, dict[str, Any]]:
+        progress = tmp_path / "progress"
+        report = Progress(ProgressFile(progress), "evaluate")
+        outputs, results = await search_and_grade([address], shards, StoredShards(of), spec, SumVerifier(), report)
+        return (sorted(outputs, key=lambda output: output.path), results), json.loads(progress.read_text())
+
+    async with coordinator(policy) as address:
+        running = asyncio.ensure_future(graded(stage, address))
+        while policy.asked < {problem.id for problem in PROBLEMS}:
+            assert not running.done()
+            await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert [Path(key).name for key in unfinished(stage)]
+        policy.gate.set()
+        policy.asked.clear()
+        resumed, report = await graded(stage, address)
+        assert resumed == (await graded(whole, address))[0]
+    assert (report["done"], report["total"]) == (12, 12)
+    assert report["correct"] == sum(result.correct for results in resumed[1].values() for result in results)
+    assert unfinished(stage) == []
+
+
+async def test_finished_problems_are_stored_while_their_shard_is_searched(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path)
+    stage, store = stage_in(tmp_path / "store", Stage.ROLLOUT, spec)
+    stored, config, policy = StoredShards(stage), search_config(spec, guided=False), GatedPolicy(delayed=["p0"])
+    shard = Shard("00000", tuple(PROBLEMS[:4]), lambda problem: search_runs(spec, config, problem), spec.verifier)
+    counts = SearchProgress(
+        Progress(ProgressFile(tmp_path / "progress"), "rollout"), total=4, done=0, successes=0, key="solved"
+    )
+
+    async def put(shard: Shard, records: list[SearchRecord]) -> None:
+        stored.put(shard, records)
+
+    async with coordinator(policy) as address:
+        search = search_shards([address], [shard], 4, put, counts, stored.put_partial, save_seconds=0.02)
+        running = asyncio.ensure_future(search)
+        while not (found := unfinished(stage)) or len(read_trees(store.path(found[0]))) < 3:
+            assert not running.done()
+            await asyncio.sleep(0.01)
+        policy.gate.set()
+        await running
+    assert len(tables(stage)) == 1
+    assert unfinished(stage) == []
 
 
 async def test_an_evaluation_grades_each_answer_once_and_resumes_with_the_same_results(tmp_path: Path) -> None:
