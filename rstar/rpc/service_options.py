@@ -35,6 +35,13 @@ EngineOption = Annotated[
     EngineName, typer.Option("--engine", help="Library that runs the model; vllm needs the extra vllm.")
 ]
 TensorParallel = Annotated[int, typer.Option(min=1, help="Devices that share the model (engine vllm).")]
+PrefixShare = Annotated[
+    float,
+    typer.Option(
+        min=0, max=0.9, help="Share of the free memory for keys and values of earlier texts (engine transformers)."
+    ),
+]
+
 MemoryShare = Annotated[
     float | None,
     typer.Option(

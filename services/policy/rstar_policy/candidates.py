@@ -5,6 +5,7 @@ It keeps their tokens, log-probabilities and uniforms, and finds the finished on
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -134,6 +135,14 @@ class CandidateTable:
         """Return the tokens of candidate ``i`` so far."""
         tokens: list[int] = self.tokens[i, : self.count[i]].tolist()
         return tokens
+
+    def stopped(self) -> Iterator[tuple[tuple[int, ...], int]]:
+        """Yield, of each candidate that a stop text ends, the tokens with keys and values in the cache, and their row.
+
+        These are the prompt and all generated tokens but the last. The prompt of the next step begins with them.
+        """
+        for i in np.flatnonzero((self.finish == _STOP) & (self.count > 1)):
+            yield (*self.job[i].prompt, *self.generated(i)[:-1]), int(self.row[i])
 
     def retire(self, tokenizer: PolicyTokenizer) -> list[Job]:
         """Move the finished candidates to their jobs; return the jobs that are now complete."""

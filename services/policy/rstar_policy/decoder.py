@@ -8,6 +8,7 @@ gives every candidate one token. Everything here is synchronous and single-threa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from rstar.models.prefix_cache import CachedPrefix, PrefixCache, Tokens, stacked
 from rstar_policy.candidates import CandidateTable, Job
 from rstar_policy.kv_arena import KvArena
 from rstar_policy.placement import Ints, assign_rows
 from rstar_policy.policy_tokenizer import PolicyTokenizer
 from rstar_policy.prefill_order import batches, waves
-from rstar_policy.prefix_cache import CachedPrefix, PrefixCache, Prompt, stacked
 from rstar_policy.sampling import sample
 
 
@@ -77,7 +78,7 @@ class Decoder:
     @torch.inference_mode()
     def admit(self, jobs: Sequence[Job]) -> list[Job]:
         """Run the prompts of ``jobs`` and draw the first token of each candidate; return the jobs that are complete."""
-        by_prompt: dict[Prompt, list[Job]] = {}
+        by_prompt: dict[Tokens, list[Job]] = {}
         for job in jobs:
             by_prompt.setdefault(job.prompt, []).append(job)
         expected = self.candidates + sum(job.n for job in jobs)
@@ -112,7 +113,7 @@ class Decoder:
         self._table = CandidateTable()
         self._arena.clear()
 
-    def _prefill(self, prompts: Sequence[Prompt], expected: int = 0) -> Tensor:
+    def _prefill(self, prompts: Sequence[Tokens], expected: int = 0) -> Tensor:
         """Run ``prompts`` after their cached prefixes, give each a row, and return the logits, ``(prompts, vocabulary)``.
 
         ``expected`` is the number of rows that all their candidates may need.
@@ -145,15 +146,12 @@ class Decoder:
         )
         for row, prompt in enumerate(prompts):
             if past[row] < len(prompt) - 1:
-                length = len(prompt)
-                self._prefixes.put(
-                    prompt, tuple(k[row, :, -length:] for k in keys), tuple(v[row, :, -length:] for v in values)
-                )
+                self._prefixes.put(prompt, partial(_last_columns, keys, values, row, len(prompt)))
         self._arena.append(keys, values, lengths, expected)
         logits: Tensor = output.logits[:, -1]
         return logits
 
-    def _cached(self, prompts: Sequence[Prompt]) -> list[int]:
+    def _cached(self, prompts: Sequence[Tokens]) -> list[int]:
         """Return the number of tokens of each prompt that need not be run."""
         return [self._prefixes.longest(prompt).length for prompt in prompts]
 
@@ -162,8 +160,8 @@ class Decoder:
         cache = DynamicCache()
         some = next((prefix for prefix in prefixes if prefix.length), None)
         if some is not None:
-            for layer, like in enumerate(some.keys):
-                cache.update(*stacked(prefixes, layer, width, like), layer)
+            for layer in range(some.layers):
+                cache.update(*stacked(prefixes, layer, width), layer)
         return cache
 
     def _decode(self, tokens: Ints) -> Tensor:
@@ -193,6 +191,8 @@ class Decoder:
         if not bool(torch.isfinite(logprobs).all()):
             raise ArithmeticError("the model gave logits that are no numbers: its weights or its dtype are broken")
         table.record(since, drawn.numpy(), logprobs.double().numpy(), self._tokenizer)
+        for tokens, row in table.stopped():
+            self._prefixes.put(tokens, partial(self._arena.columns, row))
         complete = table.retire(self._tokenizer)
         self._assign_rows()
         return complete
@@ -204,6 +204,14 @@ class Decoder:
         self._arena.rearrange(len(plan.tokens), plan.sources, plan.destinations)
         table.row = plan.row
         self._tokens = plan.tokens
+
+
+def _last_columns(
+    keys: Sequence[Tensor], values: Sequence[Tensor], row: int, length: int, since: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return, per layer, the columns of a row's last ``length`` from number ``since`` on, ``(heads, columns, width)``."""
+    columns = slice(-(length - since), None)
+    return [key[row, :, columns] for key in keys], [value[row, :, columns] for value in values]
 
 
 def _columns_without_gap(past: Ints, new: Ints) -> Ints:

@@ -122,6 +122,17 @@ class KvArena:
         layers: list[Any] = list(self._layers)
         return Cache(layers=layers), mask, positions
 
+    def columns(self, row: int, since: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Return, per layer, the keys and values of a row from its token ``since`` on, ``(heads, tokens, head width)``."""
+        window = slice(int(self._start[row]) + since, self._cursor)
+        keys, values = [], []
+        for layer in self._layers:
+            assert layer.keys is not None
+            assert layer.values is not None
+            keys.append(layer.keys[row, :, window])
+            values.append(layer.values[row, :, window])
+        return keys, values
+
     def advance(self) -> None:
         """Move the cursor past the token that the forward pass has written."""
         self._cursor += 1

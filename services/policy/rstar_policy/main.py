@@ -76,14 +76,7 @@ def serve(
             help="LoRA adapter on the model, as PEFT writes it (engine vllm): a local folder or store:PREFIX."
         ),
     ] = None,
-    prefix_share: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=0.9,
-            help="Share of the free memory for keys and values of earlier prompts (engine transformers).",
-        ),
-    ] = 0.2,
+    prefix_share: options.PrefixShare = 0.2,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     host: options.Host = options.DEFAULT_HOST,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
-from rstar_policy.prefix_cache import Prompt, shared_tokens
+from rstar.models.prefix_cache import Tokens, shared_tokens
 
 PREFILL_TOKENS: Final = 16_384
 """Prompt tokens of one pass, cached prefixes and padding included: the limit bounds its memory."""
@@ -20,7 +20,7 @@ _PASS_TOKENS: Final = 256
 """Tokens that another pass must save: about 40 cost as much as reading the weights on a CPU, 2,000 on a large GPU."""
 
 
-def waves(prompts: Sequence[Prompt], cached: Sequence[int]) -> list[list[Prompt]]:
+def waves(prompts: Sequence[Tokens], cached: Sequence[int]) -> list[list[Tokens]]:
     """Return distinct ``prompts`` in one or two groups; the second finds more of its prefixes cached.
 
     The first ``cached[i]`` tokens of ``prompts[i]`` are cached already.
@@ -29,15 +29,15 @@ def waves(prompts: Sequence[Prompt], cached: Sequence[int]) -> list[list[Prompt]
     saved = [0] + [max(0, shared_tokens(before, prompt) - known) for (before, _), (prompt, known) in pairwise(order)]
     if sum(saved) < _PASS_TOKENS:
         return [list(prompts)]
-    groups: tuple[list[Prompt], list[Prompt]] = ([], [])
+    groups: tuple[list[Tokens], list[Tokens]] = ([], [])
     for (prompt, _), tokens in zip(order, saved, strict=True):
         groups[tokens > 0].append(prompt)
     return list(groups)
 
 
-def batches(prompts: Sequence[Prompt], cached: Sequence[int]) -> Iterator[list[Prompt]]:
+def batches(prompts: Sequence[Tokens], cached: Sequence[int]) -> Iterator[list[Tokens]]:
     """Cut ``prompts`` into the batches of one pass each, of similar numbers of new tokens; at least one prompt each."""
-    batch: list[Prompt] = []
+    batch: list[Tokens] = []
     longest = total = 0
     for prompt, known in sorted(zip(prompts, cached, strict=True), key=lambda pair: len(pair[0]) - pair[1]):
         new = len(prompt) - known

@@ -22,6 +22,7 @@ from rstar.interfaces import Proposal, Sampling, State
 from rstar.models.closing import ClosedOnExit
 from rstar.models.free_memory import free_bytes
 from rstar.models.futures import set_from_thread, settle_from_thread
+from rstar.models.prefix_cache import PREFIX_SHARE, checked_share
 from rstar.prompt import FEW_SHOT, PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_policy import metrics
@@ -32,8 +33,6 @@ from rstar_policy.loading import load_model
 from rstar_policy.policy_tokenizer import PolicyTokenizer
 
 MAX_ROWS: Final = 1_024
-PREFIX_SHARE: Final = 0.2
-"""Share of the memory that is free after loading, for the keys and values of earlier prompts."""
 MAX_STEPS_WAITED: Final = 3
 """Most decoding steps that a new request waits for others, to be admitted together."""
 ADMITTED_SHARE: Final = 4
@@ -125,8 +124,7 @@ class TransformersPolicy(ClosedOnExit):
         the memory free after loading that keeps keys and values of earlier prompts. Raises ``ValueError`` for another share,
         and for a folder or a model that this engine cannot serve.
         """
-        if not 0 <= prefix_share < 1:
-            raise ValueError(f"prefix_share is {prefix_share}: give a number from 0 to below 1")
+        checked_share(prefix_share)
         loaded = load_model(path, device=device, dtype=dtype, threads=threads)
         tokenizer = PolicyTokenizer(loaded.tokenizer, prompt, loaded.eos_ids, few_shot)
         return cls(

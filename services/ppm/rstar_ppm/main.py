@@ -35,6 +35,7 @@ def serve(
     engine: options.EngineOption = "transformers",
     tensor_parallel: options.TensorParallel = 1,
     memory_share: options.MemoryShare = None,
+    prefix_share: options.PrefixShare = 0.2,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     host: options.Host = options.DEFAULT_HOST,
@@ -73,6 +74,7 @@ def serve(
                 convention=convention,
                 threads=threads,
                 max_rows=max_rows,
+                prefix_share=prefix_share,
                 device=device,
                 dtype=dtype,
             )

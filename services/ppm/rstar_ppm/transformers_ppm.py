@@ -22,15 +22,17 @@ from rstar.interfaces import Scores, State
 from rstar.models.architecture import context_length
 from rstar.models.closing import ClosedOnExit
 from rstar.models.encoding import TrajectoryTokenizer
+from rstar.models.free_memory import free_bytes
 from rstar.models.futures import set_from_thread, settle_from_thread
 from rstar.models.model_folder import ConventionName
+from rstar.models.prefix_cache import PREFIX_SHARE, checked_share
 from rstar.prompt import PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_ppm import metrics
 from rstar_ppm.conventions import Encoded, StepEncoder, step_encoder
 from rstar_ppm.engine import check_length
 from rstar_ppm.heads import Loading, ScoringModel, load_scoring_model
-from rstar_ppm.packing import Row, batches, rows_of
+from rstar_ppm.packing import Row, rows_of
 from rstar_ppm.scorer import Scorer
 
 MAX_ROWS: Final = 256
@@ -97,13 +99,20 @@ class TransformersPreferenceModel(ClosedOnExit):
     ...     scores = await ppm.score(State("p", "1+1?"), ["<code>x = 2<end_of_step>"])
     """
 
-    def __init__(self, model: ScoringModel, encoder: StepEncoder, digest: str, max_rows: int = MAX_ROWS) -> None:
+    def __init__(
+        self,
+        model: ScoringModel,
+        encoder: StepEncoder,
+        digest: str,
+        max_rows: int = MAX_ROWS,
+        prefix_share: float = PREFIX_SHARE,
+    ) -> None:
         """Start the worker. ``model`` is in evaluation mode, and ``encoder`` is of its convention."""
         self._encoder = encoder
         self._digest = digest
         self._max_rows = max_rows
         self._context = context_length(model.decoder)
-        self._scorer = Scorer(model)
+        self._scorer = Scorer(model, int(prefix_share * free_bytes(model.decoder.device)))
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._closed = False
         self._worker = threading.Thread(target=self._work, name="ppm-scorer", daemon=True)
@@ -117,6 +126,7 @@ class TransformersPreferenceModel(ClosedOnExit):
         prompt: PromptStyle = "trained",
         threads: int | None = None,
         max_rows: int = MAX_ROWS,
+        prefix_share: float = PREFIX_SHARE,
         device: str = "auto",
         dtype: str = "auto",
         digest: str | None = None,
@@ -124,9 +134,11 @@ class TransformersPreferenceModel(ClosedOnExit):
     ) -> Self:
         """Load a Hugging Face folder (blocking). ``digest`` None computes the checkpoint's.
 
-        ``threads`` are torch's CPU threads (None: torch's default). Raises ``ValueError`` for a folder that holds no model
-        of the convention, an architecture that cannot be served, and a tokenizer that does not keep texts.
+        ``threads`` are torch's CPU threads (None: torch's default); ``prefix_share``: see ``checked_share``. Raises
+        ``ValueError`` for another share, a folder that holds no model of the convention, an architecture that cannot be
+        served, and a tokenizer that does not keep texts.
         """
+        checked_share(prefix_share)
         folder = Path(path)
         try:
             model = load_scoring_model(convention, Loading(folder, device, dtype, threads))
@@ -136,7 +148,7 @@ class TransformersPreferenceModel(ClosedOnExit):
             if convention == "rstar":
                 raise
             raise ValueError(f"{path} is no model of the convention {convention}: {error}") from error
-        return cls(model, encoder, digest or checkpoint_digest(folder), max_rows)
+        return cls(model, encoder, digest or checkpoint_digest(folder), max_rows, prefix_share)
 
     async def score(self, state: State, candidates: Sequence[str], begun: asyncio.Event | None = None) -> Scores:
         """Score each candidate as the next step of ``state``, in [-1, 1], to 6 decimals.
@@ -209,7 +221,7 @@ class TransformersPreferenceModel(ClosedOnExit):
                 call.leave_queue()
             else:
                 _add(call, group)
-        for batch in batches(group.rows, self._max_rows):
+        for batch in self._scorer.batches(group.rows, self._max_rows):
             for row in batch:
                 group.owner[row.slots[0]].begin()
             metrics.BATCH_ROWS.observe(len(batch))

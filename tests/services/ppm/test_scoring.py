@@ -134,12 +134,13 @@ def test_rows_hold_each_candidate_once_and_in_order(prefix: list[int], candidate
     rows = list(rows_of(prefix, candidates, 5))
     assert [slot for row in rows for slot in row.slots] == list(range(5, 5 + len(candidates)))
     assert [list(candidate) for row in rows for candidate in row.candidates] == candidates
-    assert sorted(row.slots for batch in batches(rows, 2) for row in batch) == [row.slots for row in rows]
+    past = [min(i, len(prefix) - 1) for i in range(len(rows))]
+    assert sorted(row.slots for batch in batches(rows, past, 2) for row in batch) == [row.slots for row in rows]
 
 
 def test_each_candidate_attends_only_to_the_prefix_and_itself() -> None:
-    packed = pack([Row((1, 2), ((3, 4), (5,)), (0, 1)), Row((6,), ((7,),), (2,))])
-    seen = tree_mask(packed.segment, torch.float32)[:, 0] == 0
+    packed = pack([Row((1, 2), ((3, 4), (5,)), (0, 1)), Row((6,), ((7,),), (2,))], (0, 0))
+    seen = tree_mask(packed.segment, packed.past, torch.float32)[:, 0] == 0
     assert seen[0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
@@ -149,3 +150,60 @@ def test_each_candidate_attends_only_to_the_prefix_and_itself() -> None:
     ]
     assert packed.positions.tolist() == [[0, 1, 2, 3, 2], [0, 1, 0, 0, 0]]
     assert list(zip(packed.row.tolist(), packed.column.tolist(), strict=True)) == [(0, 3), (0, 4), (1, 1)]
+
+
+def test_cached_tokens_are_not_run_and_every_token_attends_to_them() -> None:
+    packed = pack([Row((1, 2, 8), ((3, 4), (5,)), (0, 1)), Row((6,), ((),), (2,))], (2, 0))
+    seen = tree_mask(packed.segment, packed.past, torch.float32)[:, 0] == 0
+    assert packed.ids.tolist() == [[8, 3, 4, 5], [6, 0, 0, 0]]
+    assert packed.positions.tolist() == [[2, 3, 4, 3], [0, 0, 0, 0]]
+    assert seen[0].int().tolist() == [[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 1]]
+    assert seen[1, 0].int().tolist() == [0, 0, 1, 0, 0, 0]
+    assert list(zip(packed.row.tolist(), packed.column.tolist(), strict=True)) == [(0, 2), (0, 3), (1, 0)]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1])
+async def test_scores_after_cached_prefixes_are_those_of_a_new_model(checkpoint: Path, share: float) -> None:
+    trajectory = State("p", "1 + 1?", STEPS)
+    states = [replace(trajectory, steps=STEPS[:depth]) for depth in (0, 1, 2, 3, 4, 2, 0)]
+    expected = [[plain(checkpoint, state, candidate) for candidate in (*CANDIDATES, *STEPS)] for state in states]
+    async with TransformersPreferenceModel.load(checkpoint, prefix_share=share) as ppm:
+        one_by_one = [await ppm.score(state, (*CANDIDATES, *STEPS)) for state in states]
+        together = await asyncio.gather(*(ppm.score(state, (*CANDIDATES, *STEPS)) for state in states))
+        steps = await ppm.score_steps(trajectory)
+    for scores in (one_by_one, together):
+        assert [list(of.values) for of in scores] == [pytest.approx(of, abs=1e-5) for of in expected]
+    alone = [plain(checkpoint, replace(trajectory, steps=STEPS[:i]), step) for i, step in enumerate(STEPS)]
+    assert list(steps.values) == pytest.approx(alone, abs=1e-5)
+
+
+async def test_a_child_of_a_scored_step_runs_only_its_own_candidates(checkpoint: Path) -> None:
+    ran: list[int] = []
+    async with TransformersPreferenceModel.load(checkpoint, prefix_share=0.1) as ppm:
+        ppm._scorer._model.register_forward_pre_hook(
+            lambda _, __, given: ran.append(given["input_ids"].numel()), with_kwargs=True
+        )
+        await ppm.score(STATES[0], CANDIDATES)
+        child = replace(STATES[0], steps=(*STATES[0].steps, CANDIDATES[0]))
+        for _ in range(2):
+            ran.clear()
+            await ppm.score(child, CANDIDATES)
+            assert ran == [1 + sum(len(ppm._encoder.step(text, 2)) for text in CANDIDATES)]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_a_share_that_leaves_no_memory_is_refused(checkpoint: Path, share: float) -> None:
+    with pytest.raises(ValueError, match="prefix_share is"):
+        TransformersPreferenceModel.load(checkpoint, prefix_share=share)
+
+
+async def test_a_small_cache_drops_prefixes_and_changes_no_score(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rstar_ppm.transformers_ppm.free_bytes", lambda device: 200_000)
+    async with TransformersPreferenceModel.load(checkpoint, prefix_share=0.2) as ppm:
+        found = await asyncio.gather(*(ppm.score(state, CANDIDATES) for state in STATES * 3))
+        assert ppm._scorer._prefixes.bytes <= 40_000
+    for state, scores in zip(STATES * 3, found, strict=True):
+        expected = [plain(checkpoint, state, candidate) for candidate in CANDIDATES]
+        assert list(scores.values) == pytest.approx(expected, abs=1e-5)
