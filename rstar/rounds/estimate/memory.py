@@ -41,16 +41,16 @@ def serving(
 ) -> Memory:
     """Return the memory of a model server on one of ``devices`` that share the model.
 
-    A policy holds keys and values of ``sequences`` texts of ``length`` tokens and a cache of prefixes; both kinds run
-    prompts in batches. ``number_bytes``: of one weight, key or activation.
+    Both kinds hold a cache of prefixes and run prompts in batches; a policy holds keys and values of ``sequences`` texts of
+    ``length`` tokens besides. ``number_bytes``: of one weight, key or activation.
     """
-    held = 2 * model.layers * model.key_width * number_bytes * sequences * length + PREFIX_CACHE if policy else 0.0
+    running = 2 * model.layers * model.key_width * number_bytes * sequences * length if policy else 0.0
     passed = PACKED_TOKENS * (6 * model.width + 3 * model.mlp_width) * number_bytes
     last = 4 * sequences * model.vocabulary if policy else ATTENTION_MASK * number_bytes
     return Memory(
         weights=model.parameters * number_bytes / devices,
         activations=(passed + last) / devices,
-        keys_and_values=held / devices,
+        keys_and_values=(running + PREFIX_CACHE) / devices,
     )
 
 

@@ -193,4 +193,4 @@ def test_a_policy_server_holds_keys_and_values_of_all_sequences() -> None:
     assert memory.weights == 2_000
     assert memory.keys_and_values == 2 * 2 * 5 * 2 * 21 + PREFIX_CACHE
     assert serving(UNIT, number_bytes=2, sequences=3, length=7, devices=2).total == memory.total / 2
-    assert serving(UNIT, number_bytes=2, sequences=0, length=0, policy=False).keys_and_values == 0
+    assert serving(UNIT, number_bytes=2, sequences=0, length=0, policy=False).keys_and_values == PREFIX_CACHE
