@@ -27,7 +27,13 @@ Round = Annotated[
     str | None, typer.Option(help="Round of the store that fixes the commit of an hf: model; unset: its current one.")
 ]
 Cache = Annotated[Path, typer.Option(help="Folder for fetched checkpoints.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of torch; unset: torch decides.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="CPU threads of torch; unset: OMP_NUM_THREADS or one per core, half for a model below 20 million parameters.",
+    ),
+]
 Device = Annotated[DeviceName, typer.Option(help="Where the model runs; auto takes a GPU if there is one.")]
 Dtype = Annotated[Precision, typer.Option(help="Precision of the model; auto: the checkpoint's, float32 on CPU.")]
 

@@ -69,6 +69,15 @@ def test_a_round_that_trains_no_ppm_needs_no_torchrun_for_it(spec: EvolutionRoun
     assert launch.command[1:3] == ("-m", "rstar_jobs.train_ppm")
 
 
+def test_a_model_server_gets_all_cores_and_its_replicas_share_them() -> None:
+    commands = PlatformCommands("/store", cores=4)
+    for replicas, threads in ((1, "4"), (2, "2"), (8, "1")):
+        policy = ServiceRef(ServiceKind.POLICY, ModelRef("base"), replicas=replicas)
+        assert commands.service(policy, 0, Path("ready"), {}).environment["OMP_NUM_THREADS"] == threads
+    search = ServiceRef(ServiceKind.SEARCH)
+    assert commands.service(search, 0, Path("ready"), {}).environment["OMP_NUM_THREADS"] == "1"
+
+
 def test_variables_that_the_user_has_set_stay(spec: EvolutionRoundSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     launch = PlatformCommands("/store", cores=4).stage(spec, StartStage(Stage.TRAIN_PPM, 1, ()), FILES, ())
