@@ -39,7 +39,7 @@ def checkpoint(workspace: StageWorkspace) -> Path:
     return workspace.store.path(f"{workspace.ref().prefix}/checkpoint")
 
 
-@pytest.mark.parametrize("markers", ["text", "tokens"])
+@pytest.mark.parametrize("markers", [pytest.param("text", marks=pytest.mark.slow), "tokens"])
 def test_a_policy_and_its_ppm_are_trained_and_load_without_this_project(
     tmp_path: Path, base: Path, markers: str
 ) -> None:
@@ -83,6 +83,7 @@ def test_a_policy_and_its_ppm_are_trained_and_load_without_this_project(
     assert ppm.config.num_labels == 1
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_manifest_and_a_done_stage_is_not_repeated(tmp_path: Path, base: Path) -> None:
     digests = []
     for name in ("a", "b"):

@@ -133,7 +133,8 @@ def test_lora_trains_the_linear_layers_and_the_markers_and_stores_a_plain_folder
         assert (change > 1e-4).sum() >= 3
 
 
-@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_lora_trains_the_head_of_a_ppm_and_stores_a_plain_classifier(tmp_path: Path, precision: str) -> None:
     workspace = new_workspace(tmp_path, {"markers": True}, lora=LORA, precision=precision, epochs=4, learningRate=1e-2)
     folder = trained(workspace, "train_ppm", workspace.folder / "base")
