@@ -27,7 +27,8 @@ from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation, problems_digest
 from rstar_jobs.program import run
 from rstar_jobs.progress import Progress, SearchProgress
-from rstar_jobs.searches import Searched, SearchRun, Shard, search_shards, shards_of
+from rstar_jobs.search_work import Searched, SearchRun, Shard, shards_of
+from rstar_jobs.searches import search_shards
 from rstar_jobs.shards import StoredShards
 
 

@@ -4,29 +4,28 @@
 problem whose search fails becomes a record with ``error``, what it found and what it spent, and stops no other; at the
 end of the stage it is searched once more, also when an earlier attempt stored it. If more than half of the problems
 fail, the cause is not a single problem: the stage fails. After SIGTERM no shard is started, the running ones get
-``DRAIN_SECONDS``, and the next attempt searches what is missing. The finished problems of a shard that takes longer than
-``SAVE_SECONDS`` are stored meanwhile: a model on a CPU may need an hour for the slowest of them.
+``DRAIN_SECONDS``, and the next attempt searches what is missing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
-from rstar.config import SearchConfig
 from rstar.problem import Problem
 from rstar.record import SearchRecord
 from rstar.rpc.errors import CallFailed, CallRefused
 from rstar.rpc.search_client import SearchClient
-from rstar.store.store import StoreError
 from rstar_jobs.errors import BadInputError, TerminatedError
+from rstar_jobs.open_shards import OpenShard, OpenShards, StorePartial
 from rstar_jobs.progress import SearchProgress
+from rstar_jobs.search_work import Partial, Searched, Shard, merge_records
 
 DRAIN_SECONDS: Final = 20.0
 """Less than the 30 s that a pod has between SIGTERM and SIGKILL."""
@@ -39,41 +38,8 @@ ENOUGH_PROBLEMS: Final = 16
 model can read must not end a stage because it came first."""
 
 
-@dataclass(frozen=True, slots=True)
-class SearchRun:
-    """One search of a problem."""
-
-    config: SearchConfig
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Problems that are stored together under ``name``.
-
-    ``runs`` gives the searches of a problem, in turn: a later one runs only while the problem is unsolved.
-    ``verifier``: the name of the verifier that rewards answers, '' for none; ``equivalence``: of the one that tells
-    which answers are equal in a vote.
-    """
-
-    name: str
-    problems: tuple[Problem, ...]
-    runs: Callable[[Problem], Sequence[SearchRun]]
-    verifier: str = ""
-    equivalence: str = ""
-
-
-Searched = tuple[Shard, list[SearchRecord]]
-"""A shard and the records of its problems, in order."""
-
 StoreShard = Callable[[Shard, list[SearchRecord]], Awaitable[None]]
 """Stores a finished shard, or replaces it when a problem was searched once more."""
-
-StorePartial = Callable[[Shard, Mapping[int, SearchRecord]], None]
-"""Stores the records of a shard's finished problems, by position, in place of those stored before. Runs in a thread."""
-
-Partial = Mapping[str, Mapping[int, SearchRecord]]
-"""The records of finished problems of unfinished shards, by shard name and position."""
 
 IsSuccess = Callable[[Shard, Problem, SearchRecord], Awaitable[bool]]
 """Whether a finished search counts as a success in the progress. Asked once per search."""
@@ -82,11 +48,6 @@ IsSuccess = Callable[[Shard, Problem, SearchRecord], Awaitable[bool]]
 async def is_solved(shard: Shard, problem: Problem, record: SearchRecord) -> bool:
     """Return whether the search itself found a correct trajectory."""
     return record.solved
-
-
-def shards_of(problems: Sequence[Problem], size: int) -> Iterator[tuple[Problem, ...]]:
-    """Cut the problems into parts of ``size``, in order."""
-    return (tuple(problems[i : i + size]) for i in range(0, len(problems), size))
 
 
 async def search_shards(
@@ -114,24 +75,6 @@ async def search_shards(
             await searches.run(concurrency, failed_before, save_seconds)
 
 
-@dataclass(eq=False, slots=True)
-class _OpenShard:
-    """A shard of which ``pending`` problems are still to be searched; ``records`` are in the order of its problems.
-
-    ``stored``: how many of the records are stored. ``storing`` is held while any are.
-    """
-
-    shard: Shard
-    records: list[SearchRecord | None]
-    pending: int
-    stored: int = 0
-    storing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def finished(self) -> dict[int, SearchRecord]:
-        """Return the records of the problems that need not be searched again, by position."""
-        return {i: record for i, record in enumerate(self.records) if record is not None and not record.error}
-
-
 class _Searches:
     def __init__(
         self,
@@ -145,16 +88,14 @@ class _Searches:
     ) -> None:
         self._client = client
         self._store = store
-        self._store_partial = store_partial
         self._progress = progress
         self._is_success = is_success
         self._shards = shards
-        self._partial = partial
         self._problems = sum(len(shard.problems) - len(partial.get(shard.name, ())) for shard in shards)
         self._finished = 0
         self._failures: list[CallFailed] = []
         self._with_failures: list[Searched] = []
-        self._open: set[_OpenShard] = set()
+        self._open = OpenShards(store_partial, partial)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -167,20 +108,20 @@ class _Searches:
         self._with_failures += failed_before
         searching = asyncio.ensure_future(self._search_all(concurrency))
         stopped = asyncio.ensure_future(self._stopping.wait())
-        others = asyncio.ensure_future(self._report()), asyncio.ensure_future(self._save_often(save_seconds))
+        others = asyncio.ensure_future(self._report()), asyncio.ensure_future(self._open.save_often(save_seconds))
         try:
             await asyncio.wait((searching, stopped), return_when=asyncio.FIRST_COMPLETED)
             if self._stopping.is_set():
                 await asyncio.wait((searching,), timeout=DRAIN_SECONDS)
                 if searching.done() and (error := searching.exception()):
                     structlog.get_logger().warning("failed while ending", error=str(error))
-                raise TerminatedError("ended by SIGTERM; finished shards are stored and will not be searched again")
+                raise TerminatedError("ended by SIGTERM; finished problems are stored and will not be searched again")
             await searching
         finally:
             for task in (searching, stopped, *others):
                 task.cancel()
             await asyncio.gather(searching, stopped, *others, return_exceptions=True)
-            await self._save()
+            await self._open.save()
             self._progress.report(last=True)
 
     async def _search_all(self, concurrency: int) -> None:
@@ -188,7 +129,7 @@ class _Searches:
         with_failures, self._with_failures = self._with_failures, []
         await self._work(self._failed(with_failures), concurrency)
 
-    async def _work(self, queue: Iterator[tuple[_OpenShard, int]], concurrency: int) -> None:
+    async def _work(self, queue: Iterator[tuple[OpenShard, int]], concurrency: int) -> None:
         workers = [asyncio.ensure_future(self._worker(queue)) for _ in range(concurrency)]
         try:
             await asyncio.gather(*workers)
@@ -197,28 +138,24 @@ class _Searches:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    def _new(self) -> Iterator[tuple[_OpenShard, int]]:
+    def _new(self) -> Iterator[tuple[OpenShard, int]]:
         """Yield each unfinished problem as its shard and its position there, until SIGTERM stops new shards."""
         for shard in self._shards:
             if self._stopping.is_set():
                 return
-            known = self._partial.get(shard.name, {})
-            records = [known.get(i) for i in range(len(shard.problems))]
-            missing = [i for i, record in enumerate(records) if record is None]
-            opened = _OpenShard(shard, records, len(missing), stored=len(known))
-            self._open.add(opened)
+            opened, missing = self._open.open(shard)
             yield from ((opened, i) for i in missing)
 
-    def _failed(self, searched: Iterable[Searched]) -> Iterator[tuple[_OpenShard, int]]:
+    def _failed(self, searched: Iterable[Searched]) -> Iterator[tuple[OpenShard, int]]:
         """Yield the problems whose search failed, in the same way."""
         for shard, records in searched:
             if self._stopping.is_set():
                 return
             failed = [i for i, record in enumerate(records) if record.error]
-            opened = _OpenShard(shard, [*records], len(failed))
+            opened = OpenShard(shard, [*records], len(failed))
             yield from ((opened, i) for i in failed)
 
-    async def _worker(self, queue: Iterator[tuple[_OpenShard, int]]) -> None:
+    async def _worker(self, queue: Iterator[tuple[OpenShard, int]]) -> None:
         for opened, position in queue:
             shard, before = opened.shard, opened.records[position]
             problem = shard.problems[position]
@@ -235,7 +172,7 @@ class _Searches:
                     await self._finish(
                         [record for record in opened.records if record is not None], shard, before is None
                     )
-                self._open.discard(opened)
+                self._open.close(opened)
 
     async def _finish(self, records: list[SearchRecord], shard: Shard, first: bool) -> None:
         if first:
@@ -281,25 +218,6 @@ class _Searches:
         what = f"{len(failures)} of {self._finished} problems failed, the first with"
         raise CallFailed(failures[0].service, failures[0].address, f"{what}: {failures[0].reason}")
 
-    async def _save_often(self, seconds: float) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            await self._save()
-
-    async def _save(self) -> None:
-        """Store the finished problems of all open shards."""
-        for opened in tuple(self._open):
-            async with opened.storing:
-                finished = opened.finished()
-                if not opened.pending or len(finished) <= opened.stored:
-                    continue
-                try:
-                    await asyncio.to_thread(self._store_partial, opened.shard, finished)
-                except StoreError as error:  # the shard itself is stored later, or ends the stage with the reason
-                    structlog.get_logger().warning("problems not stored", shard=opened.shard.name, error=str(error))
-                else:
-                    opened.stored = len(finished)
-
     async def _report(self) -> None:
         while True:
             self._progress.report()
@@ -316,30 +234,3 @@ def _on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
         signal.signal(signal.SIGTERM, before)
-
-
-def merge_records(first: SearchRecord, second: SearchRecord) -> SearchRecord:
-    """Append the trees of ``second``, numbered after those of ``first``; the first choice stays if there is one.
-
-    Raises ``ValueError`` when they are of different problems.
-    """
-    if first.problem_id != second.problem_id:
-        raise ValueError(f"searches of {first.problem_id} and {second.problem_id} cannot be merged")
-    offset = len(first.nodes)
-    trees = max((node.tree for node in first.nodes), default=-1) + 1
-    moved = tuple(
-        replace(node, parent=node.parent + offset if node.parent >= 0 else -1, tree=node.tree + trees)
-        for node in second.nodes
-    )
-    chosen = first.chosen
-    if chosen < 0 <= second.chosen:
-        chosen = second.chosen + offset
-    return SearchRecord(
-        problem_id=first.problem_id,
-        nodes=first.nodes + moved,
-        usage=first.usage + second.usage,
-        chosen=chosen,
-        policy_digest=second.policy_digest or first.policy_digest,
-        ppm_digest=second.ppm_digest or first.ppm_digest,
-        error=first.error or second.error,
-    )

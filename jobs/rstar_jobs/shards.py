@@ -18,7 +18,7 @@ from rstar.rounds.manifest import Output, describe_file
 from rstar.rounds.stage import StageRun
 from rstar.store.store import StoreError
 from rstar.store.tables import read_trees, write_trees
-from rstar_jobs.searches import Shard
+from rstar_jobs.search_work import Shard
 
 SUFFIX = ".parquet"
 FOLDER = "trees"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pytest
 from rstar_jobs.evaluate import evaluation_shards, search_and_grade
 from rstar_jobs.progress import Progress, ProgressFile, SearchProgress
 from rstar_jobs.rollout import Tally, search_and_count, search_config, search_runs
-from rstar_jobs.searches import Shard, search_shards, shards_of
+from rstar_jobs.search_work import Shard, shards_of
+from rstar_jobs.searches import search_shards
 from rstar_jobs.shards import StoredShards
 
 from rstar.interfaces import Verdict
@@ -180,7 +181,10 @@ async def test_an_interrupted_evaluation_grades_what_it_stored_and_ends_with_the
     assert unfinished(stage) == []
 
 
-async def test_finished_problems_are_stored_while_their_shard_is_searched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [None, StoreError("no answer"), OSError("no space left on device")])
+async def test_finished_problems_are_stored_while_their_shard_is_searched(
+    tmp_path: Path, error: Exception | None
+) -> None:
     spec = spec_of(tmp_path)
     stage, store = stage_in(tmp_path / "store", Stage.ROLLOUT, spec)
     stored, config, policy = StoredShards(stage), search_config(spec, guided=False), GatedPolicy(delayed=["p0"])
@@ -192,8 +196,15 @@ async def test_finished_problems_are_stored_while_their_shard_is_searched(tmp_pa
     async def put(shard: Shard, records: list[SearchRecord]) -> None:
         stored.put(shard, records)
 
+    failures = [error] if error is not None else []
+
+    def put_partial(shard: Shard, records: Mapping[int, SearchRecord]) -> None:
+        if failures:
+            raise failures.pop()
+        stored.put_partial(shard, records)
+
     async with coordinator(policy) as address:
-        search = search_shards([address], [shard], 4, put, counts, stored.put_partial, save_seconds=0.02)
+        search = search_shards([address], [shard], 4, put, counts, put_partial, save_seconds=0.02)
         running = asyncio.ensure_future(search)
         while not (found := unfinished(stage)) or len(read_trees(store.path(found[0]))) < 3:
             assert not running.done()

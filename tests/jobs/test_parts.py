@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.program import RESULT_BYTES, result_bytes
 from rstar_jobs.rollout import Tally, training_problems
-from rstar_jobs.searches import merge_records
+from rstar_jobs.search_work import merge_records
 from rstar_jobs.select import Selection, split_of
 
 from rstar.problem import Problem
