@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 PREFIX_SHARE: Final = 0.2
 """Share of the memory that is free after loading, for the keys and values of earlier texts."""
@@ -55,11 +56,10 @@ class CachedPrefix(NamedTuple):
 NOTHING = CachedPrefix(0, ())
 
 
-def checked_share(share: float) -> float:
-    """Return a share of the free memory for a cache, at least 0 and below 1. Raises ``ValueError`` for another one."""
+def check_share(share: float) -> None:
+    """Raise ``ValueError`` unless ``share`` of the free memory leaves some: at least 0 and below 1."""
     if not 0 <= share < 1:
         raise ValueError(f"prefix_share is {share}: give a number from 0 to below 1")
-    return share
 
 
 class PrefixCache:
@@ -153,3 +153,11 @@ def stacked(prefixes: Sequence[CachedPrefix], layer: int, width: int) -> tuple[T
             values[row, :, columns] = segment.values[layer][:, :tokens]
             column += tokens
     return keys, values
+
+
+def cache_of(prefixes: Sequence[CachedPrefix]) -> DynamicCache:
+    """Return a cache for a forward pass that holds the prefixes, left-padded to the longest; an empty one for no tokens."""
+    cache, width = DynamicCache(), max(prefix.length for prefix in prefixes)
+    for layer in range(max(prefix.layers for prefix in prefixes)):
+        cache.update(*stacked(prefixes, layer, width), layer)
+    return cache

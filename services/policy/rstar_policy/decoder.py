@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from rstar.models.prefix_cache import CachedPrefix, PrefixCache, Tokens, stacked
+from rstar.models.prefix_cache import PrefixCache, Tokens, cache_of
 from rstar_policy.candidates import CandidateTable, Job
 from rstar_policy.kv_arena import KvArena
 from rstar_policy.placement import Ints, assign_rows
@@ -134,7 +133,7 @@ class Decoder:
             input_ids=torch.from_numpy(ids).to(device),
             attention_mask=None if seen.all() else torch.from_numpy(seen).to(device),
             position_ids=torch.from_numpy((columns + past[:, None]).clip(min=0)).to(device),
-            past_key_values=self._cache_of(prefixes, before),
+            past_key_values=cache_of(prefixes),
             use_cache=True,
             logits_to_keep=1,
         )
@@ -154,15 +153,6 @@ class Decoder:
     def _cached(self, prompts: Sequence[Tokens]) -> list[int]:
         """Return the number of tokens of each prompt that need not be run."""
         return [self._prefixes.longest(prompt).length for prompt in prompts]
-
-    def _cache_of(self, prefixes: list[CachedPrefix], width: int) -> DynamicCache:
-        """Return a cache that holds the prefixes, left-padded to ``width`` columns."""
-        cache = DynamicCache()
-        some = next((prefix for prefix in prefixes if prefix.length), None)
-        if some is not None:
-            for layer in range(some.layers):
-                cache.update(*stacked(prefixes, layer, width), layer)
-        return cache
 
     def _decode(self, tokens: Ints) -> Tensor:
         """Run one token per row, ``(rows,)``, and return the logits after it, ``(rows, vocabulary)``."""

@@ -22,7 +22,7 @@ from rstar.interfaces import Proposal, Sampling, State
 from rstar.models.closing import ClosedOnExit
 from rstar.models.free_memory import free_bytes
 from rstar.models.futures import set_from_thread, settle_from_thread
-from rstar.models.prefix_cache import PREFIX_SHARE, checked_share
+from rstar.models.prefix_cache import PREFIX_SHARE, check_share
 from rstar.prompt import FEW_SHOT, PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_policy import metrics
@@ -124,7 +124,7 @@ class TransformersPolicy(ClosedOnExit):
         the memory free after loading that keeps keys and values of earlier prompts. Raises ``ValueError`` for another share,
         and for a folder or a model that this engine cannot serve.
         """
-        checked_share(prefix_share)
+        check_share(prefix_share)
         loaded = load_model(path, device=device, dtype=dtype, threads=threads)
         tokenizer = PolicyTokenizer(loaded.tokenizer, prompt, loaded.eos_ids, few_shot)
         return cls(

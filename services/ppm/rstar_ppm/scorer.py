@@ -16,9 +16,8 @@ from typing import Any, Final
 import structlog
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from rstar.models.prefix_cache import CachedPrefix, PrefixCache, stacked
+from rstar.models.prefix_cache import CachedPrefix, PrefixCache, cache_of
 from rstar_ppm.heads import ScoringModel
 from rstar_ppm.packing import Row, batches, pack, tree_mask
 
@@ -71,7 +70,7 @@ class Scorer:
             input_ids=packed.ids.to(device),
             attention_mask=tree_mask(packed.segment.to(device), packed.past.to(device), self._model.dtype),
             position_ids=packed.positions.to(device),
-            past_key_values=self._cache_of(prefixes) if self._prefixes.budget else None,
+            past_key_values=cache_of(prefixes) if self._prefixes.budget else None,
             use_cache=bool(self._prefixes.budget),
         )
         if self._prefixes.budget:
@@ -80,13 +79,6 @@ class Scorer:
         scores = self._head(hidden[packed.row.to(device), packed.column.to(device)])
         return dict(zip(packed.slot, scores.tolist(), strict=True))
 
-    def _cache_of(self, prefixes: Sequence[CachedPrefix]) -> DynamicCache:
-        """Return a cache that holds the prefixes, right-aligned."""
-        cache, width = DynamicCache(), max(prefix.length for prefix in prefixes)
-        for layer in range(max(prefix.layers for prefix in prefixes)):
-            cache.update(*stacked(prefixes, layer, width), layer)
-        return cache
-
     def _keep(self, rows: Sequence[Row], prefixes: Sequence[CachedPrefix], cache: Any) -> None:
         """Keep the keys and values of each row's prefix and candidates."""
         width = max(prefix.length for prefix in prefixes)
@@ -94,12 +86,12 @@ class Scorer:
         for i, (row, prefix) in enumerate(zip(rows, prefixes, strict=True)):
             # The tokens of a prefix stand in successive columns, cached ones too.
             first = width - prefix.length
-            start = end = first + len(row.prefix)
-            self._prefixes.put(row.prefix, partial(_columns, keys, values, i, range(first, end), range(0)))
-            for candidate in row.candidates:
-                start, end = end, end + len(candidate)
-                columns = range(first, first + len(row.prefix)), range(start, end)
-                self._prefixes.put((*row.prefix, *candidate), partial(_columns, keys, values, i, *columns))
+            columns = range(first, first + len(row.prefix))
+            end = columns.stop
+            for candidate in ((), *row.candidates):
+                own = range(end, end + len(candidate))
+                self._prefixes.put((*row.prefix, *candidate), partial(_columns, keys, values, i, columns, own))
+                end = own.stop
 
     @torch.inference_mode()
     def _score_plain(self, rows: Sequence[Row]) -> dict[int, float]:

@@ -25,7 +25,7 @@ from rstar.models.encoding import TrajectoryTokenizer
 from rstar.models.free_memory import free_bytes
 from rstar.models.futures import set_from_thread, settle_from_thread
 from rstar.models.model_folder import ConventionName
-from rstar.models.prefix_cache import PREFIX_SHARE, checked_share
+from rstar.models.prefix_cache import PREFIX_SHARE, check_share
 from rstar.prompt import PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_ppm import metrics
@@ -134,11 +134,11 @@ class TransformersPreferenceModel(ClosedOnExit):
     ) -> Self:
         """Load a Hugging Face folder (blocking). ``digest`` None computes the checkpoint's.
 
-        ``threads`` are torch's CPU threads (None: torch's default); ``prefix_share``: see ``checked_share``. Raises
+        ``threads`` are torch's CPU threads (None: torch's default); ``prefix_share``: see ``check_share``. Raises
         ``ValueError`` for another share, a folder that holds no model of the convention, an architecture that cannot be
         served, and a tokenizer that does not keep texts.
         """
-        checked_share(prefix_share)
+        check_share(prefix_share)
         folder = Path(path)
         try:
             model = load_scoring_model(convention, Loading(folder, device, dtype, threads))
