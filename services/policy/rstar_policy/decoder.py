@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rstar.models.forward_passes import passes, waves
 from rstar.models.prefix_cache import PrefixCache, Tokens, cache_of
 from rstar_policy.candidates import CandidateTable, Job
 from rstar_policy.kv_arena import KvArena
 from rstar_policy.placement import Ints, assign_rows
 from rstar_policy.policy_tokenizer import PolicyTokenizer
-from rstar_policy.prefill_order import batches, waves
 from rstar_policy.sampling import sample
 
 
@@ -84,7 +84,9 @@ class Decoder:
         complete = []
         prompts = list(by_prompt)
         for wave in waves(prompts, self._cached(prompts)):
-            for batch in batches(wave, self._cached(wave)):
+            first = [prompts[i] for i in wave]
+            for places in passes([len(prompt) for prompt in first], self._cached(first)):
+                batch = [first[i] for i in places]
                 first_row, since = self._arena.rows, len(self._table)
                 logits = self._prefill(batch, expected)
                 for row, prompt in enumerate(batch, start=first_row):

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 
 SHORT_ROW: Final = 256
-MASK_ELEMENTS: Final = 2**25
-"""Most elements of one attention mask (128 MiB in float32): it is quadratic in the packed length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +73,6 @@ def rows_of(prefix: Sequence[int], candidates: Sequence[Sequence[int]], first_sl
         slots.append(slot)
     if held:
         yield Row(tuple(prefix), tuple(held), tuple(slots))
-
-
-def batches(rows: Sequence[Row], past: Sequence[int], max_rows: int) -> Iterator[list[Row]]:
-    """Group rows with similar numbers of tokens to run, for little padding: at most ``max_rows`` and ``MASK_ELEMENTS`` each.
-
-    ``past[i]`` tokens of row i are cached.
-    """
-    batch: list[Row] = []
-    longest = 0
-    for row, known in sorted(zip(rows, past, strict=True), key=lambda pair: len(pair[0]) - pair[1]):
-        new, longest = len(row) - known, max(longest, known)
-        if batch and (len(batch) == max_rows or (len(batch) + 1) * new * (longest + new) > MASK_ELEMENTS):
-            yield batch
-            batch, longest = [], known
-        batch.append(row)
-    if batch:
-        yield batch
 
 
 def pack(rows: Sequence[Row], past: Sequence[int]) -> Packed:

@@ -17,9 +17,10 @@ import structlog
 import torch
 from torch import Tensor
 
+from rstar.models.forward_passes import passes, waves
 from rstar.models.prefix_cache import CachedPrefix, PrefixCache, cache_of
 from rstar_ppm.heads import ScoringModel
-from rstar_ppm.packing import Row, batches, pack, tree_mask
+from rstar_ppm.packing import Row, pack, tree_mask
 
 DECIMALS: Final = 6
 """Scores are rounded: the last bits depend on the rest of the batch, and must not decide between two steps."""
@@ -51,8 +52,18 @@ class Scorer:
         return self._packed
 
     def batches(self, rows: Sequence[Row], max_rows: int) -> Iterator[list[Row]]:
-        """Group rows for ``score``, with similar numbers of tokens that are not cached."""
-        return batches(rows, [self._prefixes.longest(row.cacheable).length for row in rows], max_rows)
+        """Group rows for ``score``. Take the next group after the last one is scored: it may find more prefixes cached."""
+        groups = (
+            waves([row.cacheable for row in rows], self._cached(rows)) if self._prefixes.budget else [range(len(rows))]
+        )
+        for group in groups:
+            members = [rows[i] for i in group]
+            for places in passes(list(map(len, members)), self._cached(members), max_rows):
+                yield [members[i] for i in places]
+
+    def _cached(self, rows: Sequence[Row]) -> list[int]:
+        """Return the number of tokens of each row that need not be run."""
+        return [self._prefixes.longest(row.cacheable).length for row in rows]
 
     def score(self, rows: Sequence[Row]) -> dict[int, float]:
         """Return scores in [-1, 1] by slot, rounded to ``DECIMALS``. Raises ``ArithmeticError`` when one is NaN."""

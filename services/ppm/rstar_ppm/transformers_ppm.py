@@ -47,7 +47,6 @@ class _Call:
     answer: asyncio.Future[Scores]
     begun: asyncio.Event | None = None
     slots: range = range(0)
-    error: Exception | None = None
     waiting: bool = False
 
     @property
@@ -230,12 +229,13 @@ class TransformersPreferenceModel(ClosedOnExit):
             except Exception as error:
                 structlog.get_logger().exception("batch_failed", rows=len(batch))
                 metrics.FAILED_BATCHES.inc()
-                for slot in (slot for row in batch for slot in row.slots):
-                    group.owner[slot].error = RuntimeError(f"the batch failed: {type(error).__name__}: {error}")
-        for call in dict.fromkeys(group.owner):
-            if call.error is None:
-                metrics.SCORED.inc(len(call.slots))
-            call.settle(call.error or Scores(tuple(group.scores[slot] for slot in call.slots), self._digest))
+                failure = RuntimeError(f"the batch failed: {type(error).__name__}: {error}")
+                for row in batch:
+                    group.owner[row.slots[0]].settle(failure)
+            for call in dict.fromkeys(group.owner[row.slots[0]] for row in batch):
+                if group.scores.keys() >= set(call.slots):
+                    metrics.SCORED.inc(call.size)
+                    call.settle(Scores(tuple(group.scores[slot] for slot in call.slots), self._digest))
 
 
 def _add(call: _Call, group: _CallGroup) -> None:

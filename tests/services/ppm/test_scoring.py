@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rstar_ppm.heads import Loading, load_scoring_model
-from rstar_ppm.packing import Row, batches, pack, rows_of, tree_mask
+from rstar_ppm.packing import Row, pack, rows_of, tree_mask
 from rstar_ppm.scorer import Scorer
 from rstar_ppm.transformers_ppm import TransformersPreferenceModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -134,8 +134,6 @@ def test_rows_hold_each_candidate_once_and_in_order(prefix: list[int], candidate
     rows = list(rows_of(prefix, candidates, 5))
     assert [slot for row in rows for slot in row.slots] == list(range(5, 5 + len(candidates)))
     assert [list(candidate) for row in rows for candidate in row.candidates] == candidates
-    past = [min(i, len(prefix) - 1) for i in range(len(rows))]
-    assert sorted(row.slots for batch in batches(rows, past, 2) for row in batch) == [row.slots for row in rows]
 
 
 def test_each_candidate_attends_only_to_the_prefix_and_itself() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rstar_policy.prefill_order import PREFILL_TOKENS, batches, waves
 from rstar_policy.transformers_engine import TransformersPolicy
 
 from rstar.interfaces import Sampling, State
+from rstar.models.forward_passes import NEW_TOKENS, TEXT_TOKENS, passes, waves
 from tests.support.tiny_model import save_policy
 
 EXAMPLES = tuple(range(300))
@@ -22,39 +22,44 @@ prompts = st.lists(
 
 @settings(deadline=None)
 @given(prompts, st.data())
-def test_every_prompt_is_run_once_within_the_limits_of_a_pass(new: list[tuple[int, ...]], data: st.DataObject) -> None:
-    cached = {prompt: data.draw(st.integers(0, len(prompt) - 1)) for prompt in new}
+def test_every_text_is_run_once_within_the_limits_of_a_pass(new: list[tuple[int, ...]], data: st.DataObject) -> None:
+    cached = [data.draw(st.integers(0, len(text) - 1)) for text in new]
+    most_rows = data.draw(st.none() | st.integers(1, 4))
     run = []
-    for wave in waves(new, [cached[prompt] for prompt in new]):
-        for batch in batches(wave, [cached[prompt] for prompt in wave]):
-            tokens = [len(prompt) - cached[prompt] for prompt in batch]
-            assert len(batch) == 1 or len(batch) * max(map(len, batch)) <= PREFILL_TOKENS
-            assert len(batch) * max(tokens) - sum(tokens) <= 256
-            run += batch
-    assert sorted(run) == sorted(new)
+    for wave in waves(new, cached):
+        lengths = [len(new[i]) for i in wave]
+        for places in passes(lengths, [cached[i] for i in wave], most_rows):
+            tokens = [lengths[i] - cached[wave[i]] for i in places]
+            rows = len(places)
+            assert rows == 1 or rows * max(lengths[i] for i in places) <= TEXT_TOKENS
+            assert rows == 1 or rows * max(tokens) <= NEW_TOKENS
+            assert rows <= (most_rows or rows)
+            assert rows * max(tokens) - sum(tokens) <= 256
+            run += [wave[i] for i in places]
+    assert sorted(run) == list(range(len(new)))
 
 
 def test_one_of_the_prompts_with_the_same_examples_is_run_first() -> None:
     questions = [(*EXAMPLES, 1_000 + i) for i in range(3)]
-    first, then = waves([*questions, (7, 7)], [0, 0, 0, 0])
-    assert first == [questions[0], (7, 7)]
-    assert then == questions[1:]
+    assert waves([*questions, (7, 7)], [0, 0, 0, 0]) == [[0, 3], [1, 2]]
 
 
 def test_prompts_whose_examples_are_cached_are_run_together() -> None:
     questions = [(*EXAMPLES, 1_000 + i) for i in range(3)]
-    assert waves(questions, [300, 300, 300]) == [questions]
+    assert waves(questions, [300, 300, 300]) == [[0, 1, 2]]
 
 
 def test_short_common_beginnings_are_not_worth_a_second_pass() -> None:
     questions = [(1, 2, 3, 10 + i) for i in range(5)]
-    assert waves(questions, [0] * 5) == [questions]
+    assert waves(questions, [0] * 5) == [[0, 1, 2, 3, 4]]
 
 
 def test_a_long_prompt_does_not_pad_the_short_ones() -> None:
-    short = [(*EXAMPLES, i) for i in range(20)]
-    long = tuple(range(400, 900))
-    assert list(batches([long, *short], [0, *[300] * 20])) == [short, [long]]
+    assert list(passes([500, *[301] * 20], [0, *[300] * 20])) == [list(range(1, 21)), [0]]
+
+
+def test_long_new_texts_are_run_in_several_passes() -> None:
+    assert list(passes([2_000] * 5, [0] * 5)) == [[0, 1], [2, 3], [4]]
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
