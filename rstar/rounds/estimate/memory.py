@@ -10,11 +10,11 @@ from rstar.rounds.estimate.model_size import ModelSize
 PREFIX_CACHE: Final = 256 << 20
 """Allowed for keys and values of earlier prompts. The engine transformers takes a share of what is free (`--prefix-share`)."""
 
-ATTENTION_MASK: Final = 2**25
-"""``rstar_ppm.packing.MASK_ELEMENTS``: most numbers of one mask of packed rows."""
+TEXT_TOKENS: Final = 16_384
+"""``rstar.models.forward_passes.TEXT_TOKENS``: tokens of one pass over new texts, with cached prefixes."""
 
-PACKED_TOKENS: Final = 16_384
-"""Tokens of one forward pass over prompts: ``rstar_policy.prefill_order.PREFILL_TOKENS``."""
+NEW_TOKENS: Final = 4_096
+"""``rstar.models.forward_passes.NEW_TOKENS``: tokens that one pass runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,10 @@ def serving(
     ``length`` tokens besides. ``number_bytes``: of one weight, key or activation.
     """
     running = 2 * model.layers * model.key_width * number_bytes * sequences * length if policy else 0.0
-    passed = PACKED_TOKENS * (6 * model.width + 3 * model.mlp_width) * number_bytes
-    last = 4 * sequences * model.vocabulary if policy else ATTENTION_MASK * number_bytes
+    passed = NEW_TOKENS * (6 * model.width + 3 * model.mlp_width) * number_bytes
+    passed += 2 * model.layers * model.key_width * number_bytes * TEXT_TOKENS
+    # The PPM has a mask: with two rows, the fewest that the limits hold for, each query has half of the texts' tokens.
+    last = 4 * sequences * model.vocabulary if policy else NEW_TOKENS * TEXT_TOKENS // 2 * number_bytes
     return Memory(
         weights=model.parameters * number_bytes / devices,
         activations=(passed + last) / devices,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,41 @@ async def test_a_child_of_a_scored_step_runs_only_its_own_candidates(checkpoint:
             ran.clear()
             await ppm.score(child, CANDIDATES)
             assert ran == [1 + sum(len(ppm._encoder.step(text, 2)) for text in CANDIDATES)]
+
+
+async def test_a_question_that_trajectories_share_is_run_once(checkpoint: Path) -> None:
+    ran: list[int] = []
+    trajectories = [State("p", "q" * 200, (f"x = {i}<end_of_step>",)) for i in range(4)]
+    async with TransformersPreferenceModel.load(checkpoint, prefix_share=0.1) as ppm:
+        ppm._scorer._model.register_forward_pre_hook(
+            lambda _, __, given: ran.append(given["input_ids"].numel()), with_kwargs=True
+        )
+        whole = [ppm._encoded(trajectory, None)[0] for trajectory in trajectories]
+        found = await asyncio.gather(*(ppm.score_steps(trajectory) for trajectory in trajectories))
+    assert sum(ran) < len(whole[0].ids) + 3 * 50
+    for trajectory, scores in zip(trajectories, found, strict=True):
+        expected = plain(checkpoint, replace(trajectory, steps=()), trajectory.steps[0])
+        assert list(scores.values) == pytest.approx([expected], abs=1e-5)
+
+
+async def test_a_call_is_answered_before_later_passes(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    score = Scorer.score
+    passes = 0
+
+    def second_waits(scorer: Scorer, rows: Sequence[Row]) -> dict[int, float]:
+        nonlocal passes
+        passes += 1
+        if passes == 2:
+            assert answered.wait(60)
+        return score(scorer, rows)
+
+    monkeypatch.setattr(Scorer, "score", second_waits)
+    async with TransformersPreferenceModel.load(checkpoint, max_rows=1) as ppm:
+        calls = [asyncio.ensure_future(ppm.score(state, CANDIDATES)) for state in STATES[:2]]
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        answered.set()
+        assert all(len(scores.values) == len(CANDIDATES) for scores in await asyncio.gather(*calls))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
