@@ -60,6 +60,10 @@ def report(
 
     if not json:
         _check_page(output)
+    elif (source := ctx.get_parameter_source("output")) is not None and source.name == "COMMANDLINE":
+        raise CommandError(
+            f"--output names the page, and --json writes none: leave one out, or use '--json > {output}'"
+        )
     location = choose_location(ctx, store, namespace, context, kubeconfig)
     shelf = None
     if not json:

@@ -136,6 +136,14 @@ def test_json_is_the_collected_data(rounds: StoredRounds) -> None:
     assert found["lineage"][0]["stage"] == "rollout"
 
 
+def test_a_page_is_not_named_for_json(tmp_path: Path) -> None:
+    page = tmp_path / "lab.json"
+    result = CliRunner().invoke(app, ["report", "--store", str(tmp_path), "--json", "--output", str(page)])
+    assert isinstance(result.exception, CommandError)
+    assert f"use '--json > {page}'" in str(result.exception)
+    assert not page.exists()
+
+
 def test_a_store_without_rounds_is_bad_input(tmp_path: Path) -> None:
     FolderStore(tmp_path).write("data/train.jsonl", b"{}")
     result = CliRunner().invoke(app, ["report", "--store", str(tmp_path), "--json"])
