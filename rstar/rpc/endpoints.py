@@ -125,7 +125,8 @@ class Endpoints(Generic[M]):
         """Return once an endpoint is ready. Raises ``ServiceUnavailable`` with the addresses when none is in time."""
         await self.start()
         try:
-            await asyncio.wait_for(self._some_ready.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._some_ready.wait()
         except TimeoutError:
             raise self._unavailable(seconds) from None
 
@@ -197,7 +198,8 @@ class Endpoints(Generic[M]):
         while True:
             await asyncio.sleep(min(LOOK_AGAIN_SECONDS, LOOK_UP_SECONDS))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look_again.wait(), max(0, LOOK_UP_SECONDS - LOOK_AGAIN_SECONDS))
+                async with asyncio.timeout(max(0, LOOK_UP_SECONDS - LOOK_AGAIN_SECONDS)):
+                    await self._look_again.wait()
             self._look_again.clear()
             await self._look_up()
 

@@ -172,7 +172,8 @@ async def drain(server: grpc.aio.Server, health_service: Health, gate: DrainGate
     """Refuse new calls, then finish the calls in progress; those that take longer than ``seconds`` are cancelled."""
     # A client that does not read its watch must not delay the drain.
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(health_service.enter_graceful_shutdown(), NOTICE_SECONDS)
+        async with asyncio.timeout(NOTICE_SECONDS):
+            await health_service.enter_graceful_shutdown()
     await asyncio.sleep(NOTICE_SECONDS)
     gate.closed = True
     await asyncio.sleep(NOTICE_SECONDS)

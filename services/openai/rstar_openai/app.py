@@ -97,7 +97,8 @@ class Endpoint:
 
     async def _idle_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
         return self._idle.is_set()
 
     async def _health(self, _: web.Request) -> web.StreamResponse:

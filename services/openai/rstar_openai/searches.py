@@ -83,7 +83,9 @@ class Searches:
         Raises ``CallFailed`` for the first search that fails.
         """
         try:
-            found = await asyncio.wait_for(self._events.get(), seconds)
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
+            async with asyncio.timeout(seconds):
+                found = await self._events.get()
         except TimeoutError:
             return None
         if isinstance(found, CallFailed):

@@ -132,7 +132,8 @@ class PodLifecycle:
     async def _follow(self, script: Run) -> Run:
         """Wait for the script's time or for :meth:`end`; return which of them says how the container ended."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._outcome_set.wait(), script.seconds)
+            async with asyncio.timeout(script.seconds):
+                await self._outcome_set.wait()
             self._outcome_set.clear()
             return self._outcome
         return script
@@ -153,7 +154,8 @@ class PodLifecycle:
     async def _sleep(self, seconds: float) -> bool:
         """Sleep; return True at once if the pod is to end."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ending.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._ending.wait()
         return self._ending.is_set()
 
     async def _report_changes(self) -> None:
