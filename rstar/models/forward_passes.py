@@ -7,7 +7,7 @@ its cached prefix; and texts with few new tokens are not padded to those with ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -17,10 +17,23 @@ TEXT_TOKENS: Final = 16_384
 """Tokens of the texts of one pass, cached prefixes and padding included: the limit bounds its keys and values."""
 
 NEW_TOKENS: Final = 4_096
-"""Tokens that one pass runs, padding included: the limit bounds its activations. More are no faster on any device."""
+"""Tokens that one pass runs, padding included: the limit bounds its activations."""
 
 _PASS_TOKENS: Final = 256
 """Tokens that another pass must save: about 40 cost as much as reading the weights on a CPU, 2,000 on a large GPU."""
+
+
+def planned(
+    texts: Sequence[Tokens], lengths: Sequence[int], cached: Callable[[int], int], most_rows: int | None = None
+) -> Iterator[list[int]]:
+    """Yield the positions of the texts of one pass each. Take the next after the last one is run: more may be cached then.
+
+    ``texts[i]`` are the tokens of text i that may be found in the cache, ``lengths[i]`` the number of all its tokens, and
+    ``cached(i)`` how many of them are in the cache now.
+    """
+    for wave in waves(texts, [cached(i) for i in range(len(texts))]):
+        for places in passes([lengths[i] for i in wave], [cached(i) for i in wave], most_rows):
+            yield [wave[i] for i in places]
 
 
 def waves(texts: Sequence[Tokens], cached: Sequence[int]) -> list[list[int]]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rstar.models.forward_passes import passes, waves
+from rstar.models.forward_passes import planned
 from rstar.models.prefix_cache import PrefixCache, Tokens, cache_of
 from rstar_policy.candidates import CandidateTable, Job
 from rstar_policy.kv_arena import KvArena
@@ -83,16 +83,14 @@ class Decoder:
         expected = self.candidates + sum(job.n for job in jobs)
         complete = []
         prompts = list(by_prompt)
-        for wave in waves(prompts, self._cached(prompts)):
-            first = [prompts[i] for i in wave]
-            for places in passes([len(prompt) for prompt in first], self._cached(first)):
-                batch = [first[i] for i in places]
-                first_row, since = self._arena.rows, len(self._table)
-                logits = self._prefill(batch, expected)
-                for row, prompt in enumerate(batch, start=first_row):
-                    for job in by_prompt[prompt]:
-                        self._table.add(job, row)
-                complete += self._draw(logits, first_row, since)
+        for places in planned(prompts, list(map(len, prompts)), lambda i: self._prefixes.longest(prompts[i]).length):
+            batch = [prompts[i] for i in places]
+            first_row, since = self._arena.rows, len(self._table)
+            logits = self._prefill(batch, expected)
+            for row, prompt in enumerate(batch, start=first_row):
+                for job in by_prompt[prompt]:
+                    self._table.add(job, row)
+            complete += self._draw(logits, first_row, since)
         return complete
 
     @torch.inference_mode()
@@ -151,10 +149,6 @@ class Decoder:
         self._arena.append(keys, values, lengths, expected)
         logits: Tensor = output.logits[:, -1]
         return logits
-
-    def _cached(self, prompts: Sequence[Tokens]) -> list[int]:
-        """Return the number of tokens of each prompt that need not be run."""
-        return [self._prefixes.longest(prompt).length for prompt in prompts]
 
     def _decode(self, tokens: Ints) -> Tensor:
         """Run one token per row, ``(rows,)``, and return the logits after it, ``(rows, vocabulary)``."""

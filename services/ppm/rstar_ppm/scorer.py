@@ -17,7 +17,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from rstar.models.forward_passes import passes, waves
+from rstar.models.forward_passes import planned
 from rstar.models.prefix_cache import CachedPrefix, PrefixCache, cache_of
 from rstar_ppm.heads import ScoringModel
 from rstar_ppm.packing import Row, pack, tree_mask
@@ -53,17 +53,9 @@ class Scorer:
 
     def batches(self, rows: Sequence[Row], max_rows: int) -> Iterator[list[Row]]:
         """Group rows for ``score``. Take the next group after the last one is scored: it may find more prefixes cached."""
-        groups = (
-            waves([row.cacheable for row in rows], self._cached(rows)) if self._prefixes.budget else [range(len(rows))]
-        )
-        for group in groups:
-            members = [rows[i] for i in group]
-            for places in passes(list(map(len, members)), self._cached(members), max_rows):
-                yield [members[i] for i in places]
-
-    def _cached(self, rows: Sequence[Row]) -> list[int]:
-        """Return the number of tokens of each row that need not be run."""
-        return [self._prefixes.longest(row.cacheable).length for row in rows]
+        texts = [row.cacheable if self._prefixes.budget else () for row in rows]  # with no cache, nothing is shared
+        for places in planned(texts, list(map(len, rows)), lambda i: self._prefixes.longest(texts[i]).length, max_rows):
+            yield [rows[i] for i in places]
 
     def score(self, rows: Sequence[Row]) -> dict[int, float]:
         """Return scores in [-1, 1] by slot, rounded to ``DECIMALS``. Raises ``ArithmeticError`` when one is NaN."""
