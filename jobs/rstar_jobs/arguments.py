@@ -15,6 +15,7 @@ from rstar.store.open import open_store
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation
 from rstar_jobs.progress import Progress
+from rstar_jobs.run_times import RunTimes
 
 
 def argument_parser(stage: Stage) -> argparse.ArgumentParser:
@@ -35,7 +36,7 @@ def argument_parser(stage: Stage) -> argparse.ArgumentParser:
     return parser
 
 
-def read_invocation(options: argparse.Namespace, stage: Stage, progress: Progress) -> Invocation:
+def read_invocation(options: argparse.Namespace, stage: Stage, progress: Progress, times: RunTimes) -> Invocation:
     """Return the invocation that the parsed command line describes. Raises ``BadInputError``."""
     item = _read_round(options.round)
     try:
@@ -46,7 +47,7 @@ def read_invocation(options: argparse.Namespace, stage: Stage, progress: Progres
     search = tuple(address for address in options.search.split(",") if address)
     structlog.contextvars.bind_contextvars(round=item.name, stage=stage.value)
     structlog.get_logger().info("stage starts", store=store.uri)
-    return Invocation(stage, item, store, inputs, search, options.cache, progress)
+    return Invocation(stage, item, store, inputs, search, options.cache, progress, times)
 
 
 def _read_round(path: Path) -> EvolutionRound:

@@ -26,6 +26,7 @@ from rstar.store.revisions import is_on_hub, pinned
 from rstar.store.store import Store
 from rstar_jobs.errors import BadInputError
 from rstar_jobs.progress import Progress
+from rstar_jobs.run_times import RunTimes
 
 INPUT_STAGES: Final = {name: stage for inputs in STAGE_INPUTS.values() for name, stage in inputs.items()}
 """Which stage wrote an input, by the input's name."""
@@ -45,6 +46,7 @@ class Invocation:
     search: tuple[str, ...]
     cache: Path
     progress: Progress
+    times: RunTimes
 
     @property
     def spec(self) -> EvolutionRoundSpec:
@@ -52,8 +54,8 @@ class Invocation:
         return self.round.spec
 
     def open_stage(self, inputs: Iterable[str] = (), sources: Mapping[str, str] | None = None) -> StageRun:
-        """Return the stage on the named inputs and on ``sources``: digests of what comes from outside the stages."""
-        return StageRun(
+        """Begin the stage on the named inputs and on ``sources``: digests of what comes from outside the stages."""
+        stage = StageRun(
             self.store,
             self.round.name,
             self.stage,
@@ -62,6 +64,8 @@ class Invocation:
             {name: self.need(name) for name in inputs},
             sources or {},
         )
+        self.times.begin(stage)
+        return stage
 
     def need(self, name: str) -> ManifestRef:
         """Return an input. Raises ``BadInputError`` when it was not given."""

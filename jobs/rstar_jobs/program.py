@@ -13,7 +13,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +31,7 @@ from rstar_jobs.errors import BadInputError, TerminatedError
 from rstar_jobs.invocation import Invocation
 from rstar_jobs.processes import is_leader
 from rstar_jobs.progress import Progress, open_destination
+from rstar_jobs.run_times import RunTimes
 from rstar_jobs.trackers import open_trackers
 
 RESULT_BYTES: Final = 4_096
@@ -53,16 +53,19 @@ def run(stage: Stage, work: Work, arguments: Sequence[str] | None = None) -> int
             tracing.start(f"stage-{stage}", joins=True)
     except ValueError as error:
         return _fail(options.result, leader, BAD_INPUT, str(error))
-    code = _run(stage, work, options, leader, progress)
+    times = RunTimes(progress, writes=leader)
+    code = _run(stage, work, options, leader, progress, times)
+    times.end(finished=code == 0)
     progress.close()
     tracing.stop()
     return code
 
 
-def _run(stage: Stage, work: Work, options: argparse.Namespace, leader: bool, progress: Progress) -> int:
-    started = datetime.now(UTC)
+def _run(
+    stage: Stage, work: Work, options: argparse.Namespace, leader: bool, progress: Progress, times: RunTimes
+) -> int:
     try:
-        invocation = read_invocation(options, stage, progress)
+        invocation = read_invocation(options, stage, progress, times)
         if faults := list(tracker_faults(invocation.spec.trackers)):
             raise BadInputError("; ".join(faults))
         if leader and invocation.spec.trackers:
@@ -87,7 +90,6 @@ def _run(stage: Stage, work: Work, options: argparse.Namespace, leader: bool, pr
         ref, manifest = done
         if progress.trackers is not None:
             progress.trackers.log(result_figures(stage, manifest.metrics), invocation.spec.round)
-        _write_times(invocation, ref, started)
         write_result(options.result, result_bytes(ref, manifest.metrics, manifest.code_version))
         structlog.get_logger().info("stage done", manifest=ref.key)
     return 0
@@ -143,13 +145,3 @@ def _end_at_once_on_sigterm(result: Path, leader: bool) -> None:
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _write_times(invocation: Invocation, ref: ManifestRef, started: datetime) -> None:
-    """Write ``run.json`` beside the manifest: a manifest holds no times, so that equal work has equal digests."""
-    key = f"{ref.prefix}/run.json"
-    if not invocation.store.exists(key):
-        now = datetime.now(UTC)
-        seconds = (now - started).total_seconds()
-        times = {"started": started.isoformat(), "finished": now.isoformat(), "seconds": seconds}
-        invocation.store.write(key, canonical({**times, "last_progress": invocation.progress.last}))

@@ -9,7 +9,7 @@ from typing import Any
 
 from rstar.rounds.manifest import Manifest, digest_of, read_manifest
 from rstar.rounds.observed import STAGES, Stage
-from rstar.store.digests import MANIFEST
+from rstar.store.digests import MANIFEST, RUN_TIMES
 from rstar.store.store import Store
 
 
@@ -57,7 +57,7 @@ def _made(store: Store, key: str) -> MadeStage:
     data = store.read(key)
     prefix = key.removesuffix(f"/{MANIFEST}")
     try:
-        run: Any = json.loads(store.read(f"{prefix}/run.json"))
+        run: Any = json.loads(store.read(f"{prefix}/{RUN_TIMES}"))
         finished = str(run.get("finished", ""))
     except (KeyError, ValueError, AttributeError):
         finished = ""

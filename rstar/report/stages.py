@@ -15,11 +15,8 @@ from typing import Any, Final
 from rstar.report.data import Fault
 from rstar.rounds.manifest import Manifest, digest_of, read_manifest
 from rstar.rounds.observed import STAGES, Stage
-from rstar.store.digests import MANIFEST
+from rstar.store.digests import MANIFEST, RUN_TIMES
 from rstar.store.store import Store, StoreError
-
-TIMES: Final = "run.json"
-"""Beside a manifest: when the stage started and ended, and its last progress."""
 
 _KEY: Final = re.compile(r"rounds/(?P<round>[^/]+)/(?P<stage>[^/]+)/(?P<folder>[^/]+)/(?P<path>.+)")
 
@@ -79,7 +76,7 @@ def chosen_folders(
     """Return one folder per stage: changed settings leave several.
 
     From the last stage to the first: the folder that a chosen later stage read, else one that is ``preferred``, else
-    the finished one that ended last, else an unfinished one.
+    the finished one that ended last, else the unfinished one that was worked on last.
     """
     chosen: dict[Stage, StageFolder] = {}
     read: set[str] = set()
@@ -87,7 +84,8 @@ def chosen_folders(
 
     def rank(folder: StageFolder) -> tuple[bool, bool, bool, str, str]:
         key, done = folder.manifest_key, folder.manifest is not None
-        return key in read, key in named, done, str(folder.times.get("finished", "")), folder.prefix
+        last = str(folder.times.get("finished") or folder.times.get("updated", ""))
+        return key in read, key in named, done, last, folder.prefix
 
     for stage in reversed(STAGES):
         folders = candidates.get(stage)
@@ -147,8 +145,8 @@ def _read_folder(
             manifest, digest = read_manifest(data, key), digest_of(data)
         except (KeyError, ValueError, StoreError) as error:
             faults.append(Fault(key, "it vanished" if isinstance(error, KeyError) else str(error)))
-    if TIMES in paths:
-        times = _times(store, f"{prefix}/{TIMES}")
+    if RUN_TIMES in paths:
+        times = _times(store, f"{prefix}/{RUN_TIMES}")
     return StageFolder(name, stage, prefix, tuple(sorted(paths)), manifest, digest, times)
 
 

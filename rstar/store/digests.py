@@ -15,6 +15,9 @@ from rstar.store.atomic import TEMPORARY
 MANIFEST: Final = "manifest.json"
 """Name of the manifest in the folder of a stage."""
 
+RUN_TIMES: Final = "run.json"
+"""Name of the file beside it: when the stage was worked on, and for how long in all its attempts."""
+
 
 def files_of(folder: Path) -> list[tuple[str, Path]]:
     """Return (relative POSIX path, file) of every file below ``folder``, sorted by path; temporary files are left out."""

@@ -97,6 +97,14 @@ def test_a_results_table_with_other_columns_is_named(rounds: StoredRounds) -> No
     assert fault.key == key
 
 
+def test_of_unfinished_folders_the_one_that_was_worked_on_last_is_shown(rounds: StoredRounds) -> None:
+    for folder, updated, seconds in (("9", "2026-01-01T00:00:00", 5.0), ("0", "2026-01-02T00:00:00", 70.0)):
+        times = {"updated": updated, "attempts": 2, "seconds": seconds}
+        rounds.store.write(f"rounds/r3/rollout/{folder * 16}/run.json", json.dumps(times).encode())
+    rollout = of(read(rounds), "r3").stages[0]
+    assert (rollout.state, rollout.other_folders, rollout.seconds) == ("unfinished", 1, 70.0)
+
+
 def test_an_evaluation_that_is_half_done_shows_what_there_is(rounds: StoredRounds) -> None:
     rounds.round("r3", 5, until=Stage.TRAIN_PPM)
     shard = rounds.store.read(rounds.key("r2", Stage.EVALUATE, "trees/greedy/00000.parquet"))
