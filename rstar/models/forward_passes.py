@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
-from rstar.models.prefix_cache import Tokens, shared_tokens
+from rstar.models.token_prefixes import Tokens, shared_tokens
 
 TEXT_TOKENS: Final = 16_384
 """Tokens of the texts of one pass, cached prefixes and padding included: the limit bounds its keys and values."""

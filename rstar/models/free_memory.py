@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import torch
 
+PREFIX_SHARE: Final = 0.2
+"""Share of the memory that is free after loading, for the keys and values of earlier texts."""
+
 _FILES: Final = {
     1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     2: ("memory.max", "memory.current", "inactive_file"),
 }
 """Per version of control groups: files of limit and use, and the reclaimable part of the use in memory.stat."""
+
+
+def check_share(share: float) -> None:
+    """Raise ``ValueError`` unless ``share`` of the free memory leaves some: at least 0 and below 1."""
+    if not 0 <= share < 1:
+        raise ValueError(f"prefix_share is {share}: give a number from 0 to below 1")
 
 
 def free_bytes(device: torch.device) -> int:

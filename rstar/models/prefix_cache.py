@@ -12,16 +12,13 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-PREFIX_SHARE: Final = 0.2
-"""Share of the memory that is free after loading, for the keys and values of earlier texts."""
-
-Tokens = tuple[int, ...]
+from rstar.models.token_prefixes import Tokens, shared_tokens
 
 Layers = tuple[Tensor, ...]
 """Of each layer the keys or the values, ``(heads, tokens, head width)``."""
@@ -54,12 +51,6 @@ class CachedPrefix(NamedTuple):
 
 
 NOTHING = CachedPrefix(0, ())
-
-
-def check_share(share: float) -> None:
-    """Raise ``ValueError`` unless ``share`` of the free memory leaves some: at least 0 and below 1."""
-    if not 0 <= share < 1:
-        raise ValueError(f"prefix_share is {share}: give a number from 0 to below 1")
 
 
 class PrefixCache:
@@ -120,11 +111,6 @@ class PrefixCache:
 
 def _copies(tensors: Sequence[Tensor]) -> Layers:
     return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors)
-
-
-def shared_tokens(one: Tokens, other: Tokens) -> int:
-    """Return the number of tokens with which both begin."""
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _shortened(entry: CachedPrefix, length: int) -> CachedPrefix:

@@ -5,16 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from rstar.models.forward_passes import NEW_TOKENS, TEXT_TOKENS
 from rstar.rounds.estimate.model_size import ModelSize
 
 PREFIX_CACHE: Final = 256 << 20
 """Allowed for keys and values of earlier prompts. The engine transformers takes a share of what is free (`--prefix-share`)."""
-
-TEXT_TOKENS: Final = 16_384
-"""``rstar.models.forward_passes.TEXT_TOKENS``: tokens of one pass over new texts, with cached prefixes."""
-
-NEW_TOKENS: Final = 4_096
-"""``rstar.models.forward_passes.NEW_TOKENS``: tokens that one pass runs."""
 
 
 @dataclass(frozen=True, slots=True)

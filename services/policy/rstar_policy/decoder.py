@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from rstar.models.forward_passes import planned
-from rstar.models.prefix_cache import PrefixCache, Tokens, cache_of
+from rstar.models.prefix_cache import PrefixCache, cache_of
+from rstar.models.token_prefixes import Tokens
 from rstar_policy.candidates import CandidateTable, Job
 from rstar_policy.kv_arena import KvArena
 from rstar_policy.placement import Ints, assign_rows

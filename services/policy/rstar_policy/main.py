@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
+from rstar.models.free_memory import PREFIX_SHARE
 from rstar.models.model_folder import adapter_folder, model_folder
 from rstar.models.prompt_file import few_shot_file
 from rstar.models.vllm_runtime import VllmOptions
@@ -76,7 +77,7 @@ def serve(
             help="LoRA adapter on the model, as PEFT writes it (engine vllm): a local folder or store:PREFIX."
         ),
     ] = None,
-    prefix_share: options.PrefixShare = 0.2,
+    prefix_share: options.PrefixShare = PREFIX_SHARE,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     host: options.Host = options.DEFAULT_HOST,

@@ -20,9 +20,8 @@ import structlog
 
 from rstar.interfaces import Proposal, Sampling, State
 from rstar.models.closing import ClosedOnExit
-from rstar.models.free_memory import free_bytes
+from rstar.models.free_memory import PREFIX_SHARE, check_share, free_bytes
 from rstar.models.futures import set_from_thread, settle_from_thread
-from rstar.models.prefix_cache import PREFIX_SHARE, check_share
 from rstar.prompt import FEW_SHOT, PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_policy import metrics

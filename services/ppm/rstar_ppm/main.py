@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rstar.models.free_memory import PREFIX_SHARE
 from rstar.models.model_folder import ConventionName, model_folder
 from rstar.models.vllm_runtime import VllmOptions
 from rstar.prompt import PromptStyle
@@ -35,7 +36,7 @@ def serve(
     engine: options.EngineOption = "transformers",
     tensor_parallel: options.TensorParallel = 1,
     memory_share: options.MemoryShare = None,
-    prefix_share: options.PrefixShare = 0.2,
+    prefix_share: options.PrefixShare = PREFIX_SHARE,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     host: options.Host = options.DEFAULT_HOST,

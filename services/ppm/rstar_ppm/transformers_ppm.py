@@ -22,10 +22,9 @@ from rstar.interfaces import Scores, State
 from rstar.models.architecture import context_length
 from rstar.models.closing import ClosedOnExit
 from rstar.models.encoding import TrajectoryTokenizer
-from rstar.models.free_memory import free_bytes
+from rstar.models.free_memory import PREFIX_SHARE, check_share, free_bytes
 from rstar.models.futures import set_from_thread, settle_from_thread
 from rstar.models.model_folder import ConventionName
-from rstar.models.prefix_cache import PREFIX_SHARE, check_share
 from rstar.prompt import PromptStyle
 from rstar.store.digests import checkpoint_digest
 from rstar_ppm import metrics
