@@ -157,7 +157,7 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class ModelServing:
-    """How a server runs its model: see ``rstar.rounds.spec.ModelServiceSpec``."""
+    """How a server runs its model: see ``rstar.rounds.services_spec.ModelServiceSpec``."""
 
     engine: EngineName = "transformers"
     dtype: Precision = "auto"

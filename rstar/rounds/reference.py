@@ -21,23 +21,19 @@ from rstar.rounds.cluster_spec import ClusterSpec, PodResources, ResourcesSpec, 
 from rstar.rounds.preference_model_spec import PreferenceModelSpec, RewardModelSpec
 from rstar.rounds.problems_spec import DataSet, ProblemsSpec
 from rstar.rounds.rollout_policy_spec import RolloutPolicySpec, SecretKey
+from rstar.rounds.services_spec import Autoscaling, ModelAutoscaling, ModelServiceSpec, ServiceSpec, ServicesSpec
 from rstar.rounds.spec import (
     API_VERSION,
     KIND,
     MUTABLE,
-    Autoscaling,
     EvaluateSpec,
     EvaluationMethod,
     EvolutionRoundSpec,
     LifecycleSpec,
     Metadata,
-    ModelAutoscaling,
-    ModelServiceSpec,
     RolloutSearch,
     RolloutSpec,
     SelectSpec,
-    ServiceSpec,
-    ServicesSpec,
     paper_search,
 )
 from rstar.rounds.training_spec import LoraSpec, PolicyTrainingSpec, PreferenceTrainingSpec, TrainingSpec

@@ -12,7 +12,7 @@ from typing import Final
 from rstar.cluster.api import AUTOSCALERS, SCALED_OBJECTS, Json, Kind
 from rstar.cluster.names import SERVICE_REF, encode_service, labels, service_name
 from rstar.rounds.observed import ServiceRef
-from rstar.rounds.spec import Autoscaling, ModelAutoscaling
+from rstar.rounds.services_spec import Autoscaling, ModelAutoscaling
 from rstar_operator.children.deployment import service_size
 from rstar_operator.children.identity import Owner, metadata
 from rstar_operator.configuration import Configuration

@@ -22,7 +22,7 @@ from rstar.cluster.names import (
 from rstar.rounds.cluster_spec import PodResources
 from rstar.rounds.observed import ServiceKind, ServiceRef
 from rstar.rounds.programs import SERVICE_PROGRAMS, ServicePlace, reads_store, service_arguments
-from rstar.rounds.spec import ServiceSpec
+from rstar.rounds.services_spec import ServiceSpec
 from rstar_operator.children.identity import Owner, metadata, queue_labels
 from rstar_operator.children.pod import CACHE, ContainerSpec, pod_metadata, pod_spec
 from rstar_operator.configuration import Configuration

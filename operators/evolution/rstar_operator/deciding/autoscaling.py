@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from rstar.rounds.spec import ServicesSpec
+from rstar.rounds.services_spec import ServicesSpec
 from rstar_operator.children.autoscaler import queued_tokens
 from rstar_operator.configuration import Configuration, RoundAutoscaling
 

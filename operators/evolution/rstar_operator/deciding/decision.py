@@ -14,7 +14,8 @@ from typing import Final
 from rstar.rounds.observed import Action, EndStage, Observed, Stage
 from rstar.rounds.plan import plan
 from rstar.rounds.services import stage_searches
-from rstar.rounds.spec import EvolutionRoundSpec, ServicesSpec
+from rstar.rounds.services_spec import ServicesSpec
+from rstar.rounds.spec import EvolutionRoundSpec
 from rstar.rounds.status import AttemptStatus, Condition, ConditionStatus, RoundStatus
 from rstar_operator.children.identity import Owner
 from rstar_operator.configuration import Configuration
