@@ -76,15 +76,15 @@ def pairwise_trainer(scale: float) -> type[Trainer]:
     return PairwiseTrainer
 
 
-def ranked_right(
+def margins(
     model: Any, pairs: Sequence[EncodedPair], lengths: Sequence[int], collator: PairCollator, batch_size: int
-) -> list[bool]:
-    """Return for each pair, in the order given, whether its chosen side scores higher. A tie counts as wrong.
+) -> list[float]:
+    """Return r(y+) - r(y-) of each pair, -2 to 2, in the order given. A pair is ranked right when it is above 0.
 
     ``lengths``: tokens of both sides of each pair; pairs of similar length share a batch.
     """
     order = sorted(range(len(pairs)), key=lengths.__getitem__)
-    hits = [False] * len(pairs)
+    found = [0.0] * len(pairs)
     device = next(model.parameters()).device
     model.eval()
     with torch.no_grad():
@@ -92,7 +92,7 @@ def ranked_right(
             some = order[start : start + batch_size]
             batch = {k: v.to(device) for k, v in collator([pairs[i] for i in some]).items()}
             scores = scores_of(model, batch)
-            right = (scores[batch["chosen"]] > scores[batch["rejected"]]).tolist()
-            for place, hit in zip(some, right, strict=True):
-                hits[place] = hit
-    return hits
+            differences = (scores[batch["chosen"]] - scores[batch["rejected"]]).tolist()
+            for place, difference in zip(some, differences, strict=True):
+                found[place] = difference
+    return found

@@ -14,7 +14,7 @@ from typing import Any
 
 from rstar.rounds.manifest import Manifest
 from rstar.rounds.observed import SKIPPED, ManifestRef, Stage
-from rstar.rounds.pair_accuracy import PAIR_ACCURACY, PAIRS, PROBLEMS, pair_accuracy
+from rstar.rounds.pair_accuracy import PAIR_ACCURACY, PAIRS, PROBLEMS, SCORE_GAP, pair_accuracy
 from rstar.rounds.stage import StageRun
 from rstar.seeds import derive
 from rstar.store.tables import count_rows, read_pairs
@@ -85,7 +85,7 @@ def _train(
     from rstar_jobs.checkpoints import finish, length_limit, load, trajectory_tokenizer
     from rstar_jobs.encoded import PairData
     from rstar_jobs.lora import add_lora
-    from rstar_jobs.preference import pairwise_trainer, ranked_right
+    from rstar_jobs.preference import margins, pairwise_trainer
     from rstar_jobs.preference_head import HEAD_SLOPE, scalar_head, start_head
     from rstar_jobs.training import TrainingData, train
 
@@ -109,13 +109,13 @@ def _train(
     collator = PairCollator(tokenizer.pad_token_id)
     batch = micro_batch_size(spec, process_count())
 
-    def hits(trained: Any) -> list[bool]:
-        return ranked_right(trained, held_out, held_out.lengths, collator, batch)
+    def measured(trained: Any) -> list[float]:
+        return margins(trained, held_out, held_out.lengths, collator, batch)
 
     if torch.cuda.is_available() and not spec.fsdp:
         model.to(f"cuda:{local_rank()}")
     # A model that needs sharding does not fit on one device, so it cannot be measured before the trainer shards it.
-    before = [] if spec.fsdp else hits(model)
+    before = [] if spec.fsdp else measured(model)
     if spec.lora is not None:
         model = add_lora(model, spec.lora, seed, head=scalar_head(model))
     resume = ResumeStore(stage)
@@ -128,10 +128,10 @@ def _train(
         resume=resume,
         progress=invocation.progress,
     )
-    after = hits(trained.model)
+    after = measured(trained.model)
     # The search scores inner steps; whole trajectories are easier to rank, so they would raise the figure.
     inner = [i for i in range(len(held_out)) if not held_out.is_final(i)]
-    accuracy = pair_accuracy((str(held_out.problems[i]), after[i]) for i in inner)
+    accuracy = pair_accuracy((str(held_out.problems[i]), after[i] > 0) for i in inner)
     metrics = {
         **(accuracy.metrics() if accuracy is not None else {PAIR_ACCURACY: None, PAIRS: 0, PROBLEMS: 0}),
         "pair_accuracy_with_final": _share(after),
@@ -139,13 +139,15 @@ def _train(
         "pair_accuracy_with_final_before": _share(before),
         "pairs_held_out": len(held_out),
         "dropped_too_long": pairs.too_long + held_out.too_long,
+        SCORE_GAP: round(sum(abs(after[i]) for i in inner) / len(inner), 6) if inner else None,
         HEAD_SLOPE: next((entry[HEAD_SLOPE] for entry in trained.log if HEAD_SLOPE in entry), None),
     }
     return finish(stage, resume, trained, tokenizer, metrics)
 
 
-def _share(hits: Sequence[bool]) -> float | None:
-    return round(sum(hits) / len(hits), 6) if hits else None
+def _share(margins: Sequence[float]) -> float | None:
+    """Return the share of pairs that are ranked right; None without pairs."""
+    return round(sum(margin > 0 for margin in margins) / len(margins), 6) if margins else None
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ judged afterwards.
 
 from __future__ import annotations
 
-import asyncio
-import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,15 +32,11 @@ from rstar.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from rstar.config import SearchConfig
-    from rstar.interfaces import Verifier
-    from rstar.problem import Problem
-    from rstar.record import SearchRecord
     from rstar.rounds.evaluation import MethodSummary, ProblemResult
     from rstar.sdk.models import ModelClients
-    from rstar.search.choice import Same
 
 WITHOUT_PPM = ("greedy", "majority")
 WITH_PPM = ("best-of-n", "beam", "mcts")
@@ -78,6 +73,13 @@ def evaluate(
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Number of problems searched at the same time.")] = 32,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep finished searches there; the same command, with further problems or methods too, searches only what is missing.",
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -90,8 +92,10 @@ def evaluate(
 
     - `rstar evaluate --policy-model checkpoints/r4 --problems held-out.jsonl`
     - `rstar evaluate --policy-model r4 --problems math500.jsonl --problems hf:openai/gsm8k/main --split test`
+    - `nohup rstar evaluate --policy-model r4 --problems math500.jsonl --keep out/r4 --json > r4.json &`, and again after an interruption
     - `rstar evaluate --policy-model r4 --ppm-model ppm-r4 --problems test.jsonl --method greedy --method mcts:rollouts=32,candidates=2 --method best-of-n:rollouts=64`
     """
+    from rstar.cli.comparison import Comparison
     from rstar.rounds.evaluation import compared
     from rstar.verify import equivalence
 
@@ -104,11 +108,15 @@ def evaluate(
     configs = {name: _config(name, shared, guided=guided) for name in names}
     reading = problems_of(problems, form, split, store, limit, on_bad_row)
     problem_list = reading.problems
-    judge = verifier_named(verifier)
+    judge, same = verifier_named(verifier), equivalence(verifier)
+    if keep is not None:
+        _make_folder(keep)
 
     async def work(models: ModelClients) -> dict[str, list[ProblemResult]]:
         try:
-            return await _compare(models, configs, problem_list, judge, equivalence(verifier), seed, concurrency)
+            return await Comparison(
+                models, problem_list, verifier, judge, same, seed, concurrency, prompt, keep
+            ).results(configs)
         finally:
             await judge.close()
 
@@ -129,6 +137,14 @@ def evaluate(
             title = name or f"{len(problem_list)} problems of {', '.join(problems)}{left_out}"
             wide_console().print(methods_table(methods, title))
     _report_failures(results)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of ``--keep``. Raises ``CommandError``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--keep {folder}: {error.strerror or error}; give a folder that can be written") from None
 
 
 def _by_data_set(
@@ -154,7 +170,8 @@ def _report_failures(results: Mapping[str, list[ProblemResult]]) -> None:
     for name, some in failed.items():
         if some:
             typer.echo(
-                f"{name}: {len(some)} searches failed, that of {some[0].problem_id} with: {some[0].error}", err=True
+                f"{name}: {len(some)} {'search' if len(some) == 1 else 'searches'} failed, that of {some[0].problem_id} with: {some[0].error}",
+                err=True,
             )
     if all(len(failed[name]) == len(some) for name, some in results.items()):
         raise CommandError("every search failed", FAILED)
@@ -167,105 +184,3 @@ def _config(text: str, shared: list[tuple[str, str]], *, guided: bool) -> Search
     if config.method in {"beam", "best_of_n"} and not guided:
         raise CommandError(f"--method {text}: {name} needs a PPM; give --ppm-model or --ppm")
     return config
-
-
-async def _compare(
-    models: ModelClients,
-    configs: dict[str, SearchConfig],
-    problems: list[Problem],
-    verifier: Verifier,
-    same: Same,
-    seed: int,
-    concurrency: int,
-) -> dict[str, list[ProblemResult]]:
-    """Run the methods one after the other, each with ``concurrency`` problems at the same time, and grade the answers.
-
-    Methods that choose among the same samples are run once.
-    """
-    from rstar.rounds.evaluation import grade
-    from rstar.rounds.shared_samples import rechosen, sampled_by
-    from rstar.search.expansion import gather_or_cancel
-
-    named = {id(config): name for name, config in configs.items()}
-    source = {name: named[id(sampled_by(config, [*configs.values()]))] for name, config in configs.items()}
-    drawing = {name: configs[name] for name in configs if source[name] == name}
-    drawn = await _searched(models, drawing, problems, same, seed, concurrency)
-    results = {}
-    for name, config in configs.items():
-        records = drawn[source[name]]
-        if source[name] != name:
-            records = await gather_or_cancel(rechosen(record, config, same) for record in records)
-        graded = (grade(problem, record, verifier) for problem, record in zip(problems, records, strict=True))
-        results[name] = await gather_or_cancel(graded)
-    return results
-
-
-async def _searched(
-    models: ModelClients,
-    configs: dict[str, SearchConfig],
-    problems: list[Problem],
-    same: Same,
-    seed: int,
-    concurrency: int,
-) -> dict[str, list[SearchRecord]]:
-    """Return the records of every method, in problem order, and show the progress."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from rstar.search.expansion import gather_or_cancel
-
-    records = {}
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        for name, config in configs.items():
-            task = progress.add_task(name, total=len(problems))
-            slots = asyncio.Semaphore(concurrency)
-
-            def done(task: object = task) -> None:
-                progress.advance(task)  # type: ignore[arg-type]
-
-            records[name] = await gather_or_cancel(
-                _record(models, config, problem, same, seed, slots, done) for problem in problems
-            )
-    return records
-
-
-async def _record(
-    models: ModelClients,
-    config: SearchConfig,
-    problem: Problem,
-    same: Same,
-    seed: int,
-    slots: asyncio.Semaphore,
-    done: Callable[[], None],
-) -> SearchRecord:
-    """Search one problem; the record of a failed search has its error.
-
-    Raises the error of a role that cannot be called any more: no further problem can be searched then.
-    """
-    from rstar.interfaces import RoleUnavailable
-    from rstar.rpc import tracing
-    from rstar.rpc.search_client import record_attributes
-    from rstar.rpc.spans import SEARCH
-    from rstar.search.solve import SearchFailed, solve
-    from rstar.seeds import derive
-
-    async with slots:
-        try:
-            with tracing.span(SEARCH, problem_id=problem.id, method=config.method) as span:
-                record = await solve(
-                    problem,
-                    config,
-                    policy=models.policy,
-                    executor=models.executor,
-                    ppm=models.ppm,
-                    same=same,
-                    seed=derive(seed, "evaluate", problem.id),
-                )
-                span.set(**record_attributes(record))
-                return record
-        except SearchFailed as failed:
-            if isinstance(failed.__cause__, RoleUnavailable):
-                raise failed.__cause__ from None
-            return failed.record
-        finally:
-            done()

@@ -13,6 +13,11 @@ from rstar.rounds.observed import SKIPPED
 PROGRESS_SECONDS: Final = 10.0
 
 
+def stamped(text: str) -> str:
+    """Return ``text`` after the time of day."""
+    return f"{datetime.now():%H:%M:%S} {text}"
+
+
 class LineReport:
     """A ``Report`` that writes lines to a stream."""
 
@@ -45,4 +50,4 @@ class LineReport:
     def _write(self, name: str, subject: str, text: str) -> None:
         if text and self._written.get((name, subject)) != text:
             self._written[name, subject] = text
-            print(f"{datetime.now():%H:%M:%S} {name}: {text}", file=self._stream, flush=True)
+            print(stamped(f"{name}: {text}"), file=self._stream, flush=True)

@@ -6,9 +6,8 @@ It only reads, also while another process writes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -55,6 +54,7 @@ def report(
     - `rstar report -n lab`
     - `rstar report --store out/game24/store --json`
     """
+    from rstar.cli.progress_bars import progress_bars
     from rstar.report.collect import collect
     from rstar.store.store import StoreError
 
@@ -71,14 +71,14 @@ def report(
 
         shelf = Shelf()
     try:
-        with _progress_bar() as progress:
+        with progress_bars() as shown:
             statuses = location.rounds()
             found = collect(
                 location.store(),
                 statuses,
                 trees,
                 shelf.add if shelf is not None else lambda *_: None,
-                progress,
+                partial(shown, "reading"),
             )
     except StoreError as error:
         raise CommandError(str(error), FAILED) from None
@@ -129,15 +129,3 @@ def _place(uri: str) -> str:
         return uri
     folder = folder_of(uri)
     return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else uri
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """Yield a callback (done, total) that draws a bar on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -6,7 +6,7 @@ The rows and the figures by kind are in ``rstar.verify.audit``.
 from __future__ import annotations
 
 import asyncio
-import sys
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,18 +87,18 @@ def _rows(file: Path) -> list[AuditRow]:
 
 
 async def _judged(rows: list[AuditRow], judge: Guarded) -> list[Verdict]:
-    """Return the verdicts in the order of the rows; at a terminal a bar shows the progress."""
-    from rich.console import Console
-    from rich.progress import Progress
+    """Return the verdicts in the order of the rows; the progress is shown."""
+    from rstar.cli.progress_bars import progress_bars
 
     slots = asyncio.Semaphore(AT_ONCE)
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("verify", total=len(rows))
+    finished = count(1)
+    with progress_bars() as shown:
+        shown("verify", 0, len(rows))
 
         async def one(row: AuditRow) -> Verdict:
             async with slots:
                 verdict = await judge.verify(row.problem(), row.answer)
-            progress.advance(task)
+            shown("verify", next(finished), len(rows))
             return verdict
 
         try:

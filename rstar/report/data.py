@@ -84,13 +84,15 @@ class PpmFigures:
     """The PPM that a round trained. ``None``: not measured.
 
     ``accuracy`` is of held-out pairs of inner steps, ``low`` its one-sided 95 % bound by problems; ``before`` is the
-    accuracy of the untrained head; ``with_final`` includes pairs of whole trajectories.
+    accuracy of the untrained head; ``with_final`` includes pairs of whole trajectories. ``gap``: mean distance of the two
+    scores of a pair of inner steps, 0 to 2.
     """
 
     accuracy: float | None
     low: float | None
     before: float | None
     with_final: float | None
+    gap: float | None
     pairs: int
     problems: int
     calibration: tuple[CalibrationBin, ...] = ()

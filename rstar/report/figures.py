@@ -20,7 +20,7 @@ from rstar.report.data import (
     TreeFigures,
 )
 from rstar.rounds.evaluation import ProblemResult, compared, summarise, wilson
-from rstar.rounds.pair_accuracy import PAIR_ACCURACY, PAIR_ACCURACY_LOW, PAIRS, PROBLEMS
+from rstar.rounds.pair_accuracy import PAIR_ACCURACY, PAIR_ACCURACY_LOW, PAIRS, PROBLEMS, SCORE_GAP
 from rstar.selection.difficulty import Difficulty
 
 Q_BINS: Final = 20
@@ -182,6 +182,7 @@ def ppm_figures(metrics: Mapping[str, Any], calibration: tuple[CalibrationBin, .
         low=number(PAIR_ACCURACY_LOW),
         before=number("pair_accuracy_before"),
         with_final=number("pair_accuracy_with_final"),
+        gap=number(SCORE_GAP),
         pairs=int(number(PAIRS) or 0),
         problems=int(number(PROBLEMS) or 0),
         calibration=calibration,

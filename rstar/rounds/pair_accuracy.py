@@ -21,6 +21,12 @@ PAIR_ACCURACY: Final = "pair_accuracy"
 PAIR_ACCURACY_LOW: Final = "pair_accuracy_low"
 PAIRS: Final = "pairs_held_out_non_final"
 PROBLEMS: Final = "problems_held_out_non_final"
+SCORE_GAP: Final = "score_gap"
+"""Key in the metrics of train-ppm: mean |r(y+) - r(y-)| of the same pairs, 0 to 2; None where no pair was held out.
+
+Near 0 the PPM may rank steps, but its scores do not move a search, whose exploration term is larger.
+"""
+
 PAIR_FIGURES: Final = (PAIR_ACCURACY, PAIR_ACCURACY_LOW, PAIRS, PROBLEMS)
 
 Z_ONE_SIDED_95: Final = 1.6448536269514722

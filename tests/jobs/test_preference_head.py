@@ -12,7 +12,7 @@ import torch
 from rstar_jobs.batches import PairCollator
 from rstar_jobs.encoded import EncodedPair
 from rstar_jobs.errors import BadInputError
-from rstar_jobs.preference import pairwise_trainer, ranked_right
+from rstar_jobs.preference import margins, pairwise_trainer
 from rstar_jobs.preference_head import HEAD_SLOPE, LEAST_SLOPE, check_slope, scalar_head, start_head
 from rstar_jobs.progress import Progress
 from rstar_jobs.resume import ResumeStore
@@ -126,7 +126,7 @@ def test_hidden_states_as_long_as_a_real_models_are_separated_within_20_steps(tm
     start_head(model, seed)
     assert trained(model, tmp_path, seed) > 0.999
     pairs = some_pairs(1_000, 40)
-    assert all(ranked_right(model, pairs, lengths_of(pairs), PairCollator(0), 40))
+    assert min(margins(model, pairs, lengths_of(pairs), PairCollator(0), 40)) > 0
 
 
 def test_the_head_starts_and_learns_the_same_way_in_bfloat16(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_the_head_starts_and_learns_the_same_way_in_bfloat16(tmp_path: Path) -> 
     start_head(model, 0)
     assert trained(model, tmp_path, 0, "bfloat16") > 0.999
     pairs = some_pairs(1_000, 40)
-    assert all(ranked_right(model, pairs, lengths_of(pairs), PairCollator(0), 40))
+    assert min(margins(model, pairs, lengths_of(pairs), PairCollator(0), 40)) > 0
 
 
 def test_a_saturated_head_is_refused_before_the_first_step(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def test_a_policy_and_its_ppm_are_trained_and_load_without_this_project(
     assert figures["problems_held_out_non_final"] == 4
     assert figures["pair_accuracy_low"] == pytest.approx(0.596, abs=1e-3)
     assert figures["head_mean_slope"] > 0.999
+    assert 0 < figures["score_gap"] < 2
     ppm = AutoModelForSequenceClassification.from_pretrained(checkpoint(workspace))
     assert ppm.config.num_labels == 1
 
@@ -143,6 +144,7 @@ def test_a_ppm_without_held_out_pairs_is_trained_and_not_measured(tmp_path: Path
     code, result = workspace.run("train_ppm", inputs)
     figures = result["metrics"]
     assert (code, figures["pair_accuracy"], figures["pairs_held_out_non_final"]) == (0, None, 0)
+    assert figures["score_gap"] is None
     assert figures["pair_accuracy_with_final"] is not None
     assert checkpoint(workspace).exists()
 

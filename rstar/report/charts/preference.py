@@ -46,6 +46,7 @@ def pair_accuracy(report: Report) -> Chart:
             "95 % lower bound",
             "untrained head",
             "with whole trajectories",
+            "distance of the scores",
             "pairs",
             "problems",
         ),
@@ -56,6 +57,7 @@ def pair_accuracy(report: Report) -> Chart:
                 percent(p.low),
                 percent(p.before),
                 percent(p.with_final),
+                "-" if p.gap is None else f"{p.gap:.3f}",
                 str(p.pairs),
                 str(p.problems),
             )

@@ -2,79 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 import yaml
 
+from tests.support.commands import PLAIN_TERMINAL, assert_refused, rstar, rstar_with_servers
 from tests.support.jobs.coordinator import coordinator
-from tests.support.rpc.servicers import (
-    Context,
-    ScriptedExecutor,
-    ScriptedPolicy,
-    ScriptedPreferenceModel,
-    fails,
-    running,
-)
-from tests.support.scripted import ClosenessModel, DigitPolicy, SumExecutor
-
-RSTAR = (sys.executable, "-m", "rstar.cli.main")
-PLAIN_TERMINAL = {**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    code: int
-    out: str
-    err: str
-
-
-def rstar(*arguments: str, cwd: Path | None = None, environment: Mapping[str, str] = PLAIN_TERMINAL) -> Finished:
-    done = subprocess.run(
-        [*RSTAR, *arguments], capture_output=True, text=True, timeout=60, env=environment, cwd=cwd, check=False
-    )
-    return Finished(done.returncode, done.stdout, done.stderr)
-
-
-async def rstar_with_servers(*arguments: str) -> Finished:
-    process = await asyncio.create_subprocess_exec(
-        *RSTAR, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=PLAIN_TERMINAL
-    )
-    out, err = await process.communicate()
-    return Finished(process.returncode or 0, out.decode(), err.decode())
-
-
-def assert_refused(finished: Finished, *parts: str) -> None:
-    """Assert exit code 2, and a message on standard error with all ``parts`` and no traceback."""
-    assert finished.code == 2, finished.err
-    assert "Traceback" not in finished.err
-    assert finished.out == ""
-    for part in parts:
-        assert part in finished.err
-
-
-@pytest.fixture
-async def toy() -> AsyncIterator[list[str]]:
-    """The options of three servers with scripted models: a solution is four digits that add up to 20."""
-    policy, executor = ScriptedPolicy(model=DigitPolicy()), ScriptedExecutor(model=SumExecutor())
-    async with running(policy, executor, ScriptedPreferenceModel(model=ClosenessModel(20))) as server:
-        yield ["--policy", server.address, "--executor", server.address, "--ppm", server.address]
-
-
-@pytest.fixture
-def sums(tmp_path: Path) -> Path:
-    path = tmp_path / "sums.jsonl"
-    path.write_text("".join(json.dumps({"id": f"p{i}", "question": "20?", "answer": "20"}) + "\n" for i in range(3)))
-    return path
+from tests.support.scripted import ClosenessModel, DigitPolicy
 
 
 @pytest.mark.parametrize(
@@ -240,64 +179,6 @@ def test_a_coordinator_beside_models_is_an_error(sums: Path) -> None:
     assert_refused(refused, "--search", "leave their options out")
 
 
-async def test_evaluate_prints_accuracy_and_tokens_side_by_side(toy: list[str], sums: Path) -> None:
-    methods = ["--method", "greedy", "--method", "mcts:rollouts=16,candidates=4", "--verifier", "exact"]
-    finished = await rstar_with_servers("evaluate", "--problems", str(sums), *methods, *toy, "--json")
-    assert finished.code == 0, finished.err
-    greedy, mcts = json.loads(finished.out)["methods"]
-    assert greedy["accuracy"] == 0.0
-    assert mcts["name"] == "mcts:rollouts=16,candidates=4"
-    assert mcts["low"] <= mcts["accuracy"] <= mcts["high"]
-    assert mcts["accuracy"] <= mcts["any"]
-    assert mcts["tokens"] > greedy["tokens"]
-    table = await rstar_with_servers("evaluate", "--problems", str(sums), *methods, *toy)
-    assert "tokens/problem" in table.out
-    assert "accuracy" in table.out
-
-
-@pytest.mark.parametrize(("failing", "code"), [({"p1"}, 0), ({"p0", "p1", "p2"}, 1)])
-async def test_failed_searches_of_evaluate_are_counted_and_end_nothing(
-    sums: Path, failing: set[str], code: int
-) -> None:
-    async def refuse(context: Context) -> None:
-        if policy.problems[-1] in failing:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the prompt has 9000 tokens")
-
-    policy, executor = ScriptedPolicy(refuse, DigitPolicy()), ScriptedExecutor(model=SumExecutor())
-    async with running(policy, executor) as server:
-        options = ["--policy", server.address, "--executor", server.address, "--method", "greedy"]
-        finished = await rstar_with_servers("evaluate", "--problems", str(sums), *options, "--verifier", "exact")
-        encoded = await rstar_with_servers("evaluate", "--problems", str(sums), *options, "--json")
-    assert finished.code == encoded.code == code, finished.err
-    assert "Traceback" not in finished.err
-    assert f"greedy: {len(failing)} searches failed" in finished.err
-    assert "the prompt has 9000 tokens" in finished.err
-    assert "tokens/problem" in finished.out
-    assert [method["name"] for method in json.loads(encoded.out)["methods"]] == ["greedy"]
-
-
-async def test_a_policy_that_is_gone_ends_an_evaluation_with_one_sentence(sums: Path) -> None:
-    policy, executor = ScriptedPolicy(fails(grpc.StatusCode.UNAVAILABLE)), ScriptedExecutor(model=SumExecutor())
-    async with running(policy, executor) as server:
-        options = ["--policy", server.address, "--executor", server.address, "--method", "greedy"]
-        finished = await rstar_with_servers("evaluate", "--problems", str(sums), *options)
-    assert finished.code == 1
-    assert "policy service at" in finished.err
-    assert "Traceback" not in finished.err
-
-
-def test_wrong_options_of_evaluate_are_an_error_before_anything_starts(sums: Path) -> None:
-    base = ["evaluate", "--problems", str(sums)]
-    server = ["--policy", "127.0.0.1:1"]
-    assert_refused(rstar(*base), "--policy-model FOLDER or --policy HOST:PORT")
-    assert_refused(rstar(*base, "--policy-model", "nowhere"), "--policy-model nowhere", "config.json")
-    assert_refused(rstar(*base, *server, "--method", "beam"), "give --ppm-model or --ppm")
-    assert_refused(rstar(*base, *server, "--set", "rolouts=3"), "rolouts: unknown key; did you mean rollouts?")
-    assert_refused(rstar(*base, *server, "--set", "rollouts=0"), "rollouts: must be at least 1")
-    assert_refused(rstar(*base, *server, "--verifier", "exakt"), "exact")
-    assert_refused(rstar("evaluate", "--problems", "none.jsonl", *server), "none.jsonl")
-
-
 def test_an_unknown_problem_is_an_error_that_shows_what_ids_look_like(sums: Path) -> None:
     refused = rstar("solve", "--problem", f"{sums}:p7", "--policy", "127.0.0.1:1")
     assert_refused(
@@ -322,24 +203,6 @@ async def test_a_problem_is_named_by_its_id_or_else_by_the_number_of_its_row(toy
     assert await chosen("2") == "2"
     assert await chosen("4") == "b"
     assert await chosen("3") not in {"2", "b"}  # by its content; row 2 has the same
-
-
-async def test_several_data_sets_are_evaluated_together_and_bad_rows_are_counted(
-    toy: list[str], tmp_path: Path
-) -> None:
-    for name in ("a", "b"):
-        rows = [json.dumps({"id": i, "question": "20?", "answer": 20.0}) for i in range(3)]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join([*rows[:2], "nonsense", rows[2]]))
-    problems = [word for name in ("a", "b") for word in ("--problems", str(tmp_path / f"{name}.jsonl"))]
-    common = ["evaluate", *problems, *toy, "--method", "greedy", "--verifier", "exact"]
-    assert_refused(await rstar_with_servers(*common), "a.jsonl:3: not JSON")
-    finished = await rstar_with_servers(*common, "--on-bad-row", "skip", "--json")
-    assert finished.code == 0, finished.err
-    found = json.loads(finished.out)
-    assert (found["problems"], found["badRows"]) == (6, 2)
-    table = await rstar_with_servers(*common, "--on-bad-row", "skip", "--limit", "2")
-    assert "4 problems of" in table.out
-    assert_refused(await rstar_with_servers(*common, "--on-bad-row", "maybe"), "onBadRow: must be fail or skip")
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rstar.cli.kubectl_plugin import moved_options, plugin
-from tests.rstar.cli.test_commands import PLAIN_TERMINAL, Finished, assert_refused
+from tests.support.commands import PLAIN_TERMINAL, Finished, assert_refused
 
 
 def run(entry: str, *arguments: str, environment: Mapping[str, str] = PLAIN_TERMINAL) -> Finished:

@@ -10,7 +10,7 @@ import pytest
 
 from rstar.rounds.estimate.model_size import KNOWN
 from rstar.store.folder_store import FolderStore
-from tests.rstar.cli.test_commands import PLAIN_TERMINAL, assert_refused, rstar
+from tests.support.commands import PLAIN_TERMINAL, assert_refused, rstar
 from tests.support.paths import ROOT
 from tests.support.rounds.earlier_round import finished_round
 

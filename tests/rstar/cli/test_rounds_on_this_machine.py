@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from rstar.cli.main import app
 from rstar.local.control import Control, RequestedChanges
 from rstar.local.lock import driver_pid
-from tests.rstar.cli.test_commands import PLAIN_TERMINAL, RSTAR, Finished, assert_refused, rstar
+from tests.support.commands import PLAIN_TERMINAL, RSTAR, Finished, assert_refused, rstar
 from tests.support.local.bench import Bench, eventually
 
 

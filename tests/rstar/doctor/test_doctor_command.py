@@ -17,7 +17,7 @@ from rstar.doctor.round_file import file_checks
 from rstar.doctor.running import run_checks
 from rstar.doctor.store import judge_store, store_facts
 from rstar.rounds.load import parse_rounds
-from tests.rstar.cli.test_commands import PLAIN_TERMINAL, RSTAR, assert_refused, rstar
+from tests.support.commands import PLAIN_TERMINAL, RSTAR, assert_refused, rstar
 from tests.support.tiny_model import save_policy
 
 

@@ -43,7 +43,7 @@ def test_a_report_has_the_figures_of_every_round(rounds: StoredRounds) -> None:
     assert last.difficulty is not None
     assert last.difficulty.coverage["hard"].right == 2
     assert last.ppm is not None
-    assert (last.ppm.accuracy, last.ppm.low) == (0.8, 0.6)
+    assert (last.ppm.accuracy, last.ppm.low, last.ppm.gap) == (0.8, 0.6, 0.25)
     # Both methods gave 6 answers that this round's PPM scored.
     assert sum(one.count for one in last.ppm.calibration) == 12
     assert {trees.source: trees.problems for trees in last.trees} == {ROLLOUT: 6, "greedy": 6, "mcts+ppm": 6}

@@ -109,6 +109,7 @@ class StoredRounds:
         metrics = {
             "pair_accuracy": 0.8,
             "pair_accuracy_low": 0.6,
+            "score_gap": 0.25,
             "pairs_held_out_non_final": 20,
             "problems_held_out_non_final": 9,
         }
