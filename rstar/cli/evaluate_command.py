@@ -15,6 +15,7 @@ from rstar.cli.errors import FAILED, CommandError
 from rstar.cli.model_clients import requested_services, run_with_models
 from rstar.cli.options import (
     DEFAULT_STORE,
+    CallSecondsOption,
     ExecutorOption,
     FormatOption,
     JsonOption,
@@ -30,6 +31,7 @@ from rstar.cli.options import (
     search_config,
     verifier_named,
 )
+from rstar.sdk.models import CALL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,6 +82,7 @@ def evaluate(
             help="Keep finished searches there; the same command, with further problems or methods too, searches only what is missing.",
         ),
     ] = None,
+    call_seconds: CallSecondsOption = CALL_SECONDS,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -120,7 +123,7 @@ def evaluate(
         finally:
             await judge.close()
 
-    results = run_with_models(services, store, work)
+    results = run_with_models(services, store, call_seconds, work)
     tables = {"": compared(results)} | _by_data_set(results, reading.data_sets)
     rows = {name: [summary.metrics() for summary in summaries] for name, summaries in tables.items()}
     if json:

@@ -46,13 +46,21 @@ def requested_services(
     return ServiceOptions(policy_model, ppm_model, policy or (), ppm or (), executor or (), style)
 
 
-def run_with_models(requested: ServiceOptions, store: str, work: Callable[[ModelClients], Awaitable[T]]) -> T:
-    """Start and connect the ``requested`` services, run ``work`` and end the services. Raises ``CommandError``."""
+def run_with_models(
+    requested: ServiceOptions, store: str, call_seconds: float, work: Callable[[ModelClients], Awaitable[T]]
+) -> T:
+    """Start and connect the ``requested`` services, run ``work`` and end the services. Raises ``CommandError``.
+
+    ``call_seconds``: how long a model may take for one call.
+    """
     from rstar.local.session import running_services
     from rstar.sdk.models import connected
 
     async def run() -> T:
-        async with running_services(requested, absolute_store(store)) as addresses, connected(addresses) as models:
+        async with (
+            running_services(requested, absolute_store(store)) as addresses,
+            connected(addresses, call_seconds=call_seconds) as models,
+        ):
             return await work(models)
 
     with _command_errors():

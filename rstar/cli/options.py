@@ -44,6 +44,9 @@ SearchOption = Annotated[
         help="Address of a running search coordinator, HOST:PORT; repeatable. It searches with its own policy, PPM and executors."
     ),
 ]
+CallSecondsOption = Annotated[
+    float, typer.Option(min=0.001, help="How long a model may take for one call, from when its server begins.")
+]
 FormatOption = Annotated[
     str,
     typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ Shown = Callable[[str, int, int], None]
 
 @contextmanager
 def progress_bars() -> Iterator[Shown]:
-    """Yield what shows the progress. Without a terminal, work of less than ``PROGRESS_SECONDS`` writes nothing."""
+    """Yield what shows the progress. Without a terminal that is a line every ``PROGRESS_SECONDS``: none of shorter work."""
     if not sys.stderr.isatty():
-        yield _Lines()
+        lines = Lines()
+        with _written_often(lines):
+            yield lines
         return
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -34,22 +37,49 @@ def progress_bars() -> Iterator[Shown]:
         yield shown
 
 
-class _Lines:
-    """Writes a line every ``PROGRESS_SECONDS``, and one at the end of work of which lines were written."""
+class Lines:
+    """The progress as lines on standard error."""
 
     def __init__(self) -> None:
-        self._written_at = time.monotonic()
+        self._current: tuple[str, int, int] | None = None
         self._began: dict[str, float] = {}
         self._written: set[str] = set()
+        self._writing = threading.Lock()
 
     def __call__(self, name: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        began = self._began.setdefault(name, now)
-        if now - self._written_at < PROGRESS_SECONDS and not (done == total and name in self._written):
-            return
-        self._written_at = now
-        self._written.add(name)
-        progress: dict[str, float] = {"done": done, "total": total}
-        if done:
-            progress["eta_seconds"] = (now - began) / done * (total - done)
-        print(stamped(f"{name} {figures(progress)}"), file=sys.stderr, flush=True)
+        """Note the progress. The end of work of which lines were written is written at once."""
+        self._began.setdefault(name, time.monotonic())
+        self._current = (name, done, total)
+        if done == total and name in self._written:
+            self.write()
+
+    def write(self) -> None:
+        """Write a line about the work at hand, unless it has ended."""
+        with self._writing:
+            if self._current is None:
+                return
+            name, done, total = self._current
+            if done == total:
+                self._current = None
+            progress: dict[str, float] = {"done": done, "total": total}
+            if done:
+                progress["eta_seconds"] = (time.monotonic() - self._began[name]) / done * (total - done)
+            self._written.add(name)
+            print(stamped(f"{name} {figures(progress)}"), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _written_often(lines: Lines) -> Iterator[None]:
+    over = threading.Event()
+
+    def write() -> None:
+        while not over.wait(PROGRESS_SECONDS):
+            lines.write()
+
+    writer = threading.Thread(target=write, name="progress", daemon=True)
+    writer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        writer.join()

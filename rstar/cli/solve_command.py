@@ -14,6 +14,7 @@ from rstar.cli.errors import CommandError
 from rstar.cli.model_clients import requested_services, run_calls, run_with_models
 from rstar.cli.options import (
     DEFAULT_STORE,
+    CallSecondsOption,
     ExecutorOption,
     FormatOption,
     JsonOption,
@@ -31,6 +32,7 @@ from rstar.cli.options import (
     verifier_named,
 )
 from rstar.cli.search_status import search_status
+from rstar.sdk.models import CALL_SECONDS
 
 if TYPE_CHECKING:
     from rstar.config import SearchConfig
@@ -76,6 +78,7 @@ def solve(
         ),
     ] = "math-verify",
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    call_seconds: CallSecondsOption = CALL_SECONDS,
     store: StoreOption = DEFAULT_STORE,
     json: JsonOption = False,
 ) -> None:
@@ -103,7 +106,7 @@ def solve(
         async def work(models: ModelClients) -> Solution:
             return await _solve_here(chosen_problem, config, models, verifier, judge, seed)
 
-        solution = run_with_models(services, store, work)
+        solution = run_with_models(services, store, call_seconds, work)
     from rstar.cli.solution_view import print_solution, solution_json
 
     if json:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 READY_SECONDS: Final = 60.0
 
+CALL_SECONDS: Final = 3_600.0
+"""How long a model may take for one call, from when its server begins with it. Longer than in a round, whose stages try again: on
+a CPU, 256 solutions of 768 tokens by a model of 0.5 billion parameters take more than ten minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelClients:
@@ -38,18 +42,25 @@ class ModelClients:
 
 
 @asynccontextmanager
-async def connected(addresses: Addresses, ready_seconds: float = READY_SECONDS) -> AsyncIterator[ModelClients]:
-    """Connect to servers that run; ``ready_seconds``: the wait for each. Raises ``ServiceUnavailable``."""
+async def connected(
+    addresses: Addresses, ready_seconds: float = READY_SECONDS, call_seconds: float = CALL_SECONDS
+) -> AsyncIterator[ModelClients]:
+    """Connect to servers that run. ``ready_seconds``: the wait for each; ``call_seconds``: the limit of a model's call.
+
+    Raises ``ServiceUnavailable``.
+    """
     from rstar.rpc.clients import ExecutorClient, PolicyClient, PreferenceModelClient
 
-    ready = ready_seconds
-
     async with AsyncExitStack() as stack:
-        policy = await stack.enter_async_context(PolicyClient(addresses.policy, ready_seconds=ready))
-        executor = await stack.enter_async_context(ExecutorClient(addresses.executor, ready_seconds=ready))
+        policy = await stack.enter_async_context(
+            PolicyClient(addresses.policy, call_seconds=call_seconds, ready_seconds=ready_seconds)
+        )
+        executor = await stack.enter_async_context(ExecutorClient(addresses.executor, ready_seconds=ready_seconds))
         ppm = None
         if addresses.ppm:
-            ppm = await stack.enter_async_context(PreferenceModelClient(addresses.ppm, ready_seconds=ready))
+            ppm = await stack.enter_async_context(
+                PreferenceModelClient(addresses.ppm, call_seconds=call_seconds, ready_seconds=ready_seconds)
+            )
         yield ModelClients(policy, executor, ppm)
 
 

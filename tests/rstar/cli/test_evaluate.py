@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from rstar.interfaces import Proposal, Sampling, State
+from rstar.v1 import policy_pb2
 from tests.support.commands import PLAIN_TERMINAL, RSTAR, assert_refused, rstar, rstar_with_servers
 from tests.support.rpc.servicers import (
     Context,
@@ -216,3 +217,29 @@ async def test_a_damaged_table_of_kept_searches_is_named_and_its_problems_are_se
 def test_a_folder_for_searches_that_cannot_be_made_is_an_error_before_anything_starts(sums: Path) -> None:
     base = ["evaluate", "--problems", str(sums), "--policy", "127.0.0.1:1"]
     assert_refused(rstar(*base, "--keep", str(sums / "kept")), "--keep", "give a folder that can be written")
+
+
+class TimedPolicy(ScriptedPolicy):
+    """Notes how long each call may take."""
+
+    def __init__(self) -> None:
+        super().__init__(model=DigitPolicy())
+        self.seconds: set[float] = set()
+
+    async def Propose(self, request: policy_pb2.ProposeRequest, context: Context) -> policy_pb2.ProposeResponse:  # noqa: N802
+        self.seconds.add(request.seconds)
+        return await super().Propose(request, context)
+
+
+@pytest.mark.parametrize(("options", "seconds"), [([], 3_600.0), (["--call-seconds", "7"], 7.0)])
+async def test_a_model_has_an_hour_for_a_call_or_as_long_as_the_user_says(
+    sums: Path, options: list[str], seconds: float
+) -> None:
+    policy = TimedPolicy()
+    async with running(policy, ScriptedExecutor(model=SumExecutor())) as server:
+        common = ["--policy", server.address, "--executor", server.address, "--method", "greedy", *options]
+        for command in (["evaluate", "--problems", str(sums)], ["solve", "20?"]):
+            finished = await rstar_with_servers(*command, *common)
+            assert finished.code == 0, finished.err
+            assert policy.seconds == {seconds}
+            policy.seconds.clear()

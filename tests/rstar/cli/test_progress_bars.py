@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from rstar.cli import progress_bars as module
-from rstar.cli.progress_bars import progress_bars
+from rstar.cli.progress_bars import Lines, progress_bars
+from tests.support.local.bench import eventually
 
 
 class Stream(io.StringIO):
@@ -40,25 +41,42 @@ def shown_lines(stream: Stream) -> list[str]:
     return [line.partition(" ")[2] for line in stream.getvalue().splitlines()]
 
 
-def test_without_a_terminal_there_is_a_line_every_ten_seconds_and_one_at_the_end(
+def test_without_a_terminal_lines_say_how_far_the_work_is_also_before_its_first_part_is_done(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = Stream(terminal=False)
     monkeypatch.setattr(sys, "stderr", stream)
-    with progress_bars() as shown:
-        for done in range(9):
-            shown("greedy", done, 8)
-            clock.now += 4
-    assert shown_lines(stream) == ["greedy 3/8, 0:20 left", "greedy 6/8, 0:08 left", "greedy 8/8, 0:00 left"]
+    lines = Lines()
+    lines.write()
+    lines("greedy", 0, 8)
+    lines.write()
+    clock.now += 12
+    lines("greedy", 3, 8)
+    lines.write()
+    clock.now += 20
+    lines("greedy", 8, 8)
+    lines.write()
+    assert shown_lines(stream) == ["greedy 0/8", "greedy 3/8, 0:20 left", "greedy 8/8, 0:00 left"]
 
 
-def test_work_that_ends_soon_writes_nothing_without_a_terminal(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_lines_are_written_while_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream(terminal=False)
     monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.01)
+    with progress_bars() as shown:
+        shown("greedy", 1, 8)
+        eventually(lambda: "greedy 1/8" in stream.getvalue())
+        shown("greedy", 8, 8)
+    assert shown_lines(stream)[-1] == "greedy 8/8, 0:00 left"
+
+
+def test_work_that_ends_soon_writes_nothing_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream(terminal=False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", 3_600.0)
     with progress_bars() as shown:
         for done in range(4):
             shown("verify", done, 3)
-            clock.now += 2
     assert stream.getvalue() == ""
 
 
