@@ -20,10 +20,10 @@ from rstar.cluster.api_errors import explain_error
 from rstar.rounds.observed import AttemptState, Stage
 from rstar.store.open import open_store
 from tests.cluster.conftest import StartKubelet
-from tests.rstar.cli.test_commands import RSTAR, Finished, assert_refused
 from tests.support.cluster.pods import NamespaceClient
 from tests.support.cluster.rounds import install_crds
 from tests.support.cluster.user_shell import IN_STORE, STORED, Data, UserShell, attempt, stage_pod
+from tests.support.commands import RSTAR, Finished, assert_refused
 from tests.support.rounds.simulated_round import done
 
 

@@ -17,12 +17,12 @@ from rstar.cluster.api import Cluster
 from rstar.doctor.cluster_facts import cluster_findings
 from rstar.doctor.finding import Finding
 from rstar.rounds.spec import EvolutionRound
-from tests.rstar.cli.test_commands import Finished
 from tests.support.cluster.chart_operator import chart_operator
 from tests.support.cluster.pods import NamespaceClient
 from tests.support.cluster.releases import bind
 from tests.support.cluster.rounds import install_crds
 from tests.support.cluster.user_shell import IN_STORE, UserShell
+from tests.support.commands import Finished
 
 QUOTA = {
     "apiVersion": "v1",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.rstar.cli.test_commands import assert_refused, rstar
+from tests.support.commands import assert_refused, rstar
 
 ROWS: list[dict[str, Any]] = [
     {"reference": "1/2", "answer": "0.5", "kind": "fraction", "correct": True},

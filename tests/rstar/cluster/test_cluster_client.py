@@ -28,7 +28,7 @@ from rstar.locations.attempts import select_attempts
 from rstar.locations.location import AttemptName
 from rstar.rounds.spec import EvolutionRound
 from rstar.rounds.status import RoundStatus
-from tests.rstar.cli.test_commands import PLAIN_TERMINAL
+from tests.support.commands import PLAIN_TERMINAL
 
 Data = dict[str, Any]
 

@@ -15,8 +15,8 @@ from rstar.cluster.names import ATTEMPT, COMPONENT, ROUND, STAGE
 from rstar.rounds.observed import Attempt, AttemptState, Observed, Stage
 from rstar.rounds.plan import plan
 from rstar.rounds.spec import EvolutionRoundSpec
-from tests.rstar.cli.test_commands import PLAIN_TERMINAL, RSTAR, Finished
 from tests.support.cluster.pods import NamespaceClient, pod
+from tests.support.commands import PLAIN_TERMINAL, RSTAR, Finished
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
