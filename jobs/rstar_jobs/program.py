@@ -55,7 +55,7 @@ def run(stage: Stage, work: Work, arguments: Sequence[str] | None = None) -> int
         return _fail(options.result, leader, BAD_INPUT, str(error))
     times = RunTimes(progress, writes=leader)
     code = _run(stage, work, options, leader, progress, times)
-    times.end(finished=code == 0)
+    times.end(finished=code == 0, worked=code != BAD_INPUT)
     progress.close()
     tracing.stop()
     return code

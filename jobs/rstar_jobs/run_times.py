@@ -21,14 +21,14 @@ from rstar.store.store import StoreError
 from rstar_jobs.progress import Progress
 
 PERIOD_SECONDS: Final = 60.0
-"""Time between two writes: what a killed attempt loses of its seconds at most."""
+"""Time between two writes: what a killed attempt loses of its seconds at most. Bad input is refused before the first."""
 
 JOIN_SECONDS: Final = 5.0
 """How long the end of an attempt waits for a write to a store that does not answer."""
 
 
 class RunTimes:
-    """Writes ``run.json`` when the attempt opens its stage, every ``PERIOD_SECONDS``, and when it ends."""
+    """Writes ``run.json`` every ``PERIOD_SECONDS`` from when the attempt opens its stage, and when it ends."""
 
     def __init__(self, progress: Progress, *, writes: bool) -> None:
         """Write nothing unless ``writes``: of several processes only the leader does."""
@@ -51,16 +51,15 @@ class RunTimes:
         except StoreError as error:
             _warn(stage, error)
         self._stage = stage
-        self._write()
         self._writer.start()
 
-    def end(self, *, finished: bool) -> None:
-        """Write the last time. ``finished``: the stage has its manifest now."""
+    def end(self, *, finished: bool, worked: bool = True) -> None:
+        """Write the last time, if the attempt ``worked``. ``finished``: the stage has its manifest now."""
         if self._stage is None:
             return
         self._over.set()
         self._writer.join(JOIN_SECONDS)
-        if not self._writer.is_alive():
+        if worked and not self._writer.is_alive():
             self._write(finished=finished)
 
     def _write_often(self) -> None:

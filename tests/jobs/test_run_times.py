@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from rstar_jobs import run_times, select
+from rstar_jobs.errors import BadInputError
 from rstar_jobs.invocation import Invocation
 from rstar_jobs.program import run
 from rstar_jobs.progress import Progress
@@ -48,16 +49,16 @@ def attempt(stage: StageRun, *, finished: bool = False) -> dict[str, Any]:
     return times_of(stage)
 
 
-def test_the_seconds_of_all_attempts_are_added(tmp_path: Path) -> None:
+def test_the_seconds_of_all_attempts_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Progress, "seconds", lambda _: 5.0)
     stage = stage_in(tmp_path)
     first = attempt(stage)
-    stage.store.write(stage.key(RUN_TIMES), json.dumps(first | {"seconds": 100.0}).encode())
     last = attempt(stage, finished=True)
     assert (first["attempts"], last["attempts"]) == (1, 2)
     assert "finished" not in first
     assert last["finished"] == last["updated"] > first["updated"]
     assert last["started"] == first["started"]
-    assert last["seconds"] > 100.0
+    assert (first["seconds"], last["seconds"]) == (5.0, 10.0)
 
 
 def test_an_attempt_that_runs_stores_its_seconds_again_and_again(
@@ -67,6 +68,7 @@ def test_an_attempt_that_runs_stores_its_seconds_again_and_again(
     stage = stage_in(tmp_path)
     times = RunTimes(Progress(None, stage.stage), writes=True)
     times.begin(stage)
+    eventually(lambda: stage.store.exists(stage.key(RUN_TIMES)))
     before = times_of(stage)["seconds"]
     eventually(lambda: times_of(stage)["seconds"] > before)
     times.end(finished=False)
@@ -101,7 +103,7 @@ def test_a_store_that_takes_no_times_ends_nothing(tmp_path: Path) -> None:
     with capture_logs() as logs:
         times.begin(StageRun(FullStore(tmp_path), "r1", Stage.ROLLOUT, 3, {}))
         times.end(finished=True)
-    assert [log["event"] for log in logs] == ["times not stored"] * 2
+    assert [log["event"] for log in logs] == ["times not stored"]
 
 
 def test_processes_that_are_not_the_leader_write_no_times(tmp_path: Path) -> None:
@@ -110,6 +112,19 @@ def test_processes_that_are_not_the_leader_write_no_times(tmp_path: Path) -> Non
     times.begin(stage)
     times.end(finished=True)
     assert not stage.store.exists(stage.key(RUN_TIMES))
+
+
+def test_an_attempt_with_bad_input_leaves_nothing(tmp_path: Path) -> None:
+    workspace = StageWorkspace(tmp_path)
+    arguments = workspace.arguments({"rollout": workspace.rolled_out()})
+    before = list(workspace.store.list(""))
+
+    def refused(invocation: Invocation) -> None:
+        invocation.open_stage(["rollout"])
+        raise BadInputError("a fault")
+
+    assert run(Stage.SELECT, refused, arguments) == 2
+    assert list(workspace.store.list("")) == before
 
 
 def test_an_attempt_that_broke_is_counted_by_the_program(tmp_path: Path) -> None:

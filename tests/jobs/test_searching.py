@@ -131,7 +131,7 @@ async def test_after_sigterm_running_shards_are_finished_and_no_other_is_started
         policy.gate.set()
         code, result = await program.ended()
     assert (code, result["exit_code"]) == (143, 143)
-    assert [Path(key).name for key in workspace.store.list("")] == ["00000.parquet", "00001.parquet"]
+    assert [Path(key).name for key in workspace.store.list("")] == ["run.json", "00000.parquet", "00001.parquet"]
     assert not {"p4", "p5"} & policy.asked
 
 
