@@ -150,6 +150,7 @@ async def test_kept_searches_are_not_searched_again(sums: Path, tmp_path: Path) 
         assert servers.searched() == {"p0", "p1", "p2"}
 
 
+@pytest.mark.slow
 async def test_searches_of_another_model_at_the_same_address_are_not_taken(sums: Path, tmp_path: Path) -> None:
     model = DigitPolicy()
     policy = ScriptedPolicy(model=model)
@@ -197,23 +198,6 @@ async def test_an_interrupted_evaluation_keeps_what_was_finished(sums: Path, tmp
         assert servers.searched() == {"p2"}
 
 
-async def test_a_damaged_table_of_kept_searches_is_named_and_its_problems_are_searched_again(
-    sums: Path, tmp_path: Path
-) -> None:
-    servers = Servers()
-    async with running(servers.policy, ScriptedExecutor(model=SumExecutor())) as server:
-        options = ["--policy", server.address, "--executor", server.address, "--keep", str(tmp_path / "kept")]
-        command = ["evaluate", "--problems", str(sums), *options, "--method", "greedy", "--verifier", "exact"]
-        first = await rstar_with_servers(*command)
-        [table] = (tmp_path / "kept").rglob("*.parquet")
-        table.write_bytes(b"PAR1 torn")
-        servers.searched()
-        second = await rstar_with_servers(*command)
-        assert servers.searched() == {"p0", "p1", "p2"}
-    assert f"{table} is left out" in second.err
-    assert second.out == first.out
-
-
 def test_a_folder_for_searches_that_cannot_be_made_is_an_error_before_anything_starts(sums: Path) -> None:
     base = ["evaluate", "--problems", str(sums), "--policy", "127.0.0.1:1"]
     assert_refused(rstar(*base, "--keep", str(sums / "kept")), "--keep", "give a folder that can be written")
@@ -231,15 +215,16 @@ class TimedPolicy(ScriptedPolicy):
         return await super().Propose(request, context)
 
 
-@pytest.mark.parametrize(("options", "seconds"), [([], 3_600.0), (["--call-seconds", "7"], 7.0)])
+@pytest.mark.parametrize(
+    ("command", "options", "seconds"), [("evaluate", [], 3_600.0), ("solve", ["--call-seconds", "7"], 7.0)]
+)
 async def test_a_model_has_an_hour_for_a_call_or_as_long_as_the_user_says(
-    sums: Path, options: list[str], seconds: float
+    sums: Path, command: str, options: list[str], seconds: float
 ) -> None:
     policy = TimedPolicy()
     async with running(policy, ScriptedExecutor(model=SumExecutor())) as server:
         common = ["--policy", server.address, "--executor", server.address, "--method", "greedy", *options]
-        for command in (["evaluate", "--problems", str(sums)], ["solve", "20?"]):
-            finished = await rstar_with_servers(*command, *common)
-            assert finished.code == 0, finished.err
-            assert policy.seconds == {seconds}
-            policy.seconds.clear()
+        subject = ["--problems", str(sums)] if command == "evaluate" else ["20?"]
+        finished = await rstar_with_servers(command, *subject, *common)
+    assert finished.code == 0, finished.err
+    assert policy.seconds == {seconds}
