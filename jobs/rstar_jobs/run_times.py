@@ -6,7 +6,6 @@ stored is logged and ends nothing.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Any, Final
 import structlog
 
 from rstar.rounds.manifest import canonical
-from rstar.rounds.stage import StageRun
+from rstar.rounds.stage import StageRun, read_times
 from rstar.store.digests import MANIFEST, RUN_TIMES
 from rstar.store.store import StoreError
 from rstar_jobs.progress import Progress
@@ -84,11 +83,8 @@ class RunTimes:
 
 def _read(stage: StageRun) -> Mapping[str, Any]:
     """Return what earlier attempts wrote; {} where that is nothing, or cannot be read."""
-    try:
-        found = json.loads(stage.store.read(stage.key(RUN_TIMES)))
-        numbers = (found.get("attempts", 0), found.get("seconds", 0.0))
-    except (KeyError, ValueError, AttributeError):
-        return {}
+    found = read_times(stage.store, stage.prefix)
+    numbers = (found.get("attempts", 0), found.get("seconds", 0.0))
     return found if all(isinstance(number, (int, float)) for number in numbers) else {}
 
 

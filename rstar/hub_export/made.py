@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rstar.rounds.manifest import Manifest, digest_of, read_manifest
 from rstar.rounds.observed import STAGES, Stage
-from rstar.store.digests import MANIFEST, RUN_TIMES
+from rstar.rounds.stage import read_times
+from rstar.store.digests import MANIFEST
 from rstar.store.store import Store
 
 
@@ -56,11 +55,7 @@ def made_rounds(store: Store, names: Sequence[str], left_out: list[str]) -> list
 def _made(store: Store, key: str) -> MadeStage:
     data = store.read(key)
     prefix = key.removesuffix(f"/{MANIFEST}")
-    try:
-        run: Any = json.loads(store.read(f"{prefix}/{RUN_TIMES}"))
-        finished = str(run.get("finished", ""))
-    except (KeyError, ValueError, AttributeError):
-        finished = ""
+    finished = str(read_times(store, prefix).get("finished", ""))
     return MadeStage(prefix, read_manifest(data, key), digest_of(data), finished)
 
 

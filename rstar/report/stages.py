@@ -5,16 +5,17 @@ A store may be written while it is read: a stage without a manifest is unfinishe
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from rstar.report.data import Fault
 from rstar.rounds.manifest import Manifest, digest_of, read_manifest
 from rstar.rounds.observed import STAGES, Stage
+from rstar.rounds.stage import read_times
 from rstar.store.digests import MANIFEST, RUN_TIMES
 from rstar.store.store import Store, StoreError
 
@@ -146,14 +147,6 @@ def _read_folder(
         except (KeyError, ValueError, StoreError) as error:
             faults.append(Fault(key, "it vanished" if isinstance(error, KeyError) else str(error)))
     if RUN_TIMES in paths:
-        times = _times(store, f"{prefix}/{RUN_TIMES}")
+        with suppress(StoreError):  # it only adds times
+            times = read_times(store, prefix)
     return StageFolder(name, stage, prefix, tuple(sorted(paths)), manifest, digest, times)
-
-
-def _times(store: Store, key: str) -> dict[str, Any]:
-    """Return the content of ``run.json``; {} when it cannot be read: it only adds times."""
-    try:
-        found = json.loads(store.read(key))
-    except (KeyError, ValueError, StoreError):
-        return {}
-    return found if isinstance(found, dict) else {}

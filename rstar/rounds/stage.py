@@ -7,6 +7,7 @@ it; no report of a process counts.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from rstar.rounds.manifest import Manifest, Output, canonical, describe_file, digest_of, read_manifest
 from rstar.rounds.observed import ManifestRef, Stage
 from rstar.rounds.spec import EvolutionRoundSpec
-from rstar.store.digests import MANIFEST, file_digest, files_of
+from rstar.store.digests import MANIFEST, RUN_TIMES, file_digest, files_of
 from rstar.store.store import Store
 
 _WITHOUT_EFFECT = {
@@ -116,6 +117,18 @@ class StageRun:
         data = manifest.to_bytes()
         self.store.write(self.key(MANIFEST), data)
         return ManifestRef(self.key(MANIFEST), digest_of(data)), manifest
+
+
+def read_times(store: Store, prefix: str) -> dict[str, Any]:
+    """Return the times of the stage in the folder ``prefix``; {} where there are none, or they cannot be read.
+
+    Raises ``StoreError`` when the store does not answer.
+    """
+    try:
+        found = json.loads(store.read(f"{prefix}/{RUN_TIMES}"))
+    except (KeyError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def load_input(store: Store, ref: ManifestRef, stage: Stage) -> Manifest:

@@ -18,7 +18,8 @@ from rstar.rounds.estimate.model_size import BYTES
 from rstar.rounds.manifest import Manifest, read_manifest
 from rstar.rounds.observed import Stage
 from rstar.rounds.spec import EvolutionRoundSpec
-from rstar.store.digests import MANIFEST, RUN_TIMES
+from rstar.rounds.stage import read_times
+from rstar.store.digests import MANIFEST
 from rstar.store.store import Store
 
 SHARDS: Final = 5
@@ -67,11 +68,7 @@ def _finished(store: Store, prefix: str) -> Iterator[tuple[str, FinishedStage]]:
         if len(parts) != 5 or parts[-1] != MANIFEST:
             continue
         folder = key.removesuffix(f"/{MANIFEST}")
-        try:
-            run = json.loads(store.read(f"{folder}/{RUN_TIMES}"))
-        except (KeyError, ValueError):
-            run = {}
-        yield parts[1], FinishedStage(folder, read_manifest(store.read(key), key), run)
+        yield parts[1], FinishedStage(folder, read_manifest(store.read(key), key), read_times(store, folder))
 
 
 def _finished_at(stage: FinishedStage) -> str:
